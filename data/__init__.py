@@ -1,0 +1,1 @@
+"""Data sets, label formats, image files and the artifact store."""

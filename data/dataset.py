@@ -1,0 +1,85 @@
+"""The one notion of a data set: images, image-level labels, a class table, optional ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The foreground classes of a data set.
+
+    Attributes:
+        names: Class `c` (counted from 0) is called `names[c]`; its value in a label map is `c + 1`.
+            0 is background and 255 is "do not care".
+        category_ids: The ids that COCO JSON uses for the classes; `c + 1` where a format has none.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.category_ids:
+            object.__setattr__(self, "category_ids", tuple(range(1, len(self.names) + 1)))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class CocoSource:
+    """Ground truth of one image inside a COCO instance file."""
+
+    file: Path
+    image_id: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its image-level labels.
+
+    Attributes:
+        id: Unique within the set; a relative path without suffix, also the stem of every label file written.
+        image: The image file.
+        labels: The classes that occur, counted from 0, ascending; empty for background only.
+        semantic: Palette or grey PNG of class values (0 background, 255 void), or None.
+        instances: PNG of instance ids (0 background, 255 void), or None.
+        coco: Where the ground truth is a COCO file instead of PNGs.
+    """
+
+    id: str
+    image: Path
+    labels: tuple[int, ...]
+    semantic: Path | None = None
+    instances: Path | None = None
+    coco: CocoSource | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in ascending order of their ids, and the class table that their labels index."""
+
+    root: Path
+    classes: ClassTable
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a data set: the file, and what was expected of it and what came."""
+
+    file: Path
+    message: str
+    sample: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+class DatasetError(Exception):
+    """A data set cannot be used as it is. `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem] | str) -> None:
+        self.problems = [] if isinstance(problems, str) else problems
+        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, problems)))

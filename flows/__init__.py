@@ -1,0 +1,1 @@
+"""What runs: the DAGs and the command line."""

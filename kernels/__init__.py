@@ -1,0 +1,1 @@
+"""Pixel algorithms of label synthesis, one folder each."""
