@@ -1,0 +1,221 @@
+"""Image classification networks cut at output stride 16, with the five feature levels that IRNet reads.
+
+The last down-sampling of a network has stride 1 and nothing is dilated (Ahn et al. 2019, Sec. 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torchvision.models as tv
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+InputConvention = Literal["torchvision", "tensorflow"]
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+OUTPUT_STRIDE = 16
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Input is `(pixel - mean) / std`, per RGB channel, for pixels in [0, 255]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+NORMALIZATIONS: dict[InputConvention, Normalization] = {
+    "torchvision": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "tensorflow": Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+}
+
+
+class SamePadConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME does: what is odd goes to the bottom and the right.
+
+    For a 3 x 3 kernel at stride 2 that is (0, 1) on an even side and (1, 1) on an odd one.
+    """
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> SamePadConv2d:
+        """Return a copy of `conv` that shares its parameters."""
+        same = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # pyright: ignore[reportArgumentType]
+            conv.stride,  # pyright: ignore[reportArgumentType]
+            groups=conv.groups,
+            bias=conv.bias is not None,
+        )
+        same.weight, same.bias = conv.weight, conv.bias
+        return same
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = []
+        for size, kernel, stride in zip(
+            reversed(input.shape[2:]), reversed(self.kernel_size), reversed(self.stride), strict=True
+        ):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, pads))
+
+
+class Backbone(nn.Module):
+    """Five feature levels of a classification network.
+
+    Attributes:
+        channels: Of the five levels; their strides are 4, 4, 8, 16, 16.
+        convention: The input normalisation and padding that its weights were trained with.
+        pretrained: Whether ImageNet weights were loaded; if not, batch norm has to be trained.
+    """
+
+    strides = (4, 4, 8, 16, 16)
+
+    def __init__(self, name: str, convention: InputConvention = "torchvision") -> None:
+        super().__init__()
+        if name not in BACKBONES:
+            raise ValueError(f"unknown backbone {name!r}; expected one of {', '.join(BACKBONES)}")
+        self.name = name
+        self.convention: InputConvention = convention
+        self.pretrained = False
+        self.trunk = _mobilenet() if name == "mobilenet_v2" else _resnet(name)
+        if convention == "tensorflow":
+            _pad_as_tensorflow(self.trunk)
+        self.channels = _channels(self.trunk)
+        mean_std = NORMALIZATIONS[convention]
+        self.register_buffer("mean", torch.tensor(mean_std.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(mean_std.std).view(1, 3, 1, 1), persistent=False)
+
+    def levels(self) -> list[nn.Module]:
+        """Return the five parts whose outputs are the feature levels, to be run one after the other."""
+        t = self.trunk
+        if self.name == "mobilenet_v2":
+            cuts = (0, 3, 4, 7, 14, 19)
+            return [t.features[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]  # pyright: ignore
+        return [nn.Sequential(t.conv1, t.bn1, t.relu, t.maxpool), t.layer1, t.layer2, t.layer3, t.layer4]  # pyright: ignore
+
+    def normalize(
+        self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Return RGB pixels in [0, 255] as the network's input."""
+        return (pixels.float() - self.mean) / self.std  # pyright: ignore[reportOperatorIssue]
+
+    def forward(self, x: Float[Tensor, "b 3 h w"], stop_gradient_after: int = 0) -> list[Tensor]:
+        """Return the five levels [B, channels[k], ceil(H / strides[k]), ceil(W / strides[k])].
+
+        Args:
+            x: Normalised input.
+            stop_gradient_after: Gradients stop behind this many levels; 0 for none.
+        """
+        features = []
+        for k, level in enumerate(self.levels(), start=1):
+            x = level(x)
+            if k == stop_gradient_after:
+                x = x.detach()
+            features.append(x)
+        return features
+
+
+def build_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    convention: InputConvention | Literal["auto"] = "auto",
+) -> Backbone:
+    """Build a backbone, with weights where asked for.
+
+    Args:
+        name: One of `BACKBONES`.
+        weights: A file in torchvision's key layout, "imagenet" for torchvision's own download, or None.
+        convention: Which input the weights expect. "auto" takes TensorFlow's where every batch norm of the
+            file is folded (mean 0, variance 1), as converted checkpoints have it, and torchvision's elsewhere.
+
+    Raises:
+        ValueError: The file's keys or shapes are not those of the network.
+    """
+    state = load_imagenet_state(name, weights) if weights is not None else None
+    if convention == "auto":
+        convention = "tensorflow" if state is not None and _has_folded_norms(state) else "torchvision"
+    backbone = Backbone(name, convention)
+    if state is not None:
+        _load_trunk(backbone, state, source=str(weights))
+    return backbone
+
+
+def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
+    """Return a torchvision-layout state dict in float32, from a file or by torchvision's download."""
+    if str(weights) == "imagenet":
+        state = tv.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)  # pyright: ignore
+    else:
+        path = Path(weights)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such weights file")
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load_file
+
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(f"{path}: not a checkpoint of tensors ({error})") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{weights}: expected a state dict, got {type(state).__name__}")
+    if any(key.startswith("resnet50.") for key in state):
+        state = {k.removeprefix("resnet50."): v for k, v in state.items() if k.startswith("resnet50.")}
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def _load_trunk(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a torchvision state dict; the classification layer, which the backbone lacks, is left out."""
+    state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
+    try:
+        backbone.trunk.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{source}: not the weights of {backbone.name}: {error}") from error
+    backbone.pretrained = True
+
+
+def _has_folded_norms(state: Mapping[str, Tensor]) -> bool:
+    means = [v for k, v in state.items() if k.endswith("running_mean")]
+    variances = [v for k, v in state.items() if k.endswith("running_var")]
+    return bool(means) and all((m == 0).all() for m in means) and all((v == 1).all() for v in variances)
+
+
+def _resnet(name: str) -> nn.Module:
+    net = tv.get_model(name, weights=None)
+    first: nn.Module = net.layer4[0]
+    for module in first.modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)
+    net.fc = nn.Identity()
+    return net
+
+
+def _mobilenet() -> nn.Module:
+    net = tv.mobilenet_v2(weights=None)
+    net.features[14].conv[1][0].stride = (1, 1)
+    net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    return net
+
+
+def _channels(trunk: nn.Module) -> tuple[int, ...]:
+    if isinstance(trunk, tv.MobileNetV2):
+        return (24, 24, 32, 96, 1280)
+    widths = []
+    for layer in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
+        block = layer[-1]  # pyright: ignore[reportIndexIssue]
+        last = block.conv3 if hasattr(block, "conv3") else block.conv2
+        widths.append(last.out_channels)
+    return (64, *widths)
+
+
+def _pad_as_tensorflow(trunk: nn.Module) -> None:
+    for parent in trunk.modules():
+        for child_name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2) and child.kernel_size != (1, 1):
+                setattr(parent, child_name, SamePadConv2d.of(child))

@@ -1,0 +1,198 @@
+"""The settings of every stage, in the order of the pipeline.
+
+They live apart from the stage functions so that planning a run, which needs them, does not load torch. The
+defaults are the reference's (Ahn et al. 2019 and the authors' code); `flows.presets` has the presets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.config import Config
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ClassifierConfig(Config):
+    """Training of the image classifier whose class attention maps seed everything.
+
+    Attributes:
+        resize_long: Range in pixels that an image's long side is resized to, drawn anew each time.
+        crop_size: Side of the square training crop in pixels; what the image does not fill is zero.
+        learning_rate: Of the backbone; decays to 0 by (1 - step / steps) ** 0.9.
+        head_lr_factor: The classification layer learns this many times faster.
+        freeze_norm: Keep batch norm at the statistics of the pretrained weights. Without pretrained weights
+            it is trained regardless.
+        photometric: Strength of random brightness, contrast and saturation, 0 for none.
+    """
+
+    resize_long: tuple[PositiveInt, PositiveInt] = (320, 640)
+    crop_size: PositiveInt = 512
+    batch_size: PositiveInt = 16
+    epochs: PositiveInt = 5
+    learning_rate: Positive = 0.1
+    head_lr_factor: Positive = 10.0
+    momentum: Fraction = 0.9
+    weight_decay: NonNegative = 1e-4
+    freeze_norm: bool = True
+    photometric: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _resize_range_ascends(self) -> ClassifierConfig:
+        if self.resize_long[0] > self.resize_long[1]:
+            raise ValueError(f"resize_long must ascend, got {self.resize_long}")
+        return self
+
+
+class CamConfig(Config):
+    """Inference of class attention maps.
+
+    Attributes:
+        scales: The image is seen at each of these sizes; the maps are added.
+        mirror: Add the flipped-back maps of the mirrored image.
+    """
+
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 0.5, 1.5, 2.0)
+    mirror: bool = True
+
+
+class RelationsConfig(Config):
+    """Mining of confident pixels from CAMs by dense CRF (Sec. 4.2).
+
+    Attributes:
+        foreground_threshold: Background score against which confident foreground is taken.
+        background_threshold: Background score against which confident background is taken.
+        crf_iterations: Mean-field iterations.
+        crf_confidence: Probability given to a pixel's initial label.
+    """
+
+    foreground_threshold: Fraction = 0.30
+    background_threshold: Fraction = 0.05
+    crf_iterations: PositiveInt = 10
+    crf_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.7
+
+    @model_validator(mode="after")
+    def _thresholds_leave_a_gap(self) -> RelationsConfig:
+        if self.background_threshold > self.foreground_threshold:
+            raise ValueError("background_threshold must not exceed foreground_threshold")
+        return self
+
+
+class IRNetConfig(Config):
+    """Training of IRNet's two branches on the mined relations (Sec. 4.3 to 4.5).
+
+    Attributes:
+        backbone_from: The frozen backbone: "pretrained" (as the reference) or the trained "classifier".
+            Without pretrained weights the classifier's is taken regardless.
+        crop_size: Side of the square training crop in pixels.
+        rescale: Range of the random rescaling before the crop.
+        radius_px: Largest distance of a pair in pixels of the stride-4 grid (gamma in Eq. 2).
+        optimizer: "sgd" (the reference) or "adam", which leaves the displacement branch's plateau at small
+            step counts, where SGD does not.
+        learning_rate: Of the boundary branch.
+        displacement_lr_factor: The displacement branch learns this many times faster.
+        momentum: Of SGD. The reference passes its weight decay here by mistake, and trains with 1e-4.
+        min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
+            feature pixels, stays below this is reported as collapsed.
+    """
+
+    backbone_from: Literal["pretrained", "classifier"] = "pretrained"
+    crop_size: PositiveInt = 512
+    rescale: tuple[Positive, Positive] = (0.5, 1.5)
+    batch_size: PositiveInt = 32
+    epochs: PositiveInt = 3
+    radius_px: PositiveInt = 10
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 0.1
+    displacement_lr_factor: Positive = 10.0
+    momentum: Fraction = 1e-4
+    weight_decay: NonNegative = 1e-4
+    min_displacement_spread: NonNegative = 1.0
+
+
+class FieldsConfig(Config):
+    """Inference of boundary and displacement.
+
+    Attributes:
+        mirror: Average the boundary's logits with the mirrored image's.
+    """
+
+    mirror: bool = True
+
+
+class WalkConfig(Config):
+    """Propagation of scores by random walk, for classes and for instances (Sec. 5).
+
+    Attributes:
+        radius_px: Largest distance of a step in feature pixels.
+        beta: Hadamard power of the affinities (Eq. 12).
+        steps: Steps of the walk, t in Eq. 13.
+        centroid_threshold_px: Displacements shorter than this belong to a centroid (Eq. 14).
+        refine_iterations: Refinements of the displacement field (Eq. 10).
+    """
+
+    radius_px: PositiveInt = 5
+    beta: Positive = 10.0
+    steps: Annotated[int, Field(ge=0)] = 256
+    centroid_threshold_px: Positive = 2.5
+    refine_iterations: Annotated[int, Field(ge=0)] = 300
+
+
+class LabelsConfig(Config):
+    """Labels from walked scores.
+
+    Attributes:
+        background_threshold: Scores (relative to the image's highest) below this are background.
+        min_area: Instances smaller than this share of the image are dropped.
+    """
+
+    background_threshold: Fraction = 0.25
+    min_area: Fraction = 0.01
+
+
+class ScoresConfig(Config):
+    """Evaluation against ground truth, with the baselines beside the labels.
+
+    Attributes:
+        cam_thresholds: Background thresholds at which the CAMs are evaluated; the best is reported.
+        crf_thresholds: The same for CAMs refined by dense CRF.
+        component_thresholds: The same for instances from CAMs by connected components.
+    """
+
+    cam_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = tuple(
+        round(0.05 * k, 2) for k in range(1, 15)
+    )
+    crf_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.2, 0.25, 0.3, 0.35)
+    component_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.15, 0.25, 0.35, 0.45, 0.55)
+
+
+class PipelineConfig(Config):
+    """Everything that decides what the labels of a data set will be.
+
+    Attributes:
+        seed: Everything random derives from it.
+        backbone: The network that classifier and IRNet share.
+        weights: ImageNet weights: a file in torchvision's key layout, "imagenet" for torchvision's download,
+            or None to train from random weights.
+        shard_size: Images a task of a sharded stage takes; about, since shards are hashed buckets.
+    """
+
+    seed: int = 0
+    backbone: BackboneName = "resnet50"
+    weights: Path | Literal["imagenet"] | None = None
+    shard_size: PositiveInt = 32
+    classifier: ClassifierConfig = ClassifierConfig()
+    cams: CamConfig = CamConfig()
+    relations: RelationsConfig = RelationsConfig()
+    irnet: IRNetConfig = IRNetConfig()
+    fields: FieldsConfig = FieldsConfig()
+    walk: WalkConfig = WalkConfig()
+    labels: LabelsConfig = LabelsConfig()
+    scores: ScoresConfig = ScoresConfig()
