@@ -29,10 +29,17 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class CocoSource:
-    """Ground truth of one image inside a COCO instance file."""
+    """Ground truth of one image inside a COCO instance file.
+
+    Attributes:
+        file: The JSON file.
+        image_id: The image's id in it.
+        category_ids: Those of the class table; category `category_ids[c]` has the value `c + 1` in a label map.
+    """
 
     file: Path
     image_id: int
+    category_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The last down-sampling of a network has stride 1 and nothing is dilated (Ahn et 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,10 @@ class Backbone(nn.Module):
         t = self.trunk
         if self.name == "mobilenet_v2":
             cuts = (0, 3, 4, 7, 14, 19)
-            return [t.features[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]  # pyright: ignore
+            return [t.features[a:b] for a, b in itertools.pairwise(cuts)]  # pyright: ignore
         return [nn.Sequential(t.conv1, t.bn1, t.relu, t.maxpool), t.layer1, t.layer2, t.layer3, t.layer4]  # pyright: ignore
 
-    def normalize(
-        self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]
-    ) -> Float[Tensor, "b 3 h w"]:
+    def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return RGB pixels in [0, 255] as the network's input."""
         return (pixels.float() - self.mean) / self.std  # pyright: ignore[reportOperatorIssue]
 

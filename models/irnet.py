@@ -54,8 +54,7 @@ class DisplacementBranch(nn.Module):
         # Levels narrower than the reference's are widened to the same numbers of channels.
         widths = ((64, 8), (128, 16), (256, 16), (256, 16), (256, 16))
         self.reduce = nn.ModuleList(
-            nn.Sequential(*_reduce(width, out, groups))
-            for width, (out, groups) in zip(channels, widths, strict=True)
+            nn.Sequential(*_reduce(width, out, groups)) for width, (out, groups) in zip(channels, widths, strict=True)
         )
         self.merge_deep = nn.Sequential(*_reduce(3 * 256, 256, 16))
         self.merge_all = nn.Sequential(*_reduce(64 + 128 + 256, 256, 16), nn.ReLU())

@@ -101,10 +101,11 @@ class IRNetConfig(Config):
         momentum: Of SGD. The reference passes its weight decay here by mistake, and trains with 1e-4.
         min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
             feature pixels, stays below this is reported as collapsed.
+        mean_images: The mean displacement is taken over this many images, spread over the set.
     """
 
     backbone_from: Literal["pretrained", "classifier"] = "pretrained"
-    crop_size: PositiveInt = 512
+    crop_size: Annotated[int, Field(ge=32, multiple_of=16)] = 512
     rescale: tuple[Positive, Positive] = (0.5, 1.5)
     batch_size: PositiveInt = 32
     epochs: PositiveInt = 3
@@ -115,6 +116,7 @@ class IRNetConfig(Config):
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     min_displacement_spread: NonNegative = 1.0
+    mean_images: PositiveInt = 64
 
 
 class FieldsConfig(Config):

@@ -1,0 +1,112 @@
+"""Label maps on disk: indexed PNGs in the colours of PASCAL VOC, and the ground truth of a sample."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data import coco
+from data.dataset import DatasetError, Problem, Sample
+from data.images import image_orientation, image_size, opened, orient
+
+
+def _voc_palette() -> np.ndarray:
+    # Bits 0, 3, 6 of a value are the high bits of red, 1, 4, 7 of green, 2, 5 of blue: the VOC development kit's map.
+    values = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for level in range(3):
+        for channel in range(3):
+            bit = values >> (3 * level + channel) & 1
+            palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
+    palette.setflags(write=False)
+    return palette
+
+
+VOC_PALETTE = _voc_palette()
+"""uint8 [256, 3], RGB: the colour of each value of a label map; read-only."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What is known of one image, in the coordinates of `read_image`.
+
+    Attributes:
+        semantic: uint8 [H, W], 0 background, class + 1, 255 void; or None.
+        instances: int32 [H, W], 0 background, an id for each instance, 255 void; or None.
+    """
+
+    semantic: np.ndarray | None
+    instances: np.ndarray | None
+
+
+def write_label_map(path: Path, labels: np.ndarray) -> None:
+    """Write uint8 [H, W] as an indexed PNG in VOC's colours; the file appears whole or not at all.
+
+    Missing folders are made, so a sample id with `/` in it may be part of the path.
+
+    Raises:
+        ValueError: `labels` is not a uint8 matrix.
+    """
+    if labels.dtype != np.uint8 or labels.ndim != 2:
+        raise ValueError(f"expected uint8 [H, W], got {labels.dtype} {list(labels.shape)}")
+    image = Image.fromarray(np.ascontiguousarray(labels))
+    image.putpalette(VOC_PALETTE.tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        image.save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """Read an indexed or grey PNG as uint8 [H, W]: the values, not the colours.
+
+    Raises:
+        DatasetError: The file is missing, damaged, holds colours, or values over 255.
+    """
+    values = _read_values(path)
+    if values.max() > 255:
+        raise DatasetError([Problem(path, f"expected label values up to 255, found {values.max()}")])
+    return values.astype(np.uint8)
+
+
+def read_ground_truth(sample: Sample) -> GroundTruth:
+    """Read a sample's ground truth, from its PNGs or its COCO file; both None where there is none.
+
+    COCO masks are stored for the photograph as it lies in the file or as it is seen, depending on the tool that made them;
+    where EXIF orientation swaps the sides, the size in the COCO file tells which, and they are turned upright.
+
+    Raises:
+        DatasetError: A file is missing or damaged, or a COCO entry is not of the image's size.
+    """
+    if sample.coco is None:
+        semantic = None if sample.semantic is None else read_label_map(sample.semantic)
+        instances = None if sample.instances is None else _read_values(sample.instances).astype(np.int32)
+        return GroundTruth(semantic, instances)
+    semantic, instances = coco.read_maps(sample.coco)
+    size = image_size(sample.image)
+    if semantic.shape != size and semantic.shape == size[::-1]:
+        orientation = image_orientation(sample.image)
+        semantic, instances = orient(semantic, orientation), orient(instances, orientation)
+    if semantic.shape != size:
+        message = f"its entry in {sample.coco.file.name} is {_size(semantic.shape)}, the image is {_size(size)}"
+        raise DatasetError([Problem(sample.image, message, sample.id)])
+    return GroundTruth(np.ascontiguousarray(semantic), np.ascontiguousarray(instances))
+
+
+def _read_values(path: Path) -> np.ndarray:
+    with opened(path, "a label map") as image:
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise DatasetError([Problem(path, f"expected an indexed or grey label map, found {image.mode} pixels")])
+        return np.asarray(image)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"

@@ -1,0 +1,59 @@
+"""Data sets from disk, whatever their layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.dataset import Dataset, DatasetError, Problem
+from data.readers.coco import find_coco_file, read_coco_set
+from data.readers.folder import read_folder
+from data.validation import set_aside, set_problems
+
+__all__ = ["open_dataset"]
+
+
+def open_dataset(
+    root: Path,
+    labels: Path | None = None,
+    split: str | Path | None = None,
+    classes: Path | None = None,
+    skip_bad: bool = False,
+) -> tuple[Dataset, list[Problem]]:
+    """Read the lists and labels of a data set; no image is decoded.
+
+    Layouts, in the order they are tried:
+
+    - COCO: `labels` is a `.json` instance file, or `root` has `annotations/*.json` and neither `JPEGImages` nor
+      a label file.
+    - VOC: `root` has `JPEGImages`.
+    - A folder of images, sub-folders included.
+
+    Image-level labels come from `labels` or else the first of `labels.csv`, `labels.jsonl`, `Annotations/*.xml` and
+    `SegmentationClass/*.png` in `root`. An image that they do not mention is background only. The class table is `classes` or `classes.txt`
+    (a name a line), else COCO's categories, else VOC's 20 classes where most labels are among them, else the sorted labels
+    of the whole set, so that every split of it has the same table.
+
+    Args:
+        root: The set's folder.
+        labels: CSV (`image,labels`, labels joined by `;`), JSON lines, COCO JSON, or a folder of XML or mask files.
+        split: A file with an image id a line, or the name of one in `ImageSets/Segmentation`, `ImageSets/Main` or `root`;
+            for COCO also the name of an annotation file, "val2017" for `annotations/instances_val2017.json`.
+        classes: A file with the name of a class a line.
+        skip_bad: Leave out the images that have problems instead of raising.
+
+    Returns:
+        The set, and the problems of what was left out (none unless `skip_bad`).
+
+    Raises:
+        DatasetError: Lists every problem of the set; with `skip_bad`, only if nothing useful remains without the bad images.
+    """
+    if not root.is_dir():
+        raise DatasetError([Problem(root, "expected the folder of a data set, found none")])
+    coco_file = find_coco_file(root, labels, split)
+    if coco_file is not None:
+        dataset, problems = read_coco_set(root, coco_file, split, classes)
+    else:
+        dataset, problems = read_folder(root, labels, split, classes)
+    if problems and not skip_bad:
+        raise DatasetError([*problems, *set_problems(dataset)])
+    return set_aside(dataset, problems), problems

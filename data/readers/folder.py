@@ -1,0 +1,96 @@
+"""The VOC layout, and a plain folder of images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
+from data.readers.entries import Entry, find_labels, read_entries
+from data.readers.ids import case_problems, index_images, read_class_names, read_split, shortened
+from data.voc import VOC_CLASSES
+
+
+def read_folder(
+    root: Path, labels: Path | None, split: str | Path | None, classes: Path | None
+) -> tuple[Dataset, list[Problem]]:
+    """Read a set in the VOC layout (images in `JPEGImages`) or with its images directly below the root.
+
+    Arguments and errors are those of `open_dataset`. With a split, labels of other images are not looked at.
+
+    Returns:
+        The set with every image that exists, and all problems.
+    """
+    folder = root / "JPEGImages"
+    if not folder.is_dir():
+        folder = root
+    images, problems = index_images(folder)
+    source = labels or find_labels(root)
+    if source is None:
+        expected = "labels.csv, labels.jsonl, Annotations/*.xml or SegmentationClass/*.png"
+        missing = [] if images else [Problem(folder, "expected images, found none")]
+        raise DatasetError([*problems, *missing, Problem(root, f"expected image-level labels in {expected}")])
+    chosen = images
+    if split is not None:
+        file, ids, more = read_split(root, split)
+        problems += more
+        problems += [
+            Problem(folder / id, f"expected an image, as {file.name} lists it, found none", id)
+            for id in ids
+            if id not in images
+        ]
+        chosen = {id: images[id] for id in ids if id in images}
+    problems += case_problems(chosen)
+
+    given = read_class_names(root, classes)
+    entries, more = read_entries(source, given or VOC_CLASSES)
+    problems += [problem for problem in more if split is None or problem.sample is None or problem.sample in chosen]
+    table = ClassTable(given or _guess_classes(entries))
+    labels_of, more = _resolve_labels(entries, chosen, table, folder if split is None else None)
+    samples = tuple(_sample(root, id, chosen[id], labels_of.get(id, ())) for id in sorted(chosen))
+    return Dataset(root, table, samples), problems + more
+
+
+def _guess_classes(entries: list[Entry]) -> tuple[str, ...]:
+    # One misspelt label among VOC's must not turn the table into another one, with other values in the masks.
+    names = {name for entry in entries for name in entry.labels}
+    is_voc = 2 * len(names & set(VOC_CLASSES)) > len(names)
+    return VOC_CLASSES if is_voc else tuple(sorted(names))
+
+
+def _resolve_labels(
+    entries: list[Entry], images: dict[str, Path], table: ClassTable, folder: Path | None
+) -> tuple[dict[str, tuple[int, ...]], list[Problem]]:
+    """Return id -> class indices; an entry without its image is a problem where `folder`, the place to look for it, is given."""
+    index = {name: number for number, name in enumerate(table.names)}
+    by_id: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_id[entry.id].append(entry)
+    labels, problems = {}, []
+    for id, (entry, *others) in by_id.items():
+        if others:
+            places = ", ".join(other.where or other.file.name for other in others)
+            problems.append(entry.problem(f"expected the image {id!r} once, found it again: {places}"))
+        if id not in images:
+            if folder is not None:
+                place = f"{entry.file.name}, {entry.where}" if entry.where else entry.file.name
+                problems.append(
+                    Problem(folder / entry.name, f"expected an image, as {place} has labels for it, found none", id)
+                )
+            continue
+        for name in sorted(entry.labels - index.keys()):
+            expected = f"expected one of {shortened(table.names)} (classes.txt in the set's folder sets others)"
+            problems.append(entry.problem(f"{expected}, found the class {name!r} for the image {id!r}"))
+        labels[id] = tuple(sorted(index[name] for name in entry.labels & index.keys()))
+    return labels, problems
+
+
+def _sample(root: Path, id: str, image: Path, labels: tuple[int, ...]) -> Sample:
+    semantic, instances = (root / folder / f"{id}.png" for folder in ("SegmentationClass", "SegmentationObject"))
+    return Sample(
+        id=id,
+        image=image,
+        labels=labels,
+        semantic=semantic if semantic.is_file() else None,
+        instances=instances if instances.is_file() else None,
+    )

@@ -1,0 +1,272 @@
+"""The artifact store: folders addressed by key, published whole or not at all, and checked byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be written or used; the message names the folder and says what to do."""
+
+
+@dataclass
+class Draft:
+    """An artifact in the making.
+
+    Attributes:
+        folder: Where its files go.
+        manifest: What the manifest shall say beside the files.
+    """
+
+    folder: Path
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """Artifacts at `<root>/<stage>/<key>/`, each with a `manifest.json` of its files' sizes and SHA-256.
+
+    Only a rename publishes, so a kill at any moment leaves whole artifacts and temporary folders, never half
+    an artifact. Nothing is touched on disk before `prepare` or `create`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def path(self, stage: str, key: str) -> Path:
+        """Return the folder of an artifact, whether it exists or not."""
+        return self.root / stage / key
+
+    @property
+    def _temporary(self) -> Path:
+        # Process ids mean something on one machine only; a store may be shared by several.
+        return self.root / ".tmp" / socket.gethostname()
+
+    def prepare(self) -> None:
+        """Make the store, prove that it is writable, and remove what dead processes left.
+
+        Raises:
+            ArtifactError: The folder cannot be made or written.
+        """
+        with explain_os_errors(self.root):
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            probe = self._temporary / f"probe-{os.getpid()}-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+            for folder in self._temporary.iterdir():
+                pid = folder.name.rsplit("-", 2)[1]
+                if not is_alive(int(pid)):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def read_manifest(self, stage: str, key: str) -> dict[str, Any]:
+        """Read an artifact's manifest.
+
+        Raises:
+            ArtifactError: There is none, or it is not what was written.
+        """
+        file = self.path(stage, key) / MANIFEST
+        try:
+            manifest = json.loads(file.read_bytes())
+            digest = manifest.pop("sha256")
+        except FileNotFoundError:
+            raise ArtifactError(f"{file}: missing") from None
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ArtifactError(f"{file}: unreadable ({error})") from None
+        if digest != _json_digest(manifest) or (manifest["stage"], manifest["key"]) != (stage, key):
+            raise ArtifactError(f"{file}: damaged, its content does not match its own SHA-256")
+        return manifest
+
+    def verify(self, stage: str, key: str) -> str | None:
+        """Compare an artifact with its manifest, all bytes of it.
+
+        Returns:
+            None where it is whole, else what is wrong: "missing", or the first bad file and how it differs.
+        """
+        folder = self.path(stage, key)
+        if not folder.is_dir():
+            return "missing"
+        try:
+            files = self.read_manifest(stage, key)["files"]
+        except ArtifactError as error:
+            return str(error).removeprefix(f"{folder}{os.sep}")
+        with ThreadPoolExecutor() as threads:
+            problems = threads.map(lambda item: _file_problem(folder, *item), files.items())
+            return next((problem for problem in problems if problem), None)
+
+    def manifests(self, stage: str) -> list[dict[str, Any]]:
+        """Read all readable manifests of a stage, newest first."""
+        found = []
+        for file in (self.root / stage).glob(f"*/{MANIFEST}"):
+            with contextlib.suppress(ArtifactError, OSError):
+                found.append((file.stat().st_mtime, self.read_manifest(stage, file.parent.name)))
+        return [manifest for _, manifest in sorted(found, key=lambda pair: -pair[0])]
+
+    @contextlib.contextmanager
+    def create(self, stage: str, key: str) -> Iterator[Draft]:
+        """Open a draft, and publish it as the artifact when the block ends without an exception.
+
+        Where another process has published the same key meanwhile, its artifact stays and ours goes; one that
+        is damaged is replaced.
+
+        Raises:
+            ArtifactError: No space left, or the store cannot be written.
+        """
+        with explain_os_errors(self.root):
+            draft = Draft(self._temporary_folder(f"{stage}-{key}"))
+        try:
+            yield draft
+            with explain_os_errors(self.root):
+                _write_manifest(draft, stage, key)
+                self._publish(draft.folder, stage, key)
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+
+    def adopt(self, other: Store, stage: str, key: str) -> None:
+        """Copy an artifact from another store under the same key.
+
+        Raises:
+            ArtifactError: The other store does not have it whole, or this one cannot be written.
+        """
+        if problem := other.verify(stage, key):
+            raise ArtifactError(f"{other.path(stage, key)}: {problem}")
+        with explain_os_errors(self.root):
+            folder = self._temporary_folder(f"{stage}-{key}")
+            try:
+                shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
+                self._publish(folder, stage, key)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """Return the folder, made if need be, that keeps a training's checkpoints until it is published."""
+        folder = self.root / ".scratch" / f"{stage}-{key}"
+        with explain_os_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _temporary_folder(self, name: str) -> Path:
+        folder = self._temporary / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def _publish(self, folder: Path, stage: str, key: str) -> None:
+        target = self.path(stage, key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and self.verify(stage, key) is not None:
+            shutil.rmtree(self._retire(target), ignore_errors=True)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            _sync(target.parent)
+        shutil.rmtree(self.root / ".scratch" / f"{stage}-{key}", ignore_errors=True)
+
+    def _retire(self, target: Path) -> Path:
+        """Rename a damaged artifact out of the way, so that nobody sees it while it is being deleted."""
+        retired = self._temporary / f"damaged-{os.getpid()}-{secrets.token_hex(4)}"
+        retired.parent.mkdir(parents=True, exist_ok=True)
+        target.rename(retired)
+        return retired
+
+
+@contextlib.contextmanager
+def explain_os_errors(folder: Path) -> Iterator[None]:
+    """Turn "no space left" and "not writable" below `folder` into an `ArtifactError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise no_space(folder) from error
+        if error.errno in NOT_WRITABLE:
+            raise ArtifactError(
+                f"{error.filename or folder}: cannot be written ({error.strerror}); "
+                "choose another folder with --store, or change its permissions"
+            ) from error
+        raise
+
+
+def no_space(folder: Path) -> ArtifactError:
+    """Return the error for a full disk below `folder`."""
+    return ArtifactError(
+        f"{folder}: no space left on the device; free some, or choose another folder with --store. "
+        "What is finished is kept: the same command goes on from there"
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process with this id runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _file_problem(folder: Path, name: str, expected: dict[str, Any]) -> str | None:
+    try:
+        size = (folder / name).stat().st_size
+        if size != expected["size"]:
+            return f"{name}: {size} bytes, the manifest says {expected['size']}"
+        if file_digest(folder / name) != expected["sha256"]:
+            return f"{name}: damaged, its SHA-256 does not match the manifest"
+    except FileNotFoundError:
+        return f"{name}: missing"
+    except OSError as error:
+        return f"{name}: unreadable ({error.strerror})"
+    return None
+
+
+def _write_manifest(draft: Draft, stage: str, key: str) -> None:
+    files = sorted(file for file in draft.folder.rglob("*") if file.is_file())
+    with ThreadPoolExecutor() as threads:
+        digests = list(threads.map(file_digest, files))
+    listing = {
+        file.relative_to(draft.folder).as_posix(): {"size": file.stat().st_size, "sha256": digest}
+        for file, digest in zip(files, digests, strict=True)
+    }
+    manifest = draft.manifest | {"stage": stage, "key": key, "files": listing}
+    manifest["sha256"] = _json_digest(manifest)
+    with (draft.folder / MANIFEST).open("w", encoding="utf-8") as stream:
+        json.dump(manifest, stream, indent=1, sort_keys=True)
+        stream.flush()
+        # The manifest alone is forced to disk: after a power cut its hashes tell which files did not make it.
+        os.fsync(stream.fileno())
+
+
+def _json_digest(value: Any) -> str:
+    # Through JSON once more, so that tuples and integer keys digest like what will be read back.
+    text = json.dumps(json.loads(json.dumps(value)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

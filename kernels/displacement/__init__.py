@@ -1,0 +1,92 @@
+"""From a displacement field to centroids and a class-agnostic instance map (IRNet, Sec. 5.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from scipy import ndimage
+from torch import Tensor
+
+from kernels.backend import choose
+from kernels.displacement import cpu, reference
+
+__all__ = ["find_centroids", "instance_map", "refine"]
+
+
+@torch.no_grad()
+def _track(displacement: Tensor, iterations: int, backend: str) -> Tensor:
+    if displacement.ndim != 3 or displacement.shape[0] != 2:
+        raise ValueError(f"displacement must be [2, H, W], got {tuple(displacement.shape)}")
+    if iterations < 0:
+        raise ValueError(f"iterations must be at least 0, got {iterations}")
+    if not displacement.isfinite().all():
+        raise ValueError("displacement holds values that are not finite")
+    run = cpu.track if choose("displacement", backend, displacement) == "numba" else reference.track
+    return run(displacement.float(), iterations)
+
+
+def refine(displacement: Float[Tensor, "2 h w"], iterations: int, *, backend: str = "auto") -> Float[Tensor, "2 h w"]:
+    """Follow the field: D_{u+1}(x) = D_u(x) + D(x + D_u(x)) (IRNet, Ahn et al. 2019, Eq. 10).
+
+    As in the authors' code the position x + D_u(x) is clipped to the map after every iteration, D is sampled
+    bilinearly, and counting starts at zero displacement: one iteration gives D itself, clipped.
+
+    Args:
+        displacement: (dy, dx) in pixels of the map.
+        iterations: The paper takes 100, the authors' code 300.
+        backend: "numba" (CPU), "torch" (plain, any device), or "auto": numba for tensors on the CPU.
+
+    Returns:
+        The refined field, float32.
+
+    Raises:
+        ValueError: Wrong shape, negative count, a value that is not finite, or a backend that cannot run.
+    """
+    _, height, width = displacement.shape
+    rows, columns = (torch.arange(n, device=displacement.device) for n in (height, width))
+    start = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    return _track(displacement, iterations, backend) - start
+
+
+def find_centroids(
+    displacement: Float[Tensor, "2 h w"], iterations: int = 300, *, backend: str = "auto"
+) -> Int64[Tensor, "2 h w"]:
+    """Return the pixel (y, x), inside the map, at which each pixel ends when it follows the field.
+
+    The position of `refine`, rounded half to even. Arguments and errors are those of `refine`.
+    """
+    return _track(displacement, iterations, backend).round().long()
+
+
+def instance_map(
+    displacement: Float[Tensor, "2 h w"],
+    *,
+    threshold: float = 2.5,
+    iterations: int = 300,
+    backend: str = "auto",
+) -> Int64[Tensor, "h w"]:
+    """Group the pixels whose centroids fall into the same component of near-zero displacement.
+
+    A centroid is a 4-connected component of |D| < threshold (IRNet, Ahn et al. 2019, Sec. 5.1). As in the
+    authors' code, the pixels that end in no component form one more instance.
+
+    Args:
+        displacement: (dy, dx) in pixels of the map, not refined.
+        threshold: In pixels of the map.
+        iterations: See `refine`.
+        backend: See `refine`.
+
+    Returns:
+        Ids without gaps from 0: the instance of pixels without component first, if any, then the components
+        that some pixel ends in, in raster order of their first pixels.
+
+    Raises:
+        ValueError: As `refine`.
+    """
+    y, x = find_centroids(displacement, iterations, backend=backend)
+    candidates = displacement.float().norm(dim=0) < threshold
+    # scipy's default structure connects the 4 direct neighbours and numbers components in raster order, from 1.
+    components, _ = ndimage.label(candidates.cpu().numpy())
+    reached = torch.from_numpy(components.astype(np.int64)).to(y.device)[y, x]
+    return torch.unique(reached, return_inverse=True)[1]

@@ -1,0 +1,59 @@
+"""Training augmentation of one image, with its label map where it has one. Everything random is drawn from `rng`."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+def resize(image: Image, scale: float, interpolation: int) -> Image:
+    """Resize [H, W, ...] by a factor; no side becomes shorter than one pixel."""
+    height, width = image.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=interpolation)  # pyright: ignore[reportReturnType]
+
+
+def scale_for_long_side(image: Image, resize_range: tuple[int, int], rng: np.random.Generator) -> float:
+    """Draw the factor that brings the long side into a range of pixels."""
+    return int(rng.integers(resize_range[0], resize_range[1] + 1)) / max(image.shape[:2])
+
+
+def photometric(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    """Change brightness, contrast and saturation by factors in [1 - strength, 1 + strength]."""
+    if strength == 0:
+        return image
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
+    pixels = image.astype(np.float32) * brightness
+    pixels = (pixels - pixels.mean()) * contrast + pixels.mean()
+    grey = pixels @ np.float32([0.299, 0.587, 0.114])
+    pixels = (pixels - grey[..., None]) * saturation + grey[..., None]
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def flip_and_crop(
+    image: NDArray, labels: Image | None, crop_size: int, rng: np.random.Generator
+) -> tuple[NDArray, Image | None]:
+    """Mirror at random and cut a square.
+
+    An image that is smaller than the square lies at a random place in it; the rest is 0 in the image and 255
+    (do not care) in the label map.
+    """
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+        labels = labels[:, ::-1] if labels is not None else None
+    source, target = [], []
+    for size in image.shape[:2]:
+        slack = crop_size - size
+        start = int(rng.integers(0, abs(slack) + 1))
+        source.append(slice(0, size) if slack >= 0 else slice(start, start + crop_size))
+        target.append(slice(start, start + size) if slack >= 0 else slice(0, crop_size))
+    crop = np.zeros((crop_size, crop_size, image.shape[2]), image.dtype)
+    crop[tuple(target)] = image[tuple(source)]
+    if labels is None:
+        return crop, None
+    label_crop = np.full((crop_size, crop_size), 255, np.uint8)
+    label_crop[tuple(target)] = labels[tuple(source)]
+    return crop, label_crop

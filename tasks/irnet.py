@@ -1,0 +1,140 @@
+"""Stage `irnet`: train the boundary and displacement branches on the mined relations (Sec. 4.3 to 4.5)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.images import read_image
+from data.label_maps import read_label_map
+from kernels.affinity import offsets
+from models.backbones import build_backbone
+from models.irnet import IRNet
+from models.losses import pair_losses
+from tasks.augment import flip_and_crop, resize
+from tasks.classifier import load_normalized
+from tasks.job import Job
+from tasks.networks import load_classifier, save_network
+from tasks.settings import IRNetConfig
+from tasks.training import Recipe, autocast, fit, memory_format, write_history
+
+log = logging.getLogger(__name__)
+
+
+def train_irnet(job: Job) -> dict[str, Any]:
+    """Train, store the mean displacement, and say whether the displacement field has collapsed."""
+    config = job.config
+    assert isinstance(config, IRNetConfig)
+    classifier = load_classifier(job.input("classifier"))
+    if config.backbone_from == "pretrained" and job.weights is not None:
+        backbone = build_backbone(job.backbone, job.weights)
+    else:
+        backbone = classifier.backbone
+    torch.manual_seed(job.seed)
+    net = IRNet(backbone).to(job.device, memory_format=memory_format(job.device)).train()
+    relations = _relation_files(job)
+    history = fit(net, _recipe(net, config, job, relations), job)
+    net.eval()
+    spread = _measure_displacement(net, config, job, relations)
+    save_network(net, job.out)
+    write_history(job.out, history)
+    return _summary(history, spread, config)
+
+
+def _relation_files(job: Job) -> dict[str, Path]:
+    files = {}
+    for folder in job.inputs["relations"]:
+        files |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.png")}
+    return {sample.id: files[sample.id] for sample in job.samples}
+
+
+def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path]) -> Recipe:
+    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        sample = job.samples[index]
+        image, labels = read_image(sample.image), read_label_map(relations[sample.id])
+        scale = rng.uniform(*config.rescale)
+        image, labels = resize(image, scale, cv2.INTER_CUBIC), resize(labels, scale, cv2.INTER_NEAREST)
+        crop, label_crop = flip_and_crop(load_normalized(image, net.backbone), labels, config.crop_size, rng)
+        assert label_crop is not None
+        # The middle of each 4 x 4 cell stands for it: the reference's nearest-neighbour reduction.
+        return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(label_crop[2::4, 2::4].copy())
+
+    def step(batch: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+        images, labels = (torch.stack(part) for part in zip(*batch, strict=True))
+        images = images.to(job.device, memory_format=memory_format(job.device), non_blocking=True)
+        with autocast(job.device):
+            boundary_logits, displacement = net(images)
+        losses = pair_losses(
+            boundary_logits.float(), displacement.float(), labels.to(job.device), radius=config.radius_px
+        )
+        figures = {
+            "loss": losses.total,
+            "fg_affinity": losses.fg_affinity,
+            "bg_affinity": losses.bg_affinity,
+            "neg_affinity": losses.neg_affinity,
+            "fg_displacement": losses.fg_displacement,
+            "bg_displacement": losses.bg_displacement,
+        }
+        return losses.total, {name: float(value.detach()) for name, value in figures.items()}
+
+    groups = [
+        {"params": net.boundary.parameters(), "lr": config.learning_rate},
+        {
+            "params": net.displacement.parameters(),
+            "lr": config.learning_rate * config.displacement_lr_factor,
+        },
+    ]
+    if config.optimizer == "adam":
+        optimizer = torch.optim.Adam(groups, weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+    return Recipe(load, step, optimizer, config.batch_size, config.epochs)
+
+
+@torch.no_grad()
+def _measure_displacement(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path]) -> float | None:
+    """Set the network's mean displacement; return the field's standard deviation over the foreground.
+
+    The deviation is the root mean square over an image's foreground of the distance to its own mean, in feature
+    pixels, averaged over the images; None where no image has foreground.
+    """
+    chosen = np.unique(np.linspace(0, len(job.samples) - 1, config.mean_images).round().astype(int))
+    means, spreads = [], []
+    for index in chosen:
+        sample = job.samples[index]
+        pixels = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
+        _, displacement = net.infer(net.backbone.normalize(pixels), mirror=False)
+        means.append(displacement.mean(dim=(1, 2)))
+        labels = read_label_map(relations[sample.id])
+        rows, columns = displacement.shape[1:]
+        grid = cv2.resize(labels, (columns, rows), interpolation=cv2.INTER_NEAREST)
+        inside = displacement[:, torch.from_numpy((grid > 0) & (grid < 255)).to(job.device)]
+        if inside.shape[1] > 1:
+            spreads.append(float(inside.var(dim=1, correction=0).sum().sqrt()))
+    net.displacement.mean.copy_(torch.stack(means).mean(dim=0))  # pyright: ignore[reportCallIssue]
+    return float(np.mean(spreads)) if spreads else None
+
+
+def _summary(history: list[dict[str, float]], spread: float | None, config: IRNetConfig) -> dict[str, Any]:
+    # A field that is zero everywhere has this foreground loss: the mean coordinate of a pair's distance.
+    plateau = float(offsets(config.radius_px).abs().float().mean())
+    summary = {**history[-1], "displacement_spread_px": spread, "displacement_plateau": plateau}
+    summary["collapsed"] = spread is None or spread < config.min_displacement_spread
+    if summary["collapsed"]:
+        log.warning(
+            "the displacement field has collapsed: it varies by %s feature pixels within the foreground (expected"
+            " %.1f or more), foreground loss %.2f (%.2f is a field of zeros), background loss %.3f. Instances"
+            " of one class that touch will not be separated; train longer, or with optimizer=adam",
+            "no" if spread is None else f"{spread:.2f}",
+            config.min_displacement_spread,
+            summary["fg_displacement"],
+            plateau,
+            summary["bg_displacement"],
+        )
+    return summary

@@ -1,0 +1,116 @@
+"""Stage `labels`: semantic label maps and instance masks from the walked scores (Sec. 5.2)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from data.coco import encode_mask, write_detections
+from data.images import image_size
+from data.label_maps import write_label_map
+from tasks.job import Job
+from tasks.score_maps import MapReader, strongest, upsample
+from tasks.settings import LabelsConfig
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Detections of one image, by descending score.
+
+    Attributes:
+        masks: bool [N, H, W], disjoint.
+        rows: The position of each one's class in the image's labels.
+        scores: In [0, 1]: the highest value of its map within the mask.
+    """
+
+    masks: NDArray[np.bool_]
+    rows: list[int]
+    scores: list[float]
+
+
+def synthesize_labels(job: Job) -> dict[str, Any]:
+    """Write semantic and instance label maps of every image, and its detections."""
+    config = job.config
+    assert isinstance(config, LabelsConfig)
+    walk = job.input("walk")
+    rows_of = json.loads((walk / "instances.json").read_text())
+    detections, foreground = [], 0.0
+    with (
+        MapReader(walk / "semantic.safetensors") as semantic,
+        MapReader(walk / "instances.safetensors") as instances,
+    ):
+        for done, sample in enumerate(job.samples, start=1):
+            size = image_size(sample.image)
+            values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
+            labels, objects = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+            scores, pieces = semantic[sample.id], instances[sample.id]
+            if scores is not None and pieces is not None:
+                labels = values[semantic_rows(scores, size, config.background_threshold)]
+                found = instance_masks(pieces, rows_of[sample.id], size, config)
+                for number, mask in enumerate(found.masks[:254], start=1):
+                    objects[mask] = number
+                detections += [
+                    {
+                        "image": sample.id,
+                        "class": sample.labels[row],
+                        "score": round(score, 6),
+                        "segmentation": encode_mask(mask),
+                    }
+                    for mask, row, score in zip(found.masks, found.rows, found.scores, strict=True)
+                ]
+            write_label_map(job.out / "SegmentationClass" / f"{sample.id}.png", labels)
+            write_label_map(job.out / "SegmentationObject" / f"{sample.id}.png", objects)
+            foreground += float((labels > 0).mean())
+            job.progress(done, len(job.samples))
+    write_detections(job.out / "instances.json", detections)
+    return {"detections": len(detections), "foreground_share": round(foreground / len(job.samples), 4)}
+
+
+def semantic_rows(
+    scores: Float[Tensor, "k h w"], size: tuple[int, int], background_threshold: float
+) -> NDArray[np.int64]:
+    """Return for each pixel 1 + the row of the strongest class, 0 for background.
+
+    The maps are upsampled to (H, W) and divided by their highest value first.
+    """
+    full = upsample(scores, size)
+    rows, _ = strongest(full / full.max().clamp(min=1e-12), background_threshold)
+    return rows.numpy()
+
+
+def instance_masks(
+    pieces: Float[Tensor, "n h w"], rows: list[int], size: tuple[int, int], config: LabelsConfig
+) -> Instances:
+    """Return the instances of one image.
+
+    Each pixel goes to the strongest map, or to background; every connected component (4 neighbours) of a map's
+    pixels is one detection, as in the reference, unless it is smaller than `config.min_area` of the image.
+    """
+    if not rows:
+        return Instances(np.zeros((0, *size), bool), [], [])
+    full = upsample(pieces, size)
+    owner, strength = strongest(full / full.max().clamp(min=1e-12), config.background_threshold)
+    owners, strengths = owner.numpy(), strength.numpy()
+    masks, classes, scores = [], [], []
+    for piece in np.unique(owners[owners > 0]):
+        parts, num_parts = ndimage.label(owners == piece)  # pyright: ignore[reportGeneralTypeIssues]
+        areas = np.bincount(parts.ravel(), minlength=num_parts + 1)
+        for part in range(1, num_parts + 1):
+            if areas[part] >= config.min_area * parts.size:
+                mask = parts == part
+                masks.append(mask)
+                classes.append(rows[piece - 1])
+                scores.append(float(strengths[mask].max()))
+    order = np.argsort(scores, kind="stable")[::-1] if scores else []
+    return Instances(
+        np.stack([masks[i] for i in order]) if masks else np.zeros((0, *size), bool),
+        [classes[i] for i in order],
+        [scores[i] for i in order],
+    )

@@ -1,0 +1,52 @@
+"""Saving a trained network as an artifact, and building it again from one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.backbones import Backbone
+from models.cam import CAMNet
+from models.irnet import IRNet
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def save_network(net: CAMNet | IRNet, folder: Path) -> None:
+    """Write `network.safetensors` (every tensor) and `network.json` (how to build the module)."""
+    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    save_file(state, folder / "network.safetensors")
+    recipe = {
+        "backbone": net.backbone.name,
+        "convention": net.backbone.convention,
+        "pretrained": net.backbone.pretrained,
+        "num_classes": net.classifier.out_channels if isinstance(net, CAMNet) else None,
+    }
+    (folder / "network.json").write_text(json.dumps(recipe, indent=1))
+
+
+def load_classifier(folder: Path, device: str = "cpu") -> CAMNet:
+    """Return the classifier of an artifact, in evaluation mode."""
+    backbone, recipe = _backbone(folder)
+    return _filled(CAMNet(backbone, recipe["num_classes"]), folder, device)
+
+
+def load_irnet(folder: Path, device: str = "cpu") -> IRNet:
+    """Return the IRNet of an artifact, in evaluation mode."""
+    return _filled(IRNet(_backbone(folder)[0]), folder, device)
+
+
+def _backbone(folder: Path) -> tuple[Backbone, dict]:
+    recipe = json.loads((folder / "network.json").read_text())
+    backbone = Backbone(recipe["backbone"], recipe["convention"])
+    backbone.pretrained = recipe["pretrained"]
+    return backbone, recipe
+
+
+def _filled(net: Net, folder: Path, device: str) -> Net:
+    net.load_state_dict(load_file(folder / "network.safetensors"), strict=True)
+    return net.to(device).eval()

@@ -1,0 +1,79 @@
+"""Scores of semantic label maps: one confusion matrix of a set, which adds up over images and shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+_VOID = 255
+
+
+class SemanticScore(TypedDict):
+    """Fractions in [0, 1]; None where there is nothing to score."""
+
+    miou: float | None
+    iou: dict[str, float | None]
+    accuracy: float | None
+
+
+def confusion(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Count the pixels of each pair of true and predicted class in one image.
+
+    A pixel that the ground truth leaves void (255) is not counted. A void prediction is wrong: it counts in
+    the last column, which belongs to no class, so it is a miss of the true class and nobody's false alarm.
+
+    Args:
+        gt: Class values [H, W], 0 background, 255 void.
+        pred: Class values [H, W], the same.
+        num_classes: Classes with the background, 1 to 255.
+
+    Returns:
+        [num_classes, num_classes + 1]; true classes are the rows.
+
+    Raises:
+        ValueError: The maps differ in size, or hold a value outside the class table.
+    """
+    if gt.shape != pred.shape:
+        raise ValueError(f"expected maps of one size, got ground truth {gt.shape} and prediction {pred.shape}")
+    pairs = np.bincount(gt.ravel().astype(np.intp) * 256 + pred.ravel(), minlength=256 * 256).reshape(256, 256)
+    for name, counts in (("ground truth", pairs.sum(axis=1)), ("prediction", pairs.sum(axis=0))):
+        outside = num_classes + np.flatnonzero(counts[num_classes:_VOID])
+        if len(outside):
+            raise ValueError(f"expected class values under {num_classes} or 255, the {name} holds {outside.tolist()}")
+    return np.concatenate([pairs[:num_classes, :num_classes], pairs[:num_classes, _VOID:]], axis=1)
+
+
+def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each class's intersection over union [n], NaN for a class in neither map.
+
+    Args:
+        confusion: [n, n + 1] as `confusion` gives it, or a sum of such.
+    """
+    hits = np.diagonal(confusion).astype(np.float64)
+    union = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0) - hits
+    return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+
+
+def semantic_summary(confusion: NDArray[np.int64], class_names: Sequence[str]) -> SemanticScore:
+    """Summarize the confusion matrix of a whole set.
+
+    The mean is over the classes that occur in the ground truth or the predictions.
+
+    Args:
+        confusion: [n, n + 1] as `confusion` gives it, summed over the set.
+        class_names: The n names, the background's first.
+
+    Raises:
+        ValueError: As many names as rows were expected.
+    """
+    scores = iou(confusion)
+    known = scores[~np.isnan(scores)]
+    num_pixels = int(confusion.sum())
+    return SemanticScore(
+        miou=float(known.mean()) if len(known) else None,
+        iou={name: None if np.isnan(score) else float(score) for name, score in zip(class_names, scores, strict=True)},
+        accuracy=float(np.diagonal(confusion).sum() / num_pixels) if num_pixels else None,
+    )

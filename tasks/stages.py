@@ -1,0 +1,69 @@
+"""The stages of the pipeline, as data: what each runs, over what, and what it reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table in `docs/architecture.md`.
+
+    Attributes:
+        name: Also the folder of its artifacts in the store.
+        function: "module:name" of a `tasks.job.StageFunction`; a name, so that planning does not load torch.
+        needs: The stages whose artifacts it reads.
+        sharded: Runs over shards side by side, one thread each; otherwise over the whole set on all cores.
+        settings: Its section in `PipelineConfig`, or None.
+        seeded: Draws random numbers, so the seed is part of its key.
+        uses_pretrained: Starts from the backbone and its ImageNet weights, so they are part of its key.
+        reads_ground_truth: Runs over the samples that have any, whose ground truth is part of its key.
+        on_device: Computes on the GPU where the run has one.
+    """
+
+    name: str
+    function: str
+    needs: tuple[str, ...] = ()
+    sharded: bool = True
+    settings: str | None = None
+    seeded: bool = False
+    uses_pretrained: bool = False
+    reads_ground_truth: bool = False
+    on_device: bool = False
+
+
+STAGES = (
+    Stage(
+        "classifier",
+        "tasks.classifier:train_classifier",
+        sharded=False,
+        settings="classifier",
+        seeded=True,
+        uses_pretrained=True,
+        on_device=True,
+    ),
+    Stage("cams", "tasks.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
+    Stage("relations", "tasks.relations:mine_relations", ("cams",), settings="relations"),
+    Stage(
+        "irnet",
+        "tasks.irnet:train_irnet",
+        ("classifier", "relations"),
+        sharded=False,
+        settings="irnet",
+        seeded=True,
+        uses_pretrained=True,
+        on_device=True,
+    ),
+    Stage("fields", "tasks.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
+    Stage("walk", "tasks.walk:walk_scores", ("cams", "fields"), settings="walk", on_device=True),
+    Stage("labels", "tasks.labels:synthesize_labels", ("walk",), settings="labels"),
+    Stage(
+        "scores",
+        "tasks.scores:score_shard",
+        ("cams", "walk", "labels"),
+        settings="scores",
+        reads_ground_truth=True,
+    ),
+    Stage("metrics", "tasks.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
+)
+RESULTS = ("labels", "metrics")

@@ -1,0 +1,140 @@
+"""The artifact store: whole or absent, checked byte for byte, errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.store import MANIFEST, ArtifactError, Store, explain_os_errors
+
+
+def _make(store: Store, key: str = "k1", text: str = "hello") -> Path:
+    with store.create("walk", key) as draft:
+        (draft.folder / "sub").mkdir()
+        (draft.folder / "sub" / "a.txt").write_text(text)
+        draft.manifest["summary"] = {"rows": (1, 2)}
+    return store.path("walk", key)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    return store
+
+
+def test_a_published_artifact_is_whole_and_leaves_no_temporary_folder(store: Store) -> None:
+    folder = _make(store)
+    assert store.verify("walk", "k1") is None
+    assert (folder / "sub" / "a.txt").read_text() == "hello"
+    manifest = store.read_manifest("walk", "k1")
+    assert manifest["files"]["sub/a.txt"]["size"] == 5
+    assert manifest["summary"] == {"rows": [1, 2]}
+    assert not [path for path in (store.root / ".tmp").rglob("*") if path.name.startswith("walk")]
+
+
+def test_an_exception_in_the_block_publishes_nothing(store: Store) -> None:
+    with pytest.raises(IsADirectoryError), store.create("walk", "k1") as draft:
+        draft.folder.write_text("half")
+    assert store.verify("walk", "k1") == "missing"
+
+
+@pytest.mark.parametrize("name", ["sub/a.txt", MANIFEST])
+def test_one_flipped_byte_anywhere_is_found(store: Store, name: str) -> None:
+    file = _make(store) / name
+    original = file.read_bytes()
+    for position, byte in enumerate(original):
+        if chr(byte).isspace():
+            continue
+        file.write_bytes(original[:position] + bytes([byte ^ 1]) + original[position + 1 :])
+        problem = store.verify("walk", "k1")
+        assert problem is not None, f"flip at byte {position} went unseen"
+        assert problem.startswith(name)
+
+
+def test_lost_files_and_folders_are_named(store: Store) -> None:
+    folder = _make(store)
+    (folder / "sub" / "a.txt").write_text("hello!")
+    assert store.verify("walk", "k1") == "sub/a.txt: 6 bytes, the manifest says 5"
+    (folder / "sub" / "a.txt").unlink()
+    assert store.verify("walk", "k1") == "sub/a.txt: missing"
+    (folder / MANIFEST).unlink()
+    assert store.verify("walk", "k1") == "manifest.json: missing"
+
+
+def test_the_first_to_publish_stays(store: Store) -> None:
+    with store.create("walk", "k1") as late:
+        (late.folder / "who").write_text("late")
+        with store.create("walk", "k1") as early:
+            (early.folder / "who").write_text("early")
+    assert (store.path("walk", "k1") / "who").read_text() == "early"
+    assert store.verify("walk", "k1") is None
+
+
+def test_a_damaged_artifact_is_replaced(store: Store) -> None:
+    (_make(store) / "sub" / "a.txt").write_text("jello")
+    _make(store)
+    assert store.verify("walk", "k1") is None
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_stay(store: Store) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    old = store._temporary / f"walk-k1-{dead.pid}-abcd"
+    own = store._temporary / f"walk-k1-{os.getpid()}-abcd"
+    old.mkdir()
+    own.mkdir()
+    store.prepare()
+    assert not old.exists()
+    assert own.exists()
+
+
+def test_scratch_outlives_a_failure_and_goes_with_publication(store: Store) -> None:
+    (store.scratch("walk", "k1") / "checkpoint").write_text("epoch 3")
+    with pytest.raises(ZeroDivisionError), store.create("walk", "k1"):
+        raise ZeroDivisionError
+    assert (store.scratch("walk", "k1") / "checkpoint").read_text() == "epoch 3"
+    _make(store)
+    assert not (store.root / ".scratch" / "walk-k1").exists()
+
+
+def test_adopt_copies_a_whole_artifact_and_refuses_a_damaged_one(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    folder = _make(other)
+    store.adopt(other, "walk", "k1")
+    assert store.verify("walk", "k1") is None
+    (folder / "sub" / "a.txt").write_text("jello")
+    with pytest.raises(ArtifactError, match=r"sub/a\.txt: damaged"):
+        Store(tmp_path / "third").adopt(other, "walk", "k1")
+
+
+def test_manifests_lists_what_is_readable(store: Store) -> None:
+    _make(store, "k1")
+    (_make(store, "k2") / MANIFEST).write_text("{")
+    assert [manifest["key"] for manifest in store.manifests("walk")] == ["k1"]
+
+
+def test_a_file_in_the_place_of_the_store_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"cannot be written .*--store"):
+        Store(tmp_path / "file").prepare()
+
+
+def test_no_space_left_names_the_folder_and_what_to_do(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtifactError, match=r"no space left.*--store.*kept"):
+        _make(store)
+    assert store.verify("walk", "k1") == "missing"
+
+
+def test_other_os_errors_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="I/O"), explain_os_errors(tmp_path):
+        raise OSError(errno.EIO, "I/O error")
