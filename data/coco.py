@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 from pycocotools import mask as rle_tools
@@ -58,7 +58,9 @@ class CocoFile:
 def encode_mask(mask: np.ndarray) -> Rle:
     """Compress bool [H, W]."""
     encoded = rle_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+    # The stubs say str; the extension returns bytes.
+    counts = cast(bytes, encoded["counts"]).decode("ascii")
+    return {"size": [int(side) for side in encoded["size"]], "counts": counts}
 
 
 def decode_mask(rle: Rle) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,7 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         image.save(temporary, format="PNG")
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -80,8 +79,8 @@ def read_label_map(path: Path) -> np.ndarray:
 def read_ground_truth(sample: Sample) -> GroundTruth:
     """Read a sample's ground truth, from its PNGs or its COCO file; both None where there is none.
 
-    COCO masks are stored for the photograph as it lies in the file or as it is seen, depending on the tool that made them;
-    where EXIF orientation swaps the sides, the size in the COCO file tells which, and they are turned upright.
+    Some tools draw COCO masks on the photograph as it is stored, others as it is seen. Where EXIF orientation
+    swaps the sides, the size in the COCO file tells which, and masks that lie on their side are turned upright.
 
     Raises:
         DatasetError: A file is missing or damaged, or a COCO entry is not of the image's size.

@@ -17,7 +17,9 @@ _EMPTY_SHARE = 0.05
 _MIN_VISIBLE = 0.015
 # Relative to the short side: half of the diameters 25 % to 60 %.
 _RADIUS_RANGE = (0.125, 0.30)
-_APART_PX = 3.0
+# Half of the gap between objects of one class that are to stay apart.
+_HALF_GAP_PX = 3.0
+_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ SHAPES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Placement:
     """One object in an image of the given size.
 
@@ -111,7 +113,7 @@ class Placement:
 
     @property
     def mostly_inside(self) -> bool:
-        """Whether the frame cuts off less than half a radius or so."""
+        """Whether the frame cuts off only a minor part."""
         margin = 0.6 * self.radius
         return all(margin <= c <= side - margin for c, side in zip(self.centre, self.size, strict=True))
 
@@ -168,11 +170,10 @@ def _find_room(
     kind: int,
     placed: list[Placement],
     partners: list[Placement],
-    tries: int = 8,
 ) -> Placement | None:
     """Draw poses until one touches one of the partners, if there are any, and keeps off all others."""
     short_side = min(size)
-    for _ in range(tries):
+    for _ in range(_TRIES):
         radius = short_side * float(rng.uniform(*_RADIUS_RANGE))
         angle = float(rng.uniform(0, 2 * math.pi))
         if partners:
@@ -182,15 +183,14 @@ def _find_room(
             partner = None
             y, x = (float(rng.uniform(0.8 * radius, side - 0.8 * radius)) for side in size)
             candidate = Placement(kind, (y, x), radius, angle, size)
-        inside = all(0.6 * radius <= c <= side - 0.6 * radius for c, side in zip(candidate.centre, size, strict=True))
-        if inside and all(_compatible(candidate, other) for other in placed if other is not partner):
+        if candidate.mostly_inside and all(_compatible(candidate, other) for other in placed if other is not partner):
             return candidate
     return None
 
 
 def _compatible(candidate: Placement, other: Placement) -> bool:
     """Two objects of one class keep apart; of two classes, one may hide a little of the other."""
-    return candidate.clearance(other) > (_APART_PX if candidate.kind == other.kind else -_APART_PX)
+    return candidate.clearance(other) > (_HALF_GAP_PX if candidate.kind == other.kind else -_HALF_GAP_PX)
 
 
 def _attach(rng: np.random.Generator, partner: Placement, radius: float, angle: float) -> Placement:

@@ -20,8 +20,8 @@ def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
     """Decode every image and its ground truth, on threads (PIL decodes without the interpreter lock).
 
     Returns:
-        A problem, with the sample's id, for each image that cannot be read, each mask of another size than its image, and each
-        semantic mask with a value outside the class table; in the order of the samples.
+        A problem, with the sample's id, for each image or mask that cannot be read, each mask of another size than
+        its image, and each semantic mask with a value outside the class table; in the order of the samples.
     """
     with ThreadPoolExecutor(max_workers=num_workers) as pool:
         found = pool.map(lambda sample: _check_sample(sample, len(dataset.classes)), dataset.samples)

@@ -19,14 +19,14 @@ from tasks.job import Job
 from tasks.networks import load_classifier
 from tasks.score_maps import grid_size, save_maps
 from tasks.settings import CamConfig
-from tasks.training import autocast, memory_format
+from tasks.training import autocast
 
 
 def infer_cams(job: Job) -> dict[str, Any]:
     """Write the maps of every image that has labels."""
     config = job.config
     assert isinstance(config, CamConfig)
-    net = load_classifier(job.input("classifier"), job.device).to(memory_format=memory_format(job.device))
+    net = load_classifier(job.input("classifier"), job.device).to(memory_format=torch.channels_last)
     maps = {}
     for done, sample in enumerate(job.samples, start=1):
         if sample.labels:
@@ -54,7 +54,7 @@ def class_attention(
         x = net.backbone.normalize(pixels)
         views = torch.cat([x, x.flip(-1)]) if config.mirror else x
         with autocast(device):
-            activations = net.activations(views.contiguous(memory_format=memory_format(device)))
+            activations = net.activations(views.contiguous(memory_format=torch.channels_last))
         chosen = activations[:, list(labels)].float()
         folded = chosen[:1] + chosen[1:].flip(-1) if config.mirror else chosen
         total += F.interpolate(folded, padded, mode="bilinear", align_corners=False)[0]

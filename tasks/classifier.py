@@ -19,7 +19,7 @@ from tasks.augment import flip_and_crop, photometric, resize, scale_for_long_sid
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
-from tasks.training import Recipe, autocast, fit, memory_format, write_history
+from tasks.training import Recipe, autocast, fit, write_history
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def train_classifier(job: Job) -> dict[str, Any]:
     backbone = build_backbone(job.backbone, job.weights)
     if not backbone.pretrained:
         log.warning("no ImageNet weights: the classifier is trained from random weights, batch norm included")
-    net = CAMNet(backbone, len(job.classes)).to(job.device, memory_format=memory_format(job.device))
+    net = CAMNet(backbone, len(job.classes)).to(job.device, memory_format=torch.channels_last)
     net.train()
     if config.freeze_norm and backbone.pretrained:
         freeze_norms(net)
@@ -70,7 +70,7 @@ def _recipe(net: CAMNet, config: ClassifierConfig, job: Job) -> Recipe:
 
     def step(batch: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
         images, wanted = (torch.stack(part) for part in zip(*batch, strict=True))
-        images = images.to(job.device, memory_format=memory_format(job.device), non_blocking=True)
+        images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):
             logits = net(images)
         loss = F.multilabel_soft_margin_loss(logits.float(), wanted.to(job.device))

@@ -11,14 +11,14 @@ from tasks.job import Job
 from tasks.networks import load_irnet
 from tasks.score_maps import save_maps
 from tasks.settings import FieldsConfig
-from tasks.training import autocast, memory_format
+from tasks.training import autocast
 
 
 def infer_fields(job: Job) -> dict[str, Any]:
     """Write boundary probabilities and displacements (dy, dx in feature pixels) at stride 4."""
     config = job.config
     assert isinstance(config, FieldsConfig)
-    net = load_irnet(job.input("irnet"), job.device).to(memory_format=memory_format(job.device))
+    net = load_irnet(job.input("irnet"), job.device).to(memory_format=torch.channels_last)
     boundaries, displacements = {}, {}
     for done, sample in enumerate(job.samples, start=1):
         pixels = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)

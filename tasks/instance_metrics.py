@@ -174,9 +174,7 @@ def _index_objects(
     votes = votes.reshape(-1, 256)[1:-1, 1:_VOID]
     classless = ids[votes.sum(axis=1) == 0]
     if len(classless):
-        raise ValueError(
-            f"expected a class under every object, the semantic map has none under ids {classless.tolist()}"
-        )
+        raise ValueError(f"expected a class under every object, got none under the ids {classless.tolist()}")
     return objects, votes.argmax(axis=1)
 
 

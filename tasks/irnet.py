@@ -22,7 +22,7 @@ from tasks.classifier import load_normalized
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
-from tasks.training import Recipe, autocast, fit, memory_format, write_history
+from tasks.training import Recipe, autocast, fit, write_history
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def train_irnet(job: Job) -> dict[str, Any]:
     else:
         backbone = classifier.backbone
     torch.manual_seed(job.seed)
-    net = IRNet(backbone).to(job.device, memory_format=memory_format(job.device)).train()
+    net = IRNet(backbone).to(job.device, memory_format=torch.channels_last).train()
     relations = _relation_files(job)
     history = fit(net, _recipe(net, config, job, relations), job)
     net.eval()
@@ -67,7 +67,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
 
     def step(batch: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
         images, labels = (torch.stack(part) for part in zip(*batch, strict=True))
-        images = images.to(job.device, memory_format=memory_format(job.device), non_blocking=True)
+        images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):
             boundary_logits, displacement = net(images)
         losses = pair_losses(

@@ -70,6 +70,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             foreground += float((labels > 0).mean())
             job.progress(done, len(job.samples))
     write_detections(job.out / "instances.json", detections)
+    (job.out / "settings.json").write_text(config.model_dump_json())
     return {"detections": len(detections), "foreground_share": round(foreground / len(job.samples), 4)}
 
 

@@ -170,8 +170,18 @@ class _Closure:
             self._resolve(target, _join(name, rest))
         if head in module.definitions or head in module.imports:
             return True
-        sources = [self.program[star] for star in module.stars if star in self.program and star != module.name]
-        return any(self._look_up(source, head, rest) for source in sources)
+        for source in self._star_sources(module):
+            if head in source.definitions or head in source.imports:
+                return self._look_up(source, head, rest)
+        return False
+
+    def _star_sources(self, module: _Module) -> list[_Module]:
+        """Return the modules whose names a module has by `import *`, directly or in turn."""
+        names = list(module.stars)
+        for name in names:
+            if name in self.program:
+                names += [star for star in self.program[name].stars if star not in names]
+        return [self.program[name] for name in names if name in self.program]
 
     def _resolve(self, name: str, rest: str = "") -> None:
         """Reach what `rest` means as an attribute of a module; the module as such counts whole."""

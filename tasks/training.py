@@ -95,11 +95,6 @@ def autocast(device: str) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def memory_format(device: str) -> torch.memory_format:
-    """Return channels-last on a GPU, where convolutions prefer it."""
-    return torch.channels_last if device.startswith("cuda") else torch.contiguous_format
-
-
 def write_history(folder: Path, history: list[dict[str, float]]) -> None:
     """Write the figures of every epoch to `history.json`."""
     (folder / "history.json").write_text(json.dumps(history, indent=1))

@@ -28,16 +28,19 @@ def open_dataset(
     - VOC: `root` has `JPEGImages`.
     - A folder of images, sub-folders included.
 
-    Image-level labels come from `labels` or else the first of `labels.csv`, `labels.jsonl`, `Annotations/*.xml` and
-    `SegmentationClass/*.png` in `root`. An image that they do not mention is background only. The class table is `classes` or `classes.txt`
-    (a name a line), else COCO's categories, else VOC's 20 classes where most labels are among them, else the sorted labels
-    of the whole set, so that every split of it has the same table.
+    Image-level labels come from `labels` or else the first of `labels.csv`, `labels.jsonl`, `Annotations/*.xml`
+    and `SegmentationClass/*.png` in `root`. An image that they do not mention is background only.
+
+    The class table is `classes` or `classes.txt` (a name a line), else COCO's categories, else VOC's 20 classes
+    where most labels are among them, else the sorted labels of the whole set, so that every split of it has
+    the same table.
 
     Args:
         root: The set's folder.
-        labels: CSV (`image,labels`, labels joined by `;`), JSON lines, COCO JSON, or a folder of XML or mask files.
-        split: A file with an image id a line, or the name of one in `ImageSets/Segmentation`, `ImageSets/Main` or `root`;
-            for COCO also the name of an annotation file, "val2017" for `annotations/instances_val2017.json`.
+        labels: CSV (`image,labels`, labels joined by `;`), JSON lines (`{"image": .., "labels": [..]}`), COCO
+            JSON, or a folder of XML files or label maps.
+        split: A file with an image id a line, or the name of one in `ImageSets/Segmentation`, `ImageSets/Main`
+            or `root`; for COCO also an annotation file's, "val2017" for `annotations/instances_val2017.json`.
         classes: A file with the name of a class a line.
         skip_bad: Leave out the images that have problems instead of raising.
 
@@ -45,7 +48,8 @@ def open_dataset(
         The set, and the problems of what was left out (none unless `skip_bad`).
 
     Raises:
-        DatasetError: Lists every problem of the set; with `skip_bad`, only if nothing useful remains without the bad images.
+        DatasetError: Lists every problem of the set. With `skip_bad` only if nothing useful remains without the
+            bad images, or a list or label file cannot be read at all.
     """
     if not root.is_dir():
         raise DatasetError([Problem(root, "expected the folder of a data set, found none")])

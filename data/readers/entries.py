@@ -104,18 +104,16 @@ def _read_json_lines(file: Path) -> Iterator[Entry | Problem]:
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip():
             continue
-        where = f"line {number}"
         try:
             record = json.loads(line)
-            name, labels = record["image"], record["labels"]
-            well_formed = isinstance(name, str) and isinstance(labels, list) and all(isinstance(x, str) for x in labels)
-        except (ValueError, KeyError, TypeError):
-            well_formed = False
-        if well_formed:
-            yield Entry(name, _names(labels), file, where)
-        else:
-            expected = '{"image": "name", "labels": ["class", ...]}'
-            yield Problem(file, f"{where}: expected {expected}, found {line.strip()[:80]}")
+        except ValueError:
+            record = None
+        match record:
+            case {"image": str(name), "labels": list(labels)} if all(isinstance(label, str) for label in labels):
+                yield Entry(name, _names(labels), file, f"line {number}")
+            case _:
+                expected = '{"image": "name", "labels": ["class", ...]}'
+                yield Problem(file, f"line {number}: expected {expected}, found {line.strip()[:80]}")
 
 
 def _read_annotations(folder: Path) -> Iterator[Entry | Problem]:

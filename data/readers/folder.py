@@ -24,12 +24,13 @@ def read_folder(
     folder = root / "JPEGImages"
     if not folder.is_dir():
         folder = root
-    images, problems = index_images(folder)
+    images, index_problems = index_images(folder)
     source = labels or find_labels(root)
     if source is None:
         expected = "labels.csv, labels.jsonl, Annotations/*.xml or SegmentationClass/*.png"
         missing = [] if images else [Problem(folder, "expected images, found none")]
-        raise DatasetError([*problems, *missing, Problem(root, f"expected image-level labels in {expected}")])
+        raise DatasetError([*index_problems, *missing, Problem(root, f"expected image-level labels in {expected}")])
+    problems: list[Problem] = []
     chosen = images
     if split is not None:
         file, ids, more = read_split(root, split)
@@ -40,6 +41,7 @@ def read_folder(
             if id not in images
         ]
         chosen = {id: images[id] for id in ids if id in images}
+    problems += [problem for problem in index_problems if problem.sample in chosen]
     problems += case_problems(chosen)
 
     given = read_class_names(root, classes)
@@ -61,16 +63,13 @@ def _guess_classes(entries: list[Entry]) -> tuple[str, ...]:
 def _resolve_labels(
     entries: list[Entry], images: dict[str, Path], table: ClassTable, folder: Path | None
 ) -> tuple[dict[str, tuple[int, ...]], list[Problem]]:
-    """Return id -> class indices; an entry without its image is a problem where `folder`, the place to look for it, is given."""
+    """Return id -> class indices. An entry without its image is a problem only where `folder` is given."""
     index = {name: number for number, name in enumerate(table.names)}
     by_id: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_id[entry.id].append(entry)
     labels, problems = {}, []
     for id, (entry, *others) in by_id.items():
-        if others:
-            places = ", ".join(other.where or other.file.name for other in others)
-            problems.append(entry.problem(f"expected the image {id!r} once, found it again: {places}"))
         if id not in images:
             if folder is not None:
                 place = f"{entry.file.name}, {entry.where}" if entry.where else entry.file.name
@@ -78,6 +77,9 @@ def _resolve_labels(
                     Problem(folder / entry.name, f"expected an image, as {place} has labels for it, found none", id)
                 )
             continue
+        if others:
+            places = ", ".join(other.where or other.file.name for other in others)
+            problems.append(entry.problem(f"expected the image {id!r} once, found it again: {places}"))
         for name in sorted(entry.labels - index.keys()):
             expected = f"expected one of {shortened(table.names)} (classes.txt in the set's folder sets others)"
             problems.append(entry.problem(f"{expected}, found the class {name!r} for the image {id!r}"))

@@ -22,7 +22,7 @@ def paths(radius: int) -> dict[Pixel, tuple[Pixel, ...]]:
     if radius < 2:
         raise ValueError(f"radius must be at least 2, got {radius}")
     reach = range(-radius + 1, radius)
-    half_plane = [(dy, dx) for dy in reach for dx in reach if (0, 0) < (dy, dx) and dy * dy + dx * dx < radius * radius]
+    half_plane = [(dy, dx) for dy in reach for dx in reach if (dy, dx) > (0, 0) and dy * dy + dx * dx < radius * radius]
     found = {offset: _path(*offset) for offset in half_plane}
     return dict(sorted(found.items(), key=lambda item: (len(item[1]), item[0])))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.affinity.paths import Pixel, paths
+from kernels.affinity.paths import paths
 
 
 class Plan(NamedTuple):

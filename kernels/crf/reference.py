@@ -28,5 +28,6 @@ def label_marginals(
     crf = DenseCRF2D(width, height, num_labels)
     crf.setUnaryEnergy((-np.log(probabilities)).astype(np.float32))
     crf.addPairwiseGaussian(**GAUSSIAN)
-    crf.addPairwiseBilateral(**BILATERAL, rgbim=np.ascontiguousarray(image))
+    # A copy, because pydensecrf takes neither strided nor read-only memory.
+    crf.addPairwiseBilateral(**BILATERAL, rgbim=np.array(image, order="C"))
     return np.array(crf.inference(iterations), np.float32).reshape(num_labels, height, width)

@@ -84,9 +84,9 @@ def instance_map(
     Raises:
         ValueError: As `refine`.
     """
-    y, x = find_centroids(displacement, iterations, backend=backend)
     candidates = displacement.float().norm(dim=0) < threshold
     # scipy's default structure connects the 4 direct neighbours and numbers components in raster order, from 1.
     components, _ = ndimage.label(candidates.cpu().numpy())
-    reached = torch.from_numpy(components.astype(np.int64)).to(y.device)[y, x]
-    return torch.unique(reached, return_inverse=True)[1]
+    y, x = find_centroids(displacement, iterations, backend=backend).cpu().numpy()
+    _, ids = np.unique(components[y, x], return_inverse=True)
+    return torch.from_numpy(ids.astype(np.int64)).to(displacement.device)

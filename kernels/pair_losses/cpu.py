@@ -125,11 +125,14 @@ def pair_terms(
     # In double precision: a sum of a million costs in single precision would depend on how it is split.
     positive = positive_cost(affinity).double()
     fg_displacement, bg_displacement = _DisplacementSums.apply(displacement, classes, radius)
+    num_bg, num_fg, num_neg = decided.sum((1, 2, 3))
     return PairTerms(
-        *decided.sum((1, 2, 3)),
-        (positive * background).sum().to(boundary.dtype),
-        (positive * foreground).sum().to(boundary.dtype),
-        (negative_cost(affinity).double() * negative).sum().to(boundary.dtype),
-        fg_displacement,
-        bg_displacement,
+        num_bg=num_bg,
+        num_fg=num_fg,
+        num_neg=num_neg,
+        bg_affinity=(positive * background).sum().to(boundary.dtype),
+        fg_affinity=(positive * foreground).sum().to(boundary.dtype),
+        neg_affinity=(negative_cost(affinity).double() * negative).sum().to(boundary.dtype),
+        fg_displacement=fg_displacement,
+        bg_displacement=bg_displacement,
     )

@@ -40,12 +40,13 @@ def pair_terms(
     negative = valid & (source != partner)
 
     offset = displacement.new_tensor(list(paths(radius)))[:, :, None, None]
-    kinds = (background, foreground, negative)
     return PairTerms(
-        *(kind.sum() for kind in kinds),
-        (positive_cost(affinity) * background).sum(),
-        (positive_cost(affinity) * foreground).sum(),
-        (negative_cost(affinity) * negative).sum(),
-        ((difference - offset).abs() * foreground[:, :, None]).sum(),
-        (difference.abs() * background[:, :, None]).sum(),
+        num_bg=background.sum(),
+        num_fg=foreground.sum(),
+        num_neg=negative.sum(),
+        bg_affinity=(positive_cost(affinity) * background).sum(),
+        fg_affinity=(positive_cost(affinity) * foreground).sum(),
+        neg_affinity=(negative_cost(affinity) * negative).sum(),
+        fg_displacement=((difference - offset).abs() * foreground[:, :, None]).sum(),
+        bg_displacement=(difference.abs() * background[:, :, None]).sum(),
     )

@@ -1,0 +1,193 @@
+"""Stages `scores` and `metrics`: the labels, and the paper's baselines beside them, against ground truth (Sec. 6.2)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.coco import Detection, decode_mask, read_detections
+from data.images import read_image
+from data.label_maps import GroundTruth, read_ground_truth, read_label_map
+from kernels.crf import refine_labels
+from tasks.instance_metrics import InstanceRecords, InstanceScore, add_records, average_precision, match_image, touching
+from tasks.job import Job
+from tasks.labels import Instances, instance_masks
+from tasks.score_maps import MapReader, strongest, upsample
+from tasks.semantic_metrics import confusion, semantic_summary
+from tasks.settings import LabelsConfig, ScoresConfig
+
+Records = dict[str, list[InstanceRecords]]
+
+
+def score_shard(job: Job) -> dict[str, Any]:
+    """Write what adds up over shards: confusion matrices by method and threshold, and instance records by method."""
+    config = job.config
+    assert isinstance(config, ScoresConfig)
+    labels_folder, walk_folder = job.input("labels"), job.input("walk")
+    settings = LabelsConfig.model_validate_json((labels_folder / "settings.json").read_text())
+    detections = _by_image(read_detections(labels_folder / "instances.json"))
+    num_classes = len(job.classes)
+    confusions: dict[str, NDArray[np.int64]] = {}
+    records: Records = defaultdict(list)
+    with (
+        MapReader(job.input("cams") / "cams.safetensors") as cams,
+        MapReader(walk_folder / "semantic.safetensors") as walked,
+    ):
+        for done, sample in enumerate(job.samples, start=1):
+            truth = read_ground_truth(sample)
+            image = read_image(sample.image)
+            size = (image.shape[0], image.shape[1])
+            class_values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
+            empty = torch.zeros(0, 1, 1)
+            sample_cams, sample_walk = (maps[sample.id] for maps in (cams, walked))
+            sample_cams = empty if sample_cams is None else sample_cams
+            sample_walk = empty if sample_walk is None else sample_walk
+            if truth.semantic is not None:
+                predictions = _semantic_predictions(image, sample_cams, class_values, config)
+                final = read_label_map(labels_folder / "SegmentationClass" / f"{sample.id}.png")
+                for name, prediction in (*predictions, ("labels", final)):
+                    counted = confusion(truth.semantic, prediction, num_classes + 1)
+                    confusions[name] = confusions.get(name, 0) + counted
+            if truth.instances is not None:
+                found = _instance_predictions(sample_cams, sample_walk, size, settings, config)
+                own = detections.get(sample.id, [])
+                _match(found, own, truth, sample.labels, num_classes, records)
+            job.progress(done, len(job.samples))
+    # One image has one record of each method.
+    counts = {"images": len(records["labels"]), "touching": len(records["touching/labels"])}
+    _save(job.out / "scores.npz", confusions, records)
+    return counts
+
+
+def summarize(job: Job) -> dict[str, Any]:
+    """Write `metrics.json`: the labels, and for each baseline its best threshold."""
+    confusions: dict[str, NDArray[np.int64]] = {}
+    records: Records = defaultdict(list)
+    for folder in job.inputs["scores"]:
+        _add(folder / "scores.npz", confusions, records)
+    metrics = {
+        "semantic": _semantic(confusions, job.classes.names),
+        "instances": _instances(records, job.classes.names),
+    }
+    (job.out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return {}
+
+
+def _semantic_predictions(
+    image: NDArray[np.uint8], cams: Float[Tensor, "k h w"], class_values: NDArray[np.uint8], config: ScoresConfig
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield the baselines' label maps: "cam@0.3" for CAMs against a background of 0.3, and so on."""
+    height, width = image.shape[:2]
+    full = upsample(cams, (height, width))
+    for threshold in config.cam_thresholds:
+        yield f"cam@{threshold}", class_values[strongest(full, threshold)[0].numpy()]
+    for threshold in config.crf_thresholds:
+        rows = strongest(full, threshold)[0].numpy()
+        yield f"cam_crf@{threshold}", class_values[np.asarray(refine_labels(image, rows, len(class_values)))]
+
+
+def _instance_predictions(
+    cams: Float[Tensor, "k h w"],
+    walked: Float[Tensor, "k h w"],
+    size: tuple[int, int],
+    settings: LabelsConfig,
+    config: ScoresConfig,
+) -> Iterator[tuple[str, Instances]]:
+    """Yield the baselines of Table 1: connected components of CAMs, and of CAMs walked along the boundaries."""
+    rows = list(range(len(cams)))
+    for threshold in config.component_thresholds:
+        at_threshold = settings.model_copy(update={"background_threshold": threshold})
+        yield f"cam_components@{threshold}", instance_masks(cams, rows, size, at_threshold)
+    yield "boundary_components", instance_masks(walked, rows, size, settings)
+
+
+def _match(
+    found: Iterator[tuple[str, Instances]],
+    own: list[Detection],
+    truth: GroundTruth,
+    labels: tuple[int, ...],
+    num_classes: int,
+    records: Records,
+) -> None:
+    """Append one image's records of every method; again under "touching/..." where objects of a class touch."""
+    assert truth.semantic is not None
+    assert truth.instances is not None
+    size = truth.instances.shape
+    masks = np.stack([decode_mask(d["segmentation"]) for d in own]) if own else np.zeros((0, *size), bool)
+    methods = [(name, i.masks, [labels[row] for row in i.rows], i.scores) for name, i in found]
+    methods.append(("labels", masks, [d["class"] for d in own], [d["score"] for d in own]))
+    groups = ["", "touching/"] if touching(truth.semantic, truth.instances) else [""]
+    for name, method_masks, classes, scores in methods:
+        record = match_image(
+            method_masks.astype(bool),
+            np.array(classes, np.int64),
+            np.array(scores, np.float64),
+            truth.semantic,
+            truth.instances,
+            num_classes=num_classes,
+        )
+        for group in groups:
+            records[f"{group}{name}"].append(record)
+
+
+def _by_image(detections: list[Detection]) -> dict[str, list[Detection]]:
+    grouped = defaultdict(list)
+    for detection in detections:
+        grouped[detection["image"]].append(detection)
+    return grouped
+
+
+def _save(path: Path, confusions: dict[str, NDArray[np.int64]], records: Records) -> None:
+    arrays = {f"confusion:{name}": matrix for name, matrix in confusions.items()}
+    for name, parts in records.items():
+        if not parts:
+            continue
+        arrays |= {f"records:{name}:{part}": array for part, array in add_records(parts)._asdict().items()}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def _add(path: Path, confusions: dict[str, NDArray[np.int64]], records: Records) -> None:
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            kind, name, *rest = key.split(":")
+            if kind == "confusion":
+                confusions[name] = confusions.get(name, 0) + arrays[key]
+            elif rest == ["classes"]:
+                parts = {part: arrays[f"records:{name}:{part}"] for part in InstanceRecords._fields}
+                records[name].append(InstanceRecords(**parts))
+
+
+def _semantic(confusions: dict[str, NDArray[np.int64]], names: tuple[str, ...]) -> dict[str, Any]:
+    summaries = {name: semantic_summary(matrix, ("background", *names)) for name, matrix in confusions.items()}
+    best: dict[str, Any] = {}
+    for name, summary in summaries.items():
+        method, _, threshold = name.partition("@")
+        entry = best.setdefault(method, {**summary, "sweep": {}} if threshold else dict(summary))
+        if threshold:
+            entry["sweep"][threshold] = summary["miou"]
+            if "threshold" not in entry or (summary["miou"] or 0) > (entry["miou"] or 0):
+                entry.update(summary, threshold=float(threshold))
+    return best
+
+
+def _instances(records: Records, names: tuple[str, ...]) -> dict[str, Any]:
+    best: dict[str, Any] = {}
+    for name, parts in records.items():
+        score: InstanceScore = average_precision(add_records(parts), names)
+        method, _, threshold = name.removeprefix("touching/").partition("@")
+        entry: dict[str, Any] = dict(score)
+        if threshold:
+            entry["threshold"] = float(threshold)
+        group = best.setdefault("touching", {}) if name.startswith("touching/") else best
+        if method not in group or (entry["ap50"] or 0) > (group[method]["ap50"] or 0):
+            group[method] = entry
+    return best

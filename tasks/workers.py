@@ -1,0 +1,276 @@
+"""Worker processes for stage functions: started lean, kept warm, and never left behind.
+
+A pool of our own instead of `ProcessPoolExecutor`: there one killed worker breaks all shards in flight, here it
+costs its own. The parent never imports torch; a worker does once, and serves one job after the other.
+
+    parent thread --(function, job)--> worker          a duplex pipe each
+                  <--("progress", ...)-- ... <--("done", summary) or ("failed", WorkerFailure)--
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import errno
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tasks.job import Job
+
+Progress = Callable[[int, int, str], None]
+PROGRESS_SECONDS = 0.2
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerFailure:
+    """What went wrong in a worker, without the exception's own type, which the parent may not be able to load."""
+
+    message: str
+    trace: str
+    no_space: bool = False
+
+
+class StageError(Exception):
+    """A stage function failed, or its worker died.
+
+    Attributes:
+        trace: The worker's traceback; empty where the worker died.
+        no_space: The device was full.
+    """
+
+    def __init__(self, message: str, trace: str = "", no_space: bool = False) -> None:
+        super().__init__(message)
+        self.trace = trace
+        self.no_space = no_space
+
+
+class WorkerPool:
+    """Runs stage functions in processes that share `num_slots` cores.
+
+    Threads call `run`, which blocks; a job takes one slot or all of them.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_slots = num_slots
+        self._free = num_slots
+        self._changed = threading.Condition()
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._closed = False
+        # A worker gets the death signal when the thread that started it ends, so one lasting thread starts all.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
+
+    def run(self, function: str, job: Job, label: str, *, exclusive: bool = False) -> dict[str, Any]:
+        """Run "module:name" over a job in a worker with `job.num_threads` threads, and return its summary.
+
+        Args:
+            label: Names the job in errors.
+            exclusive: Wait for all slots, and let nothing run beside.
+
+        Raises:
+            StageError: The function raised, the worker died, or the pool was closed.
+        """
+        with self._slots(self.num_slots if exclusive else 1):
+            worker = self._take(job.num_threads)
+            try:
+                summary = worker.run(function, job, label)
+            except StageError:
+                worker.stop()
+                raise
+            finally:
+                with self._changed:
+                    self._busy.discard(worker)
+            with self._changed:
+                self._idle.append(worker)
+            return summary
+
+    def close(self) -> None:
+        """End all workers at once; jobs that still run fail."""
+        with self._changed:
+            self._closed = True
+            workers = [*self._idle, *self._busy]
+            self._changed.notify_all()
+        for worker in workers:
+            worker.stop()
+        self._starter.shutdown()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _slots(self, count: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= count or self._closed)
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += count
+                self._changed.notify_all()
+
+    def _take(self, num_threads: int) -> _Worker:
+        with self._changed:
+            if self._closed:
+                raise StageError("stopped before it began")
+            worker = next((idle for idle in self._idle if idle.num_threads == num_threads), None)
+            if worker:
+                self._idle.remove(worker)
+            else:
+                # Workers with another number of threads would only hold memory while this one runs.
+                surplus = self._idle if len(self._idle) + len(self._busy) >= self.num_slots else []
+                for idle in surplus:
+                    idle.stop()
+                surplus.clear()
+                worker = self._starter.submit(_Worker, num_threads).result()
+            self._busy.add(worker)
+            return worker
+
+
+class _Worker:
+    """The parent's end of one worker process."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.num_threads = num_threads
+        self._connection, theirs = Pipe()
+        environment = os.environ | {name: str(num_threads) for name in THREAD_VARIABLES}
+        # What the parent can import, the worker can, wherever the parent was started.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tasks.workers", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # The answer of a command goes to stdout, and nothing else.
+            )
+
+    def run(self, function: str, job: Job, label: str) -> dict[str, Any]:
+        progress = job.progress
+        try:
+            self._connection.send((function, dataclasses.replace(job, progress=Job.progress)))
+            while True:
+                kind, value = self._connection.recv()
+                if kind == "progress":
+                    progress(*value)
+                elif kind == "done":
+                    return value
+                else:
+                    raise StageError(f"{label}: {value.message}", value.trace, value.no_space)
+        except (EOFError, OSError):
+            raise StageError(f"{label}: {self._epitaph()}") from None
+
+    def stop(self) -> None:
+        # Killed rather than asked: what counts has been published, and a stage may be deep in native code.
+        self._process.kill()
+        self._process.wait()
+
+    def _epitaph(self) -> str:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return (
+                "its worker process was killed (signal 9), most likely for want of memory; try fewer --workers, "
+                "or smaller batches or scales. What is finished is kept: the same command goes on from there"
+            )
+        reason = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"its worker process died ({reason}). What is finished is kept: the same command goes on from there"
+
+
+def die_with_parent(parent: int) -> None:
+    """Make this process end when its parent does, however that ends.
+
+    Args:
+        parent: The parent's process id as it told us, since it may be gone already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def limit_threads(num_threads: int) -> None:
+    """Hold the libraries that a stage has loaded to this many threads."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(num_threads)
+    if cv2 := sys.modules.get("cv2"):
+        cv2.setNumThreads(num_threads)
+
+
+def _serve(connection: Connection) -> None:
+    while True:
+        try:
+            name, job = connection.recv()
+        except EOFError:
+            return
+        try:
+            module, _, attribute = name.partition(":")
+            function = getattr(importlib.import_module(module), attribute)
+            limit_threads(job.num_threads)
+            summary = function(dataclasses.replace(job, progress=_reporter(connection)))
+            connection.send(("done", summary))
+        except Exception as error:
+            message = str(error) or type(error).__name__
+            failure = WorkerFailure(message, traceback.format_exc(), _is_no_space(error))
+            connection.send(("failed", failure))
+
+
+def _reporter(connection: Connection) -> Progress:
+    """Return a progress callback that sends now and then, and always the last."""
+    last = 0.0
+
+    def report(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total or now - last >= PROGRESS_SECONDS:
+            last = now
+            connection.send(("progress", (done, total, note)))
+
+    return report
+
+
+def _is_no_space(error: BaseException) -> bool:
+    # torch and safetensors raise errors of their own; their text keeps the system's.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower() or (
+        os.strerror(errno.ENOSPC).lower() in str(error).lower()
+    )
+
+
+def main() -> None:
+    """Serve the parent that started this process: `python -m tasks.workers DESCRIPTOR PARENT`."""
+    descriptor, parent = map(int, sys.argv[1:])
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers.
+    # The package's own copy of this module, not `__main__`, so that what it pickles has its proper name.
+    from tasks import workers
+
+    with Connection(descriptor) as connection:
+        workers._serve(connection)
+
+
+if __name__ == "__main__":
+    main()

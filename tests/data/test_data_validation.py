@@ -1,0 +1,131 @@
+"""Damaged files are found by decoding; sets that work but train badly are warned of."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
+from data.label_maps import write_label_map
+from data.validation import check_images, set_aside, warnings
+
+SIZE = (10, 12)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Four images with sound masks; the classes are cat (three images) and dog (two)."""
+    samples = []
+    for id, labels in (("a", (0,)), ("b", (0, 1)), ("c", (0, 1)), ("d", ())):
+        image, semantic, instances = (tmp_path / f"{id}{suffix}" for suffix in (".jpg", "_class.png", "_object.png"))
+        noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+        Image.fromarray(noise).save(image)
+        for file in (semantic, instances):
+            write_label_map(file, np.asarray([0, 1, 2, 255], np.uint8)[np.arange(120).reshape(SIZE) % 4])
+        samples.append(Sample(id, image, labels, semantic, instances))
+    return Dataset(tmp_path, ClassTable(("cat", "dog")), tuple(samples))
+
+
+def truncate(sample: Sample) -> None:
+    sample.image.write_bytes(sample.image.read_bytes()[:400])
+
+
+def empty(sample: Sample) -> None:
+    sample.image.write_bytes(b"")
+
+
+def write_text(sample: Sample) -> None:
+    sample.image.write_text("image,labels\n")
+
+
+def shrink_semantic(sample: Sample) -> None:
+    assert sample.semantic
+    write_label_map(sample.semantic, np.zeros((9, 12), np.uint8))
+
+
+def shrink_instances(sample: Sample) -> None:
+    assert sample.instances
+    write_label_map(sample.instances, np.zeros((10, 11), np.uint8))
+
+
+def use_other_value(sample: Sample) -> None:
+    assert sample.semantic
+    write_label_map(sample.semantic, np.full(SIZE, 3, np.uint8))
+
+
+def damage_mask(sample: Sample) -> None:
+    assert sample.semantic
+    sample.semantic.write_bytes(sample.semantic.read_bytes()[:50])
+
+
+def test_a_sound_set_has_no_problems(dataset: Dataset) -> None:
+    assert check_images(dataset, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("break_it", "file", "message"),
+    [
+        (truncate, "b.jpg", "expected an image, found"),
+        (empty, "b.jpg", "expected an image, found an empty file"),
+        (write_text, "b.jpg", "expected an image, found another kind of file"),
+        (shrink_semantic, "b_class.png", "expected the image's size, 12 x 10, found 12 x 9"),
+        (shrink_instances, "b_object.png", "expected the image's size, 12 x 10, found 11 x 10"),
+        (use_other_value, "b_class.png", "expected values 0 to 2 and 255, found 3"),
+        (damage_mask, "b_class.png", "expected a label map, found a damaged one"),
+    ],
+)
+def test_a_bad_file_is_named(dataset: Dataset, break_it: Callable[[Sample], None], file: str, message: str) -> None:
+    break_it(dataset.samples[1])
+    (problem,) = check_images(dataset, 2)
+    assert problem.file.name == file
+    assert message in problem.message
+    assert problem.sample == "b"
+
+
+def test_all_problems_are_listed_in_the_order_of_the_samples(dataset: Dataset) -> None:
+    for sample in dataset.samples:
+        empty(sample)
+    shrink_instances(dataset.samples[2])
+    assert [problem.sample for problem in check_images(dataset, 3)] == ["a", "b", "c", "d"]
+
+
+def test_a_coco_entry_of_another_size_is_a_problem(dataset: Dataset, tmp_path: Path) -> None:
+    image = {"id": 4, "file_name": "a.jpg", "height": 30, "width": 12}
+    file = tmp_path / "set.json"
+    file.write_text(json.dumps({"images": [image], "annotations": [], "categories": []}))
+    sample = replace(dataset.samples[0], semantic=None, instances=None, coco=CocoSource(file, 4, (1, 2)))
+    (problem,) = check_images(replace(dataset, samples=(sample,)), 1)
+    assert problem.sample == "a"
+    assert "its entry in set.json is 12 x 30, the image is 12 x 10" in problem.message
+
+
+def test_setting_aside_keeps_the_other_samples(dataset: Dataset) -> None:
+    truncate(dataset.samples[1])
+    kept = set_aside(dataset, check_images(dataset, 1))
+    assert kept.samples == (dataset.samples[0], *dataset.samples[2:])
+    assert kept.classes == dataset.classes
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [("abcd", "expected at least one usable image, found none"), ("abc", "none of the 1 images has any")],
+)
+def test_a_set_that_is_useless_without_its_bad_images_raises(dataset: Dataset, bad: str, message: str) -> None:
+    problems = [Problem(dataset.root / id, "is bad", id) for id in bad]
+    with pytest.raises(DatasetError, match=message) as caught:
+        set_aside(dataset, problems)
+    assert caught.value.problems[:-1] == problems
+
+
+def test_images_without_labels_and_rare_classes_are_warned_of(dataset: Dataset) -> None:
+    assert warnings(dataset) == ["images without labels, taken for background only: 1"]
+    first, second, *_ = dataset.samples
+    assert warnings(replace(dataset, samples=(first, second))) == ["classes with a single image: dog"]
+    assert warnings(replace(dataset, samples=(first,))) == [
+        "the set is one image alone",
+        "classes with a single image: cat",
+    ]

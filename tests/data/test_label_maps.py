@@ -1,0 +1,75 @@
+"""Label maps keep their values, wear VOC's colours, and are written whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.dataset import DatasetError, Sample
+from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map, write_label_map
+
+LABELS = np.arange(256, dtype=np.uint8).reshape(8, 32)
+
+
+def test_the_palette_is_vocs() -> None:
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 8: (64, 0, 0)}
+    known |= {15: (192, 128, 128), 16: (0, 64, 0), 20: (0, 64, 128), 254: (96, 224, 192), 255: (224, 224, 192)}
+    assert {value: tuple(map(int, VOC_PALETTE[value])) for value in known} == known
+    assert len(np.unique(VOC_PALETTE, axis=0)) == 256
+
+
+def test_labels_come_back_and_show_their_colours(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "folder" / "a.png"
+    write_label_map(path, LABELS)
+    np.testing.assert_array_equal(read_label_map(path), LABELS)
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), VOC_PALETTE[LABELS])
+
+
+def test_a_transposed_view_is_written_as_seen(tmp_path: Path) -> None:
+    write_label_map(tmp_path / "a.png", LABELS.T)
+    np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), LABELS.T)
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    write_label_map(path, LABELS)
+
+    def fail(_image: Image.Image, file: Path, format: str) -> None:
+        file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_label_map(path, LABELS[::-1].copy())
+    assert list(tmp_path.iterdir()) == [path]
+    np.testing.assert_array_equal(read_label_map(path), LABELS)
+
+
+@pytest.mark.parametrize("labels", [LABELS.astype(np.int64), LABELS[None]])
+def test_other_arrays_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 \[H, W\]"):
+        write_label_map(tmp_path / "a.png", labels)
+
+
+def test_grey_label_maps_are_read_and_coloured_ones_refused(tmp_path: Path) -> None:
+    Image.fromarray(LABELS).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "grey.png"), LABELS)
+    Image.fromarray(VOC_PALETTE[LABELS]).save(tmp_path / "rgb.png")
+    with pytest.raises(DatasetError, match=r"rgb\.png: expected an indexed or grey label map, found RGB pixels"):
+        read_label_map(tmp_path / "rgb.png")
+
+
+def test_16_bit_instances_are_read_but_not_as_labels(tmp_path: Path) -> None:
+    ids = (LABELS.astype(np.uint16) * 5).astype(np.uint16)
+    path = tmp_path / "ids.png"
+    Image.fromarray(ids).save(path)
+    truth = read_ground_truth(Sample("a", tmp_path / "a.jpg", (), instances=path))
+    assert truth.semantic is None
+    assert truth.instances is not None
+    assert truth.instances.dtype == np.int32
+    np.testing.assert_array_equal(truth.instances, ids)
+    with pytest.raises(DatasetError, match="expected label values up to 255, found 1275"):
+        read_label_map(path)
