@@ -19,7 +19,7 @@ from tasks.augment import flip_and_crop, photometric, resize, scale_for_long_sid
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
-from tasks.training import Recipe, autocast, fit, write_history
+from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +77,9 @@ def _recipe(net: CAMNet, config: ClassifierConfig, job: Job) -> Recipe:
         return loss, {"loss": loss.item()}
 
     trained = [p for p in net.backbone.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(
-        [
-            {"params": trained, "lr": config.learning_rate},
-            {"params": net.classifier.parameters(), "lr": config.learning_rate * config.head_lr_factor},
-        ],
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    groups = [
+        {"params": trained, "lr": config.learning_rate},
+        {"params": net.classifier.parameters(), "lr": config.learning_rate * config.head_lr_factor},
+    ]
+    optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
     return Recipe(load, step, optimizer, config.batch_size, config.epochs)

@@ -22,7 +22,7 @@ from tasks.classifier import load_normalized
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
-from tasks.training import Recipe, autocast, fit, write_history
+from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +90,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
             "lr": config.learning_rate * config.displacement_lr_factor,
         },
     ]
-    if config.optimizer == "adam":
-        optimizer = torch.optim.Adam(groups, weight_decay=config.weight_decay)
-    else:
-        optimizer = torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+    optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
     return Recipe(load, step, optimizer, config.batch_size, config.epochs)
 
 
@@ -130,7 +127,7 @@ def _summary(history: list[dict[str, float]], spread: float | None, config: IRNe
         log.warning(
             "the displacement field has collapsed: it varies by %s feature pixels within the foreground (expected"
             " %.1f or more), foreground loss %.2f (%.2f is a field of zeros), background loss %.3f. Instances"
-            " of one class that touch will not be separated; train longer, or with optimizer=adam",
+            " of one class that touch will not be separated; train longer, or with --irnet.optimizer adamw",
             "no" if spread is None else f"{spread:.2f}",
             config.min_displacement_spread,
             summary["fg_displacement"],

@@ -15,6 +15,7 @@ from tasks.config import Config
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+OptimizerName = Literal["sgd", "adamw"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -26,8 +27,10 @@ class ClassifierConfig(Config):
     Attributes:
         resize_long: Range in pixels that an image's long side is resized to, drawn anew each time.
         crop_size: Side of the square training crop in pixels; what the image does not fill is zero.
+        optimizer: "sgd" (the reference), or "adamw", which gets further in few steps from random weights.
         learning_rate: Of the backbone; decays to 0 by (1 - step / steps) ** 0.9.
         head_lr_factor: The classification layer learns this many times faster.
+        momentum: Of SGD.
         freeze_norm: Keep batch norm at the statistics of the pretrained weights. Without pretrained weights
             it is trained regardless.
         photometric: Strength of random brightness, contrast and saturation, 0 for none.
@@ -37,6 +40,7 @@ class ClassifierConfig(Config):
     crop_size: PositiveInt = 512
     batch_size: PositiveInt = 16
     epochs: PositiveInt = 5
+    optimizer: OptimizerName = "sgd"
     learning_rate: Positive = 0.1
     head_lr_factor: Positive = 10.0
     momentum: Fraction = 0.9
@@ -94,7 +98,7 @@ class IRNetConfig(Config):
         crop_size: Side of the square training crop in pixels.
         rescale: Range of the random rescaling before the crop.
         radius_px: Largest distance of a pair in pixels of the stride-4 grid (gamma in Eq. 2).
-        optimizer: "sgd" (the reference) or "adam", which leaves the displacement branch's plateau at small
+        optimizer: "sgd" (the reference) or "adamw", which leaves the displacement branch's plateau at small
             step counts, where SGD does not.
         learning_rate: Of the boundary branch.
         displacement_lr_factor: The displacement branch learns this many times faster.
@@ -110,7 +114,7 @@ class IRNetConfig(Config):
     batch_size: PositiveInt = 32
     epochs: PositiveInt = 3
     radius_px: PositiveInt = 10
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     learning_rate: Positive = 0.1
     displacement_lr_factor: Positive = 10.0
     momentum: Fraction = 1e-4

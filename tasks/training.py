@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.job import Job
+from tasks.settings import OptimizerName
 
 log = logging.getLogger(__name__)
 Example = TypeVar("Example")
@@ -86,6 +87,15 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[dict[str, float]]
             saved_at = time.monotonic()
         job.progress(step + 1, num_steps, _format(figures))
     return history
+
+
+def build_optimizer(
+    name: OptimizerName, groups: list[dict[str, Any]], *, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return SGD or AdamW over parameter groups that bring their own learning rates."""
+    if name == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=weight_decay)
+    return torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay)
 
 
 def autocast(device: str) -> contextlib.AbstractContextManager:

@@ -255,8 +255,10 @@ def _reporter(connection: Connection) -> Progress:
 
 def _is_no_space(error: BaseException) -> bool:
     # torch and safetensors raise errors of their own; their text keeps the system's.
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower() or (
-        os.strerror(errno.ENOSPC).lower() in str(error).lower()
+    return (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "os error 28" in str(error).lower()
+        or (os.strerror(errno.ENOSPC).lower() in str(error).lower())
     )
 
 

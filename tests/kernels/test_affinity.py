@@ -1,0 +1,116 @@
+"""Pairs, paths and affinities, against a second derivation in plain Python."""
+
+import math
+
+import pytest
+import torch
+
+from kernels.affinity import boundary_to_affinity, offsets, paths, reference
+from kernels.affinity.cpu import path_maxima
+from kernels.affinity.plan import plan
+
+
+def brute_path(dy, dx):
+    """Pixels of the bounding box near the line, by projection in floating point."""
+    length = math.hypot(dy, dx)
+    box = {(y, x) for y in range(dy + 1) for x in (range(dx + 1) if dx >= 0 else range(dx, 1))}
+    along = {(y, x): (y * dy + x * dx) / length**2 for y, x in box}
+    return {(y, x) for y, x in box if math.dist((y, x), (along[y, x] * dy, along[y, x] * dx)) < 1 - 1e-9}
+
+
+def brute_affinity(boundary, dy, dx, y, x):
+    height, width = boundary.shape
+    if not (0 <= y + dy < height and 0 <= x + dx < width):
+        return 0.0
+    return 1 - max(float(boundary[y + py, x + px]) for py, px in brute_path(dy, dx))
+
+
+@pytest.mark.parametrize(("radius", "count"), [(2, 4), (3, 12), (5, 34), (10, 152)])
+def test_every_unordered_pair_within_the_radius_occurs_once(radius, count):
+    found = [tuple(offset) for offset in offsets(radius).tolist()]
+    both_ways = set(found) | {(-dy, -dx) for dy, dx in found}
+    reach = range(-radius, radius + 1)
+    disc = {(dy, dx) for dy in reach for dx in reach if 0 < math.hypot(dy, dx) < radius}
+    assert both_ways == disc
+    assert len(found) == count == len(disc) // 2
+
+
+@pytest.mark.parametrize("radius", [5, 10])
+def test_paths_are_the_pixels_within_one_pixel_of_the_line_and_never_get_shorter(radius):
+    lengths = [len(path) for path in paths(radius).values()]
+    assert lengths == sorted(lengths)
+    for offset, path in paths(radius).items():
+        assert set(path) == brute_path(*offset)
+        assert (0, 0) in path
+        assert offset in path
+        assert list(path) == sorted(path)
+
+
+@pytest.mark.parametrize(("radius", "most_steps"), [(2, 3), (5, 29), (7, 80), (10, 173)])
+def test_a_plan_builds_exactly_the_paths_in_few_steps(radius, most_steps):
+    steps, sizes, ends = plan(radius)
+    shapes = [{(0, 0)}]
+    for a, ay, ax, b, by, bx in steps.tolist():
+        shapes.append({(y + ay, x + ax) for y, x in shapes[a]} | {(y + by, x + bx) for y, x in shapes[b]})
+    boxes = [[1 + max(y for y, _ in shape), 1 + max(x for _, x in shape)] for shape in shapes]
+    assert sizes.tolist() == boxes
+    for (shape, left), path in zip(ends.tolist(), paths(radius).values(), strict=True):
+        assert {(y, x - left) for y, x in shapes[shape]} == set(path)
+    assert len(steps) <= most_steps
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (1, 7), (7, 1), (1, 1), (9, 4)])
+def test_affinity_is_one_minus_the_strongest_boundary_between(shape):
+    boundary = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    affinity = boundary_to_affinity(boundary, 4)
+    for k, (dy, dx) in enumerate(paths(4)):
+        for y in range(shape[0]):
+            for x in range(shape[1]):
+                assert affinity[k, y, x].item() == brute_affinity(boundary, dy, dx, y, x)
+
+
+@pytest.mark.parametrize("radius", [2, 5, 10])
+@pytest.mark.parametrize("shape", [(17, 23), (6, 31)])
+def test_planned_and_plain_versions_are_equal_with_their_gradients(radius, shape):
+    boundary = torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.rand(len(paths(radius)), *shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    gradients = []
+    outputs = []
+    for compute in (boundary_to_affinity, reference.boundary_to_affinity):
+        leaf = boundary.clone().requires_grad_()
+        outputs.append(compute(leaf, radius))
+        (outputs[-1] * weight).sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*outputs)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
+def test_maxima_in_numba_equal_the_paths_for_integers():
+    field = torch.randperm(13 * 15, generator=torch.Generator().manual_seed(3)).view(13, 15).int()
+    steps, sizes, ends = plan(6)
+    maxima = torch.full((len(sizes), 13, 15), -1, dtype=torch.int32)
+    path_maxima(field.numpy(), maxima.numpy(), steps, sizes)
+    for (shape, left), ((dy, _), path) in zip(ends.tolist(), paths(6).items(), strict=True):
+        for y in range(13 - dy):
+            for x in range(left, 15 - (sizes[shape][1] - 1 - left)):
+                assert maxima[shape, y, x - left] == max(field[y + py, x + px] for py, px in path)
+
+
+def test_a_view_of_a_map_gives_the_affinities_of_its_copy():
+    view = torch.rand(20, 30)[::2, 1:].t()
+    assert not view.is_contiguous()
+    assert torch.equal(boundary_to_affinity(view, 5), boundary_to_affinity(view.contiguous(), 5))
+
+
+def test_half_precision_is_computed_in_single():
+    boundary = torch.rand(8, 9).half()
+    affinity = boundary_to_affinity(boundary, 3)
+    assert affinity.dtype == torch.float32
+    assert torch.equal(affinity, boundary_to_affinity(boundary.float(), 3))
+
+
+def test_a_wrong_shape_and_a_radius_without_neighbours_are_refused():
+    with pytest.raises(ValueError, match=r"\[H, W\], got \(1, 4, 4\)"):
+        boundary_to_affinity(torch.rand(1, 4, 4), 5)
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        offsets(1)
