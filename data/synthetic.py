@@ -15,6 +15,8 @@ from data.synthetic_shapes import SHAPES, Placement, Plane, paint_ids, place_obj
 
 _JPEG_QUALITY = 90
 _MIN_SIDE_PX = 32
+# Share of clutter in the bright colours that objects have, so that colour alone finds no object.
+_VIVID_CLUTTER = 0.4
 
 
 def write_synthetic(
@@ -101,7 +103,7 @@ def _smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: float, 
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> Plane:
     """Return a textured ground with clutter that has no class's outline, float32 [H, W, 3] in 0..255."""
-    canvas = np.broadcast_to(rng.uniform(50, 200, 3).astype(np.float32), (*size, 3)).copy()
+    canvas = np.broadcast_to(_muted(rng), (*size, 3)).copy()
     for cell, strongest in ((2.5, 14), (8, 22), (22, 24), (60, 34)):
         strength, colourfulness = rng.uniform((0.2, 0), (1, 0.6)).astype(np.float32)
         grey, tint = _smooth_noise(rng, size, cell, 1), _smooth_noise(rng, size, cell, 3)
@@ -112,9 +114,14 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> Plane:
         left, top, width, height = cv2.boundingRect(coverage)
         box = (slice(top, top + height), slice(left, left + width))
         opacity = coverage[box][:, :, None] * np.float32(rng.uniform(0.5, 1) / 255)
-        colour = rng.uniform(10, 245, 3).astype(np.float32)
+        colour = rng.uniform(10, 245, 3).astype(np.float32) if rng.random() < _VIVID_CLUTTER else _muted(rng)
         canvas[box] += opacity * (colour + grain[box] - canvas[box])
     return canvas
+
+
+def _muted(rng: np.random.Generator) -> Plane:
+    """Return a colour of the ground: a grey with a tint."""
+    return (rng.uniform(60, 190) + rng.normal(0, 16, 3)).astype(np.float32)
 
 
 def _clutter_coverage(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -144,7 +151,8 @@ def _draw_object(rng: np.random.Generator, canvas: Plane, placement: Placement) 
     """Paint one object over the canvas: two colours in its class's pattern, lit from one side."""
     coverage = np.clip(0.5 - placement.distance, 0, 1)[:, :, None]
     ground = canvas[placement.mask].mean(axis=0)
-    colour = _contrasting(rng, ground, enough=70)
+    pigment = np.array(SHAPES[placement.kind].pigment, np.float32)
+    colour = _contrasting(rng, ground, enough=70, near=pigment)
     accent = _contrasting(rng, colour, enough=110)
     stretch, phase = rng.uniform(0.85, 1.2), rng.uniform(-0.15, 0.15)
     wave = SHAPES[placement.kind].wave(placement.u * stretch + phase, placement.v * stretch)
@@ -153,9 +161,14 @@ def _draw_object(rng: np.random.Generator, canvas: Plane, placement: Placement) 
     canvas += coverage * (paint * _shading(rng, placement)[:, :, None] - canvas)
 
 
-def _contrasting(rng: np.random.Generator, reference: Plane, enough: float) -> Plane:
-    """Return the first of some random colours that differs enough, else the most different one."""
+def _contrasting(rng: np.random.Generator, reference: Plane, enough: float, near: Plane | None = None) -> Plane:
+    """Return the first of some random colours that differs enough from `reference`, else the most different one.
+
+    Colours are drawn from all over, or about `near`, which is then their mean and not much more.
+    """
     candidates = rng.uniform(15, 240, (8, 3)).astype(np.float32)
+    if near is not None:
+        candidates = np.clip(near + rng.normal(0, 45, (8, 3)), 10, 245).astype(np.float32)
     contrast = np.linalg.norm(candidates - reference, axis=1)
     return candidates[np.argmax(np.minimum(contrast, enough))]
 

@@ -30,11 +30,13 @@ class Shape:
         name: The class's name.
         distance: (u, v) -> signed distance to the outline, negative inside; exact near the edges.
         wave: (u, v) -> pattern around 0, about -1 to 1.
+        pigment: The mean colour of its kind, RGB in [0, 255]; single objects are far from it.
     """
 
     name: str
     distance: Callable[[Plane, Plane], Plane]
     wave: Callable[[Plane, Plane], Plane]
+    pigment: tuple[int, int, int]
 
 
 def _disc(u: Plane, v: Plane) -> Plane:
@@ -66,11 +68,11 @@ def _cross(u: Plane, v: Plane, arm: float = 1.1, width: float = 0.42) -> Plane:
 
 
 SHAPES = (
-    Shape("ball", _disc, lambda u, v: np.cos(12 * np.hypot(u, v))),
-    Shape("crate", _square, lambda u, v: np.cos(10 * u)),
-    Shape("pennant", _triangle, lambda u, v: 2 * np.sin(6 * u) * np.sin(6 * v)),
-    Shape("starfish", _star, lambda u, v: np.cos(9 * u) + np.cos(9 * v) - 0.6),
-    Shape("windmill", _cross, lambda u, v: np.cos(8 * np.arctan2(v, u))),
+    Shape("ball", _disc, lambda u, v: np.cos(12 * np.hypot(u, v)), (200, 70, 60)),
+    Shape("crate", _square, lambda u, v: np.cos(10 * u), (70, 90, 200)),
+    Shape("pennant", _triangle, lambda u, v: 2 * np.sin(6 * u) * np.sin(6 * v), (70, 170, 80)),
+    Shape("starfish", _star, lambda u, v: np.cos(9 * u) + np.cos(9 * v) - 0.6, (215, 175, 60)),
+    Shape("windmill", _cross, lambda u, v: np.cos(8 * np.arctan2(v, u)), (170, 70, 180)),
 )
 
 

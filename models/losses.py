@@ -56,11 +56,13 @@ def pair_losses(
     dtype = torch.promote_types(torch.promote_types(boundary_logits.dtype, displacement.dtype), torch.float32)
     boundary = boundary_logits.to(dtype).squeeze(1).sigmoid()
     terms = pair_terms(boundary, displacement.to(dtype), labels, radius=radius, backend=backend)
-    bg_affinity = terms.bg_affinity / (terms.num_bg + EPSILON)
-    fg_affinity = terms.fg_affinity / (terms.num_fg + EPSILON)
-    neg_affinity = terms.neg_affinity / (terms.num_neg + EPSILON)
-    fg_displacement = terms.fg_displacement / (2 * terms.num_fg + EPSILON)
-    bg_displacement = terms.bg_displacement / (2 * terms.num_bg + EPSILON)
+    # In the terms' precision: an integer tensor plus a float would be single.
+    num_bg, num_fg, num_neg = (number.to(dtype) for number in (terms.num_bg, terms.num_fg, terms.num_neg))
+    bg_affinity = terms.bg_affinity / (num_bg + EPSILON)
+    fg_affinity = terms.fg_affinity / (num_fg + EPSILON)
+    neg_affinity = terms.neg_affinity / (num_neg + EPSILON)
+    fg_displacement = terms.fg_displacement / (2 * num_fg + EPSILON)
+    bg_displacement = terms.bg_displacement / (2 * num_bg + EPSILON)
     total = ((bg_affinity + fg_affinity) / 2 + neg_affinity) / 2 + (fg_displacement + bg_displacement) / 2
     return PairLosses(
         bg_affinity,

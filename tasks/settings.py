@@ -30,7 +30,8 @@ class ClassifierConfig(Config):
         optimizer: "sgd" (the reference), or "adamw", which gets further in few steps from random weights.
         learning_rate: Of the backbone; decays to 0 by (1 - step / steps) ** 0.9.
         head_lr_factor: The classification layer learns this many times faster.
-        momentum: Of SGD.
+        momentum: Of SGD. The reference passes its weight decay here by mistake, and trains with 1e-4; its
+            learning rates are too high for 0.9.
         freeze_norm: Keep batch norm at the statistics of the pretrained weights. Without pretrained weights
             it is trained regardless.
         photometric: Strength of random brightness, contrast and saturation, 0 for none.
@@ -43,7 +44,7 @@ class ClassifierConfig(Config):
     optimizer: OptimizerName = "sgd"
     learning_rate: Positive = 0.1
     head_lr_factor: Positive = 10.0
-    momentum: Fraction = 0.9
+    momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = True
     photometric: Fraction = 0.0
@@ -102,7 +103,7 @@ class IRNetConfig(Config):
             step counts, where SGD does not.
         learning_rate: Of the boundary branch.
         displacement_lr_factor: The displacement branch learns this many times faster.
-        momentum: Of SGD. The reference passes its weight decay here by mistake, and trains with 1e-4.
+        momentum: Of SGD; see `ClassifierConfig.momentum`.
         min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
             feature pixels, stays below this is reported as collapsed.
         mean_images: The mean displacement is taken over this many images, spread over the set.

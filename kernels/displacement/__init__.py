@@ -43,10 +43,9 @@ def refine(displacement: Float[Tensor, "2 h w"], iterations: int, *, backend: st
     Raises:
         ValueError: Wrong shape, negative count, a value that is not finite, or a backend that cannot run.
     """
-    _, height, width = displacement.shape
-    rows, columns = (torch.arange(n, device=displacement.device) for n in (height, width))
-    start = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    return _track(displacement, iterations, backend) - start
+    end = _track(displacement, iterations, backend)
+    rows, columns = (torch.arange(size, device=end.device) for size in end.shape[1:])
+    return end - torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def find_centroids(
@@ -86,7 +85,8 @@ def instance_map(
     """
     candidates = displacement.float().norm(dim=0) < threshold
     # scipy's default structure connects the 4 direct neighbours and numbers components in raster order, from 1.
-    components, _ = ndimage.label(candidates.cpu().numpy())
-    y, x = find_centroids(displacement, iterations, backend=backend).cpu().numpy()
-    _, ids = np.unique(components[y, x], return_inverse=True)
+    components = np.empty(candidates.shape, np.int32)
+    ndimage.label(candidates.cpu().numpy(), output=components)
+    centroids = find_centroids(displacement, iterations, backend=backend).cpu().numpy()
+    _, ids = np.unique(components[centroids[0], centroids[1]], return_inverse=True)
     return torch.from_numpy(ids.astype(np.int64)).to(displacement.device)

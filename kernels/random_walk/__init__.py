@@ -34,8 +34,8 @@ def propagate(
         radius: Of the neighbourhood, in pixels of the map; at least 2.
         beta: Above 0; the higher, the less passes a faint boundary.
         steps: Number of steps; 0 only multiplies by (1 - boundary).
-        backend: "numba" (CPU, single precision, one thread), "torch" (plain, any device), or "auto":
-            numba for tensors on the CPU, else torch.
+        backend: "numba" (CPU, single precision, one thread), "torch" (plain, double precision, any device),
+            or "auto": numba for tensors on the CPU, else torch.
 
     Returns:
         Maps in the scores' precision, float32 at least.

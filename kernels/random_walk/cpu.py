@@ -34,7 +34,7 @@ def _walk(fields, weights, shifts, inverse, begin, end, steps):  # pragma: no co
     for _ in range(steps):
         for start in range(begin, end, BLOCK):
             size = min(BLOCK, end - start)
-            totals[:, :size] = fields[:, start : start + size]
+            totals[:, :size] = 0
             for k in range(len(shifts)):
                 after, before = start + shifts[k], start - shifts[k]
                 weight_after = weights[k, start : start + size]
@@ -46,9 +46,10 @@ def _walk(fields, weights, shifts, inverse, begin, end, steps):  # pragma: no co
                     field_before = fields[c, before : before + size]
                     for i in range(size):
                         total[i] += weight_after[i] * field_after[i] + weight_before[i] * field_before[i]
+            # The pixel itself comes last: the largest term, it would cost the others their last digits.
             for c in range(len(fields)):
                 for i in range(size):
-                    following[c, start + i] = totals[c, i] * inverse[start + i]
+                    following[c, start + i] = (totals[c, i] + fields[c, start + i]) * inverse[start + i]
         fields, following = following, fields
     return fields
 
@@ -58,7 +59,8 @@ def propagate(
 ) -> Float[Tensor, "c h w"]:
     """See `kernels.random_walk.propagate`."""
     # Maps lie in a margin of zeros as wide as the longest offset, so a neighbour is a constant shift of the flat
-    # index, and no pixel needs a test for the border. A margin pixel has no weights and inverse row sum 0.
+    # index, and no pixel needs a test for the border. The margin stays 0, since no pair with a
+    # pixel of it has a weight.
     reach = radius - 1
     rows, columns = (size + 2 * reach for size in boundary.shape)
 
@@ -68,9 +70,8 @@ def propagate(
     weights = flatten(boundary_to_affinity(boundary, radius).pow(beta))
     shifts = offsets(radius).numpy() @ (columns, 1)
     begin, end = reach * columns + reach, (rows - reach) * columns - reach
-    inverse = np.zeros(rows * columns, np.float32)
+    inverse = np.empty(rows * columns, np.float32)
     _invert_row_sums(weights, shifts, inverse, begin, end)
-    inverse *= flatten(torch.ones_like(boundary)[None])[0]
     walked = _walk(flatten(scores * (1 - boundary)), weights, shifts, inverse, begin, end, steps)
     unpadded = torch.from_numpy(walked).unflatten(1, (rows, columns))[:, reach : rows - reach, reach : columns - reach]
     return unpadded.to(scores.dtype).contiguous()

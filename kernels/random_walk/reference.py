@@ -10,7 +10,9 @@ from torch import Tensor
 from kernels.affinity import boundary_to_affinity, offsets
 
 
-def transition(field: Float[Tensor, "c h w"], weights: Float[Tensor, "k h w"], radius: int) -> Float[Tensor, "c h w"]:
+def _add_neighbours(
+    field: Float[Tensor, "c h w"], weights: Float[Tensor, "k h w"], radius: int
+) -> Float[Tensor, "c h w"]:
     """Multiply each map by A: a pixel's own value and its neighbours', weighted (not yet divided by the row sums)."""
     _, height, width = field.shape
     reach = radius - 1
@@ -28,10 +30,14 @@ def transition(field: Float[Tensor, "c h w"], weights: Float[Tensor, "k h w"], r
 def propagate(
     scores: Float[Tensor, "c h w"], boundary: Float[Tensor, "h w"], radius: int, beta: float, steps: int
 ) -> Float[Tensor, "c h w"]:
-    """See `kernels.random_walk.propagate`."""
+    """See `kernels.random_walk.propagate`.
+
+    In double precision: in single, the rounding of a row's sum is the same at every step and adds up to 4e-4.
+    """
+    boundary = boundary.double()
     weights = boundary_to_affinity(boundary, radius).pow(beta)
-    row_sums = transition(torch.ones_like(boundary)[None], weights, radius)
-    field = scores * (1 - boundary)
+    row_sums = _add_neighbours(torch.ones_like(boundary)[None], weights, radius)
+    field = scores.double() * (1 - boundary)
     for _ in range(steps):
-        field = transition(field, weights, radius) / row_sums
-    return field
+        field = _add_neighbours(field, weights, radius) / row_sums
+    return field.to(scores.dtype)

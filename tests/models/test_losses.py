@@ -55,7 +55,7 @@ def gradients(batch, radius, backend, field):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("shape", "radius"), [((2, 4, 5), 2), ((1, 4, 5), 3), ((2, 9, 11), 4)])
+@pytest.mark.parametrize(("shape", "radius"), [((2, 4, 5), 2), ((3, 4, 5), 3), ((2, 9, 11), 4)])
 def test_losses_are_means_over_the_pairs_of_the_batch(backend, shape, radius):
     batch = random_batch(*shape)
     expected, counts = brute_losses(*batch, radius)
@@ -155,7 +155,7 @@ def test_views_give_the_losses_of_their_copies():
     logits, displacement, labels = random_batch(2, 14, 40)
     views = logits[..., ::2].transpose(2, 3), displacement[..., ::2].transpose(2, 3), labels[..., ::2].transpose(1, 2)
     copies = tuple(view.contiguous() for view in views)
-    assert pair_losses(*views, radius=5) == pair_losses(*copies, radius=5)
+    torch.testing.assert_close(pair_losses(*views, radius=5), pair_losses(*copies, radius=5), rtol=1e-12, atol=0)
 
 
 def test_results_do_not_depend_on_the_number_of_threads():

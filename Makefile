@@ -1,0 +1,38 @@
+# What a machine needs: Python 3.11 or newer, git, gcc and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow test-gpu check lint format clean
+
+demo: .venv/installed  ## the whole pipeline on a synthetic set, into runs/demo
+	$(BIN)/pseudomask demo --out runs/demo
+
+test: .venv/installed  ## what takes minutes on two cores
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: .venv/installed  ## long runs: kills, resumes, the whole pipeline
+	$(BIN)/pytest -m slow
+
+test-gpu: .venv/installed  ## needs a CUDA device
+	$(BIN)/pytest -m gpu
+
+check: lint test  ## what CI runs
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv *.egg-info

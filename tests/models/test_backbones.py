@@ -1,0 +1,103 @@
+"""Five feature levels, output stride 16, and weights with the input convention that belongs to them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.models as tv
+from torch import nn
+
+from models.backbones import BACKBONES, SamePadConv2d, build_backbone
+from models.cam import CAMNet
+from models.irnet import IRNet
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("size", [(64, 96), (33, 50)])
+def test_levels_have_the_stated_channels_and_strides(name: str, size: tuple[int, int]) -> None:
+    backbone = build_backbone(name).eval()
+    levels = backbone(torch.zeros(1, 3, *size))
+    assert [level.shape[1] for level in levels] == list(backbone.channels)
+    expected = [tuple(-(-side // stride) for side in size) for stride in backbone.strides]
+    assert [tuple(level.shape[2:]) for level in levels] == expected
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_same_padding_puts_the_odd_pixel_at_the_end(size: int) -> None:
+    conv = nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
+    nn.init.ones_(conv.weight)
+    x = torch.arange(float(size)).view(1, 1, 1, size).expand(1, 1, size, size)
+    middle_row = SamePadConv2d.of(conv)(x)[0, 0, 1] / 3
+    padded = [0.0, *range(size), 0.0] if size % 2 else [*map(float, range(size)), 0.0]
+    expected = [sum(padded[i : i + 3]) for i in range(0, 2 * -(-size // 2), 2)]
+    assert middle_row.tolist() == pytest.approx(expected)
+
+
+def save(path: Path, net: nn.Module) -> Path:
+    torch.save(net.state_dict(), path)
+    return path
+
+
+def test_a_torchvision_file_loads_whole_and_keeps_its_convention(tmp_path: Path) -> None:
+    net = tv.resnet18(weights=None)
+    nn.init.constant_(net.bn1.running_mean, 0.5)
+    backbone = build_backbone("resnet18", save(tmp_path / "w.pth", net))
+    assert backbone.pretrained
+    assert backbone.convention == "torchvision"
+    assert torch.equal(backbone.trunk.conv1.weight, net.conv1.weight)
+    assert torch.equal(backbone.trunk.bn1.running_mean, net.bn1.running_mean)
+
+
+def test_folded_norms_mean_tensorflow_s_input_and_padding(tmp_path: Path) -> None:
+    backbone = build_backbone("mobilenet_v2", save(tmp_path / "w.pth", tv.mobilenet_v2(weights=None)))
+    assert backbone.convention == "tensorflow"
+    pixels = torch.tensor([0.0, 127.5, 255.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3)
+    assert backbone.normalize(pixels)[0, 0, 0].tolist() == [-1, 0, 1]
+    strided = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    assert strided
+    assert all(isinstance(m, SamePadConv2d) for m in strided)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "w.pth", tv.resnet34(weights=None))
+    with pytest.raises(ValueError, match=r"w\.pth: not the weights of resnet18"):
+        build_backbone("resnet18", path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.pth"):
+        build_backbone("resnet18", path)
+
+
+def test_gradients_stop_behind_the_third_level_of_pretrained_weights_only() -> None:
+    for pretrained in (False, True):
+        net = CAMNet(build_backbone("resnet18"), 3)
+        net.backbone.pretrained = pretrained
+        net(torch.randn(2, 3, 64, 64)).sum().backward()
+        assert (net.backbone.trunk.conv1.weight.grad is None) == pretrained
+        assert (net.backbone.trunk.layer2[0].conv1.weight.grad is None) == pretrained
+        assert net.backbone.trunk.layer3[0].conv1.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_irnet_returns_maps_at_stride_4_and_never_trains_its_backbone(name: str) -> None:
+    net = IRNet(build_backbone(name)).train()
+    assert not net.backbone.training
+    boundary, displacement = net.eval().infer(torch.randn(1, 3, 45, 62))
+    assert boundary.shape == (12, 16)
+    assert displacement.shape == (2, 12, 16)
+    assert 0 <= boundary.min() <= boundary.max() <= 1
+    assert not any(p.requires_grad for p in net.backbone.parameters())
+
+
+def test_irnet_subtracts_its_mean_displacement_in_evaluation_alone() -> None:
+    net = IRNet(build_backbone("resnet18"))
+    x = torch.randn(1, 3, 32, 32)
+    raw = net.train()(x)[1]
+    net.displacement.mean.copy_(torch.tensor([1.0, -2.0]))
+    assert torch.equal(net.train()(x)[1], raw)
+    difference = raw - net.eval()(x)[1]
+    assert torch.allclose(difference, torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand_as(raw), atol=1e-5)
