@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tasks.settings import ClassifierConfig, IRNetConfig, LabelsConfig, PipelineConfig
+from tasks.settings import PipelineConfig
 
 
 def voc12() -> PipelineConfig:

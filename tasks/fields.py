@@ -21,7 +21,7 @@ def infer_fields(job: Job) -> dict[str, Any]:
     net = load_irnet(job.input("irnet"), job.device).to(memory_format=torch.channels_last)
     boundaries, displacements = {}, {}
     for done, sample in enumerate(job.samples, start=1):
-        pixels = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
+        pixels = torch.tensor(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
         with autocast(job.device):
             fields = net.infer(net.backbone.normalize(pixels), mirror=config.mirror)
         boundaries[sample.id], displacements[sample.id] = fields

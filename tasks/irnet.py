@@ -105,7 +105,7 @@ def _measure_displacement(net: IRNet, config: IRNetConfig, job: Job, relations: 
     means, spreads = [], []
     for index in chosen:
         sample = job.samples[index]
-        pixels = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
+        pixels = torch.tensor(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
         _, displacement = net.infer(net.backbone.normalize(pixels), mirror=False)
         means.append(displacement.mean(dim=(1, 2)))
         labels = read_label_map(relations[sample.id])

@@ -1,0 +1,213 @@
+"""Every stage writes what `docs/architecture.md` says, for images of any size and for one without labels."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data.coco import decode_mask, read_detections
+from data.dataset import Dataset
+from data.images import image_size, read_image
+from data.label_maps import read_ground_truth, read_label_map
+from tasks.cams import class_attention
+from tasks.labels import instance_masks, semantic_rows
+from tasks.metrics import summarize
+from tasks.networks import load_classifier, load_irnet
+from tasks.relations import confident_labels
+from tasks.score_maps import grid_size, strongest, upsample
+from tasks.scores import score_shard
+from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
+from tasks.walk import sum_rows, walk_instances
+
+
+def labelled(dataset: Dataset) -> list:
+    return [sample for sample in dataset.samples if sample.labels]
+
+
+def test_cams_are_there_for_labelled_images_at_stride_4_in_half_precision(tiny_set, artifacts) -> None:
+    maps = load_file(artifacts["cams"] / "cams.safetensors")
+    assert set(maps) == {sample.id for sample in labelled(tiny_set)}
+    for sample in labelled(tiny_set):
+        cams = maps[sample.id]
+        assert cams.dtype == torch.float16
+        assert cams.shape == (len(sample.labels), *grid_size(image_size(sample.image)))
+        assert 0 <= cams.min() <= cams.max() <= 1
+
+
+def test_mirrored_scales_make_cams_that_mirror_with_the_image(tiny_set, artifacts) -> None:
+    net = load_classifier(artifacts["classifier"])
+    image = cv2.resize(read_image(tiny_set.samples[0].image), (64, 48))
+    config = CamConfig(scales=(1.0,))
+    cams = class_attention(net, image, (0, 2), config, "cpu")
+    flipped = class_attention(net, np.ascontiguousarray(image[:, ::-1]), (0, 2), config, "cpu")
+    torch.testing.assert_close(flipped.flip(-1), cams, atol=1e-4, rtol=1e-4)
+
+
+def test_relations_cover_the_image_with_its_own_classes(tiny_set, artifacts) -> None:
+    for sample in tiny_set.samples:
+        labels = read_label_map(artifacts["relations"] / f"{sample.id}.png")
+        assert labels.shape == image_size(sample.image)
+        assert set(np.unique(labels)) <= {0, 255, *(c + 1 for c in sample.labels)}
+        if not sample.labels:
+            assert (labels == 0).all()
+
+
+def test_confident_labels_leave_the_middle_open() -> None:
+    # Three flat areas, so that the CRF agrees with them but for their rims.
+    image = np.repeat(np.repeat([[200, 128, 60]], 32, axis=1), 64, axis=0).astype(np.uint8)
+    image = np.repeat(image[:, :, None], 3, axis=2)
+    cams = torch.full((1, 16, 24), 0.15)
+    cams[:, :, :8], cams[:, :, 16:] = 0.9, 0.0
+    labels = confident_labels(image, cams, (4,), RelationsConfig(crf_confidence=0.9))
+    assert (labels[24:40, 4:24] == 5).all()
+    assert (labels[24:40, 40:56] == 255).all()
+    assert (labels[24:40, 72:92] == 0).all()
+
+
+def test_fields_have_the_grid_of_every_image(tiny_set, artifacts) -> None:
+    boundary = load_file(artifacts["fields"] / "boundary.safetensors")
+    displacement = load_file(artifacts["fields"] / "displacement.safetensors")
+    for sample in tiny_set.samples:
+        grid = grid_size(image_size(sample.image))
+        assert boundary[sample.id].shape == grid
+        assert displacement[sample.id].shape == (2, *grid)
+        assert 0 <= boundary[sample.id].min() <= boundary[sample.id].max() <= 1
+
+
+def test_irnet_stores_its_mean_and_says_whether_the_field_collapsed(artifacts) -> None:
+    net = load_irnet(artifacts["irnet"])
+    assert net.displacement.mean.abs().sum() > 0
+    history = json.loads((artifacts["irnet"] / "history.json").read_text())
+    assert {"loss", "fg_displacement", "bg_displacement"} <= set(history[0])
+
+
+def two_blobs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return CAM, boundary and displacement of one wide object area that is two instances side by side."""
+    height, width = 20, 40
+    cams = torch.zeros(1, height, width)
+    cams[:, 4:16, 4:36] = 1
+    displacement = torch.zeros(2, height, width)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    displacement[0] = 10 - y
+    displacement[1] = torch.where(x < 20, 12, 28) - x
+    return cams, torch.full((height, width), 0.2), displacement
+
+
+def test_displacement_splits_what_touches_and_the_walk_of_a_class_is_the_sum_of_its_instances() -> None:
+    cams, boundary, displacement = two_blobs()
+    walked, rows = walk_instances(cams, boundary, displacement, WalkConfig(steps=16))
+    assert rows == [0, 0]
+    found = instance_masks(walked, rows, (80, 160), LabelsConfig())
+    assert len(found.masks) == 2
+    assert not (found.masks[0] & found.masks[1]).any()
+    centres = sorted(float(np.nonzero(mask)[1].mean()) for mask in found.masks)
+    assert centres == pytest.approx([40, 120], abs=6)
+    from kernels.random_walk import propagate
+
+    whole = propagate(cams, boundary, steps=16)
+    torch.testing.assert_close(sum_rows(walked, rows, 1), whole, atol=1e-5, rtol=1e-4)
+
+
+def test_a_field_of_zeros_makes_one_instance() -> None:
+    cams, boundary, displacement = two_blobs()
+    walked, rows = walk_instances(cams, boundary, torch.zeros_like(displacement), WalkConfig(steps=16))
+    assert len(instance_masks(walked, rows, (80, 160), LabelsConfig()).masks) == 1
+
+
+def test_small_components_are_dropped_and_scores_fall() -> None:
+    maps = torch.zeros(2, 16, 16)
+    maps[0, 2:8, 2:8], maps[1, 10:15, 10:15], maps[1, 2, 14] = 1.0, 0.6, 0.6
+    kept = instance_masks(maps, [0, 1], (64, 64), LabelsConfig(min_area=0.02))
+    assert kept.rows == [0, 1]
+    assert kept.scores == pytest.approx([1.0, 0.6])
+    assert len(instance_masks(maps, [0, 1], (64, 64), LabelsConfig(min_area=0)).masks) == 3
+
+
+def test_the_background_threshold_is_relative_to_the_highest_score() -> None:
+    maps = torch.zeros(1, 8, 8)
+    maps[0, :4], maps[0, 4:] = 10.0, 3.0
+    assert (semantic_rows(maps, (32, 32), 0.5)[20:] == 0).all()
+    assert (semantic_rows(maps, (32, 32), 0.2)[20:] == 1).all()
+    assert (semantic_rows(torch.zeros(1, 8, 8), (32, 32), 0.2) == 0).all()
+
+
+def test_labels_have_the_image_s_size_and_classes_and_detections_fit_them(tiny_set, artifacts) -> None:
+    folder = artifacts["labels"]
+    detections = read_detections(folder / "instances.json")
+    for sample in tiny_set.samples:
+        labels = read_label_map(folder / "SegmentationClass" / f"{sample.id}.png")
+        objects = read_label_map(folder / "SegmentationObject" / f"{sample.id}.png")
+        assert labels.shape == objects.shape == image_size(sample.image)
+        assert set(np.unique(labels)) <= {0, *(c + 1 for c in sample.labels)}
+        own = [d for d in detections if d["image"] == sample.id]
+        assert len(own) == len(np.unique(objects[objects > 0]))
+        for number, detection in enumerate(own, start=1):
+            assert detection["class"] in sample.labels
+            assert np.array_equal(decode_mask(detection["segmentation"]).astype(bool), objects == number)
+
+
+def test_upsampled_maps_are_cropped_to_the_image() -> None:
+    assert upsample(torch.rand(2, 5, 4), (17, 14)).shape == (2, 17, 14)
+    assert upsample(torch.rand(0, 5, 4), (17, 14)).shape == (0, 17, 14)
+
+
+def test_no_class_means_background() -> None:
+    rows, scores = strongest(torch.zeros(0, 3, 4), 0.1)
+    assert rows.shape == (3, 4)
+    assert not rows.any()
+    assert not scores.any()
+
+
+def perfect_labels(dataset: Dataset, folder: Path) -> None:
+    """Write the ground truth as if the labels stage had found it."""
+    from data.coco import encode_mask, write_detections
+    from data.label_maps import write_label_map
+
+    detections = []
+    for sample in dataset.samples:
+        truth = read_ground_truth(sample)
+        assert truth.semantic is not None
+        assert truth.instances is not None
+        write_label_map(folder / "SegmentationClass" / f"{sample.id}.png", truth.semantic)
+        for number in np.unique(truth.instances[truth.instances > 0]):
+            mask = truth.instances == number
+            detections.append(
+                {
+                    "image": sample.id,
+                    "class": int(truth.semantic[mask][0]) - 1,
+                    "score": 0.9,
+                    "segmentation": encode_mask(mask),
+                }
+            )
+    write_detections(folder / "instances.json", detections)
+    (folder / "settings.json").write_text(LabelsConfig().model_dump_json())
+
+
+def test_perfect_labels_score_one_and_baselines_less(tiny_set, artifacts, run_stage, tmp_path, monkeypatch) -> None:
+    known = replace(tiny_set, samples=tuple(s for s in tiny_set.samples if s.semantic and s.labels))
+    perfect_labels(known, tmp_path)
+    inputs = {**artifacts, "labels": tmp_path}
+
+    def on_known(function):
+        def call(job):
+            return function(replace(job, samples=known.samples))
+
+        call.__name__ = function.__name__
+        return call
+
+    config = ScoresConfig(cam_thresholds=(0.2, 0.4), crf_thresholds=(0.3,), component_thresholds=(0.3,))
+    needed = {name: inputs[name] for name in ("cams", "walk", "labels")}
+    scores = run_stage(on_known(score_shard), config, **needed)
+    metrics_folder = run_stage(on_known(summarize), config, scores=scores)
+    metrics = json.loads((metrics_folder / "metrics.json").read_text())
+    assert metrics["semantic"]["labels"]["miou"] == 1
+    assert metrics["instances"]["labels"]["ap50"] == metrics["instances"]["labels"]["ap70"] == 1
+    cam = metrics["semantic"]["cam"]
+    assert cam["miou"] == max(cam["sweep"].values()) < 1
+    assert cam["sweep"][str(cam["threshold"])] == cam["miou"]
+    assert set(metrics["instances"]) >= {"cam_components", "boundary_components", "labels"}
