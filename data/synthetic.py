@@ -16,7 +16,7 @@ from data.synthetic_shapes import SHAPES, Placement, Plane, paint_ids, place_obj
 _JPEG_QUALITY = 90
 _MIN_SIDE_PX = 32
 # Share of clutter in the bright colours that objects have, so that colour alone finds no object.
-_VIVID_CLUTTER = 0.4
+_VIVID_CLUTTER = 0.2
 
 
 def write_synthetic(

@@ -72,14 +72,20 @@ class DisplacementBranch(nn.Module):
 
 
 class IRNet(nn.Module):
-    """Both branches on one backbone that is never trained."""
+    """Both branches on one backbone, whose batch norms are never trained.
 
-    def __init__(self, backbone: Backbone) -> None:
+    Args:
+        backbone: Brings the five feature levels.
+        train_backbone: Let gradients into the backbone; the paper keeps it frozen.
+    """
+
+    def __init__(self, backbone: Backbone, *, train_backbone: bool = False) -> None:
         super().__init__()
+        self.train_backbone = train_backbone
         self.backbone = backbone
         self.boundary = BoundaryBranch(backbone.channels, backbone.strides)
         self.displacement = DisplacementBranch(backbone.channels, backbone.strides)
-        self.backbone.requires_grad_(False)
+        self.backbone.requires_grad_(train_backbone)
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor]) -> IRNet:
@@ -115,7 +121,7 @@ class IRNet(nn.Module):
         return net
 
     def train(self, mode: bool = True) -> IRNet:
-        """Set the branches' mode; the backbone stays in evaluation mode."""
+        """Set the branches' mode; the backbone stays in evaluation mode, so that its batch norms do not move."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -125,7 +131,7 @@ class IRNet(nn.Module):
 
         The mean displacement is subtracted in evaluation mode only: in training the losses see the raw field.
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
             levels = self.backbone(x)
         displacement = self.displacement(levels)
         if not self.training:

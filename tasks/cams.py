@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.images import read_image
+from models.backbones import fold_norms
 from models.cam import CAMNet
 from tasks.augment import resize
 from tasks.job import Job
@@ -26,7 +27,7 @@ def infer_cams(job: Job) -> dict[str, Any]:
     """Write the maps of every image that has labels."""
     config = job.config
     assert isinstance(config, CamConfig)
-    net = load_classifier(job.input("classifier"), job.device).to(memory_format=torch.channels_last)
+    net = fold_norms(load_classifier(job.input("classifier"), job.device)).to(memory_format=torch.channels_last)
     maps = {}
     for done, sample in enumerate(job.samples, start=1):
         if sample.labels:

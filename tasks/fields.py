@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from data.images import read_image
+from models.backbones import fold_norms
 from tasks.job import Job
 from tasks.networks import load_irnet
 from tasks.score_maps import save_maps
@@ -18,7 +19,7 @@ def infer_fields(job: Job) -> dict[str, Any]:
     """Write boundary probabilities and displacements (dy, dx in feature pixels) at stride 4."""
     config = job.config
     assert isinstance(config, FieldsConfig)
-    net = load_irnet(job.input("irnet"), job.device).to(memory_format=torch.channels_last)
+    net = fold_norms(load_irnet(job.input("irnet"), job.device)).to(memory_format=torch.channels_last)
     boundaries, displacements = {}, {}
     for done, sample in enumerate(job.samples, start=1):
         pixels = torch.tensor(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)

@@ -37,7 +37,11 @@ def train_irnet(job: Job) -> dict[str, Any]:
     else:
         backbone = classifier.backbone
     torch.manual_seed(job.seed)
-    net = IRNet(backbone).to(job.device, memory_format=torch.channels_last).train()
+    net = (
+        IRNet(backbone, train_backbone=config.backbone_lr_factor > 0)
+        .to(job.device, memory_format=torch.channels_last)
+        .train()
+    )
     relations = _relation_files(job)
     history = fit(net, _recipe(net, config, job, relations), job)
     net.eval()
@@ -90,6 +94,8 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
             "lr": config.learning_rate * config.displacement_lr_factor,
         },
     ]
+    if net.train_backbone:
+        groups.append({"params": net.backbone.parameters(), "lr": config.learning_rate * config.backbone_lr_factor})
     optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
     return Recipe(load, step, optimizer, config.batch_size, config.epochs)
 

@@ -103,6 +103,8 @@ class IRNetConfig(Config):
             step counts, where SGD does not.
         learning_rate: Of the boundary branch.
         displacement_lr_factor: The displacement branch learns this many times faster.
+        backbone_lr_factor: The backbone learns at this share of the rate; 0 keeps it frozen, as the paper does with
+            ImageNet weights. One that was trained from random weights on few images has too little to offer frozen.
         momentum: Of SGD; see `ClassifierConfig.momentum`.
         min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
             feature pixels, stays below this is reported as collapsed.
@@ -118,6 +120,7 @@ class IRNetConfig(Config):
     optimizer: OptimizerName = "sgd"
     learning_rate: Positive = 0.1
     displacement_lr_factor: Positive = 10.0
+    backbone_lr_factor: NonNegative = 0.0
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     min_displacement_spread: NonNegative = 1.0

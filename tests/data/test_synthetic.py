@@ -142,8 +142,8 @@ def test_the_image_changes_at_the_edge_of_its_objects() -> None:
     assert np.concatenate(across).mean() > 2 * np.concatenate(within).mean()
 
 
-def test_colour_does_not_tell_the_class() -> None:
-    """Mean colours of a class's objects scatter far more than the classes' means differ."""
+def test_colour_hints_at_the_class_but_does_not_tell_it() -> None:
+    """The nearest class mean is right more often than chance, and far from always."""
     colours: list[list[np.ndarray]] = [[] for _ in SHAPES]
     for index in range(100):
         image, semantic, instances = draw_scene(np.random.default_rng([6, index]), SIZE, index % len(SHAPES))
@@ -151,9 +151,12 @@ def test_colour_does_not_tell_the_class() -> None:
             mask = instances == instance
             colours[semantic[mask][0] - 1].append(image[mask].mean(axis=0))
     means = np.array([np.mean(group, axis=0) for group in colours])
-    spread = np.mean([np.std(group, axis=0) for group in colours])
-    assert spread > 25
-    assert means.std(axis=0).mean() < 0.5 * spread
+    right = [
+        np.linalg.norm(means - colour, axis=1).argmin() == kind
+        for kind, group in enumerate(colours)
+        for colour in group
+    ]
+    assert 0.4 < np.mean(right) < 0.75
 
 
 @pytest.mark.parametrize("kind", range(len(SHAPES)), ids=[shape.name for shape in SHAPES])

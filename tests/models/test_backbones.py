@@ -7,7 +7,7 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones import BACKBONES, SamePadConv2d, build_backbone
+from models.backbones import BACKBONES, SamePadConv2d, build_backbone, fold_norms
 from models.cam import CAMNet
 from models.irnet import IRNet
 
@@ -83,7 +83,7 @@ def test_gradients_stop_behind_the_third_level_of_pretrained_weights_only() -> N
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
-def test_irnet_returns_maps_at_stride_4_and_never_trains_its_backbone(name: str) -> None:
+def test_irnet_returns_maps_at_stride_4_and_its_backbone_is_frozen(name: str) -> None:
     net = IRNet(build_backbone(name)).train()
     assert not net.backbone.training
     boundary, displacement = net.eval().infer(torch.randn(1, 3, 45, 62))
@@ -91,6 +91,15 @@ def test_irnet_returns_maps_at_stride_4_and_never_trains_its_backbone(name: str)
     assert displacement.shape == (2, 12, 16)
     assert 0 <= boundary.min() <= boundary.max() <= 1
     assert not any(p.requires_grad for p in net.backbone.parameters())
+
+
+@pytest.mark.parametrize("train_backbone", [False, True])
+def test_irnet_s_backbone_learns_only_where_it_shall(train_backbone: bool) -> None:
+    net = IRNet(build_backbone("resnet18"), train_backbone=train_backbone).train()
+    boundary, displacement = net(torch.randn(1, 3, 64, 64))
+    (boundary.sum() + displacement.sum()).backward()
+    assert (net.backbone.trunk.conv1.weight.grad is not None) == train_backbone
+    assert net.displacement.predict.weight.grad is not None
 
 
 def test_irnet_subtracts_its_mean_displacement_in_evaluation_alone() -> None:
@@ -101,3 +110,20 @@ def test_irnet_subtracts_its_mean_displacement_in_evaluation_alone() -> None:
     assert torch.equal(net.train()(x)[1], raw)
     difference = raw - net.eval()(x)[1]
     assert torch.allclose(difference, torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand_as(raw), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_folded_norms_change_nothing_but_the_number_of_layers(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name).eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.9, 1.1)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = backbone(x)
+        folded = fold_norms(backbone)(x)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+    for ours, theirs in zip(folded, expected, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
