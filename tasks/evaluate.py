@@ -1,0 +1,264 @@
+"""Label maps and detections from anywhere, scored against ground truth by the metrics that the pipeline uses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.coco import rasterize, read_coco, read_maps
+from data.dataset import CocoSource, DatasetError, Problem, Sample
+from data.label_maps import read_ground_truth, read_label_map
+from data.readers.ids import read_class_names
+from data.voc import VOC_CLASSES
+from tasks.instance_metrics import InstanceRecords, add_records, average_precision, match_image
+from tasks.semantic_metrics import confusion, semantic_summary
+
+SEMANTIC, INSTANCES = "SegmentationClass", "SegmentationObject"
+CLASSES_FILE = "classes.txt"
+_VOID = 255
+_NO_CATEGORY = -1
+
+
+def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict[str, Any]:
+    """Score semantic label maps.
+
+    Args:
+        pred: A folder of label PNGs, one that has them in `SegmentationClass`, or a run. Images that `gt` lacks
+            are ignored.
+        gt: The same.
+        classes: A file with the name of a foreground class a line. By default `classes.txt` in one of the
+            folders or up to two levels above, else VOC's names.
+
+    Returns:
+        `miou`, `iou` of each class and `accuracy`, fractions in [0, 1] (None where there is nothing to score);
+        the numbers of `images`, and of predictions `ignored`.
+
+    Raises:
+        DatasetError: Lists every image that has no prediction, one of another size, or values outside the table.
+    """
+    pred_files, gt_files = (_label_maps(path) for path in (pred, gt))
+    table = _class_table(classes, (pred, gt))
+    pairs, problems = _pair(pred_files, gt_files, gt)
+    total = np.zeros((len(table.names) + 1, len(table.names) + 2), np.int64)
+    for pred_id, gt_id in pairs:
+        try:
+            maps = read_label_map(gt_files[gt_id]), read_label_map(pred_files[pred_id])
+            total += confusion(*maps, len(table.names) + 1)
+        except ValueError as error:
+            problems.append(Problem(pred_files[pred_id], f"{error}{table.hint}", gt_id))
+        except DatasetError as error:
+            problems += error.problems
+    if problems:
+        raise DatasetError(problems)
+    summary = semantic_summary(total, ("background", *table.names))
+    return {**summary, "images": len(pairs), "ignored": len(pred_files) - len(pairs)}
+
+
+def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dict[str, Any]:
+    """Score instance masks by average precision, VOC style.
+
+    Args:
+        pred: COCO JSON with scores, or a folder with `SegmentationObject` and `SegmentationClass` (or a run), where
+            every object is a detection with score 1. Images that `gt` lacks are ignored.
+        gt: Such a folder, or COCO JSON; crowds are void, and categories outside the class table are left out.
+        classes: As for `evaluate_semantic`; without any file the categories of COCO JSON are the table, in the
+            order of their ids. COCO's categories are matched with the table by name.
+
+    Returns:
+        `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth); the
+        numbers of `images`, and of predicted images `ignored`.
+
+    Raises:
+        DatasetError: Lists every image that has no prediction, one of another size, or classes outside the table.
+    """
+    predicted, truth = (_CocoImages(path) if path.is_file() else _MapFolders(path) for path in (pred, gt))
+    table = _class_table(classes, (pred, gt), categories=truth.categories or predicted.categories)
+    pairs, problems = _pair(predicted.images, truth.images, gt)
+    records = []
+    for pred_id, gt_id in pairs:
+        try:
+            found = predicted.detections(pred_id, table.names)
+            records.append(_match(found, truth.maps(gt_id, table.names), len(table.names)))
+        except ValueError as error:
+            problems.append(Problem(predicted.file(pred_id), f"{error}{table.hint}", gt_id))
+        except DatasetError as error:
+            problems += error.problems
+    if problems:
+        raise DatasetError(problems)
+    score = average_precision(add_records(records), table.names)
+    return {**score, "images": len(pairs), "ignored": len(predicted.images) - len(pairs)}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Names of the foreground classes, and what to add to a message about a value that has none."""
+
+    names: tuple[str, ...]
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class _Detections:
+    """Of one image: bool [N, H, W], classes counted from 0 [N], scores [N]."""
+
+    masks: NDArray[np.bool_]
+    classes: list[int]
+    scores: list[float]
+
+
+class _Source(Protocol):
+    """Images with instance masks; `maps` and `detections` raise ValueError for a class outside the table."""
+
+    images: Iterable[str]
+    categories: tuple[str, ...]
+
+    def file(self, image: str) -> Path: ...
+    def maps(self, image: str, names: tuple[str, ...]) -> tuple[NDArray, NDArray]: ...
+    def detections(self, image: str, names: tuple[str, ...]) -> _Detections: ...
+
+
+class _MapFolders(_Source):
+    """A folder with `SegmentationClass` and `SegmentationObject`."""
+
+    categories = ()
+
+    def __init__(self, path: Path) -> None:
+        base = next((base for base in (path, path / "labels") if (base / INSTANCES).is_dir()), None)
+        if base is None:
+            message = f"expected COCO JSON, or a folder with {INSTANCES} and {SEMANTIC}, found neither"
+            raise DatasetError([Problem(path, message)])
+        self._semantic = base / SEMANTIC
+        self.images = _png_files(base / INSTANCES)
+
+    def file(self, image: str) -> Path:
+        return self.images[image]
+
+    def maps(self, image: str, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+        file = self.file(image)
+        truth = read_ground_truth(Sample(image, file, (), self._semantic / f"{image}.png", file))
+        assert truth.semantic is not None
+        assert truth.instances is not None
+        return truth.semantic, truth.instances
+
+    def detections(self, image: str, names: tuple[str, ...]) -> _Detections:
+        semantic, instances = self.maps(image, names)
+        if semantic.shape != instances.shape:
+            raise ValueError(f"expected maps of one size, got {semantic.shape} and {instances.shape}")
+        ids = [number for number in np.unique(instances) if number not in (0, _VOID)]
+        masks = instances == np.array(ids, np.int32)[:, None, None]
+        votes = [np.bincount(semantic[mask], minlength=_VOID + 1)[1:_VOID] for mask in masks]
+        classless = [int(number) for number, counts in zip(ids, votes, strict=True) if not counts.any()]
+        if classless:
+            raise ValueError(f"expected a class under every object, got none under the ids {classless}")
+        return _Detections(masks, [int(counts.argmax()) for counts in votes], [1.0] * len(ids))
+
+
+class _CocoImages(_Source):
+    """A COCO instance file; an image is known by its file name without the suffix."""
+
+    def __init__(self, path: Path) -> None:
+        self._coco = read_coco(path)
+        self.images = {
+            PurePosixPath(record["file_name"]).with_suffix("").as_posix(): number
+            for number, record in self._coco.images.items()
+        }
+        self.categories = tuple(self._coco.categories.values())
+
+    def file(self, image: str) -> Path:
+        return self._coco.path
+
+    def maps(self, image: str, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+        numbers = {name: number for number, name in self._coco.categories.items()}
+        ids = tuple(numbers.get(name, _NO_CATEGORY) for name in names)
+        return read_maps(CocoSource(self._coco.path, self.images[image], ids))
+
+    def detections(self, image: str, names: tuple[str, ...]) -> _Detections:
+        record = self._coco.images[self.images[image]]
+        annotations = self._coco.annotations[self.images[image]]
+        size = record["height"], record["width"]
+        masks, classes = np.zeros((len(annotations), *size), bool), []
+        for mask, annotation in zip(masks, annotations, strict=True):
+            category = annotation["category_id"]
+            name = self._coco.categories.get(category)
+            if name not in names:
+                raise ValueError(f"{image}: expected classes of the table, got category {category} ({name})")
+            classes.append(names.index(name))
+            # One at a time, since detections may overlap.
+            mask[:] = rasterize([annotation], *size, {category: 1})[0] == 1
+        return _Detections(masks, classes, [float(annotation.get("score", 1)) for annotation in annotations])
+
+
+def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int) -> InstanceRecords:
+    classes, scores = np.array(found.classes, np.int64), np.array(found.scores, np.float64)
+    return match_image(found.masks, classes, scores, *truth, num_classes=num_classes)
+
+
+def _label_maps(path: Path) -> dict[str, Path]:
+    """Return image id -> label PNG of a folder, its `SegmentationClass`, or that of a run's labels."""
+    folders = (path / SEMANTIC, path / "labels" / SEMANTIC, path)
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise DatasetError([Problem(path, f"expected a folder of label maps (or one with {SEMANTIC}), found none")])
+    return _png_files(folder)
+
+
+def _png_files(folder: Path) -> dict[str, Path]:
+    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.png"))}
+    if not files:
+        raise DatasetError([Problem(folder, "expected label maps (PNG), found none")])
+    return files
+
+
+def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: tuple[str, ...] = ()) -> _Table:
+    if classes is not None:
+        return _Table(read_class_names(classes.parent, classes) or ())
+    found = {}
+    for source in sources:
+        folders = [source.resolve(), *source.resolve().parents[:2]]
+        file = next((folder / CLASSES_FILE for folder in folders if (folder / CLASSES_FILE).is_file()), None)
+        if file is not None:
+            found[file] = read_class_names(file.parent, file) or ()
+    if len(set(found.values())) > 1:
+        problems = [Problem(file, f"holds the classes {', '.join(names)}") for file, names in found.items()]
+        last = Problem(problems[-1].file, "expected one class table; say with --classes which one is right")
+        raise DatasetError([*problems, last])
+    if found:
+        return _Table(next(iter(found.values())))
+    if categories:
+        return _Table(categories)
+    hint = f" (no {CLASSES_FILE} was found, so VOC's 20 classes were assumed; others are set by --classes)"
+    return _Table(VOC_CLASSES, hint)
+
+
+def _pair(predicted: Iterable[str], truth: Iterable[str], where: Path) -> tuple[list[tuple[str, str]], list[Problem]]:
+    """Find the prediction of every image of the ground truth.
+
+    Ids are paths below folders that may start at different depths (COCO's file names do), so the longer one
+    may have folders before the other.
+
+    Returns:
+        Pairs of ids (predicted, true), and a problem for each image that has none or several.
+    """
+    by_name = defaultdict(list)
+    for image in predicted:
+        by_name[PurePosixPath(image).name].append(image)
+    pairs, problems = [], []
+    for image in truth:
+        named = by_name[PurePosixPath(image).name]
+        matches = [image] if image in named else [other for other in named if _ends_alike(image, other)]
+        if len(matches) == 1:
+            pairs.append((matches[0], image))
+        else:
+            message = f"expected one prediction for the image {image!r}, found {', '.join(matches) or 'none'}"
+            problems.append(Problem(where, message, image))
+    return pairs, problems
+
+
+def _ends_alike(first: str, second: str) -> bool:
+    return first.endswith(f"/{second}") or second.endswith(f"/{first}")

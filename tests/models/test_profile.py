@@ -1,0 +1,63 @@
+"""The table of the networks' sizes."""
+
+import pytest
+import torch
+from torch import nn
+
+from models import profile as profiles
+from models.backbones import BACKBONES, build_backbone
+from models.profile import NETWORKS, profile
+
+RESNET50 = 23_508_032
+BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
+
+
+def test_every_backbone_has_a_classifier_and_an_irnet():
+    assert set(NETWORKS) == {f"{kind}-{name}" for kind in ("cam", "irnet") for name in BACKBONES}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("cam-resnet50", RESNET50 + 2048 * 20), ("irnet-resnet50", RESNET50 + BOUNDARY + DISPLACEMENT)],
+)
+def test_parameters_are_the_references(name: str, parameters: int):
+    assert profile(name, size=(64, 64)).parameters == parameters
+
+
+def test_classes_count_in_the_classifier_alone():
+    by_classes = {k: profile("cam-resnet18", num_classes=k, size=(64, 64)).parameters for k in (1, 7)}
+    assert by_classes[7] - by_classes[1] == 6 * 512
+    assert profile("irnet-resnet18", num_classes=1, size=(64, 64)) == profile("irnet-resnet18", size=(64, 64))
+
+
+def test_gmacs_are_multiply_adds_counted_by_hand(monkeypatch: pytest.MonkeyPatch):
+    """A convolution has kernel area x channels in x channels out multiply-adds at each of its places."""
+    monkeypatch.setitem(profiles.NETWORKS, "one", lambda k: nn.Conv2d(3, k, 3, stride=2, padding=1, groups=1))
+    found = profile("one", num_classes=8, size=(10, 13))
+    assert found.gmacs == pytest.approx(9 * 3 * 8 * (5 * 7) / 1e9)
+    assert found.parameters == 9 * 3 * 8 + 8
+
+
+def test_gmacs_agree_with_a_count_by_hooks_on_a_real_network():
+    counted = 0
+
+    def add(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal counted
+        assert isinstance(layer, nn.Conv2d)
+        counted += output.numel() * layer.weight[0].numel()
+
+    backbone = build_backbone("mobilenet_v2").eval()
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(add)
+    with torch.no_grad():
+        backbone(torch.zeros(1, 3, 64, 48))
+    # The classifier is a 1 x 1 convolution behind the pooling.
+    assert profile("cam-mobilenet_v2", num_classes=5, size=(64, 48)).gmacs == pytest.approx((counted + 1280 * 5) / 1e9)
+
+
+def test_unknown_names_and_empty_sizes_are_refused():
+    with pytest.raises(ValueError, match="unknown network 'cam-vgg'"):
+        profile("cam-vgg")
+    with pytest.raises(ValueError, match="positive"):
+        profile("cam-resnet18", size=(0, 64))
