@@ -58,7 +58,8 @@ class EmbeddedServer:
         self.client_environment = {
             "PREFECT_API_URL": self._api,
             "PREFECT_HOME": str(home),
-            "PREFECT_LOGGING_LEVEL": "WARNING",
+            "PREFECT_LOGGING_LEVEL": "CRITICAL",  # Failures are the command's to explain, once.
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
         }

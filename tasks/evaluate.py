@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,21 +112,10 @@ class _Detections:
     scores: list[float]
 
 
-class _Source(Protocol):
-    """Images with instance masks; `maps` and `detections` raise ValueError for a class outside the table."""
+class _MapFolders:
+    """A folder with `SegmentationClass` and `SegmentationObject`; answers what `_CocoImages` does."""
 
-    images: Iterable[str]
-    categories: tuple[str, ...]
-
-    def file(self, image: str) -> Path: ...
-    def maps(self, image: str, names: tuple[str, ...]) -> tuple[NDArray, NDArray]: ...
-    def detections(self, image: str, names: tuple[str, ...]) -> _Detections: ...
-
-
-class _MapFolders(_Source):
-    """A folder with `SegmentationClass` and `SegmentationObject`."""
-
-    categories = ()
+    categories: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         base = next((base for base in (path, path / "labels") if (base / INSTANCES).is_dir()), None)
@@ -159,7 +148,7 @@ class _MapFolders(_Source):
         return _Detections(masks, [int(counts.argmax()) for counts in votes], [1.0] * len(ids))
 
 
-class _CocoImages(_Source):
+class _CocoImages:
     """A COCO instance file; an image is known by its file name without the suffix."""
 
     def __init__(self, path: Path) -> None:

@@ -33,7 +33,7 @@ def fit_height(picture: Picture, max_height: int) -> Picture:
 def overlay_heat(photo: Picture, scores: NDArray[np.floating]) -> Picture:
     """Lay scores [h, w] in [0, 1] over a grey photograph: the higher, the hotter and the less transparent."""
     heat = _resize(np.asarray(scores, np.float32), photo.shape, cv2.INTER_LINEAR).clip(0, 1)
-    colors = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    colors = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     return _blend(_greyed(photo), colors, 0.25 + 0.55 * heat[..., None])
 
 
@@ -97,12 +97,7 @@ def data_uri(picture: Picture, *, lossless: bool = False) -> str:
     suffix, kind, options = (".png", "png", []) if lossless else (".jpg", "jpeg", [cv2.IMWRITE_JPEG_QUALITY, 82])
     done, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     assert done
-    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}"
-
-
-def resize_map(values: NDArray, height: int, width: int) -> NDArray:
-    """Resize a map or picture [h, w, ...] by nearest neighbour."""
-    return _resize(values, (height, width), cv2.INTER_NEAREST)
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
 
 
 def _resize(values: NDArray, shape: tuple[int, ...], interpolation: int) -> NDArray:
@@ -128,7 +123,7 @@ def _edges(values: NDArray) -> NDArray[np.bool_]:
     return edges
 
 
-def _blend(below: Picture, above: Picture, opacity: NDArray[np.floating]) -> Picture:
+def _blend(below: NDArray, above: NDArray, opacity: NDArray[np.floating]) -> Picture:
     return np.rint(below * (1 - opacity) + above * opacity).astype(np.uint8)
 
 

@@ -103,7 +103,9 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
         file = sample.image
         try:
             image = file_digest(file)
-            truth = [f"{coco_digests[sample.coco.file]} {sample.coco.image_id}"] if sample.coco else []
+            truth = []
+            if coco := sample.coco:
+                truth.append(f"{coco_digests[coco.file]} {coco.image_id} {coco.category_ids}")
             for file in filter(None, (sample.semantic, sample.instances)):
                 truth.append(file_digest(file))
         except OSError as error:
@@ -220,7 +222,7 @@ class _Planner:
     def add(self, stage: Stage) -> None:
         buckets: dict[int | None, tuple[Sample, ...]] = {None: self.dataset.samples}
         if stage.sharded:
-            buckets = dict(self.buckets)
+            buckets = {**self.buckets}
         if stage.reads_ground_truth:
             buckets = {bucket: tuple(filter(has_truth, samples)) for bucket, samples in buckets.items()}
         self.nodes[stage.name] = {

@@ -29,7 +29,7 @@ class ArtifactRecord(Config):
     label: str
     key: str
     samples: tuple[str, ...]
-    inputs: dict[str, tuple[str, ...]] = {}
+    inputs: dict[str, tuple[str, ...]]
     recipe: dict[str, Any] | None = None
 
 
@@ -38,14 +38,18 @@ class RunRecord(Config):
 
     Attributes:
         preset: The settings that the options were put on top of.
+        request: What else was asked for (`flows.request.RunRequest` without the settings), in JSON.
         settings: All settings, as `PipelineConfig` gives them in JSON: of a version that may be older than this.
+        request: What else the run was asked for: paths and choices, as `flows.request.RunRequest` gives them in JSON.
         store: The folder of the artifacts.
         artifacts: Each after those that it was made from.
         problems: What `--skip-bad` set aside.
     """
 
     preset: str
+    request: dict[str, Any]
     settings: dict[str, Any]
+    request: dict[str, Any]
     dataset: Dataset
     store: Path
     artifacts: tuple[ArtifactRecord, ...]

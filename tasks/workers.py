@@ -4,7 +4,7 @@ A pool of our own instead of `ProcessPoolExecutor`: there one killed worker brea
 costs its own. The parent never imports torch; a worker does once, and serves one job after the other.
 
     parent thread --(function, job)--> worker          a duplex pipe each
-                  <--("progress", ...)-- ... <--("done", summary) or ("failed", WorkerFailure)--
+                  <--("progress", ...)-- ... <--("done", summary) or ("failed", (message, trace, no space))--
 """
 
 from __future__ import annotations
@@ -33,15 +33,6 @@ Progress = Callable[[int, int, str], None]
 PROGRESS_SECONDS = 0.2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class WorkerFailure:
-    """What went wrong in a worker, without the exception's own type, which the parent may not be able to load."""
-
-    message: str
-    trace: str
-    no_space: bool = False
 
 
 class StageError(Exception):
@@ -88,7 +79,7 @@ class WorkerPool:
             worker = self._take(job.num_threads)
             try:
                 summary = worker.run(function, job, label)
-            except StageError:
+            except BaseException:
                 worker.stop()
                 raise
             finally:
@@ -173,7 +164,8 @@ class _Worker:
                 elif kind == "done":
                     return value
                 else:
-                    raise StageError(f"{label}: {value.message}", value.trace, value.no_space)
+                    message, trace, no_space = value
+                    raise StageError(f"{label}: {message}", trace, no_space)
         except (EOFError, OSError):
             raise StageError(f"{label}: {self._epitaph()}") from None
 
@@ -235,8 +227,7 @@ def _serve(connection: Connection) -> None:
             connection.send(("done", summary))
         except Exception as error:
             message = str(error) or type(error).__name__
-            failure = WorkerFailure(message, traceback.format_exc(), _is_no_space(error))
-            connection.send(("failed", failure))
+            connection.send(("failed", (message, traceback.format_exc(), _is_no_space(error))))
 
 
 def _reporter(connection: Connection) -> Progress:
@@ -267,11 +258,8 @@ def main() -> None:
     descriptor, parent = map(int, sys.argv[1:])
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers.
-    # The package's own copy of this module, not `__main__`, so that what it pickles has its proper name.
-    from tasks import workers
-
     with Connection(descriptor) as connection:
-        workers._serve(connection)
+        _serve(connection)
 
 
 if __name__ == "__main__":

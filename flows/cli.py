@@ -1,0 +1,236 @@
+"""The command line: `pseudomask COMMAND`, the same as `python -m flows COMMAND`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import ValidationError
+from rich.console import Console
+from rich.logging import RichHandler
+from tyro.conf import Positional, arg
+
+from data.dataset import DatasetError
+from data.store import ArtifactError
+from flows.presets import PRESETS
+from flows.request import RunRequest
+from flows.server import ServerError
+from tasks.settings import PipelineConfig
+from tasks.workers import StageError
+
+EXPECTED = (DatasetError, ArtifactError, StageError, ServerError, ValidationError)
+Settings = Annotated[PipelineConfig, arg(name="")]
+Show = Callable[[dict[str, Any], Console], None]
+
+
+class CommandFailed(Exception):
+    """A command did its work and the answer is a failure: it is shown, and the exit code is 1."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 1 for a failure, which is explained on standard error. A wrong command line ends with 2.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    _set_up_logging("-v" in argv or "--verbose" in argv)
+    preset = _preset(argv)
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            _commands(preset), prog="pseudomask", description=__doc__, args=argv, sort_subcommands=False
+        )
+    except CommandFailed:
+        return 1
+    except EXPECTED as error:
+        _explain(error)
+        if "-v" in argv or "--verbose" in argv:
+            traceback.print_exc()
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
+        return 1
+    return 0
+
+
+def _preset(argv: list[str]) -> str:
+    """Return the preset that the command line names; its settings are then the options' defaults."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name = word.partition("=")[2] if word.startswith("--preset=") else following if word == "--preset" else None
+        if name in PRESETS:
+            return name
+    return "demo" if argv[:1] == ["demo"] else "quick"
+
+
+def _commands(preset: str) -> dict[str, Callable[..., None]]:
+    settings_of_preset = PRESETS[preset]()
+
+    def run(
+        data: Path,
+        out: Path,
+        labels: Path | None = None,
+        split: str | None = None,
+        classes: Path | None = None,
+        store: Path | None = None,
+        networks: Path | None = None,
+        skip_bad: bool = False,
+        workers: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        preset: Literal["quick", "voc12"] = preset if preset in ("quick", "voc12") else "quick",  # pyright: ignore
+        json: bool = False,
+        verbose: Annotated[bool, arg(aliases=["-v"])] = False,
+        settings: Settings = settings_of_preset,
+    ) -> None:
+        """From images with image-level labels to semantic and instance labels.
+
+        Args:
+            data: Folder of the data set.
+            out: Folder of the results.
+            labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
+            split: A list of images: a file, or the name of a list of the set.
+            classes: File with the name of a class a line.
+            store: Folder of the artifacts; by default `store` beside the results.
+            networks: An earlier run whose networks are used; nothing is trained.
+            skip_bad: Set bad images aside, and list them in the report.
+            workers: Worker processes; by default one a core.
+            device: Where networks run; auto takes a GPU where there is one.
+            preset: Where all settings below start from.
+            json: Print one JSON object on standard output.
+            verbose: More log lines, and tracebacks.
+            settings: The settings of all stages.
+        """
+        from flows.commands.run import run_pipeline, show_results
+
+        request = RunRequest(
+            data=data.absolute(),
+            out=out,
+            labels=labels and labels.absolute(),
+            split=str(Path(split).absolute()) if split and Path(split).is_file() else split,
+            classes=classes and classes.absolute(),
+            store=store and store.absolute(),
+            networks=networks,
+            skip_bad=skip_bad,
+            workers=workers,
+            device=device,
+            preset=preset,
+            settings=settings,
+        )
+        _answer(run_pipeline(request), show_results, json)
+
+    def demo(
+        out: Path = Path("runs/demo"),
+        images: int = 300,
+        data_seed: int = 0,
+        store: Path | None = None,
+        workers: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        json: bool = False,
+        verbose: Annotated[bool, arg(aliases=["-v"])] = False,
+        settings: Settings = settings_of_preset,
+    ) -> None:
+        """The whole pipeline on a synthetic set, with its report.
+
+        Args:
+            out: Folder of the results; the set is written into its `data`.
+            images: Images of the set.
+            data_seed: Seed of the set.
+            store: Folder of the artifacts; by default `store` beside the results.
+            workers: Worker processes; by default one a core.
+            device: Where networks run; auto takes a GPU where there is one.
+            json: Print one JSON object on standard output.
+            verbose: More log lines, and tracebacks.
+            settings: The settings of all stages.
+        """
+        from flows.commands.report import make_report
+        from flows.commands.run import run_pipeline, show_results, write_demo_set
+
+        data = out.absolute() / "data"
+        write_demo_set(data, images, data_seed)
+        request = RunRequest(
+            data=data,
+            out=out,
+            split="train",
+            store=store and store.absolute(),
+            workers=workers,
+            device=device,
+            preset="demo",
+            settings=settings,
+        )
+        result = run_pipeline(request)
+        make_report(out)
+        _answer(result, show_results, json)
+
+    def status(run: Positional[Path], json: bool = False) -> None:
+        """Each stage of a run: cached, stale and why, damaged, missing.
+
+        Args:
+            run: Folder of the run.
+            json: Print one JSON object on standard output.
+        """
+        from flows.commands.status import show_status, status_of
+
+        _answer(status_of(run), show_status, json)
+
+    def doctor(
+        data: Path | None = None,
+        labels: Path | None = None,
+        split: str | None = None,
+        classes: Path | None = None,
+        json: bool = False,
+    ) -> None:
+        """What this machine has, and everything that is wrong with a data set.
+
+        Args:
+            data: Folder of a data set.
+            labels: Its image-level labels.
+            split: A list of its images.
+            classes: File with the name of a class a line.
+            json: Print one JSON object on standard output.
+        """
+        from flows.commands.doctor import examine_dataset, examine_machine, show_diagnosis
+
+        result: dict[str, Any] = {"machine": examine_machine(Path.cwd()), "problems": []}
+        if data:
+            result["dataset"], problems = examine_dataset(data, labels, split, classes)
+            result["problems"] = [{"file": str(p.file), "sample": p.sample, "message": p.message} for p in problems]
+        _answer(result, show_diagnosis, json)
+        if result["problems"]:
+            raise CommandFailed
+
+    return {"demo": demo, "run": run, "status": status, "doctor": doctor}
+
+
+def _answer(result: dict[str, Any], show: Show, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+    else:
+        show(result, Console())
+
+
+def _explain(error: BaseException) -> None:
+    console = Console(stderr=True)
+    if isinstance(error, ValidationError):
+        for problem in error.errors():
+            where = ".".join(map(str, problem["loc"])) or "settings"
+            console.print(f"{where}: {problem['msg']}", markup=False, highlight=False, soft_wrap=True)
+        return
+    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    if isinstance(error, DatasetError) and len(error.problems) > 1:
+        console.print(f"{len(error.problems)} problems. --skip-bad sets bad images aside.", highlight=False)
+
+
+def _set_up_logging(verbose: bool) -> None:
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
+    for room in ("flows", "tasks", "models", "kernels", "data"):
+        logging.getLogger(room).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""`pseudomask doctor`: what this machine has, and what is wrong with a data set."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data.dataset import DatasetError, Problem
+from data.readers import open_dataset
+from data.validation import check_images, warnings
+
+PACKAGES = ("torch", "torchvision", "prefect", "pydensecrf2", "numba", "numpy", "opencv-python")
+
+
+def examine_machine(folder: Path) -> dict[str, Any]:
+    """Return what decides how fast, and whether, a run will go on this machine.
+
+    Args:
+        folder: Where results would be written.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1) if memory else None,
+        "free_disk_gib": round(shutil.disk_usage(folder).free / 2**30, 1),
+        "gpus": _gpus(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def examine_dataset(
+    data: Path, labels: Path | None, split: str | None, classes: Path | None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Read a data set and decode all of it; return what it holds, and every problem."""
+    try:
+        dataset, problems = open_dataset(data, labels, split, classes, skip_bad=True)
+    except DatasetError as error:
+        return {}, error.problems or [Problem(data, str(error))]
+    problems = [*problems, *check_images(dataset, os.cpu_count() or 1)]
+    counts = dict.fromkeys(dataset.classes.names, 0)
+    for sample in dataset.samples:
+        for label in sample.labels:
+            counts[dataset.classes.names[label]] += 1
+    facts = {
+        "images": len(dataset.samples),
+        "images_without_labels": sum(not sample.labels for sample in dataset.samples),
+        "with_semantic_ground_truth": sum(bool(s.semantic or s.coco) for s in dataset.samples),
+        "with_instance_ground_truth": sum(bool(s.instances or s.coco) for s in dataset.samples),
+        "images_per_class": counts,
+        "warnings": warnings(dataset),
+    }
+    return facts, problems
+
+
+def show_diagnosis(result: dict[str, Any], console: Console) -> None:
+    """Print the machine, the data set, and all problems with their files."""
+    table = Table(title="This machine", title_justify="left", show_header=False)
+    for name, value in result["machine"].items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(name, "none" if value in ([], None) else text)
+    console.print(table)
+    if facts := result.get("dataset"):
+        table = Table(title="The data set", title_justify="left", show_header=False)
+        for name, value in facts.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {v}" for k, v in value.items() if v)
+            table.add_row(name, "; ".join(value) if isinstance(value, list) else str(value))
+        console.print(table)
+    for problem in result["problems"]:
+        console.print(f"{problem['file']}: {problem['message']}", highlight=False, markup=False, soft_wrap=True)
+    if result["problems"]:
+        console.print(f"{len(result['problems'])} problems. `run --skip-bad` sets bad images aside.", highlight=False)
+    elif "dataset" in result:
+        console.print("No problem found.", highlight=False)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that torch can use; asked of another process, since torch takes seconds to load."""
+    if not Path("/dev/nvidiactl").exists() and sys.platform == "linux":
+        return []
+    code = "import torch; print(*map(torch.cuda.get_device_name, range(torch.cuda.device_count())), sep='\\n')"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 and answer.stdout.strip() else []

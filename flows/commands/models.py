@@ -1,0 +1,42 @@
+"""`pseudomask models`: every network with its size and its work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import Field, validate_call
+from rich.console import Console
+from rich.table import Table
+
+from models.profile import NETWORKS, profile
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@validate_call
+def list_models(classes: Count = 20, size: tuple[Count, Count] = (512, 512)) -> list[dict[str, Any]]:
+    """Return name, parameters and gmacs (billions of multiply-adds for one image) of every network.
+
+    Args:
+        classes: Foreground classes.
+        size: (H, W) of the image.
+
+    Raises:
+        pydantic.ValidationError: A number is not positive.
+    """
+    return [asdict(profile(name, num_classes=classes, size=size)) for name in NETWORKS]
+
+
+def show_models(result: list[dict[str, Any]], console: Console, *, classes: int, size: tuple[int, int]) -> None:
+    """Print the networks, and what the numbers are for."""
+    table = Table(
+        title=f"Networks for {classes} classes, at {size[0]} x {size[1]} pixels (height x width)", title_justify="left"
+    )
+    table.add_column("network")
+    table.add_column("parameters", justify="right")
+    table.add_column("GMACs", justify="right")
+    for network in result:
+        table.add_row(network["name"], f"{network['parameters']:,}", f"{network['gmacs']:.2f}")
+    console.print(table)
+    console.print("GMACs: billions of multiply-adds of the convolutions and matrix products.", highlight=False)

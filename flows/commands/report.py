@@ -1,0 +1,48 @@
+"""`pseudomask report`: the HTML page of a run."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, validate_call
+from rich.console import Console
+
+from data.store import explain_os_errors
+from tasks.report import build_report
+
+
+@validate_call
+def make_report(run: Path, out: Path | None = None, images: Annotated[int, Field(ge=1)] = 12) -> dict[str, Any]:
+    """Write `index.html`, one file that holds all its pictures.
+
+    Args:
+        run: Folder of a finished run.
+        out: Folder of the page; by default `report` in the run.
+        images: Images to show at most.
+
+    Returns:
+        "report": the page, "bytes": its size.
+
+    Raises:
+        ArtifactError: The folder holds no finished run, the store lacks something, or `out` cannot be written.
+        DatasetError: An image cannot be read any more.
+        pydantic.ValidationError: A number of images under 1.
+    """
+    page = build_report(run, images).encode()
+    folder = out or run / "report"
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".index.{secrets.token_hex(4)}"
+        try:
+            temporary.write_bytes(page)
+            temporary.replace(folder / "index.html")
+        finally:
+            temporary.unlink(missing_ok=True)
+    return {"report": str(folder / "index.html"), "bytes": len(page)}
+
+
+def show_report(result: dict[str, Any], console: Console) -> None:
+    """Print where the page is."""
+    console.print(f"report   {result['report']} ({result['bytes'] / 2**20:.1f} MiB)", highlight=False, soft_wrap=True)

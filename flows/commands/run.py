@@ -1,0 +1,97 @@
+"""`pseudomask run` and `pseudomask demo`: the whole pipeline, with a server of its own where there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data.synthetic import write_synthetic
+from flows.request import RunRequest
+from flows.server import prefect_server
+
+DEMO_SIZE = (128, 160)
+
+
+def run_pipeline(request: RunRequest) -> dict[str, Any]:
+    """Run the flow, and return what `metrics.json` holds, and where."""
+    with prefect_server(request.store_root / ".prefect") as server:
+        # Prefect reads its settings at import, and takes seconds for it, while the server starts.
+        from flows.pseudo_labels import pseudo_labels
+
+        if server:
+            server.wait()
+        pseudo_labels(request)
+    metrics = json.loads((request.out / "metrics.json").read_text())
+    return {"run": str(request.out), "store": str(request.store_root), **metrics}
+
+
+def write_demo_set(folder: Path, num_images: int, seed: int) -> None:
+    """Write the demo's data set, unless the folder holds just that one."""
+    recipe = json.dumps({"images": num_images, "seed": seed, "size": DEMO_SIZE, "format": 1})
+    stamp = folder / "recipe.json"
+    if stamp.is_file() and stamp.read_text() == recipe:
+        return
+    write_synthetic(folder, num_images=num_images, seed=seed, size=DEMO_SIZE, num_val=num_images // 4)
+    stamp.write_text(recipe)
+
+
+def show_results(result: dict[str, Any], console: Console) -> None:
+    """Print the table of results, where they are, and the next command to type."""
+    run = result["run"]
+    if "semantic" in result:
+        console.print(_semantic_table(result["semantic"]))
+    if result.get("instances"):
+        console.print(_instance_table(result["instances"]))
+    seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
+    console.print(f"work: {seconds}", highlight=False)
+    irnet = result["training"].get("irnet", {})
+    if irnet.get("collapsed"):
+        console.print(
+            f"[yellow]The displacement field has collapsed[/] (spread {irnet['displacement_spread_px']} px, foreground "
+            f"loss {irnet['fg_displacement']:.2f}, plateau {irnet['displacement_plateau']:.2f}): touching instances of "
+            "one class are not separated. Train longer, or with --irnet.optimizer adamw.",
+            highlight=False,
+        )
+    console.print(f"labels   {run}/labels\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
+    report = Path(run) / "report" / "index.html"
+    if report.is_file():
+        console.print(f"report   {report}", highlight=False, soft_wrap=True)
+        console.print(f"next: pseudomask export {run} --out {run}-export", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"next: pseudomask report {run}", highlight=False, soft_wrap=True)
+
+
+def _semantic_table(scores: dict[str, Any]) -> Table:
+    table = Table(title="Semantic labels", title_justify="left")
+    for column, justify in (("labels", "left"), ("background", "right"), ("mIoU", "right")):
+        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+    names = {"cam": "CAM, best threshold", "cam_crf": "CAM + CRF, best threshold", "labels": "this run's labels"}
+    for key, name in names.items():
+        if key in scores:
+            table.add_row(name, f"{scores[key]['threshold']:.2f}", _percent(scores[key]["miou"]))
+    return table
+
+
+def _instance_table(scores: dict[str, Any]) -> Table:
+    table = Table(title="Instance labels", title_justify="left")
+    for column in ("labels", "AP50", "AP70", "AP50, touching"):
+        table.add_column(column, justify="left" if column == "labels" else "right")
+    names = {
+        "cam_components": "CAM + components, best threshold",
+        "boundary_components": "CAM + boundary + components",
+        "labels": "this run's labels",
+    }
+    touching = scores.get("touching", {})
+    for key, name in names.items():
+        if key in scores:
+            cells = [scores[key]["ap50"], scores[key]["ap70"], touching.get(key, {}).get("ap50")]
+            table.add_row(name, *map(_percent, cells))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

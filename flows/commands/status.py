@@ -1,0 +1,126 @@
+"""`pseudomask status`: which artifacts of a run are there, and why others would be made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data.readers import open_dataset
+from data.store import Store
+from data.validation import set_aside
+from flows.request import RunRequest, replan
+from tasks.plan import Node
+from tasks.run_record import ArtifactRecord, RunRecord, read_run
+from tasks.settings import PipelineConfig
+
+MOST_REASONS = 3
+
+
+def status_of(run: Path) -> dict[str, Any]:
+    """Plan the run again with its own settings, today's source and today's data, and look what the store has.
+
+    Returns:
+        "stages": name -> {"state", "cached", "total", "reasons"}; the state is "cached", "stale", "damaged" or
+        "missing".
+
+    Raises:
+        ArtifactError: The folder holds no run.
+        DatasetError: The data set cannot be read any more.
+    """
+    record = read_run(run)
+    settings = PipelineConfig.model_validate(record.settings)
+    request = RunRequest.model_validate({**record.request, "settings": settings})
+    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
+    if record.problems:
+        dataset = set_aside(dataset, list(record.problems))
+    plan = replan(request, dataset)
+    store = Store(record.store)
+    stages: dict[str, Any] = {}
+    for stage in plan.stages:
+        nodes = plan.of(stage)
+        reasons = {node.label: _reason(node, record, store) for node in nodes}
+        bad = {label: reason for label, reason in reasons.items() if reason}
+        stages[stage] = {
+            "state": _state(list(bad.values())),
+            "cached": len(nodes) - len(bad),
+            "total": len(nodes),
+            "reasons": {label: text for label, (_, text) in bad.items()},
+        }
+    return {"run": str(run), "store": str(record.store), "stages": stages}
+
+
+def _state(reasons: list[tuple[str, str]]) -> str:
+    for state in ("damaged", "stale", "missing"):
+        if any(kind == state for kind, _ in reasons):
+            return state
+    return "cached"
+
+
+def _reason(node: Node, record: RunRecord, store: Store) -> tuple[str, str] | None:
+    """Return (kind, text) for an artifact that a run would make, None for one that is there."""
+    problem = store.verify(node.stage.name, node.key)
+    if problem is None:
+        return None
+    if problem != "missing":
+        return "damaged", problem
+    recorded = record.of(node.stage.name)
+    if any(artifact.key == node.key for artifact in recorded):
+        return "missing", "its folder is gone from the store"
+    same = [artifact for artifact in recorded if set(artifact.samples) & {sample.id for sample in node.samples}]
+    if not same:
+        return "missing", "not made yet"
+    return "stale", _difference(node, same[0])
+
+
+def _difference(node: Node, recorded: ArtifactRecord) -> str:
+    """Say what differs between two recipes of one artifact."""
+    new, old = node.recipe or {}, recorded.recipe or {}
+    changes = [
+        f"{node.stage.settings}.{name} {old.get('settings', {}).get(name)} -> {value}"
+        for name, value in new.get("settings", {}).items()
+        if old.get("settings", {}).get(name) != value
+    ]
+    if new.get("source") != old.get("source"):
+        changes.append("its source changed")
+    changes += _sample_changes(new.get("samples", {}), old.get("samples", {}))
+    changes += [
+        f"{name} changed" for name in ("classes", "seed", "backbone", "weights") if new.get(name) != old.get(name)
+    ]
+    if new.get("inputs") != old.get("inputs"):
+        stages = [name for name, keys in new.get("inputs", {}).items() if old.get("inputs", {}).get(name) != keys]
+        changes.append(f"{' and '.join(stages)} would be made again")
+    return "; ".join(changes) or "recorded by another version"
+
+
+def _sample_changes(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
+    kinds = {
+        "new": sorted(new.keys() - old.keys()),
+        "gone": sorted(old.keys() - new.keys()),
+        "changed": sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+    }
+    return [
+        f"{len(names)} image{'s' * (len(names) > 1)} {kind}: {', '.join(names[:3])}{' ...' * (len(names) > 3)}"
+        for kind, names in kinds.items()
+        if names
+    ]
+
+
+def show_status(result: dict[str, Any], console: Console) -> None:
+    """Print a row a stage, and the next command."""
+    table = Table(title=f"{result['run']} (store {result['store']})", title_justify="left")
+    for column in ("stage", "state", "cached", "why"):
+        table.add_column(column, overflow="fold")
+    for stage, entry in result["stages"].items():
+        by_text: dict[str, list[str]] = {}
+        for label, text in entry["reasons"].items():
+            by_text.setdefault(text, []).append(label)
+        lines = [f"{', '.join(labels[:3])}{' ...' * (len(labels) > 3)}: {text}" for text, labels in by_text.items()]
+        if len(lines) > MOST_REASONS:
+            lines = [*lines[:MOST_REASONS], f"and {len(lines) - MOST_REASONS} more"]
+        table.add_row(stage, entry["state"], f"{entry['cached']}/{entry['total']}", "\n".join(lines))
+    console.print(table)
+    if any(entry["state"] != "cached" for entry in result["stages"].values()):
+        console.print("next: the run's own command again makes what is not cached", highlight=False)

@@ -1,0 +1,81 @@
+"""How far a run is: bars on a terminal, now and then a line elsewhere. All on standard error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tasks.plan import Node, Plan
+
+LINE_SECONDS = 10.0
+
+
+class RunProgress:
+    """One bar a stage, in images, or in steps where it trains. A context manager."""
+
+    def __init__(self, plan: Plan, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._lock = threading.Lock()
+        self._done: dict[str, dict[str, int]] = {stage: {} for stage in plan.stages}
+        self._total = {stage: sum(len(node.samples) for node in plan.of(stage)) for stage in plan.stages}
+        self._tasks: dict[str, TaskID] = {
+            stage: self._bars.add_task(stage, total=self._total[stage], note="", start=False) for stage in plan.stages
+        }
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> RunProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def reporter(self, node: Node) -> Callable[[int, int, str], None]:
+        """Return the callback of one artifact's job."""
+
+        def report(done: int, total: int, note: str = "") -> None:
+            self._update(node, done, total, note)
+
+        return report
+
+    def finish(self, node: Node, note: str = "") -> None:
+        """Count an artifact as done, also where it was cached."""
+        stage = node.stage.name
+        total = len(node.samples) if node.stage.sharded else self._total[stage]
+        self._update(node, total, total, note)
+
+    def _update(self, node: Node, done: int, total: int, note: str) -> None:
+        stage = node.stage.name
+        with self._lock:
+            if not node.stage.sharded:
+                self._total[stage] = total
+            self._done[stage][node.label] = done
+            count = sum(self._done[stage].values())
+            self._bars.start_task(self._tasks[stage])
+            self._bars.update(self._tasks[stage], completed=count, total=self._total[stage], note=note)
+            self._say(stage, count, note)
+
+    def _say(self, stage: str, count: int, note: str) -> None:
+        if self._console.is_terminal:
+            return
+        now, finished = time.monotonic(), count >= self._total[stage]
+        if self._said.get(stage) == float("inf") or (
+            not finished and now - self._said.get(stage, now - 4) < LINE_SECONDS
+        ):
+            self._said.setdefault(stage, now - LINE_SECONDS + 4)
+            return
+        self._said[stage] = float("inf") if finished else now
+        self._console.print(f"{stage}: {count}/{self._total[stage]} {note}".rstrip(), highlight=False, markup=False)

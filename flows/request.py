@@ -1,0 +1,159 @@
+"""What a run is asked to do, and how that becomes a plan."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from data.dataset import Dataset, DatasetError, Problem
+from data.readers import open_dataset
+from data.store import ArtifactError, Store
+from data.validation import check_images, set_aside, warnings
+from tasks.config import Config
+from tasks.plan import Networks, Plan, digest_samples, make_plan, weights_digest
+from tasks.run_record import RunRecord, read_run
+from tasks.settings import PipelineConfig
+
+log = logging.getLogger(__name__)
+TRAINED_STAGES = ("classifier", "irnet")
+
+
+class RunRequest(Config):
+    """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
+
+    Attributes:
+        data: Folder of the data set.
+        labels: File or folder of image-level labels, where the data set does not hold them itself.
+        split: A list of images: a file, or the name of a list of the set.
+        classes: File with the name of a class a line.
+        out: Folder of the results.
+        store: Folder of the artifacts; by default `store` beside `out`.
+        networks: An earlier run whose trained networks are used; nothing is trained then.
+        skip_bad: Set bad images aside instead of refusing the set.
+        workers: Worker processes; by default one a core.
+        device: Where networks run; "auto" takes a GPU where there is one.
+        preset: The name of the settings' starting point, for the record.
+        settings: The settings of all stages.
+    """
+
+    data: Path
+    labels: Path | None = None
+    split: str | None = None
+    classes: Path | None = None
+    out: Path
+    store: Path | None = None
+    networks: Path | None = None
+    skip_bad: bool = False
+    workers: int | None = Field(default=None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    preset: str = "quick"
+    settings: PipelineConfig = PipelineConfig()
+
+    @property
+    def store_root(self) -> Path:
+        """The folder of the artifacts."""
+        return self.store or self.out.absolute().parent / "store"
+
+    @property
+    def num_workers(self) -> int:
+        """The number of worker processes."""
+        return self.workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def torch_device(self) -> str:
+        """ "cpu" or "cuda". A GPU is looked for by its driver, since this process does not load torch."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with what it takes to run it."""
+
+    plan: Plan
+    store: Store
+    problems: tuple[Problem, ...]
+
+
+def prepare(request: RunRequest) -> Prepared:
+    """Read the data set, check it, and plan the run.
+
+    Images are decoded for the check only where the plan has work to do.
+
+    Raises:
+        DatasetError: Lists every problem of the set.
+        ArtifactError: The run whose networks were asked for cannot be used.
+    """
+    store = Store(request.store_root)
+    dataset, problems = open_dataset(
+        request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
+    )
+    plan = replan(request, dataset)
+    if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
+        found = check_images(dataset, request.num_workers)
+        if found and not request.skip_bad:
+            raise DatasetError(found)
+        if found:
+            problems = [*problems, *found]
+            plan = replan(request, set_aside(dataset, found))
+        for warning in warnings(plan.dataset):
+            log.warning("%s", warning)
+    return Prepared(plan, store, tuple(problems))
+
+
+def replan(request: RunRequest, dataset: Dataset) -> Plan:
+    """Lay out the artifacts of a request over a data set that was read already.
+
+    Raises:
+        DatasetError: Files cannot be read, or the networks asked for do not know the set's classes.
+        ArtifactError: The run whose networks were asked for cannot be used.
+    """
+    settings, networks = request.settings, None
+    if request.networks:
+        source = read_run(request.networks)
+        keys = {stage: source.of(stage)[0].key for stage in TRAINED_STAGES if source.of(stage)}
+        if missing := [stage for stage in TRAINED_STAGES if stage not in keys]:
+            raise ArtifactError(f"{request.networks}: the run has no {' and no '.join(missing)}")
+        networks = Networks(source.store, keys)
+        backbone = PipelineConfig.model_validate(source.settings).backbone
+        settings = settings.model_copy(update={"backbone": backbone, "weights": None})
+        dataset = _as_trained(dataset, source)
+    return make_plan(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
+
+
+def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
+    """Return the set with the class table of an earlier run, and no labels but those that it was trained on.
+
+    Raises:
+        DatasetError: A class of the set is not in the run's table.
+    """
+    table = source.dataset.classes
+    if unknown := sorted({dataset.classes.names[c] for s in dataset.samples for c in s.labels} - set(table.names)):
+        raise DatasetError(
+            [
+                Problem(
+                    dataset.root, f"classes {', '.join(unknown)} are unknown to the networks: {', '.join(table.names)}"
+                )
+            ]
+        )
+    if dataset.classes.names != table.names and any(s.semantic or s.instances for s in dataset.samples):
+        raise DatasetError(
+            [Problem(dataset.root, "its label maps need the networks' class table; give it by --classes")]
+        )
+    seen = {c for sample in source.dataset.samples for c in sample.labels}
+    numbers = [table.names.index(name) if name in table.names else None for name in dataset.classes.names]
+    unseen: set[str] = set()
+    samples = []
+    for sample in dataset.samples:
+        wanted = sorted(number for c in sample.labels if (number := numbers[c]) is not None)
+        unseen |= {table.names[c] for c in wanted if c not in seen}
+        samples.append(replace(sample, labels=tuple(c for c in wanted if c in seen)))
+    if unseen:
+        log.warning("the networks have never seen %s: these labels are left out", ", ".join(sorted(unseen)))
+    return replace(dataset, classes=table, samples=tuple(samples))

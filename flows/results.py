@@ -1,0 +1,114 @@
+"""The folder of a run: labels, metrics and the record of what they were made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from data.coco import ImageInfo, coco_json, read_detections
+from data.images import image_size
+from data.store import explain_os_errors, file_digest
+from flows.request import TRAINED_STAGES, Prepared, RunRequest
+from tasks.run_record import ArtifactRecord, RunRecord
+
+LABEL_FOLDERS = ("SegmentationClass", "SegmentationObject")
+
+
+def collect(request: RunRequest, prepared: Prepared) -> Path:
+    """Bring a finished run's artifacts together in `request.out`, and return that folder.
+
+    Files that are there already with the right bytes stay; label maps of images that are gone are removed.
+
+    Raises:
+        ArtifactError: The folder cannot be written.
+    """
+    run = request.out
+    plan, store = prepared.plan, prepared.store
+    manifests = {node.key: store.read_manifest(node.stage.name, node.key) for node in plan.nodes}
+    with explain_os_errors(run):
+        labels = run / "labels"
+        labels.mkdir(parents=True, exist_ok=True)
+        detections, wanted = [], set()
+        for node in plan.of("labels"):
+            folder = store.path("labels", node.key)
+            detections += read_detections(folder / "instances.json")
+            for name, entry in manifests[node.key]["files"].items():
+                if name.startswith(LABEL_FOLDERS):
+                    wanted.add(labels / name)
+                    _copy(folder / name, labels / name, entry)
+        for folder in LABEL_FOLDERS:
+            for stale in set((labels / folder).rglob("*.png")) - wanted:
+                stale.unlink()
+        infos = [
+            ImageInfo(s.id, s.image.relative_to(plan.dataset.root).as_posix(), *image_size(s.image))
+            if s.image.is_relative_to(plan.dataset.root)
+            else ImageInfo(s.id, s.image.name, *image_size(s.image))
+            for s in plan.dataset.samples
+        ]
+        _write(labels / "instances.json", json.dumps(coco_json(infos, detections, plan.dataset.classes)))
+        _write(labels / "classes.txt", "".join(f"{name}\n" for name in plan.dataset.classes.names))
+        _write(run / "metrics.json", json.dumps(_metrics(prepared, manifests), indent=1))
+        _record(request, prepared).write(run)
+    return run
+
+
+def _copy(source: Path, target: Path, entry: dict[str, Any]) -> None:
+    if target.is_file() and target.stat().st_size == entry["size"] and file_digest(target) == entry["sha256"]:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def _metrics(prepared: Prepared, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
+    metrics: dict[str, Any] = {}
+    for node in prepared.plan.of("metrics"):
+        metrics = json.loads((prepared.store.path("metrics", node.key) / "metrics.json").read_text())
+        if "labels" in metrics["semantic"]:
+            threshold = prepared.plan.config.labels.background_threshold
+            metrics["semantic"]["labels"]["threshold"] = threshold
+    seconds: dict[str, float] = defaultdict(float)
+    for manifest in manifests.values():
+        seconds[manifest["stage"]] += manifest["seconds"]
+    summaries = {m["stage"]: m["summary"] for m in manifests.values() if m["stage"] in TRAINED_STAGES}
+    metrics["seconds"] = {stage: round(value, 2) for stage, value in seconds.items()}
+    metrics["images"] = len(prepared.plan.dataset.samples)
+    metrics["training"] = summaries
+    return metrics
+
+
+def _record(request: RunRequest, prepared: Prepared) -> RunRecord:
+    plan = prepared.plan
+    artifacts = tuple(
+        ArtifactRecord(
+            stage=node.stage.name,
+            label=node.label,
+            key=node.key,
+            samples=tuple(sample.id for sample in node.samples),
+            inputs=node.inputs,
+            recipe=node.recipe,
+        )
+        for node in plan.nodes
+    )
+    return RunRecord(
+        preset=request.preset,
+        settings=plan.config.model_dump(mode="json"),
+        request=request.model_dump(mode="json", exclude={"settings"}),
+        dataset=plan.dataset,
+        store=prepared.store.root,
+        artifacts=artifacts,
+        problems=prepared.problems,
+    )

@@ -1,0 +1,364 @@
+"""The report of a run: one HTML page with its scores, times, warnings, and pictures of what every stage made.
+
+It needs no network and no file beside it. Nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from data.coco import read_detections
+from data.dataset import Sample
+from data.images import read_image
+from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
+from data.store import ArtifactError, Store
+from tasks import pictures
+from tasks.pictures import Picture
+from tasks.run_record import RunRecord, read_run
+from tasks.settings import PipelineConfig
+
+PICTURE_HEIGHT = 240
+WHEEL_SIDE = 96
+SEMANTIC_METHODS = {"cam": "CAM", "cam_crf": "CAM + CRF", "labels": "Labels"}
+INSTANCE_METHODS = {
+    "cam_components": "CAM + components",
+    "boundary_components": "CAM + boundary + components",
+    "labels": "Labels",
+}
+
+
+class Column(NamedTuple):
+    """One kind of picture, and what it says."""
+
+    title: str
+    caption: str
+
+
+COLUMNS = {
+    "photo": Column("Photograph", "as the networks see it"),
+    "cams": Column("CAMs", "the highest score of the image's classes"),
+    "relations": Column("Relations", "confident pixels; black: background, grey: do not care"),
+    "boundary": Column("Boundary", "probability; white: between two classes"),
+    "displacement": Column("Displacement", "towards the centroid; direction and length as on the wheel"),
+    "semantic": Column("Semantic labels", "what the run wrote"),
+    "instances": Column("Instance labels", "a colour an instance"),
+    "gt_semantic": Column("Truth: semantic", "grey: void"),
+    "gt_instances": Column("Truth: instances", "a colour an instance"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of the page.
+
+    Attributes:
+        classes: The names of its labels.
+        cells: Key of `COLUMNS` -> data URI; what the image does not have is absent.
+    """
+
+    sample: str
+    classes: tuple[str, ...]
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores in [0, 1], or None.
+
+    Attributes:
+        columns: Their titles.
+        rows: Title -> a score for each column.
+        compares_columns: Its columns are methods, so the best of a row is worth marking.
+    """
+
+    columns: tuple[str, ...]
+    rows: dict[str, tuple[float | None, ...]]
+    compares_columns: bool = False
+
+
+def build_report(run: Path, num_images: int = 12) -> str:
+    """Return the page of a finished run.
+
+    Args:
+        run: Its folder.
+        num_images: Images to show at most.
+
+    Raises:
+        ArtifactError: The folder holds no finished run, or the store no longer has what the page shows.
+        DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
+    """
+    record = read_run(run)
+    metrics = _read_metrics(run)
+    artifacts = _Artifacts(record)
+    chosen = choose_samples(record.dataset.samples, artifacts.count_instances(), num_images)
+    rows, full_px = draw_rows(chosen, run, artifacts, record.dataset.classes.names)
+    drawn = {key for row in rows for key in row.cells}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment.get_template("report.html.j2").render(
+        title=run.resolve().name,
+        record=record,
+        changes=changed_settings(record.settings),
+        warnings=artifacts.warnings(),
+        semantic=semantic_tables(metrics.get("semantic", {})),
+        instances=instance_tables(metrics.get("instances", {})),
+        seconds=metrics.get("seconds", {}),
+        columns={key: column for key, column in COLUMNS.items() if key in drawn},
+        rows=rows,
+        colors=class_colors(rows, record.dataset.classes.names),
+        wheel=pictures.data_uri(pictures.paint_wheel(WHEEL_SIDE), lossless=True),
+        full_px=full_px,
+    )
+
+
+def choose_samples(
+    samples: Sequence[Sample], num_instances: Mapping[str, Mapping[int, int]], num_images: int
+) -> list[Sample]:
+    """Choose images to show: the classes take turns, each with its images of several instances first.
+
+    The rest is decided by the hash of the ids, so the choice is the same each time and follows no order of files.
+
+    Args:
+        num_instances: Sample id -> class -> instances found.
+    """
+    queues: dict[int, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()):
+        for label in sample.labels:
+            queues[label].append(sample)
+    turns = []
+    for label, queue in queues.items():
+        # Sorting is stable: among the images of several instances, and the others, the order of hashes stays.
+        queue.sort(key=lambda sample: num_instances.get(sample.id, {}).get(label, 0) < 2)
+        turns += [(turn, label, sample) for turn, sample in enumerate(queue)]
+    turns.sort(key=lambda item: item[:2])
+    ordered = {sample.id: sample for _, _, sample in turns}
+    ordered |= {sample.id: sample for sample in samples if not sample.labels}
+    return list(ordered.values())[:num_images]
+
+
+def changed_settings(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return dotted name -> (the run's value, the reference's), for those that differ from the defaults."""
+    ours, reference = (dict(_flatten(tree)) for tree in (settings, PipelineConfig().model_dump(mode="json")))
+    return {name: (value, reference.get(name)) for name, value in ours.items() if value != reference.get(name)}
+
+
+def semantic_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the tables of `metrics.json`'s semantic scores: over all classes, and class by class."""
+    found = {method: scores[method] for method in SEMANTIC_METHODS if method in scores}
+    if not found:
+        return {}
+    titles = {method: _method_title(method, found[method]) for method in found}
+    whole = Table(
+        ("mIoU", "Pixel accuracy"), {titles[m]: (score["miou"], score["accuracy"]) for m, score in found.items()}
+    )
+    names = next(iter(found.values()))["iou"]
+    per_class = {name: tuple(score["iou"].get(name) for score in found.values()) for name in names}
+    return {"Semantic labels": whole, "IoU of each class": Table(tuple(titles.values()), per_class, True)}
+
+
+def instance_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the tables of `metrics.json`'s instance scores: all images, those where objects touch, each class."""
+    tables = {}
+    for title, group in (
+        ("Instance labels", scores),
+        ("Instance labels, images where objects of a class touch", scores.get("touching", {})),
+    ):
+        rows = {
+            _method_title(method, group[method]): (group[method]["ap50"], group[method]["ap70"])
+            for method in INSTANCE_METHODS
+            if method in group
+        }
+        if rows:
+            tables[title] = Table(("AP50", "AP70"), rows)
+    found = {method: scores[method]["per_class"] for method in INSTANCE_METHODS if method in scores}
+    if found:
+        names = next(iter(found.values()))
+        per_class = {name: tuple(score[name]["ap50"] for score in found.values()) for name in names}
+        tables["AP50 of each class"] = Table(tuple(INSTANCE_METHODS[method] for method in found), per_class, True)
+    return tables
+
+
+def draw_rows(
+    samples: Sequence[Sample], run: Path, artifacts: _Artifacts, names: tuple[str, ...]
+) -> tuple[list[Row], float]:
+    """Draw every picture of some images.
+
+    Returns:
+        The rows, and the length of a displacement, in feature pixels, that is drawn fully saturated: one for all
+        images, so that their pictures can be compared.
+    """
+    fields = {sample.id: artifacts.map("fields", "displacement.safetensors", sample.id) for sample in samples}
+    lengths = [np.hypot(*field.astype(np.float32)).ravel() for field in fields.values() if field is not None]
+    full_px = float(np.percentile(np.concatenate(lengths), 99)) if lengths else 0.0
+    rows = []
+    for sample in samples:
+        photo = pictures.fit_height(read_image(sample.image), PICTURE_HEIGHT)
+        cells = {"photo": pictures.data_uri(photo)}
+        cells |= _stage_cells(sample, photo, artifacts)
+        if (field := fields[sample.id]) is not None:
+            cells["displacement"] = _uri_like(photo, pictures.paint_displacement(field, full_px))
+        cells |= _label_cells(sample, photo, run)
+        rows.append(Row(sample.id, tuple(names[label] for label in sample.labels), cells))
+    return rows, full_px
+
+
+def class_colors(rows: Sequence[Row], names: tuple[str, ...]) -> dict[str, str]:
+    """Return class name -> CSS colour in the pictures, for the classes of the rows' images."""
+    shown = {name for row in rows for name in row.classes}
+    colors = {name: VOC_PALETTE[value] for value, name in enumerate(names, start=1) if name in shown}
+    return {name: "rgb({} {} {})".format(*color) for name, color in colors.items()}
+
+
+class _Artifacts:
+    """Finds what the stages made of an image."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+        self._store = Store(record.store)
+        self._folders = {
+            (artifact.stage, sample): self._store.path(artifact.stage, artifact.key)
+            for artifact in record.artifacts
+            for sample in artifact.samples
+        }
+
+    def folder(self, stage: str, sample: str) -> Path | None:
+        """Return the folder of the artifact that covers an image; None where the run does not have the stage.
+
+        Raises:
+            ArtifactError: The store no longer has it.
+        """
+        folder = self._folders.get((stage, sample))
+        if folder is not None and not folder.is_dir():
+            raise ArtifactError(f"{folder}: missing; the command of the run makes it again")
+        return folder
+
+    def map(self, stage: str, file: str, sample: str) -> NDArray[np.float16] | None:
+        """Return an image's map as it is stored, or None where the stage has none for it."""
+        folder = self.folder(stage, sample)
+        if folder is None:
+            return None
+        try:
+            with safe_open(folder / file, framework="np") as maps:
+                return maps.get_tensor(sample) if sample in maps.keys() else None  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError) as error:
+            message = f"{folder / file}: cannot be read ({error}); the command of the run makes it again"
+            raise ArtifactError(message) from None
+
+    def count_instances(self) -> dict[str, Counter[int]]:
+        """Return sample id -> class -> number of detections."""
+        counts: dict[str, Counter[int]] = defaultdict(Counter)
+        for artifact in self._record.of("labels"):
+            folder = self.folder("labels", artifact.samples[0])
+            assert folder is not None
+            for detection in read_detections(folder / "instances.json"):
+                counts[detection["image"]][detection["class"]] += 1
+        return counts
+
+    def warnings(self) -> list[str]:
+        """Say what makes the labels worse than they could be."""
+        return [
+            collapse_warning(summary)
+            for artifact in self._record.of("irnet")
+            if (summary := self._store.read_manifest("irnet", artifact.key)["summary"])["collapsed"]
+        ]
+
+
+def collapse_warning(summary: Mapping[str, Any]) -> str:
+    """Say with its numbers that a displacement field has collapsed, from the summary of stage `irnet`."""
+    spread = summary["displacement_spread_px"]
+    varies = "does not vary" if spread is None else f"varies by {spread:.2f} feature pixels"
+    return (
+        f"The displacement field has collapsed: within the foreground it {varies}. Its foreground loss is "
+        f"{summary['fg_displacement']:.2f} (a field of zeros has {summary['displacement_plateau']:.2f}), its "
+        f"background loss {summary['bg_displacement']:.3f}. Instances of one class that touch are not separated; "
+        "train IRNet longer, or with --irnet.optimizer adamw."
+    )
+
+
+def _stage_cells(sample: Sample, photo: Picture, artifacts: _Artifacts) -> dict[str, str]:
+    cells = {}
+    cams = artifacts.map("cams", "cams.safetensors", sample.id)
+    if cams is not None:
+        cells["cams"] = pictures.data_uri(pictures.overlay_heat(photo, cams.max(axis=0)))
+    relations = artifacts.folder("relations", sample.id)
+    if relations is not None:
+        labels = _resize_nearest(read_label_map(relations / f"{sample.id}.png"), photo)
+        cells["relations"] = pictures.data_uri(pictures.paint_labels(labels), lossless=True)
+    boundary = artifacts.map("fields", "boundary.safetensors", sample.id)
+    if boundary is not None:
+        cells["boundary"] = _uri_like(photo, pictures.paint_boundary(boundary))
+    return cells
+
+
+def _label_cells(sample: Sample, photo: Picture, run: Path) -> dict[str, str]:
+    labels = run / "labels"
+    truth = read_ground_truth(sample)
+    maps = {
+        "semantic": read_label_map(labels / "SegmentationClass" / f"{sample.id}.png"),
+        "instances": read_label_map(labels / "SegmentationObject" / f"{sample.id}.png"),
+        "gt_semantic": truth.semantic,
+        "gt_instances": truth.instances,
+    }
+    overlay = {"semantic": pictures.overlay_labels, "instances": pictures.overlay_instances}
+    return {
+        key: pictures.data_uri(overlay[key.removeprefix("gt_")](photo, values))
+        for key, values in maps.items()
+        if values is not None
+    }
+
+
+def _uri_like(photo: Picture, picture: Picture) -> str:
+    """Encode a picture of the feature grid at the photograph's size."""
+    size = (photo.shape[1], photo.shape[0])
+    return pictures.data_uri(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8))
+
+
+def _resize_nearest(labels: NDArray[np.uint8], photo: Picture) -> NDArray[np.uint8]:
+    size = (photo.shape[1], photo.shape[0])
+    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _read_metrics(run: Path) -> dict[str, Any]:
+    file = run / "metrics.json"
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: cannot be read ({error}); the command of the run makes it again") from None
+
+
+def _method_title(method: str, score: Mapping[str, Any]) -> str:
+    name = (SEMANTIC_METHODS | INSTANCE_METHODS)[method]
+    if "threshold" not in score:
+        return name
+    # The labels' threshold was set; the baselines' is the best of a sweep.
+    return f"{name} ({'at' if method == 'labels' else 'best at'} {score['threshold']:g})"
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _percent(score: float | None) -> str:
+    return "–" if score is None else f"{100 * score:.1f}"

@@ -1,0 +1,126 @@
+"""A finished run, made up: every file that the commands after a run read, in milliseconds and without networks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from data.coco import Detection, ImageInfo, coco_json, encode_mask, write_detections
+from data.dataset import Dataset, Problem, Sample
+from data.images import image_size
+from data.label_maps import read_ground_truth, write_label_map
+from data.readers import open_dataset
+from data.store import Draft, Store
+from data.synthetic import write_synthetic
+from tasks.run_record import ArtifactRecord, RunRecord
+from tasks.settings import PipelineConfig
+
+COLLAPSED = {
+    "collapsed": True,
+    "displacement_spread_px": 0.012,
+    "displacement_plateau": 4.09,
+    "fg_displacement": 4.08,
+    "bg_displacement": 0.001,
+}
+HEALTHY = COLLAPSED | {"collapsed": False, "displacement_spread_px": 7.5, "fg_displacement": 2.8}
+SEMANTIC = {
+    "cam": {"miou": 0.412, "accuracy": 0.7, "iou": {"background": 0.7, "disc": None}, "threshold": 0.2, "sweep": {}},
+    "labels": {"miou": 0.655, "accuracy": 0.9, "iou": {"background": 0.9, "disc": 0.41}},
+}
+PRECISION = {"ap50": 0.377, "ap70": 0.123, "per_class": {"disc": {"ap50": 0.377, "ap70": 0.123, "gt": 3}}}
+INSTANCES = {
+    "cam_components": PRECISION | {"ap50": 0.111, "threshold": 0.25},
+    "labels": PRECISION,
+    "touching": {"labels": PRECISION | {"ap50": 0.299}},
+}
+
+
+def make_run(
+    folder: Path, *, num_images: int = 5, with_truth: bool = True, collapsed: bool = False, skipped: bool = False
+) -> Path:
+    """Write a data set, a store and a run below `folder`; the labels are the ground truth. Return the run's folder.
+
+    The last image has no labels; its maps are absent from the score files, as the stages leave them.
+    """
+    dataset = _dataset(folder / "set", num_images)
+    store, run = Store(folder / "store"), folder / "run"
+    truths = {sample.id: read_ground_truth(sample) for sample in dataset.samples}
+    detections = [
+        Detection(image=image, **{"class": int(truth.semantic[mask][0]) - 1}, score=0.9, segmentation=encode_mask(mask))
+        for image, truth in truths.items()
+        for number in np.unique(truth.instances)
+        if 0 < number < 255 and (mask := truth.instances == number).any()
+    ]
+    for root in (store.path("labels", "d"), run / "labels"):
+        for sample, truth in truths.items():
+            write_label_map(root / "SegmentationClass" / f"{sample}.png", truth.semantic)
+            write_label_map(root / "SegmentationObject" / f"{sample}.png", truth.instances.astype(np.uint8))
+    write_detections(store.path("labels", "d") / "instances.json", detections)
+    _write_maps(store, dataset)
+    with store.create("irnet", "i") as draft:
+        draft.manifest["summary"] = COLLAPSED if collapsed else HEALTHY
+
+    infos = [ImageInfo(s.id, f"JPEGImages/{s.image.name}", *image_size(s.image)) for s in dataset.samples]
+    (run / "labels/instances.json").write_text(json.dumps(coco_json(infos, detections, dataset.classes)))
+    (run / "labels/classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes.names))
+    metrics = {"seconds": {"classifier": 61.25, "cams": 12.5, "walk": 0}}
+    if with_truth:
+        metrics |= {"semantic": SEMANTIC, "instances": INSTANCES}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    if not with_truth:
+        samples = tuple(Sample(s.id, s.image, s.labels) for s in dataset.samples)
+        dataset = Dataset(dataset.root, dataset.classes, samples)
+    _record(dataset, store, skipped).write(run)
+    return run
+
+
+def _dataset(root: Path, num_images: int) -> Dataset:
+    write_synthetic(root, num_images=num_images, seed=3, size=(66, 82))
+    rows = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join([*rows[:-1], rows[-1].split(",")[0] + ","]) + "\n")
+    dataset, _ = open_dataset(root)
+    return dataset
+
+
+def _write_maps(store: Store, dataset: Dataset) -> None:
+    rng = np.random.default_rng(0)
+    grid = (17, 21)
+    shown = [sample for sample in dataset.samples if sample.labels]
+    cams = {s.id: rng.random((len(s.labels), *grid)).astype(np.float16) for s in shown}
+    _publish(store, "cams", "c", lambda draft: save_file(cams, draft.folder / "cams.safetensors"))
+
+    def write_fields(draft: Draft) -> None:
+        boundary = {s.id: rng.random(grid).astype(np.float16) for s in dataset.samples}
+        displacement = {s.id: rng.normal(0, 3, (2, *grid)).astype(np.float16) for s in dataset.samples}
+        save_file(boundary, draft.folder / "boundary.safetensors")
+        save_file(displacement, draft.folder / "displacement.safetensors")
+
+    def write_relations(draft: Draft) -> None:
+        for sample in dataset.samples:
+            write_label_map(draft.folder / f"{sample.id}.png", np.full((66, 82), 255, np.uint8))
+
+    _publish(store, "fields", "f", write_fields)
+    _publish(store, "relations", "r", write_relations)
+
+
+def _publish(store: Store, stage: str, key: str, write) -> None:
+    with store.create(stage, key) as draft:
+        write(draft)
+
+
+def _record(dataset: Dataset, store: Store, skipped: bool) -> RunRecord:
+    keys = {"cams": "c", "relations": "r", "irnet": "i", "fields": "f", "labels": "d"}
+    samples = tuple(sample.id for sample in dataset.samples)
+    bad = Problem(dataset.root / "JPEGImages/<bad>.jpg", "expected an image, found an empty file", "<bad>")
+    return RunRecord(
+        preset="quick",
+        request={},
+        settings=PipelineConfig(backbone="resnet18", seed=7).model_dump(mode="json"),
+        dataset=dataset,
+        store=store.root,
+        artifacts=tuple(
+            ArtifactRecord(stage=stage, label=stage, key=key, samples=samples, inputs={}) for stage, key in keys.items()
+        ),
+        problems=(bad,) if skipped else (),
+    )

@@ -1,0 +1,182 @@
+"""Scoring of label maps and detections that lie anywhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.coco import Detection, ImageInfo, coco_json, encode_mask
+from data.dataset import ClassTable, DatasetError
+from data.label_maps import write_label_map
+from data.voc import VOC_CLASSES
+from tasks.evaluate import evaluate_instances, evaluate_semantic
+
+CLASSES = ("cat", "dog")
+SIZE = (4, 6)
+
+
+def label_map(*columns: int) -> np.ndarray:
+    """Return a map [4, 6] with the given value in each column."""
+    return np.tile(np.array(columns, np.uint8), (SIZE[0], 1))
+
+
+def write_maps(folder: Path, kind: str, maps: dict[str, np.ndarray], classes: tuple[str, ...] = CLASSES) -> Path:
+    for image, values in maps.items():
+        write_label_map(folder / kind / f"{image}.png", values)
+    if classes:
+        (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+    return folder
+
+
+def write_objects(folder: Path, semantic: dict[str, np.ndarray], instances: dict[str, np.ndarray]) -> Path:
+    write_maps(folder, "SegmentationClass", semantic)
+    return write_maps(folder, "SegmentationObject", instances)
+
+
+def write_coco(path: Path, masks: list[tuple[str, int, float, np.ndarray]], images: list[str], **table: tuple) -> Path:
+    detections = [
+        Detection(image=i, **{"class": c}, score=score, segmentation=encode_mask(m)) for i, c, score, m in masks
+    ]
+    infos = [ImageInfo(image, f"JPEGImages/{image}.jpg", *SIZE) for image in images]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(coco_json(infos, detections, ClassTable(table.get("names", CLASSES)))))
+    return path
+
+
+# Two cats side by side, and a dog: columns 0-1, 2-3 and 4.
+OBJECTS = {"a": label_map(1, 1, 1, 1, 2, 0)}
+IDS = {"a": label_map(1, 1, 2, 2, 3, 0)}
+
+
+def test_semantic_scores_are_those_counted_by_hand(tmp_path: Path):
+    gt = write_maps(
+        tmp_path / "gt", "SegmentationClass", {"a": label_map(0, 0, 1, 1, 255, 255), "x/b": label_map(*[2] * 6)}
+    )
+    pred = write_maps(
+        tmp_path / "pred", "", {"a": label_map(0, 1, 1, 1, 2, 0), "x/b": label_map(*[2] * 6), "c": label_map(*[1] * 6)}
+    )
+    found = evaluate_semantic(pred, gt)
+    assert found["iou"] == pytest.approx({"background": 1 / 2, "cat": 2 / 3, "dog": 1})
+    assert found["miou"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
+    assert found["accuracy"] == pytest.approx(9 / 10)
+    assert (found["images"], found["ignored"]) == (2, 1)
+
+
+def test_a_run_is_found_by_its_labels(tmp_path: Path):
+    gt = write_maps(tmp_path / "gt", "SegmentationClass", {"a": label_map(*[1] * 6)})
+    write_maps(tmp_path / "run/labels", "SegmentationClass", {"a": label_map(*[1] * 6)})
+    assert evaluate_semantic(tmp_path / "run", gt)["miou"] == 1
+
+
+def test_all_that_is_wrong_is_listed_at_once(tmp_path: Path):
+    whole = label_map(*[1] * 6)
+    gt = write_maps(tmp_path / "gt", "", dict.fromkeys(("missing", "small", "strange", "fine"), whole))
+    pred = write_maps(tmp_path / "pred", "", {"small": whole[:, :5], "strange": label_map(*[7] * 6), "fine": whole})
+    with pytest.raises(DatasetError) as error:
+        evaluate_semantic(pred, gt)
+    assert [problem.sample for problem in error.value.problems] == ["missing", "small", "strange"]
+    text = str(error.value)
+    assert "found none" in text
+    assert "(4, 6)" in text
+    assert "[7]" in text
+
+
+def test_class_names_come_from_a_file_given_then_from_beside_then_from_voc(tmp_path: Path):
+    whole = {"a": label_map(*[2] * 6)}
+    pred, gt = tmp_path / "pred/deep/er", tmp_path / "gt/deep/er"
+    for folder in (pred, gt):
+        write_maps(folder, "", whole, classes=())
+    assert evaluate_semantic(pred, gt)["iou"][VOC_CLASSES[1]] == 1
+    (tmp_path / "gt/classes.txt").write_text("cat\ndog\n")
+    assert evaluate_semantic(pred, gt)["iou"] == {"background": None, "cat": None, "dog": 1.0}
+    (tmp_path / "given.txt").write_text("one\ntwo\n")
+    assert evaluate_semantic(pred, gt, tmp_path / "given.txt")["iou"]["two"] == 1
+
+
+def test_values_beyond_voc_without_a_table_ask_for_one(tmp_path: Path):
+    for folder in ("pred", "gt"):
+        write_maps(tmp_path / folder, "", {"a": label_map(*[21] * 6)}, classes=())
+    with pytest.raises(DatasetError, match=r"no classes.txt was found.*--classes"):
+        evaluate_semantic(tmp_path / "pred", tmp_path / "gt")
+
+
+def test_two_tables_that_disagree_are_refused_unless_one_is_named(tmp_path: Path):
+    whole = {"a": label_map(*[1] * 6)}
+    gt = write_maps(tmp_path / "gt", "", whole, classes=("cat", "dog"))
+    pred = write_maps(tmp_path / "pred", "", whole, classes=("dog", "cat"))
+    with pytest.raises(DatasetError, match="--classes"):
+        evaluate_semantic(pred, gt)
+    assert evaluate_semantic(pred, gt, gt / "classes.txt")["miou"] == 1
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path):
+    with pytest.raises(DatasetError, match="expected label maps"):
+        evaluate_semantic(tmp_path, tmp_path)
+    with pytest.raises(DatasetError, match="found none"):
+        evaluate_semantic(tmp_path / "nowhere", tmp_path)
+
+
+def test_instances_of_a_folder_count_with_their_majority_class(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
+    assert evaluate_instances(gt, gt)["ap70"] == 1
+    merged = write_objects(tmp_path / "pred", OBJECTS, {"a": label_map(1, 1, 1, 1, 3, 0)})
+    found = evaluate_instances(merged, gt)
+    # The merged cat has an IoU of exactly 0.5 with either cat: one of two found.
+    assert found["per_class"]["cat"] == {"ap50": 0.5, "ap70": 0, "gt": 2}
+    assert found["ap50"] == pytest.approx(0.75)
+
+
+def test_scores_of_coco_json_rank_the_detections(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
+    right, wrong = IDS["a"] == 3, IDS["a"] == 1
+    aps = []
+    for name, scores in (("good", (0.9, 0.2)), ("bad", (0.2, 0.9))):
+        detections = [("a", 1, scores[0], right), ("a", 1, scores[1], wrong)]
+        path = write_coco(tmp_path / name / "instances.json", detections, ["a"])
+        aps.append(evaluate_instances(path, gt)["per_class"]["dog"]["ap50"])
+    assert aps == [1.0, 0.5]
+
+
+def test_overlapping_detections_keep_their_whole_masks(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
+    both = [
+        ("a", 0, 0.9, IDS["a"] == 1),
+        ("a", 0, 0.8, (IDS["a"] == 1) | (IDS["a"] == 2)),
+        ("a", 0, 0.7, IDS["a"] == 2),
+    ]
+    path = write_coco(tmp_path / "pred.json", both, ["a"])
+    # Hits at ranks 1 and 2 at IoU 0.5; ranks 1 and 3 at 0.7.
+    assert evaluate_instances(path, gt)["per_class"]["cat"] == pytest.approx(
+        {"ap50": 1, "ap70": (1 + 2 / 3) / 2, "gt": 2}
+    )
+
+
+def test_coco_ground_truth_matches_by_file_name_and_class_name(tmp_path: Path):
+    masks = [("a", int(OBJECTS["a"][IDS["a"] == n][0]) - 1, 1.0, IDS["a"] == n) for n in (1, 2, 3)]
+    gt = write_coco(tmp_path / "gt/gt.json", masks, ["a"])
+    swapped = [(image, 1 - kind, score, mask) for image, kind, score, mask in masks]
+    pred = write_coco(tmp_path / "pred/pred.json", swapped, ["a"], names=("dog", "cat"))
+    assert evaluate_instances(pred, gt)["per_class"]["cat"] == {"ap50": 1.0, "ap70": 1.0, "gt": 2}
+
+
+def test_a_category_outside_the_table_and_a_missing_image_are_listed(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", {"a": OBJECTS["a"], "b": OBJECTS["a"]}, {"a": IDS["a"], "b": IDS["a"]})
+    path = write_coco(tmp_path / "pred.json", [("a", 0, 1.0, IDS["a"] == 1)], ["a"], names=("zebra",))
+    with pytest.raises(DatasetError) as error:
+        evaluate_instances(path, gt)
+    assert {problem.sample for problem in error.value.problems} == {"a", "b"}
+    assert "zebra" in str(error.value)
+
+
+def test_an_object_without_a_class_is_refused(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
+    pred = write_objects(tmp_path / "pred", {"a": label_map(1, 1, 0, 0, 0, 0)}, {"a": label_map(1, 1, 2, 2, 0, 0)})
+    with pytest.raises(DatasetError, match=r"ids \[2\]"):
+        evaluate_instances(pred, gt)
+
+
+def test_an_image_without_detections_counts_its_objects(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
+    found = evaluate_instances(write_coco(tmp_path / "pred.json", [], ["a"]), gt)
+    assert (found["ap50"], found["images"]) == (0, 1)

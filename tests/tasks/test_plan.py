@@ -1,0 +1,194 @@
+"""The plan: which artifacts a run is made of, and what changes their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
+from tasks import plan as planning
+from tasks.plan import Networks, Plan, SampleDigest, count_shards, digest_samples, make_plan, shards, weights_digest
+from tasks.settings import PipelineConfig, WalkConfig
+from tasks.stages import STAGES
+
+CONFIG = PipelineConfig(shard_size=8)
+
+
+def _dataset(num_images: int = 32, truth: Callable[[int], bool] = lambda number: True) -> Dataset:
+    samples = [
+        Sample(f"image{n:03d}", Path(f"image{n:03d}.jpg"), (n % 2,), semantic=Path("truth.png") if truth(n) else None)
+        for n in range(num_images)
+    ]
+    return Dataset(Path("set"), ClassTable(("cat", "dog")), tuple(samples))
+
+
+def _digests(dataset: Dataset) -> dict[str, SampleDigest]:
+    return {s.id: SampleDigest(f"bytes of {s.id}", "truth" if s.semantic else None) for s in dataset.samples}
+
+
+def _plan(dataset: Dataset | None = None, config: PipelineConfig = CONFIG, **options) -> Plan:
+    dataset = dataset or _dataset()
+    return make_plan(dataset, config, options.pop("digests", _digests(dataset)), **options)
+
+
+def _changed(before: Plan, after: Plan) -> dict[str, int]:
+    """Return stage -> number of artifacts of `after` that `before` does not have."""
+    known = {node.key for node in before.nodes}
+    counts = {stage: sum(node.key not in known for node in after.of(stage)) for stage in after.stages}
+    return {stage: count for stage, count in counts.items() if count}
+
+
+def test_every_node_comes_after_its_inputs_and_keys_are_unique() -> None:
+    plan = _plan()
+    seen: set[tuple[str, str]] = set()
+    for node in plan.nodes:
+        assert {(stage, key) for stage, keys in node.inputs.items() for key in keys} <= seen
+        seen.add((node.stage.name, node.key))
+    assert len(seen) == len(plan.nodes)
+    assert plan.stages == [stage.name for stage in STAGES]
+
+
+def test_a_shard_reads_its_own_inputs_and_a_training_reads_all() -> None:
+    plan = _plan()
+    assert len(plan.of("walk")) == 4
+    for walk, cams, fields in zip(plan.of("walk"), plan.of("cams"), plan.of("fields"), strict=True):
+        assert walk.inputs == {"cams": (cams.key,), "fields": (fields.key,)}
+        assert walk.samples == cams.samples
+    (irnet,) = plan.of("irnet")
+    assert irnet.inputs["relations"] == tuple(node.key for node in plan.of("relations"))
+    assert irnet.samples == plan.dataset.samples
+    assert [node.label for node in plan.of("walk")] == ["walk 01/04", "walk 02/04", "walk 03/04", "walk 04/04"]
+
+
+def test_the_same_request_gives_the_same_keys() -> None:
+    assert not _changed(_plan(), _plan())
+
+
+def test_paths_are_not_part_of_a_key() -> None:
+    dataset = _dataset()
+    moved = replace(
+        dataset, root=Path("/elsewhere"), samples=tuple(replace(s, image=Path("/x")) for s in dataset.samples)
+    )
+    assert not _changed(_plan(dataset), _plan(moved))
+
+
+def test_a_setting_changes_its_stage_and_what_follows() -> None:
+    changed = _changed(_plan(), _plan(config=CONFIG.model_copy(update={"walk": WalkConfig(beta=8)})))
+    assert changed == {"walk": 4, "labels": 4, "scores": 4, "metrics": 1}
+
+
+def test_the_seed_and_the_weights_change_everything() -> None:
+    before = _plan()
+    everything = {stage: len(before.of(stage)) for stage in before.stages}
+    assert _changed(before, _plan(config=CONFIG.model_copy(update={"seed": 1}))) == everything
+    assert _changed(before, _plan(config=CONFIG.model_copy(update={"backbone": "resnet18"}))) == everything
+    assert _changed(before, _plan(weights="imagenet")) == everything
+
+
+def test_an_edited_source_changes_its_stage_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _plan()
+    real = planning.source_digest
+    monkeypatch.setattr(
+        planning, "source_digest", lambda name: "edited" if name == "tasks.walk:walk_scores" else real(name)
+    )
+    assert set(_changed(before, _plan())) == {"walk", "labels", "scores", "metrics"}
+
+
+def test_ground_truth_changes_the_scores_only() -> None:
+    dataset = _dataset()
+    digests = _digests(dataset)
+    digests["image005"] = replace(digests["image005"], truth="other")
+    assert _changed(_plan(dataset), _plan(dataset, digests=digests)) == {"scores": 1, "metrics": 1}
+
+
+def test_labels_and_bytes_of_an_image_count() -> None:
+    dataset = _dataset()
+    digests = _digests(dataset)
+    digests["image005"] = replace(digests["image005"], image="other")
+    relabelled = replace(dataset, samples=(replace(dataset.samples[0], labels=(0, 1)), *dataset.samples[1:]))
+    for after in (_plan(dataset, digests=digests), _plan(relabelled)):
+        assert "classifier" in _changed(_plan(dataset), after)
+
+
+def test_scores_run_over_what_has_ground_truth_and_are_left_out_without_any() -> None:
+    half = _plan(_dataset(truth=lambda number: number < 3))
+    scored = [sample.id for node in half.of("scores") for sample in node.samples]
+    assert sorted(scored) == ["image000", "image001", "image002"]
+    assert {"scores", "metrics"}.isdisjoint(_plan(_dataset(truth=lambda number: False)).stages)
+
+
+def test_networks_of_another_run_replace_training_and_what_only_training_needs() -> None:
+    first = _plan()
+    keys = {stage: first.of(stage)[0].key for stage in ("classifier", "irnet")}
+    dataset = _dataset(5)
+    plan = _plan(dataset, networks=Networks(Path("store"), keys))
+    assert "relations" not in plan.stages
+    for stage, key in keys.items():
+        (node,) = plan.of(stage)
+        assert (node.key, node.origin, node.inputs, node.recipe) == (key, Path("store"), {}, None)
+    other = _plan(dataset, networks=Networks(Path("elsewhere"), {**keys, "irnet": "another"}))
+    assert {"cams"}.isdisjoint(_changed(plan, other))
+    assert "fields" in _changed(plan, other)
+
+
+def test_a_new_image_changes_one_shard_only() -> None:
+    before = shards(_dataset(64).samples, 8)
+    after = shards(_dataset(65).samples, 8)
+    assert sum(before[bucket] != after[bucket] for bucket in after) == 1
+    assert sum(map(len, after.values())) == 65
+
+
+def test_empty_shards_are_left_out() -> None:
+    dealt = shards(_dataset(2).samples, 64)
+    assert 1 <= len(dealt) <= 2
+    assert all(dealt.values())
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "expected"), [(0, 32, 1), (1, 32, 1), (257, 32, 8), (100, 32, 4), (10, 1, 8)]
+)
+def test_the_number_of_shards_is_the_nearest_power_of_two(images: int, size: int, expected: int) -> None:
+    assert count_shards(images, size) == expected
+
+
+def test_digests_follow_the_bytes_of_images_and_ground_truth(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "a.png", "set.json"):
+        (tmp_path / name).write_text(name)
+    samples = (
+        Sample("a", tmp_path / "a.jpg", (), semantic=tmp_path / "a.png"),
+        Sample("b", tmp_path / "b.jpg", (), coco=CocoSource(tmp_path / "set.json", 7, (1, 2))),
+        Sample("c", tmp_path / "b.jpg", ()),
+    )
+    dataset = Dataset(tmp_path, ClassTable(("cat",)), samples)
+    before = digest_samples(dataset, 2)
+    assert before["b"].image == before["c"].image
+    assert before["c"].truth is None
+    (tmp_path / "a.png").write_text("a.pnG")
+    (tmp_path / "set.json").write_text("set.jsoN")
+    after = digest_samples(dataset, 2)
+    assert before["a"].image == after["a"].image
+    assert before["a"].truth != after["a"].truth
+    assert before["b"].truth != after["b"].truth
+
+
+def test_all_unreadable_files_are_listed(tmp_path: Path) -> None:
+    samples = tuple(Sample(name, tmp_path / f"{name}.jpg", ()) for name in "ab")
+    with pytest.raises(DatasetError) as raised:
+        digest_samples(Dataset(tmp_path, ClassTable(("cat",)), samples))
+    assert [problem.sample for problem in raised.value.problems] == ["a", "b"]
+
+
+def test_weights_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    config = CONFIG.model_copy(update={"weights": file})
+    with pytest.raises(DatasetError, match=r"weights\.pth: cannot be read"):
+        weights_digest(config)
+    file.write_bytes(b"1")
+    first = weights_digest(config)
+    file.write_bytes(b"2")
+    assert weights_digest(config) != first
+    assert weights_digest(CONFIG) is None
+    assert weights_digest(CONFIG.model_copy(update={"weights": "imagenet"})) == "imagenet"
