@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import threading
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -47,7 +46,6 @@ class Maker:
         on_gpu = node.stage.on_device and self._device != "cpu"
         with self._store.create(stage, key) as draft, self._gpu if on_gpu else contextlib.nullcontext():
             job = self._job(node, draft.folder)
-            started = time.monotonic()
             try:
                 summary = self._pool.run(node.stage.function, job, node.label, exclusive=not node.stage.sharded)
             except StageError as error:
@@ -59,7 +57,7 @@ class Maker:
                 "device": job.device,
                 "num_threads": job.num_threads,
                 "seed": job.seed,
-                "seconds": round(time.monotonic() - started, 3),
+                "seconds": summary.pop("seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": {"python": platform.python_version(), "torch": version("torch")},
                 "summary": summary,

@@ -12,7 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.execution import Maker
 from flows.progress import RunProgress
 from flows.request import RunRequest, prepare
-from flows.results import collect
+from flows.results import collect, record
 from tasks.plan import Node, Plan
 from tasks.prefect_task import Reference, artifact_task
 from tasks.workers import StageError, WorkerPool
@@ -32,14 +32,13 @@ def pseudo_labels(request: RunRequest) -> str:
     prepared = prepare(request)
     plan, store = prepared.plan, prepared.store
     store.prepare()
-    with WorkerPool(request.num_workers) as pool, RunProgress(plan) as progress:
+    record(request, prepared)
+    # One thread more than workers, so that cached artifacts are checked while all workers are busy.
+    runner = ThreadPoolTaskRunner(max_workers=request.num_workers + 1)
+    # The pool is left first: an interrupt must not wait for the tasks that its workers are busy with.
+    with RunProgress(plan) as progress, runner, WorkerPool(request.num_workers) as pool:
         make = Maker(plan, store, pool, request.torch_device, progress)
-        task = artifact_task(store, make)
-        # One thread more than workers, so that cached artifacts are checked while all workers are busy.
-        runner = ThreadPoolTaskRunner(max_workers=request.num_workers + 1)
-        with runner:
-            futures = _submit(plan, task, runner)
-            _wait(futures, progress)
+        _wait(_submit(plan, artifact_task(store, make), runner), progress)
     return str(collect(request, prepared))
 
 

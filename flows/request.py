@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -62,14 +63,18 @@ class RunRequest(Config):
     @property
     def num_workers(self) -> int:
         """The number of worker processes."""
-        return self.workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.workers:
+            return self.workers
+        # What this process may use, which in a container is less than what the machine has.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def torch_device(self) -> str:
         """ "cpu" or "cuda". A GPU is looked for by its driver, since this process does not load torch."""
         if self.device != "auto":
             return self.device
-        return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+        usable = Path("/dev/nvidiactl").exists() and not version("torch").endswith("+cpu")
+        return "cuda" if usable else "cpu"
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,18 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
         _write(labels / "instances.json", json.dumps(coco_json(infos, detections, plan.dataset.classes)))
         _write(labels / "classes.txt", "".join(f"{name}\n" for name in plan.dataset.classes.names))
         _write(run / "metrics.json", json.dumps(_metrics(prepared, manifests), indent=1))
-        _record(request, prepared).write(run)
     return run
+
+
+def record(request: RunRequest, prepared: Prepared) -> None:
+    """Write `run.json`, before anything runs: a run that was stopped can be looked at, too.
+
+    Raises:
+        ArtifactError: The run's folder cannot be written.
+    """
+    with explain_os_errors(request.out):
+        request.out.mkdir(parents=True, exist_ok=True)
+        _record(request, prepared).write(request.out)
 
 
 def _copy(source: Path, target: Path, entry: dict[str, Any]) -> None:
@@ -81,8 +91,9 @@ def _metrics(prepared: Prepared, manifests: dict[str, dict[str, Any]]) -> dict[s
             threshold = prepared.plan.config.labels.background_threshold
             metrics["semantic"]["labels"]["threshold"] = threshold
     seconds: dict[str, float] = defaultdict(float)
-    for manifest in manifests.values():
-        seconds[manifest["stage"]] += manifest["seconds"]
+    for node in prepared.plan.nodes:
+        if node.origin is None:
+            seconds[node.stage.name] += manifests[node.key]["seconds"]
     summaries = {m["stage"]: m["summary"] for m in manifests.values() if m["stage"] in TRAINED_STAGES}
     metrics["seconds"] = {stage: round(value, 2) for stage, value in seconds.items()}
     metrics["images"] = len(prepared.plan.dataset.samples)

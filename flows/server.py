@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+
+from data.store import explain_os_errors
 
 START_SECONDS = 120.0
 
@@ -35,8 +39,9 @@ def prefect_server(home: Path) -> Iterator[EmbeddedServer | None]:
     if os.environ.get("PREFECT_API_URL"):
         yield None
         return
-    home.mkdir(parents=True, exist_ok=True)
-    server = EmbeddedServer(home)
+    with explain_os_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        server = EmbeddedServer(home)
     os.environ.update(server.client_environment)
     try:
         yield server
@@ -61,6 +66,7 @@ class EmbeddedServer:
             "PREFECT_LOGGING_LEVEL": "CRITICAL",  # Failures are the command's to explain, once.
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "NO_PROXY": "127.0.0.1",
             "DO_NOT_TRACK": "1",
         }
         environment = os.environ | self.client_environment | {"PREFECT_UI_ENABLED": "0"}
@@ -81,11 +87,12 @@ class EmbeddedServer:
         Raises:
             ServerError: It ended, or took too long.
         """
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if (code := self._process.poll()) is not None:
                 raise ServerError(f"the embedded Prefect server ended with exit code {code}; see {self._log}")
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self._api}/health", timeout=5):
+            with contextlib.suppress(OSError), direct.open(f"{self._api}/health", timeout=5):
                 return
             time.sleep(0.05)
         raise ServerError(f"the embedded Prefect server gave no answer in {START_SECONDS:.0f} s; see {self._log}")
@@ -102,9 +109,17 @@ def main() -> None:
     from tasks.workers import die_with_parent
 
     die_with_parent(parent)
+    # Ctrl-C reaches the whole group; the parent reports the end of its flow here, and then stops this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import uvicorn
 
-    uvicorn.run("prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error")
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if sig != signal.SIGINT:
+                super().handle_exit(sig, frame)
+
+    app = "prefect.server.api.server:create_app"
+    Server(uvicorn.Config(app, factory=True, host="127.0.0.1", port=port, log_level="error")).run()
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ class WorkerPool:
     def run(self, function: str, job: Job, label: str, *, exclusive: bool = False) -> dict[str, Any]:
         """Run "module:name" over a job in a worker with `job.num_threads` threads, and return its summary.
 
+        To what the function returns "seconds" is added, the time that it took.
+
         Args:
             label: Names the job in errors.
             exclusive: Wait for all slots, and let nothing run beside.
@@ -223,8 +225,9 @@ def _serve(connection: Connection) -> None:
             module, _, attribute = name.partition(":")
             function = getattr(importlib.import_module(module), attribute)
             limit_threads(job.num_threads)
+            started = time.monotonic()
             summary = function(dataclasses.replace(job, progress=_reporter(connection)))
-            connection.send(("done", summary))
+            connection.send(("done", {**summary, "seconds": round(time.monotonic() - started, 3)}))
         except Exception as error:
             message = str(error) or type(error).__name__
             connection.send(("failed", (message, traceback.format_exc(), _is_no_space(error))))

@@ -1,6 +1,7 @@
 """A finished run, made up: every file that the commands after a run read, in milliseconds and without networks."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import save_file
 from data.coco import Detection, ImageInfo, coco_json, encode_mask, write_detections
 from data.dataset import Dataset, Problem, Sample
 from data.images import image_size
-from data.label_maps import read_ground_truth, write_label_map
+from data.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic import write_synthetic
@@ -45,17 +46,17 @@ def make_run(
     """
     dataset = _dataset(folder / "set", num_images)
     store, run = Store(folder / "store"), folder / "run"
-    truths = {sample.id: read_ground_truth(sample) for sample in dataset.samples}
+    truths = {sample.id: _truth(dataset.root, sample.id) for sample in dataset.samples}
     detections = [
-        Detection(image=image, **{"class": int(truth.semantic[mask][0]) - 1}, score=0.9, segmentation=encode_mask(mask))
-        for image, truth in truths.items()
-        for number in np.unique(truth.instances)
-        if 0 < number < 255 and (mask := truth.instances == number).any()
+        Detection(image=image, **{"class": int(semantic[mask][0]) - 1}, score=0.9, segmentation=encode_mask(mask))
+        for image, (semantic, instances) in truths.items()
+        for number in np.unique(instances[instances > 0])
+        for mask in [instances == number]
     ]
     for root in (store.path("labels", "d"), run / "labels"):
-        for sample, truth in truths.items():
-            write_label_map(root / "SegmentationClass" / f"{sample}.png", truth.semantic)
-            write_label_map(root / "SegmentationObject" / f"{sample}.png", truth.instances.astype(np.uint8))
+        for sample, (semantic, instances) in truths.items():
+            write_label_map(root / "SegmentationClass" / f"{sample}.png", semantic)
+            write_label_map(root / "SegmentationObject" / f"{sample}.png", instances)
     write_detections(store.path("labels", "d") / "instances.json", detections)
     _write_maps(store, dataset)
     with store.create("irnet", "i") as draft:
@@ -73,6 +74,10 @@ def make_run(
         dataset = Dataset(dataset.root, dataset.classes, samples)
     _record(dataset, store, skipped).write(run)
     return run
+
+
+def _truth(root: Path, sample: str) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(read_label_map(root / kind / f"{sample}.png") for kind in ("SegmentationClass", "SegmentationObject"))
 
 
 def _dataset(root: Path, num_images: int) -> Dataset:
@@ -104,7 +109,7 @@ def _write_maps(store: Store, dataset: Dataset) -> None:
     _publish(store, "relations", "r", write_relations)
 
 
-def _publish(store: Store, stage: str, key: str, write) -> None:
+def _publish(store: Store, stage: str, key: str, write: Callable[[Draft], None]) -> None:
     with store.create(stage, key) as draft:
         write(draft)
 

@@ -116,6 +116,7 @@ def test_one_killed_worker_costs_only_its_own_job(pool: WorkerPool, job: Job) ->
 
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_an_exclusive_job_runs_alone_and_others_side_by_side(pool: WorkerPool, job: Job, exclusive: bool) -> None:
+    together: list[int] = []
     for _ in range(2):  # Both workers warm first, so that their start does not keep the jobs apart.
         with ThreadPoolExecutor(2) as threads:
             runs = [threads.submit(pool.run, "toy_stages:overlap", job, "walk", exclusive=exclusive) for _ in "ab"]
