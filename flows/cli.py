@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,9 +25,9 @@ from flows.server import ServerError
 from tasks.settings import PipelineConfig
 from tasks.workers import StageError
 
-EXPECTED = (DatasetError, ArtifactError, StageError, ServerError, ValidationError)
+EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
 Settings = Annotated[PipelineConfig, arg(name="")]
-Show = Callable[[dict[str, Any], Console], None]
+Show = Callable[[Any, Console], None]
 
 
 class CommandFailed(Exception):
@@ -48,11 +49,17 @@ def main(argv: list[str] | None = None) -> int:
         )
     except CommandFailed:
         return 1
+    except ValidationError as error:
+        _explain_options(error)
+        return 2
     except EXPECTED as error:
         _explain(error)
         if "-v" in argv or "--verbose" in argv:
             traceback.print_exc()
         return 1
+    except BrokenPipeError:
+        # Who read our answer, `head` for one, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
         return 1
@@ -203,26 +210,92 @@ def _commands(preset: str) -> dict[str, Callable[..., None]]:
         if result["problems"]:
             raise CommandFailed
 
-    return {"demo": demo, "run": run, "status": status, "doctor": doctor}
+    def report(run: Positional[Path], out: Path | None = None, images: int = 12, json: bool = False) -> None:
+        """One HTML page with the pictures and figures of a run.
+
+        Args:
+            run: Folder of the run.
+            out: Folder of the page; by default `report` in the run.
+            images: Images to show at most.
+            json: Print one JSON object on standard output.
+        """
+        from flows.commands.report import make_report, show_report
+
+        _answer(make_report(run, out, images), show_report, json)
+
+    def evaluate(
+        kind: Positional[Literal["semantic", "instances"]],
+        pred: Path,
+        gt: Path,
+        classes: Path | None = None,
+        json: bool = False,
+    ) -> None:
+        """Labels against ground truth: mIoU, or average precision of masks.
+
+        Args:
+            kind: What to compare.
+            pred: Folder of label maps, or COCO JSON with scores for instances.
+            gt: Folder of label maps, or COCO JSON for instances.
+            classes: File with the name of a class a line; by default `classes.txt` beside either, else VOC's.
+            json: Print one JSON object on standard output.
+        """
+        from flows.commands.evaluate import evaluate as evaluate_labels
+        from flows.commands.evaluate import show_scores
+
+        _answer(evaluate_labels(kind, pred, gt, classes), show_scores, json)
+
+    def export(
+        run: Positional[Path], out: Path, format: Literal["voc", "coco", "both"] = "both", json: bool = False
+    ) -> None:
+        """The labels of a run in other tools' formats.
+
+        Args:
+            run: Folder of the run.
+            out: Folder to write.
+            format: VOC palette PNGs, COCO JSON with RLE, or both.
+            json: Print one JSON object on standard output.
+        """
+        from flows.commands.export import export_labels, show_export
+
+        _answer(export_labels(run, out, format), show_export, json)
+
+    def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = False) -> None:
+        """Every network: parameters and multiply-adds.
+
+        Args:
+            classes: Foreground classes.
+            size: Height and width of the input that the multiply-adds are counted for.
+            json: Print one JSON list on standard output.
+        """
+        from flows.commands.models import list_models, show_models
+
+        result = list_models(classes, size)
+        _answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
+
+    commands = (demo, run, status, report, evaluate, export, models, doctor)
+    return {command.__name__: command for command in commands}
 
 
-def _answer(result: dict[str, Any], show: Show, as_json: bool) -> None:
+def _answer(result: Any, show: Show, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(result), flush=True)
     else:
         show(result, Console())
 
 
 def _explain(error: BaseException) -> None:
     console = Console(stderr=True)
-    if isinstance(error, ValidationError):
-        for problem in error.errors():
-            where = ".".join(map(str, problem["loc"])) or "settings"
-            console.print(f"{where}: {problem['msg']}", markup=False, highlight=False, soft_wrap=True)
-        return
     console.print(str(error), markup=False, highlight=False, soft_wrap=True)
     if isinstance(error, DatasetError) and len(error.problems) > 1:
         console.print(f"{len(error.problems)} problems. --skip-bad sets bad images aside.", highlight=False)
+
+
+def _explain_options(error: ValidationError) -> None:
+    console = Console(stderr=True)
+    for problem in error.errors():
+        where = ".".join(map(str, problem["loc"])) or "options"
+        text = f"{where}: {problem['msg']}, got {problem['input']!r}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _set_up_logging(verbose: bool) -> None:

@@ -64,6 +64,7 @@ class EmbeddedServer:
             "PREFECT_API_URL": self._api,
             "PREFECT_HOME": str(home),
             "PREFECT_LOGGING_LEVEL": "CRITICAL",  # Failures are the command's to explain, once.
+            "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "NO_PROXY": "127.0.0.1",

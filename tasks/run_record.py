@@ -38,7 +38,6 @@ class RunRecord(Config):
 
     Attributes:
         preset: The settings that the options were put on top of.
-        request: What else was asked for (`flows.request.RunRequest` without the settings), in JSON.
         settings: All settings, as `PipelineConfig` gives them in JSON: of a version that may be older than this.
         request: What else the run was asked for: paths and choices, as `flows.request.RunRequest` gives them in JSON.
         store: The folder of the artifacts.
@@ -47,7 +46,6 @@ class RunRecord(Config):
     """
 
     preset: str
-    request: dict[str, Any]
     settings: dict[str, Any]
     request: dict[str, Any]
     dataset: Dataset

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data.readers import open_dataset
 from data.synthetic import write_synthetic
 from flows.request import RunRequest
 from flows.server import prefect_server
@@ -22,6 +23,8 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         from flows.pseudo_labels import pseudo_labels
 
+        # Faults of the lists and labels need no server, and nobody should wait for one to learn of them.
+        open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
         if server:
             server.wait()
         pseudo_labels(request)
