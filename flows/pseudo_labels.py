@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from prefect import Task, flow
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.execution import Maker

@@ -91,6 +91,8 @@ class Backbone(nn.Module):
             _pad_as_tensorflow(self.trunk)
         self.channels = _channels(self.trunk)
         mean_std = NORMALIZATIONS[convention]
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean_std.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(mean_std.std).view(1, 3, 1, 1), persistent=False)
 
@@ -104,7 +106,7 @@ class Backbone(nn.Module):
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return RGB pixels in [0, 255] as the network's input."""
-        return (pixels.float() - self.mean) / self.std  # pyright: ignore[reportOperatorIssue]
+        return (pixels.float() - self.mean) / self.std
 
     def forward(self, x: Float[Tensor, "b 3 h w"], stop_gradient_after: int = 0) -> list[Tensor]:
         """Return the five levels [B, channels[k], ceil(H / strides[k]), ceil(W / strides[k])].
@@ -203,17 +205,18 @@ def _has_folded_norms(state: Mapping[str, Tensor]) -> bool:
 
 def _resnet(name: str) -> nn.Module:
     net = tv.get_model(name, weights=None)
-    first: nn.Module = net.layer4[0]
+    assert isinstance(net, tv.ResNet)
+    first = net.layer4[0]
     for module in first.modules():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             module.stride = (1, 1)
-    net.fc = nn.Identity()
+    net.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
 
 
 def _mobilenet() -> nn.Module:
     net = tv.mobilenet_v2(weights=None)
-    net.features[14].conv[1][0].stride = (1, 1)
+    net.features[14].conv[1][0].stride = (1, 1)  # pyright: ignore
     net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
 
@@ -221,11 +224,11 @@ def _mobilenet() -> nn.Module:
 def _channels(trunk: nn.Module) -> tuple[int, ...]:
     if isinstance(trunk, tv.MobileNetV2):
         return (24, 24, 32, 96, 1280)
+    assert isinstance(trunk, tv.ResNet)
     widths = []
     for layer in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
-        block = layer[-1]  # pyright: ignore[reportIndexIssue]
-        last = block.conv3 if hasattr(block, "conv3") else block.conv2
-        widths.append(last.out_channels)
+        convolutions = [module for module in layer[-1].modules() if isinstance(module, nn.Conv2d)]
+        widths.append(convolutions[-1].out_channels)
     return (64, *widths)
 
 

@@ -59,6 +59,7 @@ class DisplacementBranch(nn.Module):
         self.merge_deep = nn.Sequential(*_reduce(3 * 256, 256, 16))
         self.merge_all = nn.Sequential(*_reduce(64 + 128 + 256, 256, 16), nn.ReLU())
         self.predict = nn.Conv2d(256, 2, 1, bias=False)
+        self.mean: Tensor
         self.register_buffer("mean", torch.zeros(2))
 
     def forward(self, levels: list[Tensor]) -> Tensor:

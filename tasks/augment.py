@@ -28,7 +28,7 @@ def photometric(image: Image, strength: float, rng: np.random.Generator) -> Imag
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
     pixels = image.astype(np.float32) * brightness
     pixels = (pixels - pixels.mean()) * contrast + pixels.mean()
-    grey = pixels @ np.float32([0.299, 0.587, 0.114])
+    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     pixels = (pixels - grey[..., None]) * saturation + grey[..., None]
     return pixels.clip(0, 255).astype(np.uint8)
 

@@ -32,7 +32,7 @@ def train_classifier(job: Job) -> dict[str, Any]:
     backbone = build_backbone(job.backbone, job.weights)
     if not backbone.pretrained:
         log.warning("no ImageNet weights: the classifier is trained from random weights, batch norm included")
-    net = CAMNet(backbone, len(job.classes)).to(job.device, memory_format=torch.channels_last)
+    net = CAMNet(backbone, len(job.classes)).to(job.device).to(memory_format=torch.channels_last)
     net.train()
     if config.freeze_norm and backbone.pretrained:
         freeze_norms(net)
@@ -52,8 +52,8 @@ def freeze_norms(net: nn.Module) -> None:
 
 def load_normalized(image: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.float32]:
     """Return [H, W, 3] network input, so that zero padding is the mean colour."""
-    mean, std = (t.view(3).cpu().numpy() for t in (backbone.mean, backbone.std))  # pyright: ignore
-    return (image - mean) / std
+    mean, std = (t.view(3).cpu().numpy() for t in (backbone.mean, backbone.std))
+    return ((image - mean) / std).astype(np.float32, copy=False)
 
 
 def _recipe(net: CAMNet, config: ClassifierConfig, job: Job) -> Recipe:

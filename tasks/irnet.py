@@ -37,11 +37,8 @@ def train_irnet(job: Job) -> dict[str, Any]:
     else:
         backbone = classifier.backbone
     torch.manual_seed(job.seed)
-    net = (
-        IRNet(backbone, train_backbone=config.backbone_lr_factor > 0)
-        .to(job.device, memory_format=torch.channels_last)
-        .train()
-    )
+    net = IRNet(backbone, train_backbone=config.backbone_lr_factor > 0).train()
+    net.to(job.device).to(memory_format=torch.channels_last)
     relations = _relation_files(job)
     history = fit(net, _recipe(net, config, job, relations), job)
     net.eval()

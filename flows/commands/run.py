@@ -19,12 +19,12 @@ DEMO_SIZE = (128, 160)
 
 def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
+    # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
+    open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
     with prefect_server(request.store_root / ".prefect") as server:
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         from flows.pseudo_labels import pseudo_labels
 
-        # Faults of the lists and labels need no server, and nobody should wait for one to learn of them.
-        open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
         if server:
             server.wait()
         pseudo_labels(request)
