@@ -75,3 +75,28 @@ def pair_losses(
         terms.num_fg,
         terms.num_neg,
     )
+
+
+def centering_loss(displacement: Float[Tensor, "b 2 h w"], components: Integer[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """Return how far each region's displacements are from adding up to nothing.
+
+    IRNet (Ahn et al. 2019, Sec. 4.3) states two conditions of a displacement field. Eq. 5 encourages the first alone and
+    leaves the second, `sum over x of D(x) = 0` for each instance, to the initial weights. A network that can tell where
+    in the image it looks then finds an easier answer: one centroid for all. This is the second condition, for connected
+    regions of one class: a region of several instances meets it too when each of them does.
+
+    Args:
+        displacement: (dy, dx) in feature pixels.
+        components: 0 where there is no region, else the region's number, counted through the batch.
+
+    Returns:
+        The mean over regions of |mean of dy| + |mean of dx|, halved; 0 where there is no region.
+    """
+    inside = components > 0
+    if not inside.any():
+        return displacement.sum() * 0
+    _, region = torch.unique(components[inside], return_inverse=True)
+    vectors = displacement.permute(0, 2, 3, 1)[inside].float()
+    sums = vectors.new_zeros(int(region.max()) + 1, 2).index_add_(0, region, vectors)
+    sizes = torch.bincount(region).unsqueeze(1)
+    return (sums / sizes).abs().mean()

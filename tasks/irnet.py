@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from data.images import read_image
@@ -16,15 +18,17 @@ from data.label_maps import read_label_map
 from kernels.affinity import offsets
 from models.backbones import build_backbone
 from models.irnet import IRNet
-from models.losses import pair_losses
+from models.losses import centering_loss, pair_losses
 from tasks.augment import flip_and_crop, resize
 from tasks.classifier import load_normalized
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
+from tasks.relations import IGNORE
 from tasks.settings import IRNetConfig
 from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
 
 log = logging.getLogger(__name__)
+MIN_REGION = 8
 
 
 def train_irnet(job: Job) -> dict[str, Any]:
@@ -55,8 +59,24 @@ def _relation_files(job: Job) -> dict[str, Path]:
     return {sample.id: files[sample.id] for sample in job.samples}
 
 
+def class_regions(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Number the connected regions (4 neighbours) of each foreground class from 1; 0 elsewhere.
+
+    Regions of under `MIN_REGION` cells are crumbs of the CRF and left out.
+    """
+    regions = np.zeros(labels.shape, np.int64)
+    total = 0
+    for value in np.unique(labels[(labels > 0) & (labels < IGNORE)]):
+        parts, num_parts = ndimage.label(labels == value)  # pyright: ignore[reportGeneralTypeIssues]
+        for number in np.flatnonzero(np.bincount(parts.ravel(), minlength=num_parts + 1) >= MIN_REGION):
+            if number > 0:
+                total += 1
+                regions[parts == number] = total
+    return regions
+
+
 def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path]) -> Recipe:
-    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         sample = job.samples[index]
         image, labels = read_image(sample.image), read_label_map(relations[sample.id])
         scale = rng.uniform(*config.rescale)
@@ -64,25 +84,33 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         crop, label_crop = flip_and_crop(load_normalized(image, net.backbone), labels, config.crop_size, rng)
         assert label_crop is not None
         # The middle of each 4 x 4 cell stands for it: the reference's nearest-neighbour reduction.
-        return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(label_crop[2::4, 2::4].copy())
+        grid = label_crop[2::4, 2::4].copy()
+        regions = class_regions(grid) if config.centering_weight else np.zeros(grid.shape, np.int64)
+        return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(grid), torch.from_numpy(regions)
 
-    def step(batch: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
-        images, labels = (torch.stack(part) for part in zip(*batch, strict=True))
+    def step(batch: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+        images, labels, regions = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):
             boundary_logits, displacement = net(images)
         losses = pair_losses(
             boundary_logits.float(), displacement.float(), labels.to(job.device), radius=config.radius_px
         )
+        # Every crop counts its regions from 1; an offset a crop keeps them apart.
+        offsets_of_crops = regions.shape[-2] * regions.shape[-1] * torch.arange(len(regions)).view(-1, 1, 1)
+        regions = torch.where(regions > 0, regions + offsets_of_crops, 0)
+        centering = centering_loss(displacement, regions.to(job.device))
+        loss = losses.total + config.centering_weight * centering
         figures = {
-            "loss": losses.total,
+            "loss": loss,
             "fg_affinity": losses.fg_affinity,
             "bg_affinity": losses.bg_affinity,
             "neg_affinity": losses.neg_affinity,
             "fg_displacement": losses.fg_displacement,
             "bg_displacement": losses.bg_displacement,
+            "centering": centering,
         }
-        return losses.total, {name: float(value.detach()) for name, value in figures.items()}
+        return loss, {name: float(value.detach()) for name, value in figures.items()}
 
     groups = [
         {"params": net.boundary.parameters(), "lr": config.learning_rate},

@@ -105,6 +105,8 @@ class IRNetConfig(Config):
         displacement_lr_factor: The displacement branch learns this many times faster.
         backbone_lr_factor: The backbone learns at this share of the rate; 0 keeps it frozen, as the paper does with
             ImageNet weights. One that was trained from random weights on few images has too little to offer frozen.
+        centering_weight: Weight of `models.losses.centering_loss`, the second condition of a displacement field;
+            0 leaves it out, as the paper does.
         momentum: Of SGD; see `ClassifierConfig.momentum`.
         min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
             feature pixels, stays below this is reported as collapsed.
@@ -121,6 +123,7 @@ class IRNetConfig(Config):
     learning_rate: Positive = 0.1
     displacement_lr_factor: Positive = 10.0
     backbone_lr_factor: NonNegative = 0.0
+    centering_weight: NonNegative = 0.0
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     min_displacement_spread: NonNegative = 1.0

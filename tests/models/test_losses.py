@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.affinity import paths
-from models.losses import pair_losses
+from models.losses import centering_loss, pair_losses
 
 BACKENDS = ["torch", "numba"]
 LOSSES = ("bg_affinity", "fg_affinity", "neg_affinity", "fg_displacement", "bg_displacement", "total")
@@ -180,3 +180,28 @@ def test_what_does_not_fit_together_is_refused():
         pair_losses(logits, displacement, labels[..., 1:])
     with pytest.raises(ValueError, match="got 'fast'"):
         pair_losses(logits, displacement, labels, backend="fast")
+
+
+def test_centering_is_the_mean_over_regions_of_their_mean_displacement() -> None:
+    displacement = torch.zeros(1, 2, 2, 4)
+    displacement[0, 0] = torch.tensor([[1.0, 3.0, 9.0, 0.0], [2.0, 2.0, 9.0, 0.0]])
+    displacement[0, 1] = torch.tensor([[4.0, -4.0, 9.0, 6.0], [0.0, 0.0, 9.0, 6.0]])
+    regions = torch.tensor([[[1, 1, 0, 7], [1, 1, 0, 7]]])
+    # The regions' means are (2, 0) and (0, 6); the cells of no region do not count.
+    assert centering_loss(displacement, regions).item() == pytest.approx((2 + 0 + 0 + 6) / 4)
+
+
+def test_centering_moves_a_region_as_a_whole_and_is_zero_without_one() -> None:
+    displacement = torch.randn(2, 2, 5, 6, requires_grad=True)
+    regions = torch.zeros(2, 5, 6, dtype=torch.long)
+    loss = centering_loss(displacement, regions)
+    loss.backward()
+    assert loss.item() == 0
+    assert displacement.grad is not None
+    assert not displacement.grad.any()
+    displacement.grad = None
+    regions[1, 1:3, 2:5] = 3
+    centering_loss(displacement, regions).backward()
+    inside = regions[:, None].expand(-1, 2, -1, -1) > 0
+    assert (displacement.grad[~inside] == 0).all()
+    assert displacement.grad[inside].abs().unique().numel() == 1
