@@ -82,8 +82,8 @@ def centering_loss(displacement: Float[Tensor, "b 2 h w"], components: Integer[T
 
     IRNet (Ahn et al. 2019, Sec. 4.3) states two conditions of a displacement field. Eq. 5 encourages the first alone,
     and leaves the second, `sum over x of D(x) = 0` for each instance, to the initial weights. A network that can tell
-    where in the image it looks then finds an easier answer: one centroid for all. This is the second condition, for connected
-    regions of one class: a region of several instances meets it too when each of them does.
+    where in the image it looks then finds an easier answer: one centroid for all. This is the second condition, for
+    connected regions of one class: a region of several instances meets it too when each of them does.
 
     Args:
         displacement: (dy, dx) in feature pixels.
