@@ -10,6 +10,7 @@ from tasks.settings import (
     IRNetConfig,
     LabelsConfig,
     PipelineConfig,
+    ScoresConfig,
     WalkConfig,
 )
 
@@ -35,13 +36,16 @@ def quick() -> PipelineConfig:
         irnet=IRNetConfig(
             crop_size=320,
             rescale=(0.5, 1.2),
-            batch_size=16,
+            batch_size=8,
             epochs=8,
             optimizer="adamw",
             learning_rate=2e-3,
             displacement_lr_factor=1,
+            centering_weight=0.1,
         ),
         labels=LabelsConfig(background_threshold=0.35),
+        scores=ScoresConfig(crf_thresholds=(0.2, 0.25, 0.3)),
+        shard_size=16,
     )
 
 
@@ -70,14 +74,17 @@ def demo() -> PipelineConfig:
             crop_size=128,
             rescale=(0.8, 1.25),
             batch_size=8,
-            epochs=10,
-            radius_px=8,
+            epochs=8,
+            radius_px=5,
             optimizer="adamw",
             learning_rate=2e-3,
             displacement_lr_factor=1,
+            centering_weight=0.1,
         ),
-        walk=WalkConfig(steps=24),
-        labels=LabelsConfig(background_threshold=0.3),
+        walk=WalkConfig(steps=24, centroid_threshold_px=1.5),
+        labels=LabelsConfig(background_threshold=0.25),
+        scores=ScoresConfig(crf_thresholds=(0.15, 0.2, 0.25)),
+        shard_size=16,
     )
 
 
