@@ -132,7 +132,7 @@ def _commands(preset: str) -> dict[str, Callable[..., None]]:
 
     def demo(
         out: Path = Path("runs/demo"),
-        images: int = 300,
+        images: int = 256,
         data_seed: int = 0,
         store: Path | None = None,
         workers: int | None = None,

@@ -94,7 +94,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Return SGD or AdamW over parameter groups that bring their own learning rates."""
     if name == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=weight_decay)
+        return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
     return torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay)
 
 
