@@ -1,0 +1,42 @@
+"""Running the command line in tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "--backbone": ["resnet18"],
+    "--shard-size": ["4"],
+    "--classifier.resize-long": ["64", "80"],
+    "--classifier.crop-size": ["64"],
+    "--classifier.epochs": ["1"],
+    "--cams.scales": ["1"],
+    "--irnet.crop-size": ["64"],
+    "--irnet.radius-px": ["3"],
+    "--irnet.epochs": ["1"],
+    "--walk.steps": ["16"],
+    "--scores.crf-thresholds": ["0.2"],
+}
+
+
+def pseudomask(*words: str | Path, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command from a checkout, with no Prefect server given."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *map(str, words)],
+        cwd=root,
+        env=environment | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def run_words(data: Path, folder: Path, more: Sequence[str | Path] = ()) -> list[str | Path]:
+    """Return the command line of a tiny run into `folder/run`, with its store beside it."""
+    settings = [word for option, values in TINY.items() for word in (option, *values)]
+    return ["run", "--data", data, "--split", "train", "--out", folder / "run", *settings, *more]
