@@ -176,8 +176,9 @@ def test_doctor_lists_every_problem_and_fails(tiny_data: Path, tmp_path: Path) -
     assert pseudomask("doctor", "--data", tiny_data, "--json").returncode == 0
     data = tmp_path / "bad"
     shutil.copytree(tiny_data, data)
-    with (data / "labels.csv").open("a") as file:
-        file.write("missing_image,ball\ntrain_00000,unicorn\n")
+    rows = (data / "labels.csv").read_text().splitlines()
+    rows = [*rows[:2], "train_00001,unicorn", *rows[3:], "missing_image,ball"]
+    (data / "labels.csv").write_text("\n".join(rows) + "\n")
     answer = pseudomask("doctor", "--data", data, "--json")
     assert answer.returncode == 1
     text = json.dumps(json.loads(answer.stdout)["problems"])
