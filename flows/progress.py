@@ -35,6 +35,7 @@ class RunProgress:
             stage: self._bars.add_task(stage, total=self._total[stage], note="", start=False) for stage in plan.stages
         }
         self._said: dict[str, float] = {}
+        self._finished: set[str] = set()
 
     def __enter__(self) -> RunProgress:
         self._bars.start()
@@ -72,10 +73,10 @@ class RunProgress:
         if self._console.is_terminal:
             return
         now, finished = time.monotonic(), count >= self._total[stage]
-        if self._said.get(stage) == float("inf") or (
-            not finished and now - self._said.get(stage, now - 4) < LINE_SECONDS
-        ):
-            self._said.setdefault(stage, now - LINE_SECONDS + 4)
+        last = self._said.setdefault(stage, now)
+        if stage in self._finished or (not finished and now - last < LINE_SECONDS):
             return
-        self._said[stage] = float("inf") if finished else now
+        if finished:
+            self._finished.add(stage)
+        self._said[stage] = now
         self._console.print(f"{stage}: {count}/{self._total[stage]} {note}".rstrip(), highlight=False, markup=False)

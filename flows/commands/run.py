@@ -53,10 +53,11 @@ def show_results(result: dict[str, Any], console: Console) -> None:
     console.print(f"work: {seconds}", highlight=False)
     irnet = result["training"].get("irnet", {})
     if irnet.get("collapsed"):
+        spread = irnet["displacement_spread_px"]
         console.print(
-            f"[yellow]The displacement field has collapsed[/] (spread {irnet['displacement_spread_px']} px, foreground "
-            f"loss {irnet['fg_displacement']:.2f}, plateau {irnet['displacement_plateau']:.2f}): touching instances of "
-            "one class are not separated. Train longer, or with --irnet.optimizer adamw.",
+            f"[yellow]The displacement field has collapsed[/] (spread {'none' if spread is None else f'{spread:.2f} px'}, "
+            f"foreground loss {irnet['fg_displacement']:.2f}, of a field of zeros {irnet['displacement_plateau']:.2f}): "
+            "touching instances of one class are not separated. Train longer, or with --irnet.optimizer adamw.",
             highlight=False,
         )
     console.print(f"labels   {run}/labels\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
