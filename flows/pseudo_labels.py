@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from prefect import Task, flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -16,8 +14,6 @@ from flows.results import collect, record
 from tasks.plan import Node, Plan
 from tasks.prefect_task import Reference, artifact_task
 from tasks.workers import StageError, WorkerPool
-
-log = logging.getLogger(__name__)
 
 
 @flow(name="pseudo-labels", flow_run_name="{request.out}")

@@ -53,16 +53,20 @@ def show_results(result: dict[str, Any], console: Console) -> None:
     console.print(f"work: {seconds}", highlight=False)
     irnet = result["training"].get("irnet", {})
     if irnet.get("collapsed"):
-        spread = irnet["displacement_spread_px"]
+        figures = {
+            "spread (px)": irnet["displacement_spread_px"],
+            "foreground loss": irnet["fg_displacement"],
+            "the same of a field of zeros": irnet["displacement_plateau"],
+        }
+        told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
         console.print(
-            f"[yellow]The displacement field has collapsed[/] (spread {'none' if spread is None else f'{spread:.2f} px'}, "
-            f"foreground loss {irnet['fg_displacement']:.2f}, of a field of zeros {irnet['displacement_plateau']:.2f}): "
-            "touching instances of one class are not separated. Train longer, or with --irnet.optimizer adamw.",
+            f"[yellow]The displacement field has collapsed[/]: {told}. Touching instances of one class are not separated. "
+            "Train longer, or with --irnet.optimizer adamw.",
             highlight=False,
         )
     console.print(f"labels   {run}/labels\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
     report = Path(run) / "report" / "index.html"
-    if report.is_file():
+    if report.is_file() and report.stat().st_mtime >= (Path(run) / "metrics.json").stat().st_mtime:
         console.print(f"report   {report}", highlight=False, soft_wrap=True)
         console.print(f"next: pseudomask export {run} --out {run}-export", highlight=False, soft_wrap=True)
     else:
