@@ -60,7 +60,7 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         }
         told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
         console.print(
-            f"[yellow]The displacement field has collapsed[/]: {told}. Touching instances of one class are not separated. "
+            f"[yellow]The displacement field has collapsed[/]: {told}. Touching instances of one class stay one. "
             "Train longer, or with --irnet.optimizer adamw.",
             highlight=False,
         )
