@@ -85,7 +85,7 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[dict[str, float]]
         if epoch_ends or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _save(checkpoint, net, recipe.optimizer, step + 1, history, running)
             saved_at = time.monotonic()
-        job.progress(step + 1, num_steps, _format(figures))
+        job.progress(step + 1, num_steps, f"loss {loss.item():.4g}")
     return history
 
 
