@@ -16,7 +16,7 @@ from data.synthetic_shapes import SHAPES, Placement, Plane, paint_ids, place_obj
 _JPEG_QUALITY = 90
 _MIN_SIDE_PX = 32
 # Share of clutter in the bright colours that objects have, so that colour alone finds no object.
-_VIVID_CLUTTER = 0.2
+_VIVID_CLUTTER = 0.1
 
 
 def write_synthetic(
@@ -168,7 +168,7 @@ def _contrasting(rng: np.random.Generator, reference: Plane, enough: float, near
     """
     candidates = rng.uniform(15, 240, (8, 3)).astype(np.float32)
     if near is not None:
-        candidates = np.clip(near + rng.normal(0, 45, (8, 3)), 10, 245).astype(np.float32)
+        candidates = np.clip(near + rng.normal(0, 36, (8, 3)), 10, 245).astype(np.float32)
     contrast = np.linalg.norm(candidates - reference, axis=1)
     return candidates[np.argmax(np.minimum(contrast, enough))]
 

@@ -61,7 +61,7 @@ def demo() -> PipelineConfig:
             resize_long=(96, 144),
             crop_size=96,
             batch_size=8,
-            epochs=14,
+            epochs=17,
             optimizer="adamw",
             learning_rate=1e-3,
             head_lr_factor=1,
