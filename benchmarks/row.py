@@ -1,0 +1,35 @@
+"""What a benchmark measures: a kernel against a baseline, with the check that it may be timed at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: two callables that do the same work, timed in turn.
+
+    Attributes:
+        kernel: What is timed, with its size: "random walk, 3 maps, 94 x 125".
+        baseline: What it is compared with: "scipy CSR, 256 steps".
+        fast: Does the work once by the kernel.
+        slow: Does the work once by the baseline.
+        slow_factor: The baseline's time is multiplied by it, where only a counted part of it is run (one of eight
+            equal squarings); 1 where all of it is.
+        measure_error: Returns the largest error of `fast` against `slow` or the reference, in the unit of
+            `tolerance`; above that, the row is not timed.
+        tolerance: The largest error at which the row counts.
+        unit: What the error is: "of the maximum", "of the pixels".
+        memory: Whether the peak of the memory that each side allocates is measured too.
+    """
+
+    kernel: str
+    baseline: str
+    fast: Callable[[], object]
+    slow: Callable[[], object]
+    measure_error: Callable[[], float]
+    tolerance: float
+    unit: str
+    slow_factor: float = 1
+    memory: bool = False
