@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -156,7 +157,10 @@ def _save(
         "running": running,
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, temporary)
+    # Not straight to the file: on a full disk torch's own writer says "unexpected pos" and not why.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    temporary.write_bytes(buffer.getbuffer())
     temporary.replace(path)
 
 

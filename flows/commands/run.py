@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from data.dataset import DatasetError
 from data.readers import open_dataset
+from data.store import ArtifactError, no_space
 from data.synthetic import write_synthetic
 from flows.request import RunRequest
 from flows.server import prefect_server
+from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
+# Bytes; less, and the server's database may not find room to grow.
+ROOM_FOR_SERVER = 2**20
 
 
 def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
     open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
-    with prefect_server(request.store_root / ".prefect") as server:
+    with _explain_full_disk(request.store_root), prefect_server(request.store_root / ".prefect") as server:
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         from flows.pseudo_labels import pseudo_labels
 
@@ -30,6 +38,19 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
         pseudo_labels(request)
     metrics = json.loads((request.out / "metrics.json").read_text())
     return {"run": str(request.out), "store": str(request.store_root), **metrics}
+
+
+@contextlib.contextmanager
+def _explain_full_disk(store: Path) -> Iterator[None]:
+    """Say that the disk is full where that is why Prefect, whose database lies in the store, failed in its own way."""
+    try:
+        yield
+    except (ArtifactError, DatasetError, StageError):
+        raise
+    except Exception as error:
+        if shutil.disk_usage(store).free < ROOM_FOR_SERVER:
+            raise no_space(store) from error
+        raise
 
 
 def write_demo_set(folder: Path, num_images: int, seed: int) -> None:
