@@ -26,8 +26,11 @@ _LOG2_E = np.float32(math.log2(math.e))
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _exp(x):  # pragma: no cover
-    """Return e^x of a number not above 0; the library's function would be called once a number."""
-    x = max(x * _LOG2_E, float32(-126))
+    """Return e^x of a number not above 0, 2^-64 at least; the library's function would be called once a number.
+
+    Weighted, smaller values would become subnormal numbers, which processors take many times longer for.
+    """
+    x = max(x * _LOG2_E, float32(-64))
     whole = np.rint(x)
     rest = x - whole
     power = _POWERS[6]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, UInt8, UInt32
 from numba import float32, int32, njit, uint64
 from torch import Tensor
 
@@ -15,6 +15,8 @@ from kernels.crf.settings import BILATERAL, GAUSSIAN, Kernel
 
 # Channels that travel together: as many as a vector register of every x86-64 and ARM processor holds.
 WIDTH = 4
+# Pixels that are placed between two looks at the room that is left in the tables.
+STRETCH = 4096
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Lattice:
         totals: K applied to ones.
     """
 
-    corners: Int32[np.ndarray, "n k"]
+    corners: UInt32[np.ndarray, "n k"]
     weights: Float32[np.ndarray, "n k"]
     chains: tuple[Int32[np.ndarray, " v"], ...]
     num_vertices: int
@@ -48,35 +50,19 @@ def _find(slots, keys, key):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _grow(slots, keys, following):  # pragma: no cover
-    """Return the tables with room for twice as many vertices."""
-    count = len(keys)
-    more_slots = np.full(2 * len(slots), -1, np.int32)
-    more_keys = np.empty(2 * count, np.int64)
-    more_following = np.full((2 * count, following.shape[1]), -1, np.int32)
-    more_keys[:count] = keys
-    more_following[:count] = following
-    for vertex in range(count):
-        more_slots[_find(more_slots, more_keys, keys[vertex])] = vertex
-    return more_slots, more_keys, more_following
-
-
-@njit(nogil=True, cache=True)
-def _build(image, sxy, srgb, scale, powers, steps, corners, weights):  # pragma: no cover
-    """Write each pixel's corners and barycentric weights; return M and each vertex's follower on each axis, or -1."""
-    height, width, num_colours = image.shape
+def _enclose(
+    image, sxy, srgb, scale, powers, steps, start, end, corners, weights, column, offset, slots, keys, following, count
+):  # pragma: no cover
+    """Write the corners and barycentric weights of the pixels [start, end); return the number of vertices so far."""
+    _, width, num_colours = image.shape
     d = 2 + num_colours
     one, per_side = float32(1), float32(1) / float32(d + 1)
-    capacity = 1 << 12
-    slots = np.full(4 * capacity, -1, np.int32)
-    keys = np.empty(capacity, np.int64)
-    following = np.full((capacity, d + 1), -1, np.int32)
-    count = 0
     feature = np.empty(d, np.float32)
     rest = np.empty(d + 1, np.float32)
     rank = np.empty(d + 1, np.int64)
     axes = np.empty(d + 1, np.int64)
-    for pixel in range(height * width):
+    first = int32(0)
+    for pixel in range(start, end):
         y, x = pixel // width, pixel % width
         feature[0] = float32(x) / sxy
         feature[1] = float32(y) / sxy
@@ -112,57 +98,115 @@ def _build(image, sxy, srgb, scale, powers, steps, corners, weights):  # pragma:
                 key -= (d + 1) * powers[i]
             axes[place] = i
         # The simplex's corners are a walk of one step along each axis, which ends where it began.
-        vertex = int32(-1)
+        before = vertex = int32(-1)
         for k in range(d + 1):
-            before = vertex
             step = axes[d + 1 - k] if k > 0 else axes[0]
             if k > 0:
                 key += steps[step]
+                before = vertex
                 vertex = following[before, step]
-            elif pixel > 0 and keys[corners[pixel - 1, 0]] == key:
-                vertex = corners[pixel - 1, 0]
+            elif pixel > start and keys[first] == key:
+                vertex = first
             if vertex < 0:
                 slot = _find(slots, keys, key)
                 vertex = slots[slot]
                 if vertex < 0:
-                    if count == len(keys):
-                        slots, keys, following = _grow(slots, keys, following)
-                        slot = _find(slots, keys, key)
                     vertex = int32(count)
                     slots[slot] = vertex
                     keys[vertex] = key
                     count += 1
                 if k > 0:
                     following[before, step] = vertex
-            corners[pixel, k] = vertex
-            weights[pixel, k] = rest[axes[d - k]] - rest[step] + (one if k == 0 else float32(0))
-        following[vertex, axes[0]] = corners[pixel, 0]
-    for vertex in range(count):
-        for axis in range(d + 1):
-            if following[vertex, axis] < 0:
-                following[vertex, axis] = slots[_find(slots, keys, keys[vertex] + steps[axis])]
-    return count, following[:count]
+            if k == 0:
+                first = vertex
+            corners[pixel, column + k] = offset + vertex
+            weights[pixel, column + k] = rest[axes[d - k]] - rest[step] + (one if k == 0 else float32(0))
+        following[vertex, axes[0]] = first
+    return count
 
 
 @njit(nogil=True, cache=True)
-def _chain(following, axis):  # pragma: no cover
-    """Return the vertices that have a neighbour on the axis, row by row."""
-    count = len(following)
-    inner = np.zeros(count, np.bool_)
+def _build(image, sxy, srgb, scale, powers, steps, corners, weights, column, offset):  # pragma: no cover
+    """Write corners and barycentric weights from a column on; return the followers on each axis [d + 1, M], or -1."""
+    num_pixels, num_axes = len(corners), len(steps)
+    count = 0
+    capacity = num_axes * min(STRETCH, num_pixels)
+    slots = np.full(_power_of_two(4 * capacity), -1, np.int32)
+    keys = np.empty(capacity, np.int64)
+    following = np.full((capacity, num_axes), -1, np.int32)
+    for start in range(0, num_pixels, STRETCH):
+        end = min(start + STRETCH, num_pixels)
+        # Tables that could be replaced while pixels are placed would make each access to them several times slower.
+        if count + num_axes * (end - start) > capacity:
+            capacity = 2 * capacity + num_axes * STRETCH
+            more_keys = np.empty(capacity, np.int64)
+            more_keys[:count] = keys[:count]
+            more_following = np.full((capacity, num_axes), -1, np.int32)
+            more_following[:count] = following[:count]
+            keys, following = more_keys, more_following
+            slots = np.full(_power_of_two(2 * capacity), -1, np.int32)
+            for vertex in range(count):
+                slots[_find(slots, keys, keys[vertex])] = vertex
+        count = _enclose(
+            image,
+            sxy,
+            srgb,
+            scale,
+            powers,
+            steps,
+            start,
+            end,
+            corners,
+            weights,
+            column,
+            offset,
+            slots,
+            keys,
+            following,
+            count,
+        )
+    return _link(slots, keys, following, steps, count)
+
+
+@njit(nogil=True, cache=True)
+def _power_of_two(least):  # pragma: no cover
+    size = 1
+    while size < least:
+        size *= 2
+    return size
+
+
+@njit(nogil=True, cache=True)
+def _link(slots, keys, following, steps, count):  # pragma: no cover
+    """Return all followers: those that no pixel's simplex has led to are looked up."""
+    links = np.empty((len(steps), count), np.int32)
     for vertex in range(count):
-        if following[vertex, axis] >= 0:
-            inner[following[vertex, axis]] = True
-    chain = np.empty(count, np.int32)
+        for axis in range(len(steps)):
+            after = following[vertex, axis]
+            if after < 0:
+                after = slots[_find(slots, keys, keys[vertex] + steps[axis])]
+            links[axis, vertex] = after
+    return links
+
+
+@njit(nogil=True, cache=True)
+def _chain(links, offset):  # pragma: no cover
+    """Return the vertices that have a neighbour on an axis, row by row, numbered from `offset`."""
+    inner = np.zeros(len(links), np.bool_)
+    for after in links:
+        if after >= 0:
+            inner[after] = True
+    chain = np.empty(len(links), np.int32)
     size = 0
-    for start in range(count):
-        if inner[start] or following[start, axis] < 0:
+    for start in range(len(links)):
+        if inner[start] or links[start] < 0:
             continue
         vertex = int32(start)
-        while following[vertex, axis] >= 0:
-            chain[size] = vertex
+        while links[vertex] >= 0:
+            chain[size] = offset + vertex
             size += 1
-            vertex = following[vertex, axis]
-        chain[size] = ~vertex
+            vertex = links[vertex]
+        chain[size] = ~(offset + vertex)
         size += 1
     return chain[:size].copy()
 
@@ -197,52 +241,61 @@ def blur(values, chain):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _splat_ones(corners, weights, values):  # pragma: no cover
+def _splat_ones(corners, weights, column, values):  # pragma: no cover
     for pixel in range(len(corners)):
-        for k in range(corners.shape[1]):
+        for k in range(column, corners.shape[1]):
             values[corners[pixel, k], 0] += weights[pixel, k]
 
 
 @njit(nogil=True, cache=True)
-def _slice_first(corners, weights, values, out):  # pragma: no cover
+def _slice_ones(corners, weights, column, values, out):  # pragma: no cover
     for pixel in range(len(corners)):
-        out[pixel] = 0
-        for k in range(corners.shape[1]):
-            out[pixel] += weights[pixel, k] * values[corners[pixel, k], 0]
+        total = float32(0)
+        for k in range(column, corners.shape[1]):
+            total += weights[pixel, k] * values[corners[pixel, k], 0]
+        out[pixel] = total
 
 
-def _filter_ones(corners: np.ndarray, weights: np.ndarray, chains: tuple[np.ndarray, ...], num_vertices: int):
-    values = np.zeros((num_vertices, WIDTH), np.float32)
-    _splat_ones(corners, weights, values)
-    for chain in chains:
+def _filter_ones(lattice: Lattice, column: int) -> Float32[np.ndarray, " n"]:
+    values = np.zeros((lattice.num_vertices, WIDTH), np.float32)
+    _splat_ones(lattice.corners, lattice.weights, column, values)
+    for chain in lattice.chains:
         blur(values, chain)
-    out = np.empty(len(corners), np.float32)
-    _slice_first(corners, weights, values, out)
+    out = np.empty(len(lattice.corners), np.float32)
+    _slice_ones(lattice.corners, lattice.weights, column, values, out)
     return out
 
 
-def _build_one(image: UInt8[np.ndarray, "h w c"], kernel: Kernel) -> Lattice:
-    """Build the lattice of one kernel; the image has no channel where the colour does not matter."""
+def _add(lattice: Lattice, image: UInt8[np.ndarray, "h w c"], kernel: Kernel) -> Lattice:
+    """Return a lattice and the kernel's beside it; the image has no channel where the colour does not matter."""
     height, width, num_colours = image.shape
     d = 2 + num_colours
     srgb = kernel.srgb or 1
     check_extents([width / kernel.sxy, height / kernel.sxy, *[255 / srgb] * num_colours])
+    column, first = lattice.corners.shape[1], lattice.num_vertices
+    corners = np.empty((height * width, column + d + 1), np.uint32)
+    weights = np.empty(corners.shape, np.float32)
+    corners[:, :column], weights[:, :column] = lattice.corners, lattice.weights
     powers, steps, _ = packing(d)
-    corners = np.empty((height * width, d + 1), np.int32)
-    weights = np.empty((height * width, d + 1), np.float32)
     stds = np.float32(kernel.sxy), np.float32(srgb)
-    num_vertices, following = _build(image, *stds, elevation(d), powers, steps, corners, weights)
-    chains = tuple(_chain(following, axis) for axis in range(d + 1))
+    links = _build(image, *stds, elevation(d), powers, steps, corners, weights, column, first)
+    chains = tuple(_chain(link, first) for link in links)
+    alone = Lattice(corners, weights, chains, first + links.shape[1], lattice.totals)
     # Symmetric normalisation divides by the square root of the filtered ones at both pixels.
     gain = 1 / (1 + 2.0**-d)
-    norms = gain * _filter_ones(corners, weights, chains, num_vertices) + np.float32(1e-20)
-    weights *= np.sqrt(kernel.weight * gain / norms)[:, None]
-    return Lattice(corners, weights, chains, num_vertices, _filter_ones(corners, weights, chains, num_vertices))
+    norms = gain * _filter_ones(alone, column) + np.float32(1e-20)
+    weights[:, column:] *= np.sqrt(kernel.weight * gain / norms)[:, None]
+    totals = lattice.totals + _filter_ones(alone, column)
+    return replace(alone, chains=lattice.chains + chains, totals=totals)
 
 
 @lru_cache(maxsize=8)
 def _positions(height: int, width: int) -> Lattice:
-    return _build_one(np.empty((height, width, 0), np.uint8), GAUSSIAN)
+    size = height * width
+    nothing = Lattice(
+        np.empty((size, 0), np.uint32), np.empty((size, 0), np.float32), (), 0, np.zeros(size, np.float32)
+    )
+    return _add(nothing, np.empty((height, width, 0), np.uint8), GAUSSIAN)
 
 
 def build(image: UInt8[Tensor, "h w 3"]) -> Lattice:
@@ -252,13 +305,4 @@ def build(image: UInt8[Tensor, "h w 3"]) -> Lattice:
         ValueError: The image is too large for the vertices' keys: tens of thousands of pixels wide or high.
     """
     height, width = image.shape[:2]
-    near, alike = _positions(height, width), _build_one(image.contiguous().numpy(), BILATERAL)
-    shift = np.int32(near.num_vertices)
-    return Lattice(
-        np.concatenate([near.corners, alike.corners + shift], 1),
-        np.concatenate([near.weights, alike.weights], 1),
-        # Complements shift the other way.
-        near.chains + tuple(np.where(chain < 0, chain - shift, chain + shift) for chain in alike.chains),
-        near.num_vertices + alike.num_vertices,
-        near.totals + alike.totals,
-    )
+    return _add(_positions(height, width), image.contiguous().numpy(), BILATERAL)
