@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.images import read_image
 from data.label_maps import write_label_map
-from kernels.crf import refine_labels
+from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.score_maps import MapReader, strongest, upsample
 from tasks.settings import RelationsConfig
@@ -51,20 +51,14 @@ def confident_labels(
     """
     full = upsample(cams, (image.shape[0], image.shape[1]))
 
-    def refined(threshold: float) -> NDArray:
-        rows, _ = strongest(full, threshold)
-        return np.asarray(
-            refine_labels(
-                image,
-                rows.numpy(),
-                len(labels) + 1,
-                iterations=config.crf_iterations,
-                confidence=config.crf_confidence,
-            )
-        )
-
-    foreground = refined(config.foreground_threshold)
-    background = refined(config.background_threshold)
+    thresholds = (config.foreground_threshold, config.background_threshold)
+    foreground, background = refine_many(
+        image,
+        [strongest(full, threshold)[0].numpy() for threshold in thresholds],
+        [len(labels) + 1] * len(thresholds),
+        iterations=config.crf_iterations,
+        confidence=config.crf_confidence,
+    )
     values = np.array([IGNORE, *(c + 1 for c in labels)], np.uint8)
     mined = values[foreground]
     mined[(foreground == 0) & (background == 0)] = 0

@@ -16,7 +16,7 @@ from torch import Tensor
 from data.coco import Detection, decode_mask, read_detections
 from data.images import read_image
 from data.label_maps import GroundTruth, read_ground_truth, read_label_map
-from kernels.crf import refine_labels
+from kernels.crf import refine_many
 from tasks.instance_metrics import InstanceRecords, add_records, match_image, touching
 from tasks.job import Job
 from tasks.labels import Instances, instance_masks
@@ -75,9 +75,10 @@ def _semantic_predictions(
     full = upsample(cams, (height, width))
     for threshold in config.cam_thresholds:
         yield f"cam@{threshold}", class_values[strongest(full, threshold)[0].numpy()]
-    for threshold in config.crf_thresholds:
-        rows = strongest(full, threshold)[0].numpy()
-        yield f"cam_crf@{threshold}", class_values[np.asarray(refine_labels(image, rows, len(class_values)))]
+    maps = [strongest(full, threshold)[0].numpy() for threshold in config.crf_thresholds]
+    refined = refine_many(image, maps, [len(class_values)] * len(maps))
+    for threshold, rows in zip(config.crf_thresholds, refined, strict=True):
+        yield f"cam_crf@{threshold}", class_values[rows]
 
 
 def _instance_predictions(

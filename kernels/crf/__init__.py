@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
-from kernels.crf.reference import label_marginals
+from kernels.backend import choose
 
-__all__ = ["label_marginals", "refine_labels"]
+__all__ = ["label_marginals", "refine_labels", "refine_many"]
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
+# Each has `build(image)` and `marginals(built, labels, num_labels, iterations, confidence)`; loaded when chosen.
+MODULES = {"numba": "cpu", "torch": "reference", "pydensecrf": "authors"}
+# Labels of all maps that are filtered at a time, which bounds the memory that many maps take.
+MAX_CHANNELS = 64
 
 
 def refine_labels(
@@ -26,51 +33,124 @@ def refine_labels(
 ) -> ArrayT:
     """Move the borders of a label map to the edges of its image by a dense CRF.
 
+    The case of one map of `refine_many`, which has the arguments and errors.
+
+    Returns:
+        A new map of the labels' kind, data type and device.
+    """
+    return refine_many(image, [labels], [num_labels], iterations=iterations, confidence=confidence, backend=backend)[0]
+
+
+def refine_many(
+    image: np.ndarray | Tensor,
+    labels: Sequence[ArrayT],
+    num_labels: Sequence[int],
+    *,
+    iterations: int = 10,
+    confidence: float = 0.7,
+    backend: str = "auto",
+) -> list[ArrayT]:
+    """Refine several label maps of one image, each by itself, with what the image decides computed once.
+
     Two pairwise terms: a Gaussian over positions, a bilateral one over positions and colours; their widths
     and weights are those of the IRNet authors' code. A map of one value comes back as it is, since every
     message supports that value.
 
     Args:
         image: RGB, uint8 [H, W, 3], numpy or torch.
-        labels: Integers [H, W] in [0, num_labels).
-        num_labels: Number of labels that compete; a label that no pixel has may still win.
+        labels: Maps [H, W] of integers in [0, the map's number of labels).
+        num_labels: Number of labels that compete, a map; a label that no pixel has may still win.
         iterations: Of mean-field inference.
         confidence: Probability that a pixel's label is right, in (0, 1).
-        backend: "auto" or "pydensecrf", on the CPU.
+        backend: "numba" (CPU), "torch" (plain, any device), "pydensecrf" (on the CPU, for an image anywhere), or
+            "auto": numba for an image on the CPU, else torch.
 
     Returns:
-        A new map of the labels' kind, data type and device.
+        New maps, each of its labels' kind, data type and device.
 
     Raises:
-        ValueError: A shape, type or value other than above, or an unknown backend.
+        ValueError: A shape, type or value other than above, or a backend that is unknown or cannot run.
     """
-    if backend not in ("auto", "pydensecrf"):
-        raise ValueError(f"crf: backend must be 'auto' or 'pydensecrf', got {backend!r}")
-    pixels, initial = _to_numpy(image), _to_numpy(labels)
-    _check(pixels, initial, num_labels, iterations, confidence)
-    if (initial == initial[0, 0]).all():
-        refined = initial
-    else:
-        marginals = label_marginals(pixels, initial, num_labels, iterations, confidence)
-        refined = marginals.argmax(0).astype(initial.dtype)
-    if isinstance(labels, Tensor):
-        return torch.from_numpy(refined.copy()).to(labels.device)
-    return refined.copy()
+    pixels, maps = _as_tensor(image), [_as_tensor(each) for each in labels]
+    _check(pixels, maps, num_labels, iterations, confidence)
+    name = _choose(backend, pixels)
+    refined = [each.clone() for each in maps]
+    mixed = [m for m, each in enumerate(maps) if (each != each[0, 0]).any()]
+    inferred = _infer(pixels, [maps[m] for m in mixed], [num_labels[m] for m in mixed], iterations, confidence, name)
+    for m, marginals in zip(mixed, inferred, strict=True):
+        refined[m].copy_(marginals.argmax(0))
+    return [each if isinstance(given, Tensor) else each.numpy() for given, each in zip(labels, refined, strict=True)]
 
 
-def _to_numpy(array: np.ndarray | Tensor) -> np.ndarray:
-    return array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+def label_marginals(
+    image: ArrayT,
+    labels: ArrayT,
+    num_labels: int,
+    iterations: int,
+    confidence: float,
+    *,
+    backend: str = "auto",
+) -> ArrayT:
+    """Return each pixel's distribution over the labels, float32 [num_labels, H, W], of the labels' kind and device.
+
+    A pixel starts with probability `confidence` of its label and shares the rest among the others. Arguments and
+    errors are those of `refine_many`.
+    """
+    pixels, given = _as_tensor(image), _as_tensor(labels)
+    _check(pixels, [given], [num_labels], iterations, confidence)
+    (marginals,) = _infer(pixels, [given], [num_labels], iterations, confidence, _choose(backend, pixels))
+    return marginals.to(given.device) if isinstance(labels, Tensor) else marginals.numpy()
 
 
-def _check(image: np.ndarray, labels: np.ndarray, num_labels: int, iterations: int, confidence: float) -> None:
-    if image.dtype != np.uint8 or labels.size == 0 or image.shape != (*labels.shape, 3):
-        raise ValueError(
-            f"image must be uint8 [H, W, 3] and labels [H, W], not empty, "
-            f"got {image.dtype} {image.shape} and {labels.shape}"
-        )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= num_labels:
-        raise ValueError(
-            f"labels must be integers in [0, {num_labels}), got {labels.dtype} in [{labels.min()}, {labels.max()}]"
-        )
+def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
+    # Torch takes neither negative strides nor read-only memory.
+    return array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def _choose(backend: str, image: Tensor) -> str:
+    return backend if backend == "pydensecrf" else choose("crf", backend, image, ("numba", "torch"))
+
+
+@torch.no_grad()
+def _infer(
+    image: Tensor, maps: list[Tensor], num_labels: list[int], iterations: int, confidence: float, backend: str
+) -> Iterator[Float32[Tensor, "l h w"]]:
+    """Yield the maps' marginals, on the device of the backend."""
+    if not maps:
+        return
+    module = import_module(f"kernels.crf.{MODULES[backend]}")
+    built = module.build(image)
+    for chunk in _chunks(num_labels):
+        chosen = [maps[m].to(image.device, torch.int32) for m in chunk]
+        yield from module.marginals(built, chosen, [num_labels[m] for m in chunk], iterations, confidence)
+
+
+def _chunks(num_labels: Sequence[int]) -> Iterator[list[int]]:
+    """Yield successive maps that have MAX_CHANNELS labels together, or one that has more by itself."""
+    chunk: list[int] = []
+    for m, count in enumerate(num_labels):
+        if chunk and sum(num_labels[each] for each in chunk) + count > MAX_CHANNELS:
+            yield chunk
+            chunk = []
+        chunk.append(m)
+    yield chunk
+
+
+def _check(image: Tensor, maps: list[Tensor], num_labels: Sequence[int], iterations: int, confidence: float) -> None:
+    if len(maps) != len(num_labels):
+        raise ValueError(f"need a number of labels for each map, got {len(num_labels)} for {len(maps)} maps")
+    for labels, count in zip(maps, num_labels, strict=True):
+        image_type, labels_type = (str(each.dtype).removeprefix("torch.") for each in (image, labels))
+        if image.dtype != torch.uint8 or labels.numel() == 0 or image.shape != (*labels.shape, 3):
+            raise ValueError(
+                f"image must be uint8 [H, W, 3] and labels [H, W], not empty, "
+                f"got {image_type} {tuple(image.shape)} and {tuple(labels.shape)}"
+            )
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(f"labels must be integers, got {labels_type}")
+        # Not every integer type can be compared.
+        least, most = labels.long().aminmax()
+        if least < 0 or most >= count:
+            raise ValueError(f"labels must be integers in [0, {count}), got {labels_type} in [{least}, {most}]")
     if iterations < 0 or not 0 < confidence < 1:
         raise ValueError(f"need iterations >= 0 and 0 < confidence < 1, got {iterations=}, {confidence=}")

@@ -1,33 +1,72 @@
-"""Dense CRF by pydensecrf (Krähenbühl and Koltun, NIPS 2011), the IRNet authors' choice and settings."""
+"""The plain version: mean field with a Gaussian filter by splatting, blurring and slicing, line by line."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
 from jaxtyping import Float32, Integer, UInt8
-from pydensecrf.densecrf import DenseCRF2D
+from torch import Tensor
 
-# Standard deviations in pixels (sxy) and grey levels (srgb), weights (compat): the authors' code.
-GAUSSIAN = {"sxy": 3, "compat": 3}
-BILATERAL = {"sxy": 50, "srgb": 5, "compat": 10}
+from kernels.crf.lattice import Lattice, features
+from kernels.crf.lattice import build as build_lattice
+from kernels.crf.settings import BILATERAL, GAUSSIAN, Kernel
+
+Filter = Callable[[Float32[Tensor, "n c"]], Float32[Tensor, "n c"]]
 
 
-def label_marginals(
-    image: UInt8[np.ndarray, "h w 3"],
-    labels: Integer[np.ndarray, "h w"],
-    num_labels: int,
+def build(image: UInt8[Tensor, "h w 3"]) -> list[Filter]:
+    """Return the message of each kernel, as functions of the pixels' distributions."""
+    return [_message(image, kernel) for kernel in (GAUSSIAN, BILATERAL)]
+
+
+def _message(image: UInt8[Tensor, "h w 3"], kernel: Kernel) -> Filter:
+    smooth = partial(_smooth, build_lattice(features(image, kernel)))
+    norm = (smooth(torch.ones(image.shape[0] * image.shape[1], 1, device=image.device)) + 1e-20).rsqrt()
+    return lambda field: kernel.weight * norm * smooth(norm * field)
+
+
+def _smooth(lattice: Lattice, field: Float32[Tensor, "n c"]) -> Float32[Tensor, "n c"]:
+    num_axes, num_vertices = lattice.after.shape
+    # One vertex more, which stays 0: the neighbour where there is none.
+    values = field.new_zeros(num_vertices + 1, field.shape[1])
+    for corner, weight in zip(lattice.corners.T, lattice.barycentric.T, strict=True):
+        values.index_add_(0, corner, weight[:, None] * field)
+    for before, after in zip(lattice.before, lattice.after, strict=True):
+        values[:-1] = values[:-1] + 0.5 * (values[before] + values[after])
+    sliced = (lattice.barycentric[:, :, None] * values[lattice.corners]).sum(1)
+    return sliced / (1 + 2.0 ** (1 - num_axes))
+
+
+def marginals(
+    messages: list[Filter],
+    labels: Sequence[Integer[Tensor, "h w"]],
+    num_labels: Sequence[int],
     iterations: int,
     confidence: float,
-) -> Float32[np.ndarray, "l h w"]:
-    """Return each pixel's distribution over two or more labels after so many mean-field iterations.
+) -> list[Float32[Tensor, "l h w"]]:
+    """Return each map's distributions over its labels after so many mean-field iterations.
 
-    A pixel starts with probability `confidence` of its label and shares the rest among the others.
+    Q_i(l) is proportional to exp(-u_i(l) + sum over the kernels of their messages (K Q)_i(l)) (Krähenbühl and Koltun
+    2011, Algorithm 1, with a Potts term), where exp(-u_i(l)) is `confidence` for the pixel's label and the rest is
+    shared among the others. As in pydensecrf a pixel's own Q is part of its message.
+
+    Args:
+        messages: What `build` returns.
+        labels: Maps of the image.
+        num_labels: Of each map.
+        iterations: Of mean field; with 0 the unaries are returned.
+        confidence: In (0, 1).
     """
-    height, width = labels.shape
-    probabilities = np.full((num_labels, height * width), (1 - confidence) / (num_labels - 1))
-    probabilities[labels.ravel(), np.arange(height * width)] = confidence
-    crf = DenseCRF2D(width, height, num_labels)
-    crf.setUnaryEnergy((-np.log(probabilities)).astype(np.float32))
-    crf.addPairwiseGaussian(**GAUSSIAN)
-    # A copy, because pydensecrf takes neither strided nor read-only memory.
-    crf.addPairwiseBilateral(**BILATERAL, rgbim=np.array(image, order="C"))
-    return np.array(crf.inference(iterations), np.float32).reshape(num_labels, height, width)
+    results = []
+    for each, count in zip(labels, num_labels, strict=True):
+        others = math.log((1 - confidence) / max(count - 1, 1))
+        unary = torch.full((each.numel(), count), others, device=each.device)
+        unary.scatter_(1, each.reshape(-1, 1).long(), math.log(confidence))
+        field = unary.softmax(1)
+        for _ in range(iterations):
+            field = torch.stack([unary, *(message(field) for message in messages)]).sum(0).softmax(1)
+        results.append(field.T.reshape(count, *each.shape))
+    return results
