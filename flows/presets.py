@@ -60,10 +60,9 @@ def demo() -> PipelineConfig:
         classifier=ClassifierConfig(
             resize_long=(96, 144),
             crop_size=96,
-            batch_size=8,
-            epochs=17,
+            epochs=20,
             optimizer="adamw",
-            learning_rate=1e-3,
+            learning_rate=1.5e-3,
             head_lr_factor=1,
             weight_decay=0.01,
         ),
@@ -71,7 +70,7 @@ def demo() -> PipelineConfig:
         irnet=IRNetConfig(
             backbone_from="classifier",
             backbone_lr_factor=0.25,
-            crop_size=96,
+            crop_size=128,
             rescale=(0.7, 1.1),
             batch_size=8,
             epochs=6,
@@ -84,7 +83,7 @@ def demo() -> PipelineConfig:
         walk=WalkConfig(steps=24, centroid_threshold_px=1.5),
         labels=LabelsConfig(background_threshold=0.25),
         scores=ScoresConfig(crf_thresholds=(0.15, 0.2, 0.25)),
-        shard_size=16,
+        shard_size=32,
     )
 
 
