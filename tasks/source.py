@@ -203,7 +203,7 @@ class _Closure:
             self._resolve(name)
 
     def _resolve_text(self, text: str) -> None:
-        """Follow a string that names a module ("kernels.crf.fast") or something in one ("tasks.walk:run")."""
+        """Follow a string that names a module ("kernels.crf.fast") or something in one ("tasks.stages.walk:run")."""
         name, _, attribute = text.partition(":")
         if "." in name:
             self._resolve(name, attribute)

@@ -8,13 +8,13 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from tasks.evaluate import evaluate_instances, evaluate_semantic
+from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
 
 
 def evaluate(
     kind: Literal["semantic", "instances"], pred: Path, gt: Path, classes: Path | None = None
 ) -> dict[str, Any]:
-    """Score predictions; arguments, answer and errors are those of the functions of `tasks.evaluate`."""
+    """Score predictions; arguments, answer and errors are those of the functions of `tasks.evaluation.folders`."""
     function = evaluate_semantic if kind == "semantic" else evaluate_instances
     return function(pred, gt, classes)
 

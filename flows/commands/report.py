@@ -10,7 +10,7 @@ from pydantic import Field, validate_call
 from rich.console import Console
 
 from data.store import explain_os_errors
-from tasks.report import build_report
+from tasks.reporting.report import build_report
 
 
 @validate_call

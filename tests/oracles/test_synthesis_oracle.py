@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.labels import instance_masks, semantic_rows
 from tasks.settings import LabelsConfig, WalkConfig
-from tasks.walk import sum_rows, walk_instances
+from tasks.stages.labels import instance_masks, semantic_rows
+from tasks.stages.walk import sum_rows, walk_instances
 
 pytestmark = pytest.mark.oracles
 

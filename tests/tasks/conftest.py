@@ -10,14 +10,8 @@ import pytest
 from data.dataset import Dataset
 from data.readers import open_dataset
 from data.synthetic import write_synthetic
-from tasks.cams import infer_cams
-from tasks.classifier import train_classifier
 from tasks.config import Config
-from tasks.fields import infer_fields
-from tasks.irnet import train_irnet
 from tasks.job import Job
-from tasks.labels import synthesize_labels
-from tasks.relations import mine_relations
 from tasks.settings import (
     CamConfig,
     ClassifierConfig,
@@ -27,7 +21,13 @@ from tasks.settings import (
     RelationsConfig,
     WalkConfig,
 )
-from tasks.walk import walk_scores
+from tasks.stages.cams import infer_cams
+from tasks.stages.classifier import train_classifier
+from tasks.stages.fields import infer_fields
+from tasks.stages.irnet import train_irnet
+from tasks.stages.labels import synthesize_labels
+from tasks.stages.relations import mine_relations
+from tasks.stages.walk import walk_scores
 
 RunStage = Callable[..., Path]
 

@@ -10,7 +10,7 @@ from data.coco import Detection, ImageInfo, coco_json, encode_mask
 from data.dataset import ClassTable, DatasetError
 from data.label_maps import write_label_map
 from data.voc import VOC_CLASSES
-from tasks.evaluate import evaluate_instances, evaluate_semantic
+from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
 
 CLASSES = ("cat", "dog")
 SIZE = (4, 6)

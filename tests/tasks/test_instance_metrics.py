@@ -7,7 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tasks.instance_metrics import InstanceRecords, InstanceScore, add_records, average_precision, match_image, touching
+from tasks.evaluation.instance_metrics import (
+    InstanceRecords,
+    InstanceScore,
+    add_records,
+    average_precision,
+    match_image,
+    touching,
+)
 
 NUM_CLASSES = 3
 NAMES = ("cat", "dog", "owl")

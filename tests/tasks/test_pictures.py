@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.label_maps import VOC_PALETTE
-from tasks.pictures import (
+from tasks.reporting.pictures import (
     VOID_COLOR,
     data_uri,
     fit_height,

@@ -92,7 +92,7 @@ def test_an_edited_source_changes_its_stage_and_what_follows(monkeypatch: pytest
     before = _plan()
     real = planning.source_digest
     monkeypatch.setattr(
-        planning, "source_digest", lambda name: "edited" if name == "tasks.walk:walk_scores" else real(name)
+        planning, "source_digest", lambda name: "edited" if name == "tasks.stages.walk:walk_scores" else real(name)
     )
     assert set(_changed(before, _plan())) == {"walk", "labels", "scores", "metrics"}
 

@@ -13,7 +13,14 @@ from fabricated_run import make_run
 
 from data.dataset import Sample
 from data.store import ArtifactError
-from tasks.report import COLUMNS, build_report, changed_settings, choose_samples, instance_tables, semantic_tables
+from tasks.reporting.report import (
+    COLUMNS,
+    build_report,
+    changed_settings,
+    choose_samples,
+    instance_tables,
+    semantic_tables,
+)
 from tasks.run_record import read_run
 from tasks.settings import PipelineConfig
 
@@ -138,7 +145,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
 
 def test_it_does_without_torch(run: Path):
     code = (
-        "import sys; from pathlib import Path; from tasks.report import build_report;"
+        "import sys; from pathlib import Path; from tasks.reporting.report import build_report;"
         f"build_report(Path({str(run)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tasks.semantic_metrics import confusion, iou, semantic_summary
+from tasks.evaluation.semantic_metrics import confusion, iou, semantic_summary
 
 
 def random_maps(seed: int, num_classes: int, shape: tuple[int, int] = (13, 17)) -> tuple[np.ndarray, np.ndarray]:

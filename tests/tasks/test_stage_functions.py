@@ -14,15 +14,15 @@ from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
 from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map
-from tasks.cams import class_attention
-from tasks.labels import instance_masks, semantic_rows
-from tasks.metrics import summarize
 from tasks.networks import load_classifier, load_irnet
-from tasks.relations import confident_labels
-from tasks.score_maps import grid_size, strongest, upsample
-from tasks.scores import score_shard
 from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
-from tasks.walk import sum_rows, walk_instances
+from tasks.stages.cams import class_attention
+from tasks.stages.labels import instance_masks, semantic_rows
+from tasks.stages.metrics import summarize
+from tasks.stages.relations import confident_labels
+from tasks.stages.score_maps import grid_size, strongest, upsample
+from tasks.stages.scores import score_shard
+from tasks.stages.walk import sum_rows, walk_instances
 
 
 def labelled(dataset: Dataset) -> list:

@@ -18,8 +18,8 @@ from models.cam import CAMNet
 from tasks.augment import resize
 from tasks.job import Job
 from tasks.networks import load_classifier
-from tasks.score_maps import grid_size, save_maps
 from tasks.settings import CamConfig
+from tasks.stages.score_maps import grid_size, save_maps
 from tasks.training import autocast
 
 

@@ -13,8 +13,8 @@ from data.images import read_image
 from data.label_maps import write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
-from tasks.score_maps import MapReader, strongest, upsample
 from tasks.settings import RelationsConfig
+from tasks.stages.score_maps import MapReader, strongest, upsample
 
 IGNORE = 255
 

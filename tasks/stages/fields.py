@@ -10,8 +10,8 @@ from data.images import read_image
 from models.backbones import fold_norms
 from tasks.job import Job
 from tasks.networks import load_irnet
-from tasks.score_maps import save_maps
 from tasks.settings import FieldsConfig
+from tasks.stages.score_maps import save_maps
 from tasks.training import autocast
 
 

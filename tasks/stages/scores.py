@@ -17,12 +17,12 @@ from data.coco import Detection, decode_mask, read_detections
 from data.images import read_image
 from data.label_maps import GroundTruth, read_ground_truth, read_label_map
 from kernels.crf import refine_many
-from tasks.instance_metrics import InstanceRecords, add_records, match_image, touching
+from tasks.evaluation.instance_metrics import InstanceRecords, add_records, match_image, touching
+from tasks.evaluation.semantic_metrics import confusion
 from tasks.job import Job
-from tasks.labels import Instances, instance_masks
-from tasks.score_maps import MapReader, strongest, upsample
-from tasks.semantic_metrics import confusion
 from tasks.settings import LabelsConfig, ScoresConfig
+from tasks.stages.labels import Instances, instance_masks
+from tasks.stages.score_maps import MapReader, strongest, upsample
 
 Records = dict[str, list[InstanceRecords]]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.instance_metrics import InstanceRecords, InstanceScore, add_records, average_precision
+from tasks.evaluation.instance_metrics import InstanceRecords, InstanceScore, add_records, average_precision
+from tasks.evaluation.semantic_metrics import semantic_summary
 from tasks.job import Job
-from tasks.scores import Records
-from tasks.semantic_metrics import semantic_summary
+from tasks.stages.scores import Records
 
 
 def summarize(job: Job) -> dict[str, Any]:

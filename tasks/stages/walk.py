@@ -12,8 +12,8 @@ from torch import Tensor
 from kernels.displacement import instance_map
 from kernels.random_walk import propagate
 from tasks.job import Job
-from tasks.score_maps import MapReader, save_maps
 from tasks.settings import WalkConfig
+from tasks.stages.score_maps import MapReader, save_maps
 
 
 def walk_scores(job: Job) -> dict[str, Any]:

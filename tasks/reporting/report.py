@@ -24,8 +24,8 @@ from data.dataset import Sample
 from data.images import read_image
 from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from data.store import ArtifactError, Store
-from tasks import pictures
-from tasks.pictures import Picture
+from tasks.reporting import pictures
+from tasks.reporting.pictures import Picture
 from tasks.run_record import RunRecord, read_run
 from tasks.settings import PipelineConfig
 

@@ -16,8 +16,8 @@ from data.dataset import CocoSource, DatasetError, Problem, Sample
 from data.label_maps import read_ground_truth, read_label_map
 from data.readers.ids import read_class_names
 from data.voc import VOC_CLASSES
-from tasks.instance_metrics import InstanceRecords, add_records, average_precision, match_image
-from tasks.semantic_metrics import confusion, semantic_summary
+from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
+from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
 SEMANTIC, INSTANCES = "SegmentationClass", "SegmentationObject"
 CLASSES_FILE = "classes.txt"

@@ -16,8 +16,8 @@ from data.coco import encode_mask, write_detections
 from data.images import image_size
 from data.label_maps import write_label_map
 from tasks.job import Job
-from tasks.score_maps import MapReader, strongest, upsample
 from tasks.settings import LabelsConfig
+from tasks.stages.score_maps import MapReader, strongest, upsample
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from models.backbones import build_backbone
 from models.irnet import IRNet
 from models.losses import centering_loss, pair_losses
 from tasks.augment import flip_and_crop, resize
-from tasks.classifier import load_normalized
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
-from tasks.relations import IGNORE
 from tasks.settings import IRNetConfig
+from tasks.stages.classifier import load_normalized
+from tasks.stages.relations import IGNORE
 from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
 
 log = logging.getLogger(__name__)
