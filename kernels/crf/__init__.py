@@ -117,10 +117,7 @@ def refine_batch(
     )
     for (i, m), marginals in zip(mixed, inferred, strict=True):
         refined[i][m].copy_(marginals.argmax(0))
-    return [
-        [new if isinstance(old, Tensor) else new.numpy() for old, new in zip(*pair, strict=True)]
-        for pair in zip(labels, refined, strict=True)
-    ]
+    return [[_in_kind(new, old) for new, old in zip(*pair, strict=True)] for pair in zip(refined, labels, strict=True)]
 
 
 def label_marginals(
@@ -141,12 +138,18 @@ def label_marginals(
     _check(pixels, [given], [num_labels], iterations, confidence)
     name = _choose(backend, pixels)
     (marginals,) = _infer([pixels], [[given]], [[num_labels]], iterations, confidence, name)
-    return marginals.to(given.device) if isinstance(labels, Tensor) else marginals.numpy()
+    return _in_kind(marginals.to(given.device), labels)
 
 
 def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
     # Torch takes neither negative strides nor read-only memory.
     return array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def _in_kind(result: Tensor, given: ArrayT) -> ArrayT:
+    if isinstance(given, Tensor):
+        return result
+    return result.numpy()
 
 
 def _choose(backend: str, image: Tensor) -> str:

@@ -1,5 +1,8 @@
 """The GPU version in Triton: several images and maps at once, sums in a fixed order, no atomic operations."""
 
+# What a jitted function takes when it is launched is not what its parameters are within it.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import math
