@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from kernels.backend import choose
 
-__all__ = ["label_marginals", "refine_labels", "refine_many"]
+__all__ = ["label_marginals", "refine_batch", "refine_labels", "refine_many"]
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
 # Each has `build(image)` and `marginals(built, labels, num_labels, iterations, confidence)`; loaded when chosen.
-MODULES = {"numba": "cpu", "torch": "reference", "pydensecrf": "authors"}
+# That of "triton" takes the images, and so their maps, of a batch.
+MODULES = {"numba": "cpu", "torch": "reference", "triton": "gpu", "pydensecrf": "authors"}
 # Labels of all maps that are filtered at a time, which bounds the memory that many maps take.
 MAX_CHANNELS = 64
 
@@ -62,8 +64,9 @@ def refine_many(
         num_labels: Number of labels that compete, a map; a label that no pixel has may still win.
         iterations: Of mean-field inference.
         confidence: Probability that a pixel's label is right, in (0, 1).
-        backend: "numba" (CPU), "torch" (plain, any device), "pydensecrf" (on the CPU, for an image anywhere), or
-            "auto": numba for an image on the CPU, else torch.
+        backend: "numba" (CPU), "triton" (CUDA), "torch" (plain, any device), "pydensecrf" (on the CPU, for an image
+            anywhere), or "auto": numba for an image on the CPU, triton for one on a GPU where it is installed,
+            else torch.
 
     Returns:
         New maps, each of its labels' kind, data type and device.
@@ -71,15 +74,50 @@ def refine_many(
     Raises:
         ValueError: A shape, type or value other than above, or a backend that is unknown or cannot run.
     """
-    pixels, maps = _as_tensor(image), [_as_tensor(each) for each in labels]
-    _check(pixels, maps, num_labels, iterations, confidence)
-    name = _choose(backend, pixels)
-    refined = [each.clone() for each in maps]
-    mixed = [m for m, each in enumerate(maps) if (each != each[0, 0]).any()]
-    inferred = _infer(pixels, [maps[m] for m in mixed], [num_labels[m] for m in mixed], iterations, confidence, name)
-    for m, marginals in zip(mixed, inferred, strict=True):
-        refined[m].copy_(marginals.argmax(0))
-    return [each if isinstance(given, Tensor) else each.numpy() for given, each in zip(labels, refined, strict=True)]
+    run = {"iterations": iterations, "confidence": confidence, "backend": backend}
+    return refine_batch([image], [labels], [num_labels], **run)[0]
+
+
+def refine_batch(
+    images: Sequence[np.ndarray | Tensor],
+    labels: Sequence[Sequence[ArrayT]],
+    num_labels: Sequence[Sequence[int]],
+    *,
+    iterations: int = 10,
+    confidence: float = 0.7,
+    backend: str = "auto",
+) -> list[list[ArrayT]]:
+    """Refine the label maps of several images of any sizes, all at once on a GPU.
+
+    Arguments, results and errors are those of `refine_many`, an image each; images share their device.
+    """
+    if not len(images) == len(labels) == len(num_labels):
+        raise ValueError(
+            f"need maps and numbers of labels for each image, got {len(images)} images, "
+            f"{len(labels)} and {len(num_labels)}"
+        )
+    pixels = [_as_tensor(image) for image in images]
+    given = [[_as_tensor(each) for each in maps] for maps in labels]
+    for image, maps, counts in zip(pixels, given, num_labels, strict=True):
+        _check(image, maps, counts, iterations, confidence)
+    if not pixels:
+        return []
+    name = _choose(backend, pixels[0])
+    refined = [[each.clone() for each in maps] for maps in given]
+    # (image, map) of those that have something to refine.
+    mixed = [(i, m) for i, maps in enumerate(given) for m, each in enumerate(maps) if (each != each[0, 0]).any()]
+    used = sorted({i for i, _ in mixed})
+    inferred = _infer(
+        [pixels[i] for i in used],
+        [[given[i][m] for j, m in mixed if j == i] for i in used],
+        [[num_labels[i][m] for j, m in mixed if j == i] for i in used],
+        iterations,
+        confidence,
+        name,
+    )
+    for (i, m), marginals in zip(mixed, inferred, strict=True):
+        refined[i][m].copy_(marginals.argmax(0))
+    return [[_in_kind(new, old) for new, old in zip(*pair, strict=True)] for pair in zip(refined, labels, strict=True)]
 
 
 def label_marginals(
@@ -98,8 +136,9 @@ def label_marginals(
     """
     pixels, given = _as_tensor(image), _as_tensor(labels)
     _check(pixels, [given], [num_labels], iterations, confidence)
-    (marginals,) = _infer(pixels, [given], [num_labels], iterations, confidence, _choose(backend, pixels))
-    return marginals.to(given.device) if isinstance(labels, Tensor) else marginals.numpy()
+    name = _choose(backend, pixels)
+    (marginals,) = _infer([pixels], [[given]], [[num_labels]], iterations, confidence, name)
+    return _in_kind(marginals.to(given.device), labels)
 
 
 def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
@@ -107,22 +146,37 @@ def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
     return array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
+def _in_kind(result: Tensor, given: ArrayT) -> ArrayT:
+    if isinstance(given, Tensor):
+        return result
+    return result.numpy()
+
+
 def _choose(backend: str, image: Tensor) -> str:
-    return backend if backend == "pydensecrf" else choose("crf", backend, image, ("numba", "torch"))
+    return backend if backend == "pydensecrf" else choose("crf", backend, image, ("numba", "torch", "triton"))
 
 
 @torch.no_grad()
 def _infer(
-    image: Tensor, maps: list[Tensor], num_labels: list[int], iterations: int, confidence: float, backend: str
+    images: list[Tensor],
+    maps: list[list[Tensor]],
+    num_labels: list[list[int]],
+    iterations: int,
+    confidence: float,
+    backend: str,
 ) -> Iterator[Float32[Tensor, "l h w"]]:
-    """Yield the maps' marginals, on the device of the backend."""
-    if not maps:
-        return
+    """Yield the marginals of each image's maps, on the device of the backend."""
+    maps = [[each.to(image.device, torch.int32) for each in some] for image, some in zip(images, maps, strict=True)]
     module = import_module(f"kernels.crf.{MODULES[backend]}")
-    built = module.build(image)
-    for chunk in _chunks(num_labels):
-        chosen = [maps[m].to(image.device, torch.int32) for m in chunk]
-        yield from module.marginals(built, chosen, [num_labels[m] for m in chunk], iterations, confidence)
+    if backend == "triton" and images:
+        yield from chain.from_iterable(module.marginals(module.build(images), maps, num_labels, iterations, confidence))
+        return
+    for image, some, counts in zip(images, maps, num_labels, strict=True):
+        built = module.build(image)
+        for chunk in _chunks(counts):
+            yield from module.marginals(
+                built, [some[m] for m in chunk], [counts[m] for m in chunk], iterations, confidence
+            )
 
 
 def _chunks(num_labels: Sequence[int]) -> Iterator[list[int]]:

@@ -35,8 +35,8 @@ def packing(num_dimensions: int) -> tuple[np.ndarray, np.ndarray, int]:
     radix = min(int(2 ** (64 / num_dimensions)), 2**32) // 2 * 2 - 1
     powers = [radix**i for i in range(num_dimensions)] + [0]
     steps = [sum(powers) - (num_dimensions + 1) * power for power in powers]
-    wrapped = (np.array([value % 2**64 for value in values], np.uint64).view(np.int64) for values in (powers, steps))
-    return *wrapped, radix // 2 - num_dimensions - 1
+    wrapped = [np.array([value % 2**64 for value in values], np.uint64).view(np.int64) for values in (powers, steps)]
+    return wrapped[0], wrapped[1], radix // 2 - num_dimensions - 1
 
 
 def check_extents(extents: Sequence[float]) -> None:

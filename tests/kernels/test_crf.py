@@ -9,7 +9,7 @@ from numba import njit
 
 from kernels import backend as backends
 from kernels import crf
-from kernels.crf import cpu, geometry, label_marginals, lattice, refine_labels, refine_many
+from kernels.crf import cpu, geometry, label_marginals, lattice, refine_batch, refine_labels, refine_many
 from kernels.crf.settings import BILATERAL, GAUSSIAN
 
 BACKENDS = ["numba", "torch", "pydensecrf"]
@@ -132,6 +132,18 @@ def test_maps_of_an_image_are_refined_as_if_each_were_alone(backend, monkeypatch
     assert refine_many(image, [], [], backend=backend) == []
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_of_a_batch_are_refined_as_if_each_were_alone(backend):
+    sizes, counts = [(20, 31), (1, 7), (13, 8)], [[2, 3], [], [4]]
+    images = [photograph(*size) for size in sizes]
+    maps = [[blotches(*size, count) for count in some] for size, some in zip(sizes, counts, strict=True)]
+    batch = refine_batch(images, maps, counts, backend=backend)
+    for image, some, numbers, found in zip(images, maps, counts, batch, strict=True):
+        alone = refine_many(image, some, numbers, backend=backend)
+        assert len(found) == len(alone)
+        assert all(map(np.array_equal, found, alone))
+
+
 def test_the_lattice_is_built_once_for_all_maps(monkeypatch):
     builds = []
     monkeypatch.setattr(cpu, "build", lambda image, build=cpu.build: builds.append(image) or build(image))
@@ -230,6 +242,10 @@ def test_what_cannot_be_refined_is_refused():
     image, labels = two_tone(), labels_up_to(30)
     with pytest.raises(ValueError, match="1 for 2 maps"):
         refine_many(image, [labels, labels], [2])
+    with pytest.raises(ValueError, match="got 2 images, 1 and 1"):
+        refine_batch([image, image], [[labels]], [[2]])
+    with pytest.raises(ValueError, match="got 'gpu'"):
+        refine_labels(image, np.zeros_like(labels), 2, backend="gpu")
     with pytest.raises(ValueError, match="got 'gpu'"):
         refine_labels(image, labels, 2, backend="gpu")
     with pytest.raises(ValueError, match=r"in \[0, 1\), got uint8 in \[0, 1\]"):
