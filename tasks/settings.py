@@ -107,6 +107,8 @@ class IRNetConfig(Config):
             ImageNet weights. One that was trained from random weights on few images has too little to offer frozen.
         centering_weight: Weight of `models.losses.centering_loss`, the second condition of a displacement field;
             0 leaves it out, as the paper does.
+        rest_warmup: Share of the steps in which the weights of Eq. 6 and of `centering_loss` grow from 0. Both are
+            met by a field of zeros, and with few steps from small weights it stays there. 0 has them from the start.
         momentum: Of SGD; see `ClassifierConfig.momentum`.
         min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
             feature pixels, stays below this is reported as collapsed.
@@ -124,6 +126,7 @@ class IRNetConfig(Config):
     displacement_lr_factor: Positive = 10.0
     backbone_lr_factor: NonNegative = 0.0
     centering_weight: NonNegative = 0.0
+    rest_warmup: Fraction = 0.0
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     min_displacement_spread: NonNegative = 1.0

@@ -32,14 +32,15 @@ class Recipe(Generic[Example]):
 
     Attributes:
         load: Return one example: `load(sample_index, rng)`; called in threads.
-        step: Return the loss to minimise and the figures to record for a batch of examples.
+        step: Return the loss to minimise and the figures to record, for a batch of examples and the share of all
+            steps that lies behind, in [0, 1).
         optimizer: Its groups' learning rates are the initial ones; they decay by (1 - step / steps) ** 0.9.
         batch_size: Examples of a step; the last of an epoch may be smaller.
         epochs: Passes over the set, each in an order of its own.
     """
 
     load: Callable[[int, np.random.Generator], Example]
-    step: Callable[[list[Example]], tuple[Tensor, dict[str, float]]]
+    step: Callable[[list[Example], float], tuple[Tensor, dict[str, float]]]
     optimizer: torch.optim.Optimizer
     batch_size: int
     epochs: int
@@ -71,7 +72,7 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[dict[str, float]]
             group["lr"] = lr * (1 - step / num_steps) ** 0.9
         torch.manual_seed(_derive(job.seed, step))
         recipe.optimizer.zero_grad(set_to_none=True)
-        loss, figures = recipe.step(batch)
+        loss, figures = recipe.step(batch, step / num_steps)
         if not torch.isfinite(loss):
             names = ", ".join(job.samples[i].id for i in indices)
             raise TrainingError(f"the loss of step {step} is {loss.item()}; lower the learning rate. Images: {names}")

@@ -68,7 +68,7 @@ def _recipe(net: CAMNet, config: ClassifierConfig, job: Job) -> Recipe:
         crop, _ = flip_and_crop(load_normalized(image, net.backbone), None, config.crop_size, rng)
         return torch.from_numpy(crop).permute(2, 0, 1), targets[index]
 
-    def step(batch: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+    def step(batch: list[tuple[Tensor, Tensor]], _: float) -> tuple[Tensor, dict[str, float]]:
         images, wanted = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):

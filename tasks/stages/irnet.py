@@ -88,7 +88,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         regions = class_regions(grid) if config.centering_weight else np.zeros(grid.shape, np.int64)
         return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(grid), torch.from_numpy(regions)
 
-    def step(batch: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+    def step(batch: list[tuple[Tensor, Tensor, Tensor]], progress: float) -> tuple[Tensor, dict[str, float]]:
         images, labels, regions = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):
@@ -100,7 +100,9 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         offsets_of_crops = regions.shape[-2] * regions.shape[-1] * torch.arange(len(regions)).view(-1, 1, 1)
         regions = torch.where(regions > 0, regions + offsets_of_crops, 0)
         centering = centering_loss(displacement, regions.to(job.device))
-        loss = losses.total + config.centering_weight * centering
+        # What pulls the field to zero comes in when there is a field: from the start it would keep it there.
+        rest = min(1.0, progress / config.rest_warmup) if config.rest_warmup else 1.0
+        loss = losses.total - (1 - rest) * losses.bg_displacement / 2 + rest * config.centering_weight * centering
         figures = {
             "loss": loss,
             "fg_affinity": losses.fg_affinity,

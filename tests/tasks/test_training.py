@@ -35,7 +35,7 @@ def train(work: Job, stop_at: int | None = None, poison: int | None = None) -> t
     def load(index: int, rng: np.random.Generator) -> torch.Tensor:
         return torch.from_numpy(rng.standard_normal(4).astype(np.float32)) + index
 
-    def step(batch: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+    def step(batch: list[torch.Tensor], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         nonlocal done
         if done == stop_at:
             raise Stopped
@@ -93,7 +93,7 @@ def test_one_sample_alone_is_trained_on(tmp_path: Path) -> None:
     net = nn.Linear(4, 1)
     recipe = Recipe(
         lambda index, rng: torch.ones(4),
-        lambda batch: (net(torch.stack(batch)).square().mean(), {"loss": 1.0}),
+        lambda batch, progress: (net(torch.stack(batch)).square().mean(), {"loss": 1.0}),
         torch.optim.SGD(net.parameters(), lr=0.1),
         batch_size=16,
         epochs=2,
@@ -103,15 +103,18 @@ def test_one_sample_alone_is_trained_on(tmp_path: Path) -> None:
 
 def test_every_sample_is_seen_once_an_epoch(tmp_path: Path) -> None:
     seen: list[int] = []
+    shares: list[float] = []
     net = nn.Linear(1, 1)
 
     def load(index: int, rng: np.random.Generator) -> int:
         return index
 
-    def step(batch: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+    def step(batch: list[int], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         seen.extend(batch)
+        shares.append(progress)
         return net(torch.ones(1, 1)).mean(), {"loss": 0.0}
 
     fit(net, Recipe(load, step, torch.optim.SGD(net.parameters(), lr=0.1), 4, epochs=2), job(tmp_path))
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10] != seen[10:]
+    assert shares == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
