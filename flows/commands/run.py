@@ -82,7 +82,7 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
         console.print(
             f"[yellow]The displacement field has collapsed[/]: {told}. Touching instances of one class stay one. "
-            "Train longer, or with --irnet.optimizer adamw.",
+            "Train longer, or with --irnet.optimizer adamw and --irnet.rest-warmup 0.5.",
             highlight=False,
         )
     console.print(f"labels   {run}/labels\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)

@@ -289,7 +289,7 @@ def collapse_warning(summary: Mapping[str, Any]) -> str:
         f"The displacement field has collapsed: within the foreground it {varies}. Its foreground loss is "
         f"{summary['fg_displacement']:.2f} (a field of zeros has {summary['displacement_plateau']:.2f}), its "
         f"background loss {summary['bg_displacement']:.3f}. Instances of one class that touch are not separated; "
-        "train IRNet longer, or with --irnet.optimizer adamw."
+        "train IRNet longer, or with --irnet.optimizer adamw and --irnet.rest-warmup 0.5."
     )
 
 
