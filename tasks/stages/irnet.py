@@ -160,7 +160,8 @@ def _summary(history: list[dict[str, float]], spread: float | None, config: IRNe
         log.warning(
             "the displacement field has collapsed: it varies by %s feature pixels within the foreground (expected"
             " %.1f or more), foreground loss %.2f (%.2f is a field of zeros), background loss %.3f. Instances"
-            " of one class that touch will not be separated; train longer, or with --irnet.optimizer adamw and --irnet.rest-warmup 0.5",
+            " of one class that touch will not be separated; train longer, or with "
+            "--irnet.optimizer adamw and --irnet.rest-warmup 0.5",
             "no" if spread is None else f"{spread:.2f}",
             config.min_displacement_spread,
             summary["fg_displacement"],
