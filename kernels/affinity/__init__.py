@@ -43,9 +43,7 @@ def boundary_to_affinity(
         raise ValueError(f"boundary must be [H, W], got {tuple(boundary.shape)}")
     boundary = boundary.to(torch.promote_types(boundary.dtype, torch.float32))
     needs_gradient = torch.is_grad_enabled() and boundary.requires_grad
-    chosen = choose(
-        "affinity", backend, boundary, backends=("numba", "torch", "triton"), needs_gradient=needs_gradient
-    )
+    chosen = choose("affinity", backend, boundary, backends=("numba", "torch", "triton"), needs_gradient=needs_gradient)
     if chosen == "triton":
         from kernels.affinity import gpu
 
