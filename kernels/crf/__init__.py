@@ -153,7 +153,7 @@ def _in_kind(result: Tensor, given: ArrayT) -> ArrayT:
 
 
 def _choose(backend: str, image: Tensor) -> str:
-    return backend if backend == "pydensecrf" else choose("crf", backend, image, ("numba", "torch", "triton"))
+    return backend if backend == "pydensecrf" else choose("crf", backend, image, backends=("numba", "torch", "triton"))
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,10 +11,9 @@ from torch import Tensor
 from kernels.backend import choose
 from kernels.random_walk import cpu, reference
 
-__all__ = ["propagate"]
+__all__ = ["propagate", "propagate_batch"]
 
 
-@torch.no_grad()
 def propagate(
     scores: Float[Tensor, "c h w"],
     boundary: Float[Tensor, "h w"],
@@ -20,6 +21,7 @@ def propagate(
     radius: int = 5,
     beta: float = 10,
     steps: int = 256,
+    tolerance: float = 5e-5,
     backend: str = "auto",
 ) -> Float[Tensor, "c h w"]:
     """Walk scores to pixels with no boundary in between: T^steps (scores * (1 - boundary)).
@@ -29,13 +31,16 @@ def propagate(
     Eq. 12 and 13. T is applied as a stencil; no matrix over pairs of pixels exists.
 
     Args:
-        scores: Non-negative maps, one a class or an instance; there may be none.
+        scores: Finite maps, one a class or an instance; there may be none.
         boundary: Probabilities of a class boundary, in [0, 1].
         radius: Of the neighbourhood, in pixels of the map; at least 2.
         beta: Above 0; the higher, the less passes a faint boundary.
         steps: Number of steps; 0 only multiplies by (1 - boundary).
-        backend: "numba" (CPU, single precision, one thread), "torch" (plain, double precision, any device),
-            or "auto": numba for tensors on the CPU, else torch.
+        tolerance: Largest share of the input's norm, the root of the sum of S_i x_i^2, by which fewer products
+            than steps may change the result, before rounding; 0 for one product a step (`chebyshev.schedule`).
+        backend: "numba" (CPU, single precision, one thread), "triton" (CUDA, single precision), "torch" (plain,
+            double precision, one product a step, any device), or "auto": numba for tensors on the CPU, triton for
+            those on a CUDA device, else torch.
 
     Returns:
         Maps in the scores' precision, float32 at least.
@@ -43,12 +48,54 @@ def propagate(
     Raises:
         ValueError: A shape or a number is out of range, or the backend cannot run.
     """
-    if scores.ndim != 3 or scores.shape[1:] != boundary.shape:
+    (walked,) = propagate_batch(
+        [scores], [boundary], radius=radius, beta=beta, steps=steps, tolerance=tolerance, backend=backend
+    )
+    return walked
+
+
+@torch.no_grad()
+def propagate_batch(
+    scores: Sequence[Float[Tensor, "c h w"]],
+    boundaries: Sequence[Float[Tensor, "h w"]],
+    *,
+    radius: int = 5,
+    beta: float = 10,
+    steps: int = 256,
+    tolerance: float = 5e-5,
+    backend: str = "auto",
+) -> list[Float[Tensor, "c h w"]]:
+    """Walk the scores of many images, which may differ in size and in number of maps; see `propagate`.
+
+    Triton walks them side by side, padded to the largest, so images of like size belong together; the other
+    backends walk one after the other.
+
+    Raises:
+        ValueError: A shape or a number is out of range, the inputs are not on one device, or the backend cannot run.
+    """
+    if len(scores) != len(boundaries):
+        raise ValueError(f"need as many boundaries as scores, got {len(boundaries)} and {len(scores)}")
+    for one, boundary in zip(scores, boundaries, strict=True):
+        if one.ndim != 3 or one.shape[1:] != boundary.shape:
+            raise ValueError(
+                f"scores must be [C, H, W] and boundary [H, W], got {tuple(one.shape)}, {tuple(boundary.shape)}"
+            )
+    if radius < 2 or beta <= 0 or steps < 0 or tolerance < 0:
         raise ValueError(
-            f"scores must be [C, H, W] and boundary [H, W], got {tuple(scores.shape)}, {tuple(boundary.shape)}"
+            f"need radius >= 2, beta > 0, steps >= 0, tolerance >= 0, got {radius=}, {beta=}, {steps=}, {tolerance=}"
         )
-    if radius < 2 or beta <= 0 or steps < 0:
-        raise ValueError(f"need radius >= 2, beta > 0, steps >= 0, got {radius=}, {beta=}, {steps=}")
-    dtype = torch.promote_types(scores.dtype, torch.float32)
-    run = cpu.propagate if choose("random_walk", backend, scores) == "numba" else reference.propagate
-    return run(scores.to(dtype), boundary.to(dtype), radius, beta, steps)
+    if not scores:
+        return []
+    devices = {tensor.device for tensor in (*scores, *boundaries)}
+    if len(devices) > 1:
+        raise ValueError(f"inputs must be on one device, got {', '.join(sorted(map(str, devices)))}")
+    chosen = choose("random_walk", backend, scores[0], backends=("numba", "torch", "triton"))
+    fields = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in scores]
+    boundaries = [boundary.to(one.dtype) for boundary, one in zip(boundaries, fields, strict=True)]
+    if chosen == "triton":
+        from kernels.random_walk import gpu
+
+        return gpu.propagate_batch(fields, boundaries, radius, beta, steps, tolerance)
+    if chosen == "numba":
+        return [cpu.propagate(*image, radius, beta, steps, tolerance) for image in zip(fields, boundaries, strict=True)]
+    return [reference.propagate(*image, radius, beta, steps) for image in zip(fields, boundaries, strict=True)]

@@ -1,0 +1,193 @@
+"""The Triton version: many images at once, one kernel a product, all products one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from threading import Lock
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from kernels.affinity import offsets
+from kernels.affinity.gpu import path_minima
+from kernels.random_walk.chebyshev import schedule
+
+BLOCK = 128
+# Maps that share a read of the weights.
+MAX_MAPS = 4
+# Sizes are padded to multiples of it, so that a set of photographs needs few graphs.
+PADDING = 16
+
+_one_at_a_time = Lock()
+
+
+def propagate_batch(
+    scores: Sequence[Float[Tensor, "c h w"]],
+    boundaries: Sequence[Float[Tensor, "h w"]],
+    radius: int,
+    beta: float,
+    steps: int,
+    tolerance: float,
+) -> list[Float[Tensor, "c h w"]]:
+    """See `kernels.random_walk.propagate_batch`; images are padded to the largest one's size."""
+    if not any(one.numel() for one in scores):
+        return [one.clone() for one in scores]
+    maps = triton.next_power_of_2(max(len(one) for one in scores))
+    height, width = (triton.cdiv(max(one.shape[axis] for one in boundaries), PADDING) * PADDING for axis in (0, 1))
+    problem = ((len(scores), maps, height, width), radius, beta, steps, tolerance, scores[0].device)
+    with _one_at_a_time:
+        walk = _prepare(*problem)
+        walk.load(scores, boundaries)
+        walk.run()
+        return [
+            totals[: len(one), : one.shape[1], : one.shape[2]].to(one.dtype, copy=True)
+            for totals, one in zip(walk.totals, scores, strict=True)
+        ]
+
+
+@lru_cache(maxsize=8)
+def _prepare(
+    shape: tuple[int, int, int, int], radius: int, beta: float, steps: int, tolerance: float, device: torch.device
+) -> _Walk:
+    """Return the buffers for a shape, with a graph of all launches where there is a GPU; the last eight are kept."""
+    walk = _Walk(shape, radius, beta, steps, tolerance, device)
+    if device.type == "cuda":
+        walk.capture()
+    return walk
+
+
+class _Walk:
+    """A batch of one shape on its way: fixed memory, as a graph needs it.
+
+    Attributes:
+        totals: float32 [B, C, H, W]; the walked scores, once `run` has returned.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        radius: int,
+        beta: float,
+        steps: int,
+        tolerance: float,
+        device: torch.device,
+    ) -> None:
+        batch, _, height, width = shape
+        self._radius, self._beta = radius, beta
+        self._schedule = schedule(steps, tolerance)
+        self._offsets = offsets(radius).int().to(device)
+        self._scores = torch.zeros(shape, device=device)
+        self._boundaries = torch.ones(batch, height, width, device=device)
+        self.totals = torch.empty_like(self._scores)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def load(self, scores: Sequence[Tensor], boundaries: Sequence[Tensor]) -> None:
+        """Copy a batch in. Past an image's edges the boundary is closed, so nothing comes from there."""
+        self._scores.zero_()
+        self._boundaries.fill_(1)
+        for b, (one, boundary) in enumerate(zip(scores, boundaries, strict=True)):
+            maps, height, width = one.shape
+            self._scores[b, :maps, :height, :width] = one
+            self._boundaries[b, :height, :width] = boundary
+
+    def capture(self) -> None:
+        stream = torch.cuda.Stream(self._scores.device)
+        stream.wait_stream(torch.cuda.current_stream(self._scores.device))
+        # Compiles the kernels and fills the tables, neither of which can be captured.
+        with torch.cuda.stream(stream):
+            self._launch()
+        torch.cuda.current_stream(self._scores.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._launch()
+        self._graph = graph
+
+    def run(self) -> None:
+        if self._graph is None:
+            self._launch()
+        else:
+            self._graph.replay()
+
+    def _launch(self) -> None:
+        batch, maps, height, width = self._scores.shape
+        size = (height, width, len(self._offsets))
+        tiles = triton.cdiv(height * width, BLOCK)
+        passable = 1 - self._boundaries
+        here = self._scores * passable[:, None]
+        there = torch.zeros_like(here)
+        # The least of the powers along a path is the power of the least: one power a pixel, none a pair.
+        weights = path_minima(passable.pow(self._beta), self._radius)
+        inverse = torch.empty_like(passable)
+        _invert_row_sums[(tiles, batch)](inverse, weights, self._offsets, *size, BLOCK=BLOCK)
+        torch.mul(here, self._schedule.first, out=self.totals)
+        together = min(maps, MAX_MAPS)
+        grid = (tiles, triton.cdiv(maps, together), batch)
+        for scale, keep, share in self._schedule.products.tolist():
+            _advance[grid](
+                here, there, self.totals, inverse, weights, self._offsets, maps, *size, scale, keep, share,
+                MAPS=together, BLOCK=BLOCK,
+            )  # fmt: skip
+            here, there = there, here
+
+
+@triton.jit
+def _invert_row_sums(inverse, weights, offsets, height, width, num_offsets, BLOCK: tl.constexpr):
+    """Write 1 / (row sum of A^beta), summed in double precision. Program (tile of pixels, image)."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    image = tl.program_id(1).to(tl.int64)
+    size = height * width
+    y = at // width
+    x = at % width
+    total = tl.full([BLOCK], 1.0, tl.float64)
+    for k in range(num_offsets):
+        dy = tl.load(offsets + 2 * k)
+        dx = tl.load(offsets + 2 * k + 1)
+        plane = weights + (image * num_offsets + k) * size
+        behind = (at < size) & (y >= dy) & (x - dx >= 0) & (x - dx < width)
+        # The weight of a pair that leaves the map is 0, so only the other direction needs its bounds.
+        total += tl.load(plane + at, mask=at < size, other=0.0).to(tl.float64)
+        total += tl.load(plane + at - dy * width - dx, mask=behind, other=0.0).to(tl.float64)
+    tl.store(inverse + image * size + at, (1.0 / total).to(tl.float32), mask=at < size)
+
+
+@triton.jit
+def _advance(
+    fields, others, totals, inverse, weights, offsets, num_maps, height, width, num_offsets, scale, keep, share,
+    MAPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Put scale T fields - keep others in the place of others, add its share to totals.
+
+    Program (tile of pixels, group of maps, image).
+    """
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    maps = tl.program_id(1) * MAPS + tl.arange(0, MAPS)
+    image = tl.program_id(2).to(tl.int64)
+    size = height * width
+    y = at // width
+    x = at % width
+    inside = at < size
+    pixels = ((image * num_maps + maps) * size)[:, None] + at[None, :]
+    live = (maps < num_maps)[:, None] & inside[None, :]
+    total = tl.zeros([MAPS, BLOCK], tl.float32)
+    for k in range(num_offsets):
+        dy = tl.load(offsets + 2 * k)
+        dx = tl.load(offsets + 2 * k + 1)
+        shift = dy * width + dx
+        plane = weights + (image * num_offsets + k) * size
+        ahead = inside & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
+        weight = tl.load(plane + at, mask=ahead, other=0.0)
+        total += weight[None, :] * tl.load(fields + pixels + shift, mask=live & ahead[None, :], other=0.0)
+        behind = inside & (y >= dy) & (x - dx >= 0) & (x - dx < width)
+        weight = tl.load(plane + at - shift, mask=behind, other=0.0)
+        total += weight[None, :] * tl.load(fields + pixels - shift, mask=live & behind[None, :], other=0.0)
+    field = tl.load(fields + pixels, mask=live, other=0.0)
+    divisor = tl.load(inverse + image * size + at, mask=inside, other=0.0)
+    other = tl.load(others + pixels, mask=live, other=0.0)
+    following = scale * ((total + field) * divisor[None, :]) - keep * other
+    tl.store(others + pixels, following, mask=live)
+    sofar = tl.load(totals + pixels, mask=live, other=0.0)
+    tl.store(totals + pixels, sofar + share * following, mask=live)
