@@ -45,12 +45,14 @@ def test_steps_are_powers_of_the_dense_matrix(backend, shape, radius, beta):
 
 
 # (shape, channels): a map of one pixel; smaller than the radius; several blocks of the stencil with a rest.
+@pytest.mark.parametrize(("tolerance", "agreement"), [(0, 3e-5), (5e-5, 1e-4)])
 @pytest.mark.parametrize(("shape", "channels"), [((1, 1), 1), ((3, 2), 2), ((37, 53), 1), ((64, 33), 4)])
-def test_numba_agrees_with_double_precision_torch(shape, channels):
+def test_numba_agrees_with_double_precision_torch(shape, channels, tolerance, agreement):
     scores, boundary = random_maps(channels, *shape, seed=1)
     boundary = boundary**3
-    plain, fast = (propagate(scores, boundary, steps=64, backend=backend) for backend in ("torch", "numba"))
-    torch.testing.assert_close(fast, plain, rtol=0, atol=3e-5 * float(plain.max()))
+    plain = propagate(scores, boundary, steps=64, backend="torch")
+    fast = propagate(scores, boundary, steps=64, tolerance=tolerance, backend="numba")
+    torch.testing.assert_close(fast, plain, rtol=0, atol=agreement * float(plain.max()))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
