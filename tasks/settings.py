@@ -155,7 +155,7 @@ class WalkConfig(Config):
     radius_px: PositiveInt = 5
     beta: Positive = 10.0
     steps: Annotated[int, Field(ge=0)] = 256
-    tolerance: Annotated[float, Field(ge=0)] = 5e-5
+    tolerance: Annotated[float, Field(ge=0)] = 1e-5
     centroid_threshold_px: Positive = 2.5
     refine_iterations: Annotated[int, Field(ge=0)] = 300
 

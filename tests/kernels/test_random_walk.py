@@ -68,7 +68,9 @@ def test_numba_agrees_with_double_precision_torch(shape, channels, radius):
     plain = propagate(scores, boundary, radius=radius, steps=64, backend="torch")
     for tolerance in (0, 1e-5, 1e-3):
         fast = propagate(scores, boundary, radius=radius, steps=64, tolerance=tolerance, backend="numba")
-        torch.testing.assert_close(fast, plain, rtol=0, atol=(3e-5 + tolerance) * float(plain.max()))
+        # Rounding grows with the number of neighbours: 68 at radius 5, 304 at radius 10.
+        rounding = 3e-5 if radius <= 5 else 6e-5
+        torch.testing.assert_close(fast, plain, rtol=0, atol=(rounding + tolerance) * float(plain.max()))
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(255, 1e-2), (256, 1e-2), (256, 1e-4), (1000, 1e-4)])

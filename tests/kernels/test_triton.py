@@ -30,17 +30,18 @@ from kernels.random_walk import propagate, propagate_batch
 empty_like = torch.empty_like
 torch.empty_like = lambda *given, **named: empty_like(*given, **named).fill_(float("nan"))
 generator = torch.Generator().manual_seed(0)
-shapes = [(2, 6, 9), (5, 7, 5), (0, 3, 3), (1, 1, 8), (1, 1, 1)]
+shapes = [(2, 6, 9), (5, 7, 3), (0, 1, 8)]
 scores = [torch.rand(shape, generator=generator) for shape in shapes]
 scores[1] = scores[1].half()
 boundaries = [torch.rand(shape[1:], generator=generator) ** 3 for shape in shapes]
 scores[0], boundaries[0] = scores[0].transpose(1, 2), boundaries[0].T
-for steps, tolerance in [(0, 0), (3, 0), (20, 1e-3)]:
-    arguments = {"radius": 3, "beta": 2.5, "steps": steps}
-    batch = propagate_batch(scores, boundaries, tolerance=tolerance, backend="triton", **arguments)
+for radius, steps, tolerance in [(2, 0, 0), (3, 2, 0), (2, 12, 0.1)]:
+    arguments = {"radius": radius, "beta": 2.5, "steps": steps, "tolerance": tolerance}
+    batch = propagate_batch(scores, boundaries, backend="triton", **arguments)
     for walked, one, boundary in zip(batch, scores, boundaries, strict=True):
-        expected = propagate(one, boundary, backend="torch", **arguments)
-        torch.testing.assert_close(walked, expected, rtol=0, atol=2e-6 + tolerance)
+        # The same polynomial of T, since "numba" keeps to the tolerance in the same way.
+        expected = propagate(one, boundary, backend="numba" if tolerance else "torch", **arguments)
+        torch.testing.assert_close(walked, expected, rtol=0, atol=2e-6)
 """
 
 
