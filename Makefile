@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-gpu check lint format clean
+.PHONY: demo test test-slow test-gpu check lint format bench clean
 
 demo: .venv/installed  ## the whole pipeline on a synthetic set, into runs/demo
 	$(BIN)/pseudomask demo --out runs/demo
@@ -33,6 +33,9 @@ format: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+bench: .venv/installed  ## the kernels' speed as ratios, into benchmarks/results
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv *.egg-info

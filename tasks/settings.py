@@ -150,6 +150,7 @@ class WalkConfig(Config):
         radius_px: Largest distance of a step in feature pixels.
         beta: Hadamard power of the affinities (Eq. 12).
         steps: Steps of the walk, t in Eq. 13.
+        tolerance: Error of the walk that fewer products than steps may cause, as a share of the scores; 0 for none.
         centroid_threshold_px: Displacements shorter than this belong to a centroid (Eq. 14).
         refine_iterations: Refinements of the displacement field (Eq. 10).
     """
@@ -157,6 +158,7 @@ class WalkConfig(Config):
     radius_px: PositiveInt = 5
     beta: Positive = 10.0
     steps: Annotated[int, Field(ge=0)] = 256
+    tolerance: Annotated[float, Field(ge=0)] = 1e-5
     centroid_threshold_px: Positive = 2.5
     refine_iterations: Annotated[int, Field(ge=0)] = 300
 

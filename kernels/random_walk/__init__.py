@@ -21,7 +21,7 @@ def propagate(
     radius: int = 5,
     beta: float = 10,
     steps: int = 256,
-    tolerance: float = 5e-5,
+    tolerance: float = 1e-5,
     backend: str = "auto",
 ) -> Float[Tensor, "c h w"]:
     """Walk scores to pixels with no boundary in between: T^steps (scores * (1 - boundary)).
@@ -62,7 +62,7 @@ def propagate_batch(
     radius: int = 5,
     beta: float = 10,
     steps: int = 256,
-    tolerance: float = 5e-5,
+    tolerance: float = 1e-5,
     backend: str = "auto",
 ) -> list[Float[Tensor, "c h w"]]:
     """Walk the scores of many images, which may differ in size and in number of maps; see `propagate`.

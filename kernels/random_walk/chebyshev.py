@@ -28,8 +28,8 @@ def schedule(steps: int, tolerance: float) -> Schedule:
     """Return the products for T^steps: steps of them if the tolerance is 0, else as many as its bound asks for.
 
     x^n = sum over k of P(|walk_n| = k) T_k(x), with T_k the Chebyshev polynomials and walk_n a simple random walk of n
-    steps (see the README). Cut after degree m, what is left out has the norm P(|walk_n| > m); the smallest m with
-    2 P(|walk_n| > m) <= tolerance is taken, since that share is given to T_m instead of being dropped.
+    steps (see the README). The series ends at the smallest degree m with 2 P(|walk_n| > m) <= tolerance: once for the
+    terms beyond, once for those kept, whose shares are scaled to sum to 1 so that a constant map stays as it is.
     """
     shares = _distribution(steps)
     # Summed from the far end, where the terms are small.
@@ -41,8 +41,7 @@ def schedule(steps: int, tolerance: float) -> Schedule:
         return Schedule(float(steps == 0), products)
     products = np.tile(np.float32([2, 1, 0]), (degree, 1))
     products[0, :2] = 1, 0
-    kept = shares[: degree // 2 + 1].copy()
-    kept[-1] += beyond[degree // 2]
+    kept = shares[: degree // 2 + 1] / (1 - beyond[degree // 2])
     # Shares belong to degrees of the parity of n; the others are only passed through.
     products[1 - steps % 2 :: 2, 2] = kept[1 - steps % 2 :]
     return Schedule(float(kept[0]) if steps % 2 == 0 else 0.0, products)

@@ -64,7 +64,7 @@ def _invert_row_sums(inverse, weights, shifts, layout):  # pragma: no cover
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _advance(fields, others, totals, inverse, weights, shifts, first, maps, y, layout, product):  # pragma: no cover
-    """Make row y of the next fields, scale T fields - keep others, in the place of `others`; add its share to totals."""
+    """Put row y of scale T fields - keep others in the place of `others`, and add its share to totals."""
     scale, keep, share = product
     sums = np.empty((MAX_MAPS, STRIP), fields.dtype)
     row, weights_row = layout.lead + y * layout.stride, layout.lead + y * len(shifts) * layout.stride
@@ -153,7 +153,7 @@ def _split(steps: int, tolerance: float, height: int, rows: int, reach: int) -> 
 def _walk_in_bands(
     field: Float[Tensor, "c h w"], passable: Float[Tensor, "h w"], radius: int, walk: Schedule, rows: int
 ) -> Float[Tensor, "c h w"]:
-    """Return the walked field, at most `rows` rows of weights at a time: what is further than the walk goes is cut off."""
+    """Return the walked field; of a band of `rows`, those that a walk from its cut edges cannot reach."""
     height = len(passable)
     if height <= rows:
         return _walk_band(field, passable, radius, walk)

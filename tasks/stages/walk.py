@@ -61,7 +61,14 @@ def walk_instances(
             rows.append(row)
     if not pieces:
         return cams.new_zeros(0, *cams.shape[1:]), []
-    walked = propagate(torch.stack(pieces), boundary, radius=config.radius_px, beta=config.beta, steps=config.steps)
+    walked = propagate(
+        torch.stack(pieces),
+        boundary,
+        radius=config.radius_px,
+        beta=config.beta,
+        steps=config.steps,
+        tolerance=config.tolerance,
+    )
     return walked, rows
 
 

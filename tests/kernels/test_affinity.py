@@ -76,6 +76,7 @@ def test_planned_and_plain_versions_are_equal_with_their_gradients(radius, shape
     weight = torch.rand(len(paths(radius)), *shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     gradients = []
     outputs = []
+    # With a gradient asked for, "auto" is the planned version in torch.
     for compute in (boundary_to_affinity, reference.boundary_to_affinity):
         leaf = boundary.clone().requires_grad_()
         outputs.append(compute(leaf, radius))
@@ -83,6 +84,32 @@ def test_planned_and_plain_versions_are_equal_with_their_gradients(radius, shape
         gradients.append(leaf.grad)
     assert torch.equal(*outputs)
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+# Maps of one pixel, one row, one column; several tiles of rows with a rest; wider than the table of a tile.
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 2), (101, 67), (23, 1500)])
+@pytest.mark.parametrize("radius", [2, 5, 10])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_numba_equals_the_plain_version_to_the_last_bit(shape, radius, dtype, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(math.nan))
+    boundary = torch.rand(shape, generator=torch.Generator().manual_seed(4)).to(dtype)
+    expected = reference.boundary_to_affinity(boundary.to(torch.promote_types(dtype, torch.float32)), radius)
+    for given in (boundary, boundary.T.contiguous().T):
+        found = boundary_to_affinity(given, radius, backend="numba")
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)
+
+
+def test_a_gradient_is_refused_by_name_and_found_by_auto():
+    boundary = torch.rand(6, 7, requires_grad=True)
+    assert boundary_to_affinity(boundary, 3).requires_grad
+    with pytest.raises(ValueError, match="backend 'numba' gives no gradient"):
+        boundary_to_affinity(boundary, 3, backend="numba")
+    with torch.no_grad():
+        assert torch.equal(boundary_to_affinity(boundary, 3, backend="numba"), boundary_to_affinity(boundary, 3))
+    with pytest.raises(ValueError, match="backend must be 'auto', 'numba', 'torch' or 'triton', got 'fast'"):
+        boundary_to_affinity(boundary, 3, backend="fast")
 
 
 def test_maxima_in_numba_equal_the_paths_for_integers():

@@ -36,10 +36,11 @@ def test_paths(oracles, radius):
     assert list(found) == list(expected)
 
 
-def test_affinities(recorded):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_affinities(recorded, backend):
     oracle = recorded("affinity_r5")
     height, width = oracle["edge"].shape
-    affinity = boundary_to_affinity(torch.from_numpy(oracle["edge"]), 5)
+    affinity = boundary_to_affinity(torch.from_numpy(oracle["edge"]), 5, backend=backend)
     expected = oracle["affinity"]
     np.testing.assert_allclose(affinity, expected[:, :height, 1 : width + 1], rtol=0, atol=1e-6)
     # The rest of the recorded window is padding: a source outside the map has no affinity to anything.

@@ -1,0 +1,110 @@
+"""Measure the kernels: `make bench`, or python -m benchmarks [--only NAME] [--json FILE] [--quick]."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Annotated
+
+import numba
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import benchmarks
+from benchmarks.measure import CheckFailed, Result, measure
+from benchmarks.row import Row
+
+logger = logging.getLogger(__name__)
+
+
+def main(
+    only: str = "", json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None, quick: bool = False
+) -> int:
+    """Measure every row of the modules in benchmarks/; the exit code is 1 if a check failed.
+
+    Args:
+        only: Measure the rows whose module, kernel or baseline contains this.
+        json_file: Where the results go; benchmarks/results/<machine>.json if not said, for a full run only.
+        quick: Three rounds a row, no memory.
+    """
+    torch.set_num_threads(1)
+    machine = describe_machine()
+    console = Console()
+    console.print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    results, failures = [], 0
+    for row in collect(only):
+        try:
+            results.append(measure(row, quick))
+        except CheckFailed as failure:
+            failures += 1
+            logger.error("%s", failure)
+    console.print(tabulate(results))
+    if json_file is None and not only and not quick:
+        name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['gpu'] or ''}".lower()).strip("-")
+        json_file = Path(__file__).parent / "results" / f"{name}.json"
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        document = {"machine": machine, "rows": [asdict(result) for result in results]}
+        json_file.write_text(json.dumps(document, indent=1) + "\n")
+    if not results and not failures:
+        logger.error("no row has %r in its name", only)
+    return 1 if failures or not results else 0
+
+
+def collect(only: str) -> Iterator[Row]:
+    """Yield the rows of the modules that have any, module by module, so that only one's inputs exist at a time."""
+    for module in iter_modules(benchmarks.__path__):
+        if module.name == "__main__":
+            continue
+        make_rows = getattr(import_module(f"benchmarks.{module.name}"), "rows", None)
+        if make_rows is not None:
+            yield from (row for row in make_rows() if only in f"{module.name}: {row.kernel}: {row.baseline}")
+
+
+def describe_machine() -> dict[str, str | int | float | None]:
+    """Return what a ratio depends on; `load` is the number of running processes over the last minute."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return {
+        "cpu": found[1] if found else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def tabulate(results: list[Result]) -> Table:
+    table = Table("kernel", "baseline", "ratio", "min..max", "kernel ms", "baseline ms", "error", "memory MB")
+    for result in results:
+        sizes = (result.fast_bytes, result.slow_bytes)
+        table.add_row(
+            result.kernel,
+            result.baseline,
+            f"{result.ratio:,.1f}",
+            f"{result.ratio_min:,.1f}..{result.ratio_max:,.1f}",
+            f"{result.fast_s * 1e3:.3g}",
+            f"{result.slow_s * 1e3:,.4g}",
+            f"{result.error:.1g} {result.unit}",
+            " / ".join(f"{size / 1e6:.1f}" for size in sizes if size is not None),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    sys.exit(tyro.cli(main, prog="python -m benchmarks"))

@@ -1,0 +1,152 @@
+"""Time and memory of a row."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from benchmarks.row import Row
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_S = 0.02
+# A side that takes longer than this is run only as often as a median needs.
+LONG_S = 1.0
+FEWEST_ROUNDS = 3
+ROUNDS = 9
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured row.
+
+    Attributes:
+        kernel: As in the row.
+        baseline: As in the row.
+        ratio: Median over the rounds of the baseline's time (by slow_factor) divided by the kernel's.
+        ratio_min: The least of the rounds.
+        ratio_max: The greatest.
+        fast_s: Median seconds of one call of the kernel.
+        slow_s: Median seconds of the baseline, by slow_factor.
+        error: Largest error, in `unit`.
+        tolerance: Up to which the row counts.
+        unit: Of the error.
+        fast_bytes: Growth of the process's memory while the kernel runs once; None where not measured.
+        slow_bytes: The same of the baseline.
+    """
+
+    kernel: str
+    baseline: str
+    ratio: float
+    ratio_min: float
+    ratio_max: float
+    fast_s: float
+    slow_s: float
+    error: float
+    tolerance: float
+    unit: str
+    fast_bytes: int | None = None
+    slow_bytes: int | None = None
+
+
+class CheckFailed(Exception):
+    """A kernel is not as close to its reference as it must be, so it is not timed."""
+
+
+def measure(row: Row, quick: bool = False) -> Result:
+    """Check a row, then time its sides in turn.
+
+    Args:
+        row: What to measure.
+        quick: As few rounds as a median needs, and no memory.
+
+    Raises:
+        CheckFailed: The error is above the row's tolerance, or not a number.
+    """
+    logger.info("%s: first call %.2f s, with what is compiled or read from the cache", row.kernel, _seconds(row.fast))
+    error = row.measure_error()
+    if not error <= row.tolerance:
+        raise CheckFailed(f"{row.kernel}: error {error:.2g} {row.unit}, allowed is {row.tolerance:.2g}: not timed")
+    fast_s, slow_s = _time_in_turn(row, FEWEST_ROUNDS if quick else ROUNDS)
+    slow_s = [seconds * row.slow_factor for seconds in slow_s]
+    ratios = [slow / fast for slow, fast in zip(slow_s, fast_s, strict=True)]
+    fast_bytes, slow_bytes = map(peak_memory, (row.fast, row.slow)) if row.memory and not quick else (None, None)
+    return Result(
+        kernel=row.kernel,
+        baseline=row.baseline,
+        ratio=median(ratios),
+        ratio_min=min(ratios),
+        ratio_max=max(ratios),
+        fast_s=median(fast_s),
+        slow_s=median(slow_s),
+        error=error,
+        tolerance=row.tolerance,
+        unit=row.unit,
+        fast_bytes=fast_bytes,
+        slow_bytes=slow_bytes,
+    )
+
+
+def _time_in_turn(row: Row, rounds: int) -> tuple[list[float], list[float]]:
+    """Return seconds a call of both sides, one of each a round."""
+    # The first calls fill caches and make tables; the second say how many calls make a sample.
+    row.slow()
+    calls = []
+    for side in (row.fast, row.slow):
+        once = _seconds(side)
+        calls.append(max(1, round(SAMPLE_S / once)))
+        if once > LONG_S:
+            rounds = FEWEST_ROUNDS
+    fast, slow = [], []
+    for _ in range(rounds):
+        fast.append(_seconds(row.fast, calls[0]))
+        slow.append(_seconds(row.slow, calls[1]))
+    return fast, slow
+
+
+def _seconds(work: Callable[[], object], calls: int = 1) -> float:
+    begin = perf_counter()
+    for _ in range(calls):
+        work()
+    return (perf_counter() - begin) / calls
+
+
+def peak_memory(work: Callable[[], object]) -> int | None:
+    """Return how many bytes the process grows by while the work runs once, at most; None where Linux is not.
+
+    The resident set of a forked process is read, since no allocator sees the memory of torch, numpy and numba alike. A
+    first run before brings what stays: tables, compiled code. For work on the CPU: a forked process has no GPU.
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_report_growth, args=(work, sender))
+    child.start()
+    sender.close()
+    growth = receiver.recv()
+    child.join()
+    return growth
+
+
+def _report_growth(work: Callable[[], object], sender: Connection) -> None:
+    work()
+    # What the first run freed goes back to the system, and the peak is forgotten ("5": see proc(5)).
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    work()
+    sender.send(max(_status_bytes("VmHWM") - before, 0))
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")

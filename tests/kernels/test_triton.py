@@ -1,0 +1,84 @@
+"""The Triton versions agree with plain torch: under Triton's interpreter anywhere, on a GPU where there is one."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from kernels.affinity import boundary_to_affinity
+from kernels.random_walk import propagate, propagate_batch
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+
+# The variable must be set before triton is imported, so each check is a process of its own.
+AFFINITY = """
+import torch
+from kernels.affinity import boundary_to_affinity
+for radius, shape in [(5, (7, 9)), (3, (1, 11)), (4, (6, 1)), (5, (1, 1)), (2, (17, 19))]:
+    boundary = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    for given in (boundary, boundary.half(), boundary.double(), boundary.T):
+        found, expected = (boundary_to_affinity(given, radius, backend=name) for name in ("triton", "torch"))
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected), (radius, shape)
+"""
+WALK = """
+import torch
+from kernels.random_walk import propagate, propagate_batch
+empty_like = torch.empty_like
+torch.empty_like = lambda *given, **named: empty_like(*given, **named).fill_(float("nan"))
+generator = torch.Generator().manual_seed(0)
+shapes = [(2, 6, 9), (5, 7, 3), (0, 1, 8)]
+scores = [torch.rand(shape, generator=generator) for shape in shapes]
+scores[1] = scores[1].half()
+boundaries = [torch.rand(shape[1:], generator=generator) ** 3 for shape in shapes]
+scores[0], boundaries[0] = scores[0].transpose(1, 2), boundaries[0].T
+for radius, steps, tolerance in [(2, 0, 0), (3, 2, 0), (2, 12, 0.1)]:
+    arguments = {"radius": radius, "beta": 2.5, "steps": steps, "tolerance": tolerance}
+    batch = propagate_batch(scores, boundaries, backend="triton", **arguments)
+    for walked, one, boundary in zip(batch, scores, boundaries, strict=True):
+        # The same polynomial of T, since "numba" keeps to the tolerance in the same way.
+        expected = propagate(one, boundary, backend="numba" if tolerance else "torch", **arguments)
+        torch.testing.assert_close(walked, expected, rtol=0, atol=2e-6)
+"""
+
+
+@needs_triton
+@pytest.mark.parametrize("check", [AFFINITY, WALK], ids=["affinity", "walk"])
+def test_triton_agrees_with_torch_in_the_interpreter(check):
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_triton_by_name_needs_a_gpu_or_the_interpreter(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="backend 'triton' needs"):
+        boundary_to_affinity(torch.rand(3, 3), 2, backend="triton")
+    with pytest.raises(ValueError, match="backend 'triton' needs"):
+        propagate(torch.rand(1, 3, 3), torch.rand(3, 3), backend="triton")
+
+
+def test_the_kernels_are_imported_without_triton():
+    code = "import sys; sys.modules['triton'] = None; import kernels.affinity, kernels.random_walk"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.gpu
+@needs_triton
+def test_a_batch_on_a_gpu_agrees_with_torch_and_its_graph_can_be_used_again():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        shapes = [(3, 94, 125), (1, 90, 120), (2, 1, 7)]
+        scores = [torch.rand(shape, generator=generator) for shape in shapes]
+        boundaries = [torch.rand(shape[1:], generator=generator) ** 3 for shape in shapes]
+        walked = propagate_batch([one.cuda() for one in scores], [one.cuda() for one in boundaries], backend="triton")
+        for found, one, boundary in zip(walked, scores, boundaries, strict=True):
+            expected = propagate(one, boundary, backend="torch")
+            torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-4 * float(expected.max()))
+    boundary = boundaries[0].cuda()
+    for radius in (2, 5, 10):
+        found, expected = (boundary_to_affinity(boundary, radius, backend=name) for name in ("triton", "torch"))
+        assert torch.equal(found, expected)
