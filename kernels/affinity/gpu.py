@@ -1,5 +1,8 @@
 """The Triton version: every pixel of every path is read, which a GPU's caches serve faster than a table of shapes."""
 
+# What a jitted function takes when it is launched is not what its parameters are within it.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from functools import cache

@@ -36,10 +36,10 @@ def schedule(steps: int, tolerance: float) -> Schedule:
     beyond = np.append(np.cumsum(shares[::-1])[::-1], 0.0)[1:]
     degree = int(np.argmax(2 * beyond <= tolerance)) * 2 + steps % 2
     if tolerance == 0 or degree >= steps:
-        products = np.tile(np.float32([1, 0, 0]), (steps, 1))
+        products = np.tile(np.array([1, 0, 0], np.float32), (steps, 1))
         products[-1:, 2] = 1
         return Schedule(float(steps == 0), products)
-    products = np.tile(np.float32([2, 1, 0]), (degree, 1))
+    products = np.tile(np.array([2, 1, 0], np.float32), (degree, 1))
     products[0, :2] = 1, 0
     kept = shares[: degree // 2 + 1] / (1 - beyond[degree // 2])
     # Shares belong to degrees of the parity of n; the others are only passed through.

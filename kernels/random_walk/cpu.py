@@ -1,5 +1,8 @@
 """The CPU version: a stencil in numba, single precision, one thread."""
 
+# An intrinsic is called without its first parameter, the compiler's.
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -1,5 +1,8 @@
 """The Triton version: many images at once, one kernel a product, all products one CUDA graph."""
 
+# What a jitted function takes when it is launched is not what its parameters are within it.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
