@@ -168,10 +168,13 @@ class LabelsConfig(Config):
 
     Attributes:
         background_threshold: Scores (relative to the image's highest) below this are background.
+        crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
+            to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
     """
 
     background_threshold: Fraction = 0.25
+    crf_iterations: Annotated[int, Field(ge=0)] = 0
     min_area: Fraction = 0.01
 
 

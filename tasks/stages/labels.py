@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from data.coco import encode_mask, write_detections
-from data.images import image_size
+from data.images import image_size, read_image
 from data.label_maps import write_label_map
+from kernels.crf import refine_labels
 from tasks.job import Job
 from tasks.settings import LabelsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
@@ -52,8 +54,14 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             labels, objects = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
             scores, pieces = semantic[sample.id], instances[sample.id]
             if scores is not None and pieces is not None:
-                labels = values[semantic_rows(scores, size, config.background_threshold)]
-                found = instance_masks(pieces, rows_of[sample.id], size, config)
+                refined = None
+                rows = semantic_rows(scores, size, config.background_threshold)
+                if config.crf_iterations:
+                    image = read_image(sample.image)
+                    refined = refine_labels(image, rows, len(values), iterations=config.crf_iterations)
+                    rows = refined
+                labels = values[rows]
+                found = instance_masks(pieces, rows_of[sample.id], size, config, refined)
                 for number, mask in enumerate(found.masks[:254], start=1):
                     objects[mask] = number
                 detections += [
@@ -87,17 +95,34 @@ def semantic_rows(
 
 
 def instance_masks(
-    pieces: Float[Tensor, "n h w"], rows: list[int], size: tuple[int, int], config: LabelsConfig
+    pieces: Float[Tensor, "n h w"],
+    rows: list[int],
+    size: tuple[int, int],
+    config: LabelsConfig,
+    semantic: NDArray[np.integer] | None = None,
 ) -> Instances:
     """Return the instances of one image.
 
     Each pixel goes to the strongest map, or to background; every connected component (4 neighbours) of a map's
     pixels is one detection, as in the reference, unless it is smaller than `config.min_area` of the image.
+
+    Args:
+        pieces: Walked maps at stride 4.
+        rows: The class of each piece, as its position in the image's labels.
+        size: (H, W) of the image.
+        config: Threshold and least area.
+        semantic: Refined labels [H, W], 1 + a row or 0 for background, which then decide in the threshold's
+            place: a pixel goes to the strongest map of its own class.
     """
     if not rows:
         return Instances(np.zeros((0, *size), bool), [], [])
     full = upsample(pieces, size)
-    owner, strength = strongest(full / full.max().clamp(min=1e-12), config.background_threshold)
+    full /= full.max().clamp(min=1e-12)
+    threshold = config.background_threshold
+    if semantic is not None:
+        own_class = torch.tensor(rows)[:, None, None] + 1 == torch.from_numpy(semantic)
+        full, threshold = torch.where(own_class, full, 0), 0.0
+    owner, strength = strongest(full, threshold)
     owners, strengths = owner.numpy(), strength.numpy()
     masks, classes, scores = [], [], []
     for piece in np.unique(owners[owners > 0]):

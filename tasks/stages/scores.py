@@ -50,14 +50,15 @@ def score_shard(job: Job) -> dict[str, Any]:
             sample_cams, sample_walk = (maps[sample.id] for maps in (cams, walked))
             sample_cams = empty if sample_cams is None else sample_cams
             sample_walk = empty if sample_walk is None else sample_walk
+            final = read_label_map(labels_folder / "SegmentationClass" / f"{sample.id}.png")
             if truth.semantic is not None:
                 predictions = _semantic_predictions(image, sample_cams, class_values, config)
-                final = read_label_map(labels_folder / "SegmentationClass" / f"{sample.id}.png")
                 for name, prediction in (*predictions, ("labels", final)):
                     counted = confusion(truth.semantic, prediction, num_classes + 1)
                     confusions[name] = confusions.get(name, 0) + counted
             if truth.instances is not None:
-                found = _instance_predictions(sample_cams, sample_walk, size, settings, config)
+                refined = np.searchsorted(class_values, final) if settings.crf_iterations else None
+                found = _instance_predictions(sample_cams, sample_walk, refined, size, settings, config)
                 own = detections.get(sample.id, [])
                 _match(found, own, truth, sample.labels, num_classes, records)
             job.progress(done, len(job.samples))
@@ -84,6 +85,7 @@ def _semantic_predictions(
 def _instance_predictions(
     cams: Float[Tensor, "k h w"],
     walked: Float[Tensor, "k h w"],
+    refined: NDArray[np.int64] | None,
     size: tuple[int, int],
     settings: LabelsConfig,
     config: ScoresConfig,
@@ -93,7 +95,7 @@ def _instance_predictions(
     for threshold in config.component_thresholds:
         at_threshold = settings.model_copy(update={"background_threshold": threshold})
         yield f"cam_components@{threshold}", instance_masks(cams, rows, size, at_threshold)
-    yield "boundary_components", instance_masks(walked, rows, size, settings)
+    yield "boundary_components", instance_masks(walked, rows, size, settings, refined)
 
 
 def _match(

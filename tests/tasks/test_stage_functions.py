@@ -8,19 +8,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
 from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map
+from tasks.job import Job
 from tasks.networks import load_classifier, load_irnet
 from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages.cams import class_attention
-from tasks.stages.labels import instance_masks, semantic_rows
+from tasks.stages.labels import instance_masks, semantic_rows, synthesize_labels
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels
-from tasks.stages.score_maps import grid_size, strongest, upsample
+from tasks.stages.score_maps import grid_size, save_maps, strongest, upsample
 from tasks.stages.scores import score_shard
 from tasks.stages.walk import sum_rows, walk_instances
 
@@ -134,6 +136,48 @@ def test_the_background_threshold_is_relative_to_the_highest_score() -> None:
     assert (semantic_rows(maps, (32, 32), 0.5)[20:] == 0).all()
     assert (semantic_rows(maps, (32, 32), 0.2)[20:] == 1).all()
     assert (semantic_rows(torch.zeros(1, 8, 8), (32, 32), 0.2) == 0).all()
+
+
+def test_refined_labels_bound_the_instances_whatever_the_threshold() -> None:
+    cams, boundary, displacement = two_blobs()
+    walked, rows = walk_instances(cams, boundary, displacement, WalkConfig(steps=16))
+    semantic = np.zeros((80, 160), np.int64)
+    semantic[30:50, 20:140] = 1
+    found = instance_masks(walked, rows, (80, 160), LabelsConfig(background_threshold=0.9), semantic)
+    assert len(found.masks) == 2
+    np.testing.assert_array_equal(found.masks.any(0), semantic > 0)
+    assert len(instance_masks(walked, rows, (80, 160), LabelsConfig(), np.zeros_like(semantic)).masks) == 0
+
+
+def test_the_crf_moves_labels_and_instances_to_the_image_s_edges(tiny_set, tmp_path) -> None:
+    image = np.full((64, 96, 3), (40, 60, 50), np.uint8)
+    image[:, 48:] = (210, 190, 60)
+    Image.fromarray(image).save(tmp_path / "two.png")
+    sample = replace(tiny_set.samples[0], image=tmp_path / "two.png", labels=(0,))
+    scores = torch.zeros(1, 16, 24)
+    scores[:, :, 11:] = 1  # one cell short of the edge, four pixels
+    walk = tmp_path / "walk"
+    walk.mkdir()
+    for name in ("semantic", "instances"):
+        save_maps(walk / f"{name}.safetensors", {sample.id: scores})
+    (walk / "instances.json").write_text(json.dumps({sample.id: [0]}))
+    left = {}
+    for iterations in (0, 5):
+        out = tmp_path / f"labels-{iterations}"
+        job = Job(
+            samples=(sample,),
+            classes=tiny_set.classes,
+            config=LabelsConfig(crf_iterations=iterations),
+            out=out,
+            scratch=tmp_path / "scratch",
+            inputs={"walk": (walk,)},
+        )
+        synthesize_labels(job)
+        maps = [read_label_map(out / kind / f"{sample.id}.png") for kind in ("SegmentationClass", "SegmentationObject")]
+        np.testing.assert_array_equal(maps[0], maps[1])
+        left[iterations] = np.nonzero(maps[0])[1].min()
+    assert left[0] < 46
+    assert left[5] == 48
 
 
 def test_labels_have_the_image_s_size_and_classes_and_detections_fit_them(tiny_set, artifacts) -> None:
