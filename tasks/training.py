@@ -84,7 +84,7 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[dict[str, float]]
             history.append(_mean_of(running))
             running = []
             log.info("epoch %d of %d: %s", len(history), recipe.epochs, _format(history[-1]))
-        if epoch_ends or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _save(checkpoint, net, recipe.optimizer, step + 1, history, running)
             saved_at = time.monotonic()
         job.progress(step + 1, num_steps, f"loss {loss.item():.4g}")

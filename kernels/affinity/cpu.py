@@ -35,7 +35,9 @@ def path_maxima(field, out, steps, sizes):  # pragma: no cover
     map, the value is undefined. A comparison with NaN is false, so a NaN may or may not show in the shapes it is in.
     """
     height, width = field.shape
-    out[0] = field
+    for y in range(height):
+        for x in range(width):
+            out[0, y, x] = field[y, x]
     for s in range(len(steps)):
         a, ay, ax, b, by, bx = steps[s]
         columns = width - sizes[s + 1, 1] + 1
@@ -56,7 +58,9 @@ def path_minima(field, out, origin, offset_stride, row_stride, steps, sizes, end
     The value of offset k at (y, x) goes to out[origin + k * offset_stride + y * row_stride + x] of a flat array.
     """
     height, width = field.shape
-    reach = sizes[:, 0].max() - 1
+    reach = 0
+    for s in range(len(sizes)):
+        reach = max(reach, sizes[s, 0] - 1)
     padded = width + 2 * reach
     # Tiles of rows keep the table of shapes in a cache; the rows that a tile shares with the next are computed twice.
     tile = min(height, max(2 * reach, TABLE // (len(sizes) * padded) - reach))

@@ -47,8 +47,9 @@ def _exp(x):  # pragma: no cover
 def _softmax(energies, size):  # pragma: no cover
     """Replace columns by their softmax, for the first `size` columns."""
     peak, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    peak[:size] = energies[0, :size]
-    total[:size] = 0
+    for i in range(size):
+        peak[i] = energies[0, i]
+        total[i] = 0
     for label in range(1, len(energies)):
         row = energies[label]
         for i in range(size):
@@ -126,7 +127,9 @@ def _iterate(
             first, last = bounds[m], bounds[m + 1] - 1
             if has_messages:
                 rest = energies[last]
-                rest[:size] = totals[start : start + size]
+                # A loop, here and below: numba takes seconds to compile the assignment of a slice.
+                for i in range(size):
+                    rest[i] = totals[start + i]
                 for label in range(first, last):
                     row = energies[label]
                     for i in range(size):
@@ -135,7 +138,9 @@ def _iterate(
                 energies[first + labels[m, start + i], i] += gap[m]
             _softmax(energies[first : last + 1], size)
         if is_last:
-            out[:, start : start + size] = energies[:-1, :size]
+            for label in range(len(out)):
+                for i in range(size):
+                    out[label, start + i] = energies[label, i]
         else:
             _splat(new, corners, weights, start, size, rows, energies)
 

@@ -129,7 +129,8 @@ def _enclose(
 def _build(image, sxy, srgb, scale, powers, steps, corners, weights, column, offset):  # pragma: no cover
     """Write corners and barycentric weights from a column on; return the followers on each axis [d + 1, M], or -1."""
     num_pixels, num_axes = len(corners), len(steps)
-    count = 0
+    # A literal 0 would be a type of its own, for which all that is called would be compiled a second time.
+    count = np.int64(0)
     capacity = num_axes * min(STRETCH, num_pixels)
     slots = np.full(_power_of_two(4 * capacity), -1, np.int32)
     keys = np.empty(capacity, np.int64)
@@ -140,9 +141,12 @@ def _build(image, sxy, srgb, scale, powers, steps, corners, weights, column, off
         if count + num_axes * (end - start) > capacity:
             capacity = 2 * capacity + num_axes * STRETCH
             more_keys = np.empty(capacity, np.int64)
-            more_keys[:count] = keys[:count]
             more_following = np.full((capacity, num_axes), -1, np.int32)
-            more_following[:count] = following[:count]
+            # Loops: numba takes seconds to compile the assignment of a slice, for the sake of its error message.
+            for vertex in range(count):
+                more_keys[vertex] = keys[vertex]
+                for axis in range(num_axes):
+                    more_following[vertex, axis] = following[vertex, axis]
             keys, following = more_keys, more_following
             slots = np.full(_power_of_two(2 * capacity), -1, np.int32)
             for vertex in range(count):
