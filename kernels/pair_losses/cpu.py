@@ -2,6 +2,9 @@
 
 The cost of a pair's affinity, and its gradient, depend on one pixel only: the one with the strongest boundary on
 the path. So numba counts, for each pixel and kind of pair, the pairs that it decides, and plain torch does the rest.
+
+Maps are flat here: pixel (y, x) is number y * width + x, its neighbour at (dy, dx) lies dy * width + dx further on,
+and one loop runs over many rows. What it reads across the left and right borders belongs to no pair.
 """
 
 from __future__ import annotations
@@ -17,48 +20,157 @@ from numba import njit
 from torch import Tensor
 
 from kernels.affinity import offsets
-from kernels.affinity.cpu import path_maxima
 from kernels.affinity.plan import plan
 from kernels.pair_losses.terms import IGNORE, PairTerms, negative_cost, positive_cost
 
-
-@njit(nogil=True, cache=True)
-def _count_deciders(labels, maxima, ends, offsets, counts, reach, ignore):  # pragma: no cover
-    """Add to counts [3, H * W], indexed by rank, the background, foreground and negative pairs that end there."""
-    height, width = labels.shape
-    for k in range(len(ends)):
-        shape, left = ends[k]
-        dy, dx = offsets[k]
-        for y in range(height - reach):
-            for x in range(reach, width - reach):
-                one, other = labels[y, x], labels[y + dy, x + dx]
-                if one == ignore or other == ignore:
-                    continue
-                kind = 2 if one != other else (0 if one == 0 else 1)
-                counts[kind, maxima[shape, y, x - left]] += 1
+# The kinds of pair, in the order of counts: background, foreground, negative, and no pair at all.
+NO_PAIR = 3
+# Numbers in a tile's table of shapes: about half of a second-level cache.
+TABLE = 1 << 18
+# Pixels whose displacements are compared at a time: what that takes stays in the nearest cache.
+STRETCH = 1024
 
 
 @njit(nogil=True, cache=True)
-def _sum_displacement(displacement, labels, offsets, slopes, reach, ignore):  # pragma: no cover
-    """Return the foreground and background sums; add the pixels' subgradients to slopes [2, 2, H, W]."""
-    height, width = labels.shape
+def _write_kinds(kinds, one, other, ignore):  # pragma: no cover
+    """Write the kind of each pair of labels (one[i], other[i])."""
+    for i in range(len(one)):
+        alike = np.uint8(0) if one[i] == 0 else np.uint8(1)
+        kind = alike if one[i] == other[i] else np.uint8(2)
+        kinds[i] = np.uint8(NO_PAIR) if one[i] == ignore or other[i] == ignore else kind
+
+
+@njit(nogil=True, cache=True)
+def _find_kinds(sources, labels, ignore, present):  # pragma: no cover
+    """Write to present [3] which kinds of pair there may be between some pixels and those around them."""
+    present[:] = False
+    for label in sources:
+        if label != ignore:
+            present[min(label, 1)] = True
+    first = np.int64(ignore)
+    for label in labels:
+        if label != ignore:
+            if first == ignore:
+                first = np.int64(label)
+            elif label != first:
+                present[2] = True
+                break
+
+
+@njit(nogil=True, cache=True)
+def _count_deciders(
+    ranks, sources, labels, width, steps, ends, shifts, reach, tile, ignore, decided
+):  # pragma: no cover
+    """Add to decided [3, H * W] the pairs of each kind whose highest rank a pixel has.
+
+    The maximum over a shape is that over one of its two parts: pairs are counted at the shape of their path, and
+    handed down from shape to part until they arrive at a pixel.
+    """
+    num_shapes, height = len(steps) + 1, len(ranks) // width
+    maxima = np.empty((num_shapes, (tile + reach) * width), ranks.dtype)
+    counts = np.empty(maxima.shape, np.int16)
+    kinds = np.empty((len(ends), tile * width), np.uint8)
+    present = np.empty(3, np.bool_)
+    for top in range(0, height - reach, tile):
+        begin = top * width
+        rows = min(tile, height - reach - top)
+        size = (rows + reach) * width
+        # Of the first and last pixels, which have no pairs, some neighbours would lie outside of the map.
+        inner = rows * width - 2 * reach
+        _find_kinds(sources[begin : begin + rows * width], labels[begin : begin + size], ignore, present)
+        if not present.any():
+            continue
+        for i in range(size):
+            maxima[0, i] = ranks[begin + i]
+        for s in range(len(steps)):
+            shift_a, shift_b = steps[s, 1] * width + steps[s, 2], steps[s, 4] * width + steps[s, 5]
+            length = size - max(shift_a, shift_b)
+            one = maxima[steps[s, 0], shift_a : shift_a + length]
+            other = maxima[steps[s, 3], shift_b : shift_b + length]
+            both = maxima[s + 1]
+            for i in range(length):
+                both[i] = one[i] if one[i] > other[i] else other[i]
+        for k in range(len(ends)):
+            start = begin + reach
+            partners = labels[start + shifts[k] : start + shifts[k] + inner]
+            _write_kinds(kinds[k], sources[start : start + inner], partners, ignore)
+        for kind in range(3):
+            if not present[kind]:
+                continue
+            for s in range(num_shapes):
+                for i in range(size):
+                    counts[s, i] = 0
+            for k in range(len(ends)):
+                found, target = kinds[k], counts[ends[k, 0], reach - ends[k, 1] :]
+                for i in range(inner):
+                    target[i] += np.int16(found[i] == kind)
+            for s in range(len(steps) - 1, -1, -1):
+                shift_a, shift_b = steps[s, 1] * width + steps[s, 2], steps[s, 4] * width + steps[s, 5]
+                length = size - max(shift_a, shift_b)
+                one = maxima[steps[s, 0], shift_a : shift_a + length]
+                other = maxima[steps[s, 3], shift_b : shift_b + length]
+                both, target = counts[s + 1], counts[steps[s, 0], shift_a:]
+                for i in range(length):
+                    target[i] += both[i] if one[i] > other[i] else np.int16(0)
+                # Equal ranks are one pixel, which both parts hold.
+                target = counts[steps[s, 3], shift_b:]
+                for i in range(length):
+                    target[i] += np.int16(0) if one[i] > other[i] else both[i]
+            for i in range(size):
+                decided[kind, begin + i] += counts[0, i]
+
+
+@njit(nogil=True, cache=True)
+def _sum_displacement(
+    displacement, sources, labels, end, offsets, shifts, reach, stretch, ignore, slopes
+):  # pragma: no cover
+    """Return the background and foreground sums; add the pixels' subgradients to slopes [2, 2, H * W].
+
+    Costs are summed over the pairs of a pixel in the field's precision, over pixels in double precision.
+
+    Args:
+        offsets: As the pairs', in the field's precision.
+    """
+    kinds = np.empty(stretch, np.uint8)
+    present = np.empty(3, np.bool_)
+    errors = np.empty(stretch, displacement.dtype)
+    signs = np.empty(stretch, np.int16)
+    costs = np.empty((2, stretch), displacement.dtype)
+    zero = displacement.dtype.type(0)
     sums = np.zeros(2)
-    for k in range(len(offsets)):
-        dy, dx = offsets[k]
-        for y in range(height - reach):
-            for x in range(reach, width - reach):
-                label = labels[y, x]
-                if label == ignore or labels[y + dy, x + dx] != label:
-                    continue
-                kind = 1 if label == 0 else 0
-                for axis in range(2):
-                    error = displacement[axis, y, x] - displacement[axis, y + dy, x + dx]
-                    if kind == 0:
-                        error -= offsets[k, axis]
-                    sums[kind] += abs(error)
-                    slope = np.int32(error > 0) - np.int32(error < 0)
-                    slopes[kind, axis, y, x] += slope
-                    slopes[kind, axis, y + dy, x + dx] -= slope
+    for begin in range(reach, end - reach, stretch):
+        length = min(stretch, end - reach - begin)
+        _find_kinds(sources[begin : begin + length], sources[:0], ignore, present)
+        if not present[:2].any():
+            continue
+        for kind in range(2):
+            for i in range(length):
+                costs[kind, i] = 0
+        for k in range(len(shifts)):
+            there = begin + shifts[k]
+            _write_kinds(kinds, sources[begin : begin + length], labels[there : there + length], ignore)
+            for axis in range(2):
+                own, partner = displacement[axis, begin : begin + length], displacement[axis, there : there + length]
+                target = offsets[k, axis]
+                for i in range(length):
+                    errors[i] = own[i] - partner[i] - (target if kinds[i] == 1 else zero)
+                for i in range(length):
+                    signs[i] = np.int16(errors[i] > 0) - np.int16(errors[i] < 0)
+                for kind in range(2):
+                    if not present[kind]:
+                        continue
+                    cost = costs[kind]
+                    for i in range(length):
+                        cost[i] += abs(errors[i]) if kinds[i] == kind else zero
+                    slope = slopes[kind, axis, begin:]
+                    for i in range(length):
+                        slope[i] += signs[i] if kinds[i] == kind else np.int16(0)
+                    slope = slopes[kind, axis, there:]
+                    for i in range(length):
+                        slope[i] -= signs[i] if kinds[i] == kind else np.int16(0)
+        for kind in range(2):
+            for i in range(length):
+                sums[kind] += costs[kind, i]
     return sums
 
 
@@ -68,41 +180,87 @@ def _over_images(work: Callable[[int], Any], batch: int) -> list[Any]:
         return list(pool.map(work, range(batch)))
 
 
+def _flatten(labels: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels [B, H * W], with IGNORE where a pixel is not the first of any pair, and as they are."""
+    batch, height, width = labels.shape
+    sources = np.full_like(labels, IGNORE)
+    rows, columns = height - reach, width - reach
+    if rows > 0 and columns > reach:
+        sources[:, :rows, reach:columns] = labels[:, :rows, reach:columns]
+    return sources.reshape(batch, height * width), labels.reshape(batch, height * width)
+
+
+def _rank(boundary: np.ndarray) -> np.ndarray:
+    """Return each pixel's place in ascending order; of equal boundaries the first pixel comes last.
+
+    So the highest rank on a path is that of its first pixel with the strongest boundary.
+    """
+    size = boundary.size
+    if boundary.dtype == np.float32:
+        # The bits of floats from 0 up are ordered as they are, and sorting whole numbers is faster. 0 + -0.0 is 0.
+        keys = (boundary.ravel() + np.float32(0)).view(np.uint32).astype(np.uint64) << np.uint64(32)
+        keys |= np.arange(size - 1, -1, -1, dtype=np.uint64)
+        keys.sort()
+        order = size - 1 - (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    else:
+        order = size - 1 - np.argsort(boundary.ravel()[::-1], kind="stable")
+    ranks = np.empty(size, np.uint16 if size <= 1 << 16 else np.int32)
+    ranks[order] = np.arange(size, dtype=ranks.dtype)
+    return ranks
+
+
 def _decided_pairs(boundary: np.ndarray, labels: np.ndarray, radius: int) -> np.ndarray:
     """Return int64 [3, B, H, W]: for each pixel the pairs of each kind whose strongest boundary it is."""
     batch, height, width = labels.shape
+    reach = radius - 1
+    decided = np.zeros((3, batch, height * width), np.int64)
+    if height <= reach or width <= 2 * reach:
+        return decided.reshape(3, batch, height, width)
     shapes = plan(radius)
-    steps_to = offsets(radius).numpy()
-    decided = np.empty((3, batch, height * width), np.int64)
+    shifts = offsets(radius).numpy() @ (width, 1)
+    tile = min(height - reach, max(reach, TABLE // (len(shapes.sizes) * width) - reach))
+    sources, flat = _flatten(labels, reach)
 
     def count(b: int) -> None:
-        # Maxima of ranks name their pixel. Reversed, so that of equal boundaries the first pixel ranks highest.
-        order = height * width - 1 - np.argsort(boundary[b].ravel()[::-1], kind="stable")
-        rank = np.empty(height * width, np.int32)
-        rank[order] = np.arange(height * width, dtype=np.int32)
-        rank = rank.reshape(height, width)
-        maxima = np.empty((len(shapes.sizes), height, width), np.int32)
-        path_maxima(rank, maxima, shapes.steps, shapes.sizes)
-        counts = np.zeros((3, height * width), np.int64)
-        _count_deciders(labels[b], maxima, shapes.ends, steps_to, counts, radius - 1, IGNORE)
-        decided[:, b, order] = counts
+        _count_deciders(
+            _rank(boundary[b]),
+            sources[b],
+            flat[b],
+            width,
+            shapes.steps,
+            shapes.ends,
+            shifts,
+            reach,
+            tile,
+            IGNORE,
+            decided[:, b],
+        )
 
     _over_images(count, batch)
     return decided.reshape(3, batch, height, width)
 
 
 class _DisplacementSums(torch.autograd.Function):
-    """Foreground and background sums of displacement errors: [B, 2, H, W] -> [2]."""
+    """Background and foreground sums of displacement errors: [B, 2, H, W] -> [2]."""
 
     @staticmethod
     def forward(ctx: Any, displacement: Tensor, labels: np.ndarray, radius: int) -> Tensor:
-        field = displacement.detach().contiguous().numpy()
+        field = displacement.detach().contiguous().flatten(2).numpy()
+        batch, height, width = labels.shape
+        reach = radius - 1
         steps_to = offsets(radius).numpy()
-        slopes = np.zeros((len(field), 2, *field.shape[1:]), np.int32)
-        sums = _over_images(
-            lambda b: _sum_displacement(field[b], labels[b], steps_to, slopes[b], radius - 1, IGNORE), len(field)
-        )
-        ctx.save_for_backward(torch.from_numpy(slopes))
+        shifts, targets = steps_to @ (width, 1), steps_to.astype(field.dtype)
+        sources, flat = _flatten(labels, reach)
+        slopes = np.zeros((batch, 2, 2, height * width), np.int16)
+
+        def add(b: int) -> np.ndarray:
+            end = (height - reach) * width
+            return _sum_displacement(
+                field[b], sources[b], flat[b], end, targets, shifts, reach, STRETCH, IGNORE, slopes[b]
+            )
+
+        sums = _over_images(add, batch if width > 2 * reach else 0)
+        ctx.save_for_backward(torch.from_numpy(slopes).unflatten(3, (height, width)))
         return displacement.new_tensor(np.sum(sums, axis=0)) if sums else displacement.new_zeros(2)
 
     @staticmethod
@@ -124,7 +282,7 @@ def pair_terms(
     affinity = 1 - boundary
     # In double precision: a sum of a million costs in single precision would depend on how it is split.
     positive = positive_cost(affinity).double()
-    fg_displacement, bg_displacement = _DisplacementSums.apply(displacement, classes, radius)
+    bg_displacement, fg_displacement = _DisplacementSums.apply(displacement, classes, radius)
     num_bg, num_fg, num_neg = decided.sum((1, 2, 3))
     return PairTerms(
         num_bg=num_bg,
