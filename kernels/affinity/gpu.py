@@ -27,7 +27,7 @@ def boundary_to_affinity(boundary: Float[Tensor, "h w"], radius: int) -> Float[T
 def path_minima(fields: Float[Tensor, "b h w"], radius: int) -> Float[Tensor, "b k h w"]:
     """Return each map's minimum over the path of each pair; 0 where the path leaves the map."""
     batch, height, width = fields.shape
-    starts, pixels = _tables(radius, fields.device)
+    starts, pixels = path_tables(radius, fields.device)
     out = fields.new_empty(batch, len(starts) - 1, height, width)
     if out.numel():
         grid = (triton.cdiv(height * width, BLOCK), len(starts) - 1, batch)
@@ -36,7 +36,7 @@ def path_minima(fields: Float[Tensor, "b h w"], radius: int) -> Float[Tensor, "b
 
 
 @cache
-def _tables(radius: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def path_tables(radius: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return int32 (starts [K + 1], pixels [sum of the lengths, 2]): path k is pixels[starts[k] : starts[k + 1]]."""
     found = paths(radius).values()
     starts = torch.tensor([0, *accumulate(map(len, found))], dtype=torch.int32, device=device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from numba import float32, njit
@@ -41,8 +43,9 @@ def _track(displacement, out, iterations):  # pragma: no cover
             out[1, row, column] = x
 
 
-def track(displacement: Float[Tensor, "2 h w"], iterations: int) -> Float[Tensor, "2 h w"]:
+def track_batch(displacements: Sequence[Float[Tensor, "2 h w"]], iterations: int) -> list[Float[Tensor, "2 h w"]]:
     """See `kernels.displacement.reference.track`; single precision."""
-    out = torch.empty(displacement.shape)
-    _track(displacement.detach().float().contiguous().numpy(), out.numpy(), iterations)
-    return out.to(displacement.dtype)
+    ends = [torch.empty(displacement.shape) for displacement in displacements]
+    for displacement, end in zip(displacements, ends, strict=True):
+        _track(displacement.detach().float().contiguous().numpy(), end.numpy(), iterations)
+    return ends

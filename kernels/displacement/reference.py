@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,3 +26,8 @@ def track(displacement: Float[Tensor, "2 h w"], iterations: int) -> Float[Tensor
         )
         y, x = (y + step[0]).clamp(0, height - 1), (x + step[1]).clamp(0, width - 1)
     return torch.stack([y, x])
+
+
+def track_batch(displacements: Sequence[Float[Tensor, "2 h w"]], iterations: int) -> list[Float[Tensor, "2 h w"]]:
+    """Return `track` of each field."""
+    return [track(displacement, iterations) for displacement in displacements]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from kernels.backend import choose
-from kernels.pair_losses import cpu, reference
 from kernels.pair_losses.terms import IGNORE, PairTerms
+
+MODULES = {"numba": "cpu", "torch": "reference", "triton": "gpu"}
 
 __all__ = ["IGNORE", "PairTerms", "pair_terms"]
 
@@ -35,8 +38,9 @@ def pair_terms(
         displacement: (dy, dx) in pixels of the map, of the boundary's precision.
         labels: 0 background, 255 do not care (its pairs count for nothing), else a foreground class.
         radius: In pixels of the map; at least 2.
-        backend: "numba" (CPU, over `torch.get_num_threads()` threads, the same result for any number), "torch"
-            (plain, any device, keeps the table of all pairs), or "auto": numba for tensors on the CPU.
+        backend: "numba" (CPU, over `torch.get_num_threads()` threads, the same result for any number), "triton"
+            (CUDA), "torch" (plain, any device, keeps the table of all pairs), or "auto": numba for tensors on the
+            CPU, triton for those on a GPU where it is installed, else torch.
 
     Raises:
         ValueError: Shapes do not fit together, or the backend cannot run.
@@ -47,5 +51,6 @@ def pair_terms(
             f"boundary and labels must be [B, H, W], displacement [B, 2, H, W], got {tuple(boundary.shape)}, "
             f"{tuple(labels.shape)}, {tuple(displacement.shape)}"
         )
-    run = cpu.pair_terms if choose("pair_losses", backend, boundary) == "numba" else reference.pair_terms
-    return run(boundary, displacement, labels, radius)
+    name = choose("pair_losses", backend, boundary, backends=("numba", "torch", "triton"))
+    module = import_module(f"kernels.pair_losses.{MODULES[name]}")
+    return module.pair_terms(boundary, displacement, labels, radius)

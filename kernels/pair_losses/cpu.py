@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kernels.affinity import offsets
 from kernels.affinity.plan import plan
-from kernels.pair_losses.terms import IGNORE, PairTerms, negative_cost, positive_cost
+from kernels.pair_losses.terms import IGNORE, PairTerms, from_counts
 
 # The kinds of pair, in the order of counts: background, foreground, negative, and no pair at all.
 NO_PAIR = 3
@@ -240,33 +240,22 @@ def _decided_pairs(boundary: np.ndarray, labels: np.ndarray, radius: int) -> np.
     return decided.reshape(3, batch, height, width)
 
 
-class _DisplacementSums(torch.autograd.Function):
-    """Background and foreground sums of displacement errors: [B, 2, H, W] -> [2]."""
+def _displacement_sums(displacement: np.ndarray, labels: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the background and foreground sums of errors [2], and their slopes [B, 2, 2, H, W]."""
+    batch, height, width = labels.shape
+    reach = radius - 1
+    field = displacement.reshape(batch, 2, height * width)
+    steps_to = offsets(radius).numpy()
+    shifts, targets = steps_to @ (width, 1), steps_to.astype(field.dtype)
+    sources, flat = _flatten(labels, reach)
+    slopes = np.zeros((batch, 2, 2, height * width), np.int16)
 
-    @staticmethod
-    def forward(ctx: Any, displacement: Tensor, labels: np.ndarray, radius: int) -> Tensor:
-        field = displacement.detach().contiguous().flatten(2).numpy()
-        batch, height, width = labels.shape
-        reach = radius - 1
-        steps_to = offsets(radius).numpy()
-        shifts, targets = steps_to @ (width, 1), steps_to.astype(field.dtype)
-        sources, flat = _flatten(labels, reach)
-        slopes = np.zeros((batch, 2, 2, height * width), np.int16)
+    def add(b: int) -> np.ndarray:
+        end = (height - reach) * width
+        return _sum_displacement(field[b], sources[b], flat[b], end, targets, shifts, reach, STRETCH, IGNORE, slopes[b])
 
-        def add(b: int) -> np.ndarray:
-            end = (height - reach) * width
-            return _sum_displacement(
-                field[b], sources[b], flat[b], end, targets, shifts, reach, STRETCH, IGNORE, slopes[b]
-            )
-
-        sums = _over_images(add, batch if width > 2 * reach else 0)
-        ctx.save_for_backward(torch.from_numpy(slopes).unflatten(3, (height, width)))
-        return displacement.new_tensor(np.sum(sums, axis=0)) if sums else displacement.new_zeros(2)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (slopes,) = ctx.saved_tensors
-        return torch.einsum("t,btahw->bahw", grads[0], slopes.to(grads[0].dtype)), None, None
+    sums = _over_images(add, batch if width > 2 * reach else 0)
+    return np.sum(sums, axis=0) if sums else np.zeros(2), slopes.reshape(batch, 2, 2, height, width)
 
 
 def pair_terms(
@@ -277,20 +266,6 @@ def pair_terms(
 ) -> PairTerms:
     """See `kernels.pair_losses.pair_terms`."""
     classes = labels.contiguous().numpy()
-    decided = torch.from_numpy(_decided_pairs(boundary.detach().contiguous().numpy(), classes, radius))
-    background, foreground, negative = decided
-    affinity = 1 - boundary
-    # In double precision: a sum of a million costs in single precision would depend on how it is split.
-    positive = positive_cost(affinity).double()
-    bg_displacement, fg_displacement = _DisplacementSums.apply(displacement, classes, radius)
-    num_bg, num_fg, num_neg = decided.sum((1, 2, 3))
-    return PairTerms(
-        num_bg=num_bg,
-        num_fg=num_fg,
-        num_neg=num_neg,
-        bg_affinity=(positive * background).sum().to(boundary.dtype),
-        fg_affinity=(positive * foreground).sum().to(boundary.dtype),
-        neg_affinity=(negative_cost(affinity).double() * negative).sum().to(boundary.dtype),
-        fg_displacement=fg_displacement,
-        bg_displacement=bg_displacement,
-    )
+    decided = _decided_pairs(boundary.detach().contiguous().numpy(), classes, radius)
+    sums, slopes = _displacement_sums(displacement.detach().contiguous().numpy(), classes, radius)
+    return from_counts(boundary, displacement, *map(torch.from_numpy, (decided, sums, slopes)))

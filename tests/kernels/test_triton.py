@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from kernels.affinity import boundary_to_affinity
+from kernels.displacement import instance_map, instance_maps
+from kernels.pair_losses import pair_terms
 from kernels.random_walk import propagate, propagate_batch
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
@@ -43,10 +45,45 @@ for radius, steps, tolerance in [(2, 0, 0), (3, 2, 0), (2, 12, 0.1)]:
         expected = propagate(one, boundary, backend="numba" if tolerance else "torch", **arguments)
         torch.testing.assert_close(walked, expected, rtol=0, atol=2e-6)
 """
+PAIRS = """
+import torch
+from kernels.pair_losses import pair_terms
+generator = torch.Generator().manual_seed(0)
+cases = [(3, (2, 7, 9), torch.float32), (2, (1, 4, 5), torch.float64), (4, (1, 5, 6), torch.float32)]
+for radius, shape, dtype in cases:
+    # Few values, so that the greatest of a path are often equal.
+    boundary = torch.randint(1, 6, shape, generator=generator).to(dtype) / 8
+    displacement = torch.randn(shape[0], 2, *shape[1:], generator=generator).to(dtype)
+    labels = torch.tensor([0, 1, 2, 255], dtype=torch.uint8)[torch.randint(4, shape, generator=generator)]
+    results = []
+    for backend in ("triton", "torch"):
+        leaves = [given.clone().requires_grad_() for given in (boundary, displacement)]
+        terms = pair_terms(*leaves, labels, radius=radius, backend=backend)
+        total = sum((k + 1) * term for k, term in enumerate(terms[3:]))
+        results.append([*terms, *torch.autograd.grad(total, leaves, materialize_grads=True)])
+    assert radius == 4 or sum(results[0][:3]) > 0
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+"""
+DISPLACEMENT = """
+import torch
+from kernels.displacement import find_centroids, instance_map, instance_maps, refine
+empty_like = torch.empty_like
+torch.empty_like = lambda *given, **named: empty_like(*given, **named).fill_(float("nan"))
+generator = torch.Generator().manual_seed(0)
+fields = [2 * torch.randn(2, *shape, generator=generator) for shape in [(9, 14), (1, 11), (6, 1), (1, 1)]]
+for field in [*fields, fields[0].half(), fields[0].transpose(1, 2)]:
+    found, expected = (find_centroids(field, 20, backend=backend) for backend in ("triton", "torch"))
+    assert torch.equal(found, expected)
+assert torch.equal(refine(fields[0], 7, backend="triton"), refine(fields[0], 7, backend="torch"))
+for field, ids in zip(fields, instance_maps(fields, iterations=20, backend="triton"), strict=True):
+    assert torch.equal(ids, instance_map(field, iterations=20, backend="torch"))
+"""
+CHECKS = {"affinity": AFFINITY, "walk": WALK, "pairs": PAIRS, "displacement": DISPLACEMENT}
 
 
 @needs_triton
-@pytest.mark.parametrize("check", [AFFINITY, WALK], ids=["affinity", "walk"])
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_triton_agrees_with_torch_in_the_interpreter(check):
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True, check=False)
@@ -62,7 +99,10 @@ def test_triton_by_name_needs_a_gpu_or_the_interpreter(monkeypatch):
 
 
 def test_the_kernels_are_imported_without_triton():
-    code = "import sys; sys.modules['triton'] = None; import kernels.affinity, kernels.random_walk"
+    code = (
+        "import sys; sys.modules['triton'] = None; import kernels.affinity, kernels.displacement, kernels.pair_losses"
+    )
+    code += ", kernels.random_walk"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -82,3 +122,24 @@ def test_a_batch_on_a_gpu_agrees_with_torch_and_its_graph_can_be_used_again():
     for radius in (2, 5, 10):
         found, expected = (boundary_to_affinity(boundary, radius, backend=name) for name in ("triton", "torch"))
         assert torch.equal(found, expected)
+
+
+@pytest.mark.gpu
+@needs_triton
+def test_pair_losses_and_displacement_on_a_gpu_agree_with_torch():
+    generator = torch.Generator().manual_seed(0)
+    boundary = torch.rand(4, 64, 80, generator=generator)
+    displacement = 3 * torch.randn(4, 2, 64, 80, generator=generator)
+    labels = torch.tensor([0, 1, 2, 255], dtype=torch.uint8)[torch.randint(4, (4, 8, 10), generator=generator)]
+    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    results = []
+    for device, backend in (("cuda", "triton"), ("cpu", "torch")):
+        leaves = [given.double().to(device).requires_grad_() for given in (boundary, displacement)]
+        terms = pair_terms(*leaves, labels.to(device), backend=backend)
+        total = sum((k + 1) * term for k, term in enumerate(terms[3:]))
+        results.append([one.cpu() for one in (*terms, *torch.autograd.grad(total, leaves))])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+    fields = [0.1 * displacement[0], displacement[1, :, :17]]
+    for ids, field in zip(instance_maps([field.cuda() for field in fields]), fields, strict=True):
+        assert torch.equal(ids.cpu(), instance_map(field, backend="torch"))
