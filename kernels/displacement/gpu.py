@@ -1,7 +1,7 @@
 """The Triton version: one program follows a tile of pixels of one image of a batch."""
 
 # What a jitted function takes when it is launched is not what its parameters are within it.
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
