@@ -28,6 +28,7 @@ def quick() -> PipelineConfig:
     """Small crops and few steps: some hundreds of photographs in minutes on a CPU.
 
     Command: `pseudomask run --data DIR --weights FILE --out runs/first`
+    Measured on 257 photographs of VOC with animals and people, two cores, 20 to 24 minutes: mIoU 64.9 (CAM 50.2).
     IRNet learns by AdamW with `rest_warmup`, which leaves the displacement branch's plateau within 20 steps.
     """
     return PipelineConfig(
@@ -53,7 +54,8 @@ def quick() -> PipelineConfig:
 def demo() -> PipelineConfig:
     """For the synthetic set, from random weights: a ResNet-18 that learns batch norm and all, in minutes.
 
-    Command: `pseudomask demo`, under 8 minutes on two cores. Expect mIoU 58 (CAM 52), AP50 40 (CAM + components 30).
+    Command: `pseudomask demo`, 7 to 8 minutes on two cores. Means over three seeds of the set: mIoU 63.5 (CAM 52.8),
+    AP50 46.4 (CAM + components 23.5), on images with touching instances 33.6 (without the displacements 25.0).
     The walk is shorter than on photographs, whose grids have nine times as many cells.
     """
     return PipelineConfig(

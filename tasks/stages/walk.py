@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kernels.displacement import instance_map
-from kernels.random_walk import propagate
+from kernels.displacement import instance_maps
+from kernels.random_walk import propagate_batch
 from tasks.job import Job
 from tasks.settings import WalkConfig
 from tasks.stages.score_maps import MapReader, save_maps
+
+# Images that walk together: enough to fill a GPU.
+BATCH = 32
 
 
 def walk_scores(job: Job) -> dict[str, Any]:
@@ -27,16 +30,17 @@ def walk_scores(job: Job) -> dict[str, Any]:
         MapReader(fields / "boundary.safetensors") as boundaries,
         MapReader(fields / "displacement.safetensors") as displacements,
     ):
-        for done, sample in enumerate(job.samples, start=1):
-            maps = cams[sample.id]
-            if maps is not None:
-                boundary, displacement = boundaries[sample.id], displacements[sample.id]
-                assert boundary is not None
-                assert displacement is not None
-                walked, rows = walk_instances(maps, boundary, displacement, config)
-                semantic[sample.id] = sum_rows(walked, rows, len(maps))
-                instances[sample.id], rows_of[sample.id] = walked, rows
-            job.progress(done, len(job.samples))
+        for begin in range(0, len(job.samples), BATCH):
+            batch = job.samples[begin : begin + BATCH]
+            found = {sample.id: maps.to(job.device) for sample in batch if (maps := cams[sample.id]) is not None}
+            walls, ways = (
+                [_present(reader[name]).to(job.device) for name in found] for reader in (boundaries, displacements)
+            )
+            walked_batch = walk_batch(list(found.values()), walls, ways, config)
+            for (name, maps), (walked, rows) in zip(found.items(), walked_batch, strict=True):
+                semantic[name] = sum_rows(walked, rows, len(maps))
+                instances[name], rows_of[name] = walked, rows
+            job.progress(begin + len(batch), len(job.samples))
     save_maps(job.out / "semantic.safetensors", semantic)
     save_maps(job.out / "instances.safetensors", instances)
     (job.out / "instances.json").write_text(json.dumps(rows_of))
@@ -53,26 +57,45 @@ def walk_instances(
 
     Eq. 11: a class's CAM is cut along the class-agnostic instance map; Eq. 13: each piece walks on its own.
     """
-    owners = instance_map(displacement, threshold=config.centroid_threshold_px, iterations=config.refine_iterations)
-    pieces, rows = [], []
-    for row, cam in enumerate(cams):
-        for owner in torch.unique(owners[cam > 0]).tolist():
-            pieces.append(torch.where(owners == owner, cam, 0))
-            rows.append(row)
-    if not pieces:
-        return cams.new_zeros(0, *cams.shape[1:]), []
-    walked = propagate(
-        torch.stack(pieces),
-        boundary,
+    return walk_batch([cams], [boundary], [displacement], config)[0]
+
+
+def walk_batch(
+    cams: list[Float[Tensor, "k h w"]],
+    boundaries: list[Float[Tensor, "h w"]],
+    displacements: list[Float[Tensor, "2 h w"]],
+    config: WalkConfig,
+) -> list[tuple[Float[Tensor, "n h w"], list[int]]]:
+    """Return what `walk_instances` returns, for each of several images of any sizes."""
+    owner_maps = instance_maps(
+        displacements, threshold=config.centroid_threshold_px, iterations=config.refine_iterations
+    )
+    pieces_of, rows_of = [], []
+    for maps, owners in zip(cams, owner_maps, strict=True):
+        pieces, rows = [maps.new_zeros(0, *maps.shape[1:])], []
+        for row, cam in enumerate(maps):
+            for owner in torch.unique(owners[cam > 0]).tolist():
+                pieces.append(torch.where(owners == owner, cam, 0)[None])
+                rows.append(row)
+        pieces_of.append(torch.cat(pieces))
+        rows_of.append(rows)
+    walked = propagate_batch(
+        pieces_of,
+        boundaries,
         radius=config.radius_px,
         beta=config.beta,
         steps=config.steps,
         tolerance=config.tolerance,
     )
-    return walked, rows
+    return list(zip(walked, rows_of, strict=True))
+
+
+def _present(maps: Tensor | None) -> Tensor:
+    assert maps is not None
+    return maps
 
 
 def sum_rows(walked: Float[Tensor, "n h w"], rows: list[int], num_rows: int) -> Float[Tensor, "k h w"]:
     """Return the classes' walked maps: the walk is linear, so a class's is the sum of its instances'."""
     total = walked.new_zeros(num_rows, *walked.shape[1:])
-    return total.index_add_(0, torch.tensor(rows, dtype=torch.long), walked)
+    return total.index_add_(0, torch.tensor(rows, dtype=torch.long, device=walked.device), walked)
