@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,7 +128,7 @@ class _Closure:
 
     def _add(self, part: str, module: _Module, lines: list[ast.stmt]) -> None:
         if part not in self.parts:
-            text = "\n".join(map(ast.dump, lines))
+            text = "\n".join(map(_dump, lines))
             self.parts[part] = hashlib.sha256(text.encode()).hexdigest()
             self.pending += [(module, line) for line in lines]
 
@@ -155,11 +154,11 @@ class _Closure:
             if head in local:
                 self._resolve(local[head][0], _join(local[head][1], rest))
             self._look_up(module, head, rest)
-        for node in ast.walk(line):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                self._resolve_text(node.value)
-            elif isinstance(node, ast.Call) and _last_name(node.func) in _DYNAMIC_IMPORTS:
-                self._dynamic_import(node)
+        for found in _texts_and_dynamic_imports(line):
+            if isinstance(found, str):
+                self._resolve_text(found)
+            else:
+                self._dynamic_import(found)
 
     def _look_up(self, module: _Module, head: str, rest: str) -> bool:
         """Reach what `head.rest` means inside a module, and return whether it binds `head`."""
@@ -230,6 +229,24 @@ def _join(*names: str) -> str:
     return ".".join(filter(None, names))
 
 
+# Every stage's closure meets mostly the same statements, so what is read from one is kept.
+@functools.cache
+def _dump(line: ast.stmt) -> str:
+    return ast.dump(line)
+
+
+@functools.cache
+def _texts_and_dynamic_imports(line: ast.stmt) -> tuple[str | ast.Call, ...]:
+    found: list[str | ast.Call] = []
+    for node in ast.walk(line):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+        elif isinstance(node, ast.Call) and _last_name(node.func) in _DYNAMIC_IMPORTS:
+            found.append(node)
+    return tuple(found)
+
+
+@functools.cache
 def _imports(line: ast.AST) -> dict[str, tuple[str, str]]:
     """Return local name -> (module, name in it) of every import in a statement."""
     found = {}
@@ -244,11 +261,13 @@ def _imports(line: ast.AST) -> dict[str, tuple[str, str]]:
     return found
 
 
+@functools.cache
 def _stars(line: ast.AST) -> list[str]:
     nodes = [node for node in ast.walk(line) if isinstance(node, ast.ImportFrom)]
     return [node.module or "" for node in nodes if node.names[0].name == "*"]
 
 
+@functools.cache
 def _loads(line: ast.AST) -> list[str]:
     """Return the modules that the imports in a statement may load."""
     names = []
@@ -283,15 +302,18 @@ def _bound_names(line: ast.stmt) -> list[str]:
     return [name.id for name in flat if isinstance(name, ast.Name)] if all(map(_is_name, flat)) else []
 
 
-def _references(line: ast.AST) -> Iterator[str]:
-    """Yield the dotted names that a statement mentions, each as long as it goes: "a.b.c", never also "a.b"."""
+@functools.cache
+def _references(line: ast.AST) -> tuple[str, ...]:
+    """Return the dotted names that a statement mentions, each as long as it goes: "a.b.c", never also "a.b"."""
     stack: list[ast.AST] = [line]
+    found = {}
     while stack:
         node = stack.pop()
         if dotted := _dotted(node):
-            yield dotted
+            found[dotted] = None
         else:
             stack.extend(ast.iter_child_nodes(node))
+    return tuple(found)
 
 
 def _dotted(node: ast.AST) -> str | None:
