@@ -18,6 +18,8 @@ from data.store import ArtifactError, no_space
 from data.synthetic import write_synthetic
 from flows.request import RunRequest
 from flows.server import prefect_server
+from tasks.source import source_digest
+from tasks.stages import STAGES
 from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
@@ -33,6 +35,9 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         from flows.pseudo_labels import pseudo_labels
 
+        # So does the plan, for the digests of the sources, which it finds kept here.
+        for stage in STAGES:
+            source_digest(stage.function)
         if server:
             server.wait()
         pseudo_labels(request)
