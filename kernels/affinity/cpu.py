@@ -28,7 +28,7 @@ def boundary_to_affinity(boundary: Float[Tensor, "h w"], radius: int) -> Float[T
 
 
 @njit(nogil=True, cache=True)
-def path_maxima(field, out, steps, sizes):  # pragma: no cover
+def path_maxima(field, out, steps, sizes):
     """Write the maximum of a [H, W] map over each shape of a plan to out [S + 1, H, W].
 
     The value at (y, x) is that of the shape whose box has its top left corner there; where the box leaves the
@@ -52,7 +52,7 @@ def path_maxima(field, out, steps, sizes):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def path_minima(field, out, origin, offset_stride, row_stride, steps, sizes, ends):  # pragma: no cover
+def path_minima(field, out, origin, offset_stride, row_stride, steps, sizes, ends):
     """Write the minimum of a [H, W] map over the path of each pair; 0 where the path leaves the map.
 
     The value of offset k at (y, x) goes to out[origin + k * offset_stride + y * row_stride + x] of a flat array.

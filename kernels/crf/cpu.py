@@ -25,7 +25,7 @@ _LOG2_E = np.float32(math.log2(math.e))
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _exp(x):  # pragma: no cover
+def _exp(x):
     """Return e^x of a number not above 0, 2^-64 at least; the library's function would be called once a number.
 
     Weighted, smaller values would become subnormal numbers, which processors take many times longer for.
@@ -44,7 +44,7 @@ def _exp(x):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _softmax(energies, size):  # pragma: no cover
+def _softmax(energies, size):
     """Replace columns by their softmax, for the first `size` columns."""
     peak, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for i in range(size):
@@ -68,7 +68,7 @@ def _softmax(energies, size):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _slice(values, corners, weights, start, size, rows, energies):  # pragma: no cover
+def _slice(values, corners, weights, start, size, rows, energies):
     """Write the messages of a block of pixels, by label and pixel; `values` are [groups, M, WIDTH]."""
     for group in range(len(values)):
         field = values[group]
@@ -90,7 +90,7 @@ def _slice(values, corners, weights, start, size, rows, energies):  # pragma: no
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _splat(values, corners, weights, start, size, rows, energies):  # pragma: no cover
+def _splat(values, corners, weights, start, size, rows, energies):
     """Add a block of pixels' distributions to the vertices around them."""
     for group in range(len(values)):
         field = values[group]
@@ -111,9 +111,7 @@ def _splat(values, corners, weights, start, size, rows, energies):  # pragma: no
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _iterate(
-    corners, weights, totals, old, new, labels, bounds, rows, gap, has_messages, is_last, out
-):  # pragma: no cover
+def _iterate(corners, weights, totals, old, new, labels, bounds, rows, gap, has_messages, is_last, out):
     """Turn the blurred `old` into distributions: splat them into `new` or, the last time, write them to `out`."""
     # One row more than labels: where the channels that only fill a group come from and go to.
     energies = np.zeros((bounds[-1] + 1, BLOCK), np.float32)

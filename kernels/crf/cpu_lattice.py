@@ -40,7 +40,7 @@ class Lattice:
 
 
 @njit(nogil=True, cache=True)
-def _find(slots, keys, key):  # pragma: no cover
+def _find(slots, keys, key):
     """Return the slot that holds the key's vertex, or the empty one (-1) where it belongs."""
     mask = len(slots) - 1
     slot = np.int64((uint64(key) * uint64(0x9E3779B97F4A7C15)) >> uint64(32)) & mask
@@ -52,7 +52,7 @@ def _find(slots, keys, key):  # pragma: no cover
 @njit(nogil=True, cache=True)
 def _enclose(
     image, sxy, srgb, scale, powers, steps, start, end, corners, weights, column, offset, slots, keys, following, count
-):  # pragma: no cover
+):
     """Write the corners and barycentric weights of the pixels [start, end); return the number of vertices so far."""
     _, width, num_colours = image.shape
     d = 2 + num_colours
@@ -126,7 +126,7 @@ def _enclose(
 
 
 @njit(nogil=True, cache=True)
-def _build(image, sxy, srgb, scale, powers, steps, corners, weights, column, offset):  # pragma: no cover
+def _build(image, sxy, srgb, scale, powers, steps, corners, weights, column, offset):
     """Write corners and barycentric weights from a column on; return the followers on each axis [d + 1, M], or -1."""
     num_pixels, num_axes = len(corners), len(steps)
     # A literal 0 would be a type of its own, for which all that is called would be compiled a second time.
@@ -173,7 +173,7 @@ def _build(image, sxy, srgb, scale, powers, steps, corners, weights, column, off
 
 
 @njit(nogil=True, cache=True)
-def _power_of_two(least):  # pragma: no cover
+def _power_of_two(least):
     size = 1
     while size < least:
         size *= 2
@@ -181,7 +181,7 @@ def _power_of_two(least):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _link(slots, keys, following, steps, count):  # pragma: no cover
+def _link(slots, keys, following, steps, count):
     """Return all followers: those that no pixel's simplex has led to are looked up."""
     links = np.empty((len(steps), count), np.int32)
     for vertex in range(count):
@@ -194,7 +194,7 @@ def _link(slots, keys, following, steps, count):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _chain(links, offset):  # pragma: no cover
+def _chain(links, offset):
     """Return the vertices that have a neighbour on an axis, row by row, numbered from `offset`."""
     inner = np.zeros(len(links), np.bool_)
     for after in links:
@@ -216,7 +216,7 @@ def _chain(links, offset):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def blur(values, chain):  # pragma: no cover
+def blur(values, chain):
     """Add to each vertex half of its two neighbours on an axis, in place; `values` are [M, WIDTH]."""
     half, zero = float32(0.5), float32(0)
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = zero
@@ -245,14 +245,14 @@ def blur(values, chain):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _splat_ones(corners, weights, column, values):  # pragma: no cover
+def _splat_ones(corners, weights, column, values):
     for pixel in range(len(corners)):
         for k in range(column, corners.shape[1]):
             values[corners[pixel, k], 0] += weights[pixel, k]
 
 
 @njit(nogil=True, cache=True)
-def _slice_ones(corners, weights, column, values, out):  # pragma: no cover
+def _slice_ones(corners, weights, column, values, out):
     for pixel in range(len(corners)):
         total = float32(0)
         for k in range(column, corners.shape[1]):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 # No fastmath: the arithmetic, in the reference's order, decides where a pixel near a watershed ends.
 @njit(nogil=True, cache=True)
-def _track(displacement, out, iterations):  # pragma: no cover
+def _track(displacement, out, iterations):
     _, height, width = displacement.shape
     one = float32(1)
     for row in range(height):

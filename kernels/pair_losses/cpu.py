@@ -32,7 +32,7 @@ STRETCH = 1024
 
 
 @njit(nogil=True, cache=True)
-def _write_kinds(kinds, one, other, ignore):  # pragma: no cover
+def _write_kinds(kinds, one, other, ignore):
     """Write the kind of each pair of labels (one[i], other[i])."""
     for i in range(len(one)):
         alike = np.uint8(0) if one[i] == 0 else np.uint8(1)
@@ -41,7 +41,7 @@ def _write_kinds(kinds, one, other, ignore):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _find_kinds(sources, labels, ignore, present):  # pragma: no cover
+def _find_kinds(sources, labels, ignore, present):
     """Write to present [3] which kinds of pair there may be between some pixels and those around them."""
     present[:] = False
     for label in sources:
@@ -58,9 +58,7 @@ def _find_kinds(sources, labels, ignore, present):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True)
-def _count_deciders(
-    ranks, sources, labels, width, steps, ends, shifts, reach, tile, ignore, decided
-):  # pragma: no cover
+def _count_deciders(ranks, sources, labels, width, steps, ends, shifts, reach, tile, ignore, decided):
     """Add to decided [3, H * W] the pairs of each kind whose highest rank a pixel has.
 
     The maximum over a shape is that over one of its two parts: pairs are counted at the shape of their path, and
@@ -121,9 +119,7 @@ def _count_deciders(
 
 
 @njit(nogil=True, cache=True)
-def _sum_displacement(
-    displacement, sources, labels, end, offsets, shifts, reach, stretch, ignore, slopes
-):  # pragma: no cover
+def _sum_displacement(displacement, sources, labels, end, offsets, shifts, reach, stretch, ignore, slopes):
     """Return the background and foreground sums; add the pixels' subgradients to slopes [2, 2, H * W].
 
     Costs are summed over the pairs of a pixel in the field's precision, over pixels in double precision.

@@ -49,7 +49,7 @@ def _lay_out(height: int, width: int, reach: int) -> Layout:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _invert_row_sums(inverse, weights, shifts, layout):  # pragma: no cover
+def _invert_row_sums(inverse, weights, shifts, layout):
     """Write 1 / (row sum of A^beta), A's diagonal being 1, in double precision over the weights as they are stored."""
     sums = np.empty(layout.width)
     for y in range(layout.reach, layout.reach + layout.height):
@@ -66,7 +66,7 @@ def _invert_row_sums(inverse, weights, shifts, layout):  # pragma: no cover
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _advance(fields, others, totals, inverse, weights, shifts, first, maps, y, layout, product):  # pragma: no cover
+def _advance(fields, others, totals, inverse, weights, shifts, first, maps, y, layout, product):
     """Put row y of scale T fields - keep others in the place of `others`, and add its share to totals."""
     scale, keep, share = product
     sums = np.empty((MAX_MAPS, STRIP), fields.dtype)
@@ -97,7 +97,7 @@ def _advance(fields, others, totals, inverse, weights, shifts, first, maps, y, l
 
 
 @njit(nogil=True, cache=True)
-def _walk(fields, others, totals, inverse, weights, shifts, products, layout):  # pragma: no cover
+def _walk(fields, others, totals, inverse, weights, shifts, products, layout):
     """Add every product's share to totals; fields holds the input, others zeros, and both are overwritten.
 
     A row of one product is made as soon as the row `reach` below is there from the one before, and takes the place of
