@@ -73,7 +73,7 @@ def demo() -> PipelineConfig:
         irnet=IRNetConfig(
             backbone_from="classifier",
             backbone_lr_factor=0.25,
-            crop_size=128,
+            crop_size=112,
             rescale=(0.7, 1.1),
             batch_size=8,
             epochs=6,

@@ -209,9 +209,9 @@ def _decided_pairs(boundary: np.ndarray, labels: np.ndarray, radius: int) -> np.
     """Return int64 [3, B, H, W]: for each pixel the pairs of each kind whose strongest boundary it is."""
     batch, height, width = labels.shape
     reach = radius - 1
-    decided = np.zeros((3, batch, height * width), np.int64)
+    decided = np.zeros((batch, 3, height, width), np.int64)
     if height <= reach or width <= 2 * reach:
-        return decided.reshape(3, batch, height, width)
+        return decided.swapaxes(0, 1)
     shapes = plan(radius)
     shifts = offsets(radius).numpy() @ (width, 1)
     tile = min(height - reach, max(reach, TABLE // (len(shapes.sizes) * width) - reach))
@@ -229,11 +229,11 @@ def _decided_pairs(boundary: np.ndarray, labels: np.ndarray, radius: int) -> np.
             reach,
             tile,
             IGNORE,
-            decided[:, b],
+            decided[b].reshape(3, height * width),
         )
 
     _over_images(count, batch)
-    return decided.reshape(3, batch, height, width)
+    return decided.swapaxes(0, 1)
 
 
 def _displacement_sums(displacement: np.ndarray, labels: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
