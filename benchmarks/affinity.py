@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.inputs import cells
-from benchmarks.row import Row
+from benchmarks.row import Part, Row
 from kernels.affinity import boundary_to_affinity, paths, reference
 
 SIZE = (94, 125)
@@ -37,8 +37,8 @@ def _rows_of(radius: int, height: int, width: int) -> list[Row]:
         return max(float((fast() - slow()).abs().max()) for slow in (gather, shift))
 
     return [
-        Row(name, "gathered paths", fast, gather, measure_error, 0, "of affinity", memory=True),
-        Row(name, "a shifted maximum a path pixel", fast, shift, measure_error, 0, "of affinity"),
+        Row(name, "gathered paths", fast, [Part(gather)], measure_error, 0, "of affinity", memory=True),
+        Row(name, "a shifted maximum a path pixel", fast, [Part(shift)], measure_error, 0, "of affinity"),
     ]
 
 

@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.row import Row
+from benchmarks.inputs import photograph
+from benchmarks.row import Part, Row
 from kernels.crf import refine_labels, refine_many
 
 # Of labels, beside pydensecrf's.
@@ -19,7 +20,7 @@ def rows() -> list[Row]:
 
 
 def _row(height: int, width: int, num_labels: int) -> Row:
-    image = _photograph(height, width)
+    image = photograph(height, width)
     maps = [_label_map(image, num_labels, threshold) for threshold in (0.3, 0.6)]
     fast = partial(refine_many, image, maps, [num_labels] * len(maps), backend="numba")
 
@@ -33,25 +34,12 @@ def _row(height: int, width: int, num_labels: int) -> Row:
         kernel=f"dense CRF, 2 maps of {num_labels} labels, {height} x {width}",
         baseline="pydensecrf",
         fast=fast,
-        slow=slow,
+        slow=[Part(slow)],
         measure_error=measure_error,
         tolerance=TOLERANCE,
         unit="of the pixels",
         memory=True,
     )
-
-
-def _photograph(height: int, width: int) -> np.ndarray:
-    """Make shaded discs on a shaded ground, with texture and noise: about as many vertices as a photograph has."""
-    generator = np.random.default_rng(0)
-    y, x = np.mgrid[:height, :width] / max(height, width)
-    image = np.stack([110 + 60 * np.sin(6 * y + c) + 30 * np.cos(4 * x * (c + 1)) for c in range(3)], -1)
-    for _ in range(8):
-        (cy, cx), radius = generator.uniform(0.1, 0.9, 2), generator.uniform(0.05, 0.2)
-        disc = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-        stripes = 20 * np.sin((x + y)[disc] * generator.uniform(100, 400))
-        image[disc] = generator.uniform(30, 220, 3) + stripes[:, None]
-    return (image + generator.normal(0, 5, image.shape)).clip(0, 255).astype(np.uint8)
 
 
 def _label_map(image: np.ndarray, num_labels: int, threshold: float) -> np.ndarray:

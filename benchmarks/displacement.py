@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from benchmarks.row import Row
+from benchmarks.inputs import displacement_field
+from benchmarks.row import Part, Row
 from kernels.displacement import find_centroids
 
 ITERATIONS = 300
@@ -17,35 +17,23 @@ def rows() -> list[Row]:
 
 
 def _row(height: int, width: int) -> Row:
-    field = _field(height, width)
+    field = displacement_field(height, width)
 
     def fast() -> Tensor:
         return find_centroids(field, ITERATIONS, backend="numba")
 
     def slow() -> np.ndarray:
-        return _follow(field.numpy(), ITERATIONS)
+        return follow(field.numpy(), ITERATIONS)
 
     def measure_error() -> float:
         return float((fast().numpy() != slow()).any(0).mean())
 
     name = f"displacement, {ITERATIONS} steps, {height} x {width}"
-    return Row(name, "numpy", fast, slow, measure_error, 0, "of the centroids")
+    return Row(name, "numpy", fast, [Part(slow)], measure_error, 0, "of the centroids")
 
 
-def _field(height: int, width: int) -> Tensor:
-    """Return a field like a network's: every pixel points some way towards the nearest of eight points, unevenly."""
-    generator = torch.Generator().manual_seed(0)
-    places = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")).float()
-    points = torch.rand(8, 2, 1, 1, generator=generator) * torch.tensor([height, width]).view(2, 1, 1)
-    ways = points - places
-    nearest = ways.norm(dim=1).argmin(0)
-    way = ways.gather(0, nearest.expand(1, 2, height, width))[0]
-    noise = torch.randn(1, 2, height // 4 + 1, width // 4 + 1, generator=generator)
-    noise = torch.nn.functional.interpolate(noise, (height, width), mode="bilinear", align_corners=False)[0]
-    return 0.5 * way + noise
-
-
-def _follow(field: np.ndarray, iterations: int) -> np.ndarray:
+def follow(field: np.ndarray, iterations: int) -> np.ndarray:
+    """Return the centroids int64 [2, H, W] of a field, the whole map a step."""
     _, height, width = field.shape
     one = np.float32(1)
     y, x = np.meshgrid(np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32), indexing="ij")

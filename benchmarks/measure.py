@@ -30,11 +30,11 @@ class Result:
     Attributes:
         kernel: As in the row.
         baseline: As in the row.
-        ratio: Median over the rounds of the baseline's time (by slow_factor) divided by the kernel's.
+        ratio: Median over the rounds of the baseline's time divided by the kernel's.
         ratio_min: The least of the rounds.
         ratio_max: The greatest.
         fast_s: Median seconds of one call of the kernel.
-        slow_s: Median seconds of the baseline, by slow_factor.
+        slow_s: Median seconds of the baseline.
         error: Largest error, in `unit`.
         tolerance: Up to which the row counts.
         unit: Of the error.
@@ -75,9 +75,9 @@ def measure(row: Row, quick: bool = False) -> Result:
     if not error <= row.tolerance:
         raise CheckFailed(f"{row.kernel}: error {error:.2g} {row.unit}, allowed is {row.tolerance:.2g}: not timed")
     fast_s, slow_s = _time_in_turn(row, FEWEST_ROUNDS if quick else ROUNDS)
-    slow_s = [seconds * row.slow_factor for seconds in slow_s]
     ratios = [slow / fast for slow, fast in zip(slow_s, fast_s, strict=True)]
-    fast_bytes, slow_bytes = map(peak_memory, (row.fast, row.slow)) if row.memory and not quick else (None, None)
+    sides = (row.fast, lambda: [part.work() for part in row.slow])
+    fast_bytes, slow_bytes = map(peak_memory, sides) if row.memory and not quick else (None, None)
     return Result(
         kernel=row.kernel,
         baseline=row.baseline,
@@ -96,18 +96,18 @@ def measure(row: Row, quick: bool = False) -> Result:
 
 def _time_in_turn(row: Row, rounds: int) -> tuple[list[float], list[float]]:
     """Return seconds a call of both sides, one of each a round."""
+    works = [row.fast, *(part.work for part in row.slow)]
     # The first calls fill caches and make tables; the second say how many calls make a sample.
-    row.slow()
-    calls = []
-    for side in (row.fast, row.slow):
-        once = _seconds(side)
-        calls.append(max(1, round(SAMPLE_S / once)))
-        if once > LONG_S:
-            rounds = FEWEST_ROUNDS
+    seconds = [_seconds(work) for work in works]
+    seconds = [once if once > LONG_S else _seconds(work) for work, once in zip(works, seconds, strict=True)]
+    if max(seconds) > LONG_S:
+        rounds = FEWEST_ROUNDS
+    calls = [max(1, round(SAMPLE_S / once)) for once in seconds]
     fast, slow = [], []
     for _ in range(rounds):
         fast.append(_seconds(row.fast, calls[0]))
-        slow.append(_seconds(row.slow, calls[1]))
+        parts = zip(row.slow, calls[1:], strict=True)
+        slow.append(sum(part.times * _seconds(part.work, count) for part, count in parts))
     return fast, slow
 
 

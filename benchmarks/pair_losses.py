@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.inputs import cells
-from benchmarks.row import Row
+from benchmarks.row import Part, Row
 from kernels.affinity import paths
 from kernels.pair_losses import IGNORE, PairTerms, pair_terms
 
@@ -41,7 +41,7 @@ def _row(height: int, width: int, *, memory: bool) -> Row:
         f"pair losses, forward + backward, {height} x {width}",
         "gathered pairs",
         fast,
-        slow,
+        [Part(slow)],
         measure_error,
         1e-5,
         "of the greatest gradient, or of a tenth of the loss",

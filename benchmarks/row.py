@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a baseline's work: it is run once a round, and its time counts `times`, where it is done so often."""
+
+    work: Callable[[], object]
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -14,9 +22,7 @@ class Row:
         kernel: What is timed, with its size: "random walk, 3 maps, 94 x 125".
         baseline: What it is compared with: "scipy CSR, 256 steps".
         fast: Does the work once by the kernel.
-        slow: Does the work once by the baseline.
-        slow_factor: The baseline's time is multiplied by it, where only a counted part of it is run (one of eight
-            equal squarings); 1 where all of it is.
+        slow: Does the work once by the baseline, together.
         measure_error: Returns the largest error of `fast` against `slow` or the reference, in the unit of
             `tolerance`; above that, the row is not timed.
         tolerance: The largest error at which the row counts.
@@ -27,9 +33,8 @@ class Row:
     kernel: str
     baseline: str
     fast: Callable[[], object]
-    slow: Callable[[], object]
+    slow: Sequence[Part]
     measure_error: Callable[[], float]
     tolerance: float
     unit: str
-    slow_factor: float = 1
     memory: bool = False

@@ -134,33 +134,35 @@ class IRNet(nn.Module):
         """
         with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
             levels = self.backbone(x)
-        displacement = self.displacement(levels)
-        if not self.training:
-            displacement = displacement - self.displacement.mean.view(1, 2, 1, 1)
-        return self.boundary(levels), displacement
+        return self.boundary(levels), self._field(levels)
+
+    def _field(self, levels: list[Tensor]) -> Tensor:
+        field = self.displacement(levels)
+        return field if self.training else field - self.displacement.mean.view(1, 2, 1, 1)
 
     @torch.no_grad()
     def infer(
-        self, x: Float[Tensor, "1 3 h w"], *, mirror: bool = True, pad_to: tuple[int, int] | None = None
-    ) -> tuple[Float[Tensor, "h4 w4"], Float[Tensor, "2 h4 w4"]]:
-        """Return one image's boundary probabilities in [0, 1] and displacement (dy, dx), at ceil(size / 4).
+        self, x: Float[Tensor, "b 3 h w"], *, mirror: bool = True, pad_to: tuple[int, int] | None = None
+    ) -> tuple[Float[Tensor, "b h4 w4"], Float[Tensor, "b 2 h4 w4"]]:
+        """Return boundary probabilities in [0, 1] and displacements (dy, dx), at ceil(size / 4).
 
         Args:
             x: Normalised input of any size.
-            mirror: Average the logits with the flipped-back ones of the mirrored image. The displacement is
-                the image's alone.
+            mirror: Average the logits with the flipped-back ones of the mirrored images. The displacement is
+                the images' alone.
             pad_to: Size that the input is zero-padded to at bottom and right; by default the next multiple of 16.
                 (The reference pads to 512 x 512 and cuts off what is larger; the padding enters the group norms.)
         """
-        height, width = x.shape[-2:]
+        batch, _, height, width = x.shape
         rows, columns = -(-height // 4), -(-width // 4)
         full_height, full_width = pad_to or (
             -(-height // OUTPUT_STRIDE) * OUTPUT_STRIDE,
             -(-width // OUTPUT_STRIDE) * OUTPUT_STRIDE,
         )
         views = torch.cat([x, x.flip(-1)]) if mirror else x
-        logits, displacement = self(F.pad(views, (0, full_width - width, 0, full_height - height)))
-        logits = logits[:, 0, :rows, :columns]
+        levels = self.backbone(F.pad(views, (0, full_width - width, 0, full_height - height)))
+        logits = self.boundary(levels)[:, 0, :rows, :columns].float()
         if mirror:
-            logits = (logits[:1] + logits[1:].flip(-1)) / 2
-        return logits[0].float().sigmoid(), displacement[0, :, :rows, :columns].float()
+            logits = (logits[:batch] + logits[batch:].flip(-1)) / 2
+        displacement = self._field([level[:batch] for level in levels])
+        return logits.sigmoid(), displacement[..., :rows, :columns].float()

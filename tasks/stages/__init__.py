@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -32,28 +33,13 @@ class Stage:
     on_device: bool = False
 
 
+_training = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_device=True)
+
 STAGES = (
-    Stage(
-        "classifier",
-        "tasks.stages.classifier:train_classifier",
-        sharded=False,
-        settings="classifier",
-        seeded=True,
-        uses_pretrained=True,
-        on_device=True,
-    ),
+    _training("classifier", "tasks.stages.classifier:train_classifier", settings="classifier"),
     Stage("cams", "tasks.stages.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
-    Stage("relations", "tasks.stages.relations:mine_relations", ("cams",), settings="relations"),
-    Stage(
-        "irnet",
-        "tasks.stages.irnet:train_irnet",
-        ("classifier", "relations"),
-        sharded=False,
-        settings="irnet",
-        seeded=True,
-        uses_pretrained=True,
-        on_device=True,
-    ),
+    Stage("relations", "tasks.stages.relations:mine_relations", ("cams",), settings="relations", on_device=True),
+    _training("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
     Stage("fields", "tasks.stages.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
     Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "fields"), settings="walk", on_device=True),
     Stage("labels", "tasks.stages.labels:synthesize_labels", ("walk",), settings="labels"),

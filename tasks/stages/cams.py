@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,15 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.images import read_image
 from models.backbones import fold_norms
 from models.cam import CAMNet
 from tasks.augment import resize
+from tasks.inference import batches, inference_autocast
 from tasks.job import Job
 from tasks.networks import load_classifier
 from tasks.settings import CamConfig
 from tasks.stages.score_maps import grid_size, save_maps
-from tasks.training import autocast
 
 
 def infer_cams(job: Job) -> dict[str, Any]:
@@ -28,37 +28,56 @@ def infer_cams(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, CamConfig)
     net = fold_norms(load_classifier(job.input("classifier"), job.device)).to(memory_format=torch.channels_last)
-    maps = {}
-    for done, sample in enumerate(job.samples, start=1):
-        if sample.labels:
-            maps[sample.id] = class_attention(net, read_image(sample.image), sample.labels, config, job.device)
+    labelled = [sample for sample in job.samples if sample.labels]
+    done, maps = len(job.samples) - len(labelled), {}
+    for batch, pyramids in batches(labelled, lambda image: Pyramid.of(image, config.scales), job.device):
+        found = class_attention(net, pyramids, [sample.labels for sample in batch], job.device, mirror=config.mirror)
+        maps |= {sample.id: each for sample, each in zip(batch, found, strict=True)}
+        done += len(batch)
         job.progress(done, len(job.samples))
     save_maps(job.out / "cams.safetensors", maps)
     return {}
 
 
+class Pyramid(NamedTuple):
+    """An image's size (H, W), and the image at every scale, uint8 [3, scale * H, scale * W], RGB."""
+
+    size: tuple[int, int]
+    scales: list[Tensor]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], scales: tuple[float, ...]) -> Pyramid:
+        """Resize an image [H, W, 3] by every factor."""
+        resized = [torch.from_numpy(resize(image, scale, cv2.INTER_CUBIC)).permute(2, 0, 1) for scale in scales]
+        height, width = image.shape[:2]
+        return cls((height, width), resized)
+
+
 @torch.no_grad()
 def class_attention(
-    net: CAMNet, image: NDArray[np.uint8], labels: tuple[int, ...], config: CamConfig, device: str
-) -> Float[Tensor, "k h w"]:
-    """Return the maps of an image's classes at stride 4, each divided by its own maximum: values in [0, 1].
+    net: CAMNet, pyramids: Sequence[Pyramid], labels: Sequence[tuple[int, ...]], device: str, *, mirror: bool = True
+) -> list[Float[Tensor, "k h w"]]:
+    """Return, for each of several images of one size, the maps of its classes at stride 4, on the device.
 
-    Every scale's map is brought to the grid of the image padded to a multiple of 16, so that cells lie where
-    the network saw them, and cut to ceil(size / 4). The reference keeps a second, full-size copy made in the same
-    way; here that one is upsampled from this.
+    Each map is divided by its own maximum: values in [0, 1]. Every scale's map is brought to the grid of the image
+    padded to a multiple of 16, so that cells lie where the network saw them, and cut to ceil(size / 4). The reference
+    keeps a second, full-size copy made in the same way; here that one is upsampled from this.
     """
-    height, width = image.shape[:2]
+    height, width = pyramids[0].size
     padded = (-(-height // 16) * 4, -(-width // 16) * 4)
-    total = torch.zeros(len(labels), *padded, device=device)
-    for scale in config.scales:
-        pixels = torch.from_numpy(resize(image, scale, cv2.INTER_CUBIC)).permute(2, 0, 1)[None].to(device)
-        x = net.backbone.normalize(pixels)
-        views = torch.cat([x, x.flip(-1)]) if config.mirror else x
-        with autocast(device):
-            activations = net.activations(views.contiguous(memory_format=torch.channels_last))
-        chosen = activations[:, list(labels)].float()
-        folded = chosen[:1] + chosen[1:].flip(-1) if config.mirror else chosen
-        total += F.interpolate(folded, padded, mode="bilinear", align_corners=False)[0]
+    owners = [image for image, classes in enumerate(labels) for _ in classes]
+    wanted = [number for classes in labels for number in classes]
+    total = torch.zeros(len(wanted), *padded, device=device)
+    for views in zip(*(pyramid.scales for pyramid in pyramids), strict=True):
+        x = net.backbone.normalize(torch.stack(views).to(device))
+        x = (torch.cat([x, x.flip(-1)]) if mirror else x).contiguous(memory_format=torch.channels_last)
+        with inference_autocast(device):
+            activations = net.activations(x)
+        maps = activations[owners, wanted].float()
+        if mirror:
+            maps = maps + activations[[len(views) + owner for owner in owners], wanted].float().flip(-1)
+        total += F.interpolate(maps[None], padded, mode="bilinear", align_corners=False)[0]
     rows, columns = grid_size((height, width))
     total = total[:, :rows, :columns]
-    return (total / (total.amax(dim=(1, 2), keepdim=True) + 1e-5)).cpu()
+    total = total / (total.amax(dim=(1, 2), keepdim=True) + 1e-5)
+    return list(total.split([len(classes) for classes in labels]))

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 
-from data.images import read_image
 from models.backbones import fold_norms
+from tasks.inference import batches, inference_autocast
 from tasks.job import Job
 from tasks.networks import load_irnet
 from tasks.settings import FieldsConfig
 from tasks.stages.score_maps import save_maps
-from tasks.training import autocast
 
 
 def infer_fields(job: Job) -> dict[str, Any]:
@@ -21,12 +20,12 @@ def infer_fields(job: Job) -> dict[str, Any]:
     assert isinstance(config, FieldsConfig)
     net = fold_norms(load_irnet(job.input("irnet"), job.device)).to(memory_format=torch.channels_last)
     boundaries, displacements = {}, {}
-    for done, sample in enumerate(job.samples, start=1):
-        pixels = torch.tensor(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
-        with autocast(job.device):
-            fields = net.infer(net.backbone.normalize(pixels), mirror=config.mirror)
-        boundaries[sample.id], displacements[sample.id] = fields
-        job.progress(done, len(job.samples))
+    for batch, images in batches(job.samples, lambda image: torch.tensor(image).permute(2, 0, 1), job.device):
+        with inference_autocast(job.device):
+            found = net.infer(net.backbone.normalize(torch.stack(images).to(job.device)), mirror=config.mirror)
+        for sample, boundary, displacement in zip(batch, *found, strict=True):
+            boundaries[sample.id], displacements[sample.id] = boundary, displacement
+        job.progress(len(boundaries), len(job.samples))
     save_maps(job.out / "boundary.safetensors", boundaries)
     save_maps(job.out / "displacement.safetensors", displacements)
     return {}

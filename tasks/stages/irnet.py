@@ -139,7 +139,7 @@ def _measure_displacement(net: IRNet, config: IRNetConfig, job: Job, relations: 
     for index in chosen:
         sample = job.samples[index]
         pixels = torch.tensor(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
-        _, displacement = net.infer(net.backbone.normalize(pixels), mirror=False)
+        (displacement,) = net.infer(net.backbone.normalize(pixels), mirror=False)[1]
         means.append(displacement.mean(dim=(1, 2)))
         labels = read_label_map(relations[sample.id])
         rows, columns = displacement.shape[1:]

@@ -52,16 +52,15 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             size = image_size(sample.image)
             values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
             labels, objects = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-            scores, pieces = semantic[sample.id], instances[sample.id]
-            if scores is not None and pieces is not None:
+            if sample.id in semantic:
                 refined = None
-                rows = semantic_rows(scores, size, config.background_threshold)
+                rows = semantic_rows(semantic[sample.id], size, config.background_threshold)
                 if config.crf_iterations:
                     image = read_image(sample.image)
                     refined = refine_labels(image, rows, len(values), iterations=config.crf_iterations)
                     rows = refined
                 labels = values[rows]
-                found = instance_masks(pieces, rows_of[sample.id], size, config, refined)
+                found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
                 for number, mask in enumerate(found.masks[:254], start=1):
                     objects[mask] = number
                 detections += [

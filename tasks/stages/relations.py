@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import NDArray
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from data.images import read_image
+from data.images import image_size
 from data.label_maps import write_label_map
-from kernels.crf import refine_many
+from kernels.crf import refine_batch
+from tasks.inference import batches
 from tasks.job import Job
 from tasks.settings import RelationsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
@@ -23,43 +25,54 @@ def mine_relations(job: Job) -> dict[str, Any]:
     """Write the confident label map of every image. One without labels is background throughout."""
     config = job.config
     assert isinstance(config, RelationsConfig)
-    confident, total = 0, 0
+    done, confident, total = 0, 0, 0
     with MapReader(job.input("cams") / "cams.safetensors") as maps:
-        for done, sample in enumerate(job.samples, start=1):
-            image = read_image(sample.image)
-            cams = maps[sample.id]
-            if cams is None:
-                labels = np.zeros(image.shape[:2], np.uint8)
-            else:
-                labels = confident_labels(image, cams, sample.labels, config)
-            write_label_map(job.out / f"{sample.id}.png", labels)
-            confident, total = confident + int((labels != IGNORE).sum()), total + labels.size
+        for sample in job.samples:
+            if sample.id not in maps:
+                labels = np.zeros(image_size(sample.image), np.uint8)
+                write_label_map(job.out / f"{sample.id}.png", labels)
+                done, confident, total = done + 1, confident + labels.size, total + labels.size
+        labelled = [sample for sample in job.samples if sample.id in maps]
+        for batch, pixels in batches(labelled, torch.tensor, job.device):
+            images = [image.to(job.device) for image in pixels]
+            cams = [maps[sample.id].to(job.device) for sample in batch]
+            mined = confident_labels(images, cams, [sample.labels for sample in batch], config)
+            for sample, labels in zip(batch, mined, strict=True):
+                write_label_map(job.out / f"{sample.id}.png", labels.cpu().numpy())
+                confident, total = confident + int((labels != IGNORE).sum()), total + labels.numel()
+            done += len(batch)
             job.progress(done, len(job.samples))
     return {"confident_share": round(confident / total, 4)}
 
 
 def confident_labels(
-    image: NDArray[np.uint8], cams: Float[Tensor, "k h w"], labels: tuple[int, ...], config: RelationsConfig
-) -> NDArray[np.uint8]:
-    """Return class values [H, W]: the class where foreground is sure, 0 where background is, 255 elsewhere.
+    images: Sequence[UInt8[Tensor, "h w 3"]],
+    cams: Sequence[Float[Tensor, "k h4 w4"]],
+    labels: Sequence[tuple[int, ...]],
+    config: RelationsConfig,
+) -> list[UInt8[Tensor, "h w"]]:
+    """Return each image's class values: the class where foreground is sure, 0 where background is, 255 elsewhere.
 
     Args:
-        image: RGB, [H, W, 3].
-        cams: The image's maps at stride 4, values in [0, 1].
+        images: RGB, of any sizes, on one device.
+        cams: Each image's maps at stride 4, values in [0, 1].
         labels: The class of each map.
         config: Thresholds and the CRF's settings.
     """
-    full = upsample(cams, (image.shape[0], image.shape[1]))
-
     thresholds = (config.foreground_threshold, config.background_threshold)
-    foreground, background = refine_many(
-        image,
-        [strongest(full, threshold)[0].numpy() for threshold in thresholds],
-        [len(labels) + 1] * len(thresholds),
+    decided = []
+    for image, maps in zip(images, cams, strict=True):
+        full = upsample(maps, (image.shape[0], image.shape[1]))
+        decided.append([strongest(full, threshold)[0] for threshold in thresholds])
+    refined = refine_batch(
+        images,
+        decided,
+        [[len(classes) + 1] * len(thresholds) for classes in labels],
         iterations=config.crf_iterations,
         confidence=config.crf_confidence,
     )
-    values = np.array([IGNORE, *(c + 1 for c in labels)], np.uint8)
-    mined = values[foreground]
-    mined[(foreground == 0) & (background == 0)] = 0
+    mined = []
+    for (foreground, background), classes in zip(refined, labels, strict=True):
+        values = torch.tensor([IGNORE, *(c + 1 for c in classes)], dtype=torch.uint8, device=foreground.device)
+        mined.append(torch.where((foreground == 0) & (background == 0), 0, values[foreground]))
     return mined

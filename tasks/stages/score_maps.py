@@ -21,7 +21,7 @@ def save_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
 class MapReader:
     """Maps of a shard, read one at a time.
 
-    Use as `with MapReader(path) as maps: maps["sample"]`; an absent id gives None.
+    Use as `with MapReader(path) as maps: maps["sample"]`, where `"sample" in maps`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,8 +35,11 @@ class MapReader:
     def __exit__(self, *exception: object) -> None:
         self._file.__exit__(*exception)
 
-    def __getitem__(self, sample_id: str) -> Tensor | None:
-        return self._open.get_tensor(sample_id).float() if sample_id in self._keys else None
+    def __contains__(self, sample_id: str) -> bool:
+        return sample_id in self._keys
+
+    def __getitem__(self, sample_id: str) -> Float[Tensor, ...]:
+        return self._open.get_tensor(sample_id).float()
 
 
 def grid_size(image_size: tuple[int, int]) -> tuple[int, int]:

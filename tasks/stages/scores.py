@@ -46,10 +46,9 @@ def score_shard(job: Job) -> dict[str, Any]:
             image = read_image(sample.image)
             size = (image.shape[0], image.shape[1])
             class_values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
-            empty = torch.zeros(0, 1, 1)
-            sample_cams, sample_walk = (maps[sample.id] for maps in (cams, walked))
-            sample_cams = empty if sample_cams is None else sample_cams
-            sample_walk = empty if sample_walk is None else sample_walk
+            sample_cams, sample_walk = (
+                maps[sample.id] if sample.id in maps else torch.zeros(0, 1, 1) for maps in (cams, walked)
+            )
             final = read_label_map(labels_folder / "SegmentationClass" / f"{sample.id}.png")
             if truth.semantic is not None:
                 predictions = _semantic_predictions(image, sample_cams, class_values, config)

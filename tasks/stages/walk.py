@@ -32,13 +32,12 @@ def walk_scores(job: Job) -> dict[str, Any]:
     ):
         for begin in range(0, len(job.samples), BATCH):
             batch = job.samples[begin : begin + BATCH]
-            found = {sample.id: maps.to(job.device) for sample in batch if (maps := cams[sample.id]) is not None}
-            walls, ways = (
-                [_present(reader[name]).to(job.device) for name in found] for reader in (boundaries, displacements)
+            names = [sample.id for sample in batch if sample.id in cams]
+            maps, walls, ways = (
+                [reader[name].to(job.device) for name in names] for reader in (cams, boundaries, displacements)
             )
-            walked_batch = walk_batch(list(found.values()), walls, ways, config)
-            for (name, maps), (walked, rows) in zip(found.items(), walked_batch, strict=True):
-                semantic[name] = sum_rows(walked, rows, len(maps))
+            for name, each, (walked, rows) in zip(names, maps, walk_batch(maps, walls, ways, config), strict=True):
+                semantic[name] = sum_rows(walked, rows, len(each))
                 instances[name], rows_of[name] = walked, rows
             job.progress(begin + len(batch), len(job.samples))
     save_maps(job.out / "semantic.safetensors", semantic)
@@ -88,11 +87,6 @@ def walk_batch(
         tolerance=config.tolerance,
     )
     return list(zip(walked, rows_of, strict=True))
-
-
-def _present(maps: Tensor | None) -> Tensor:
-    assert maps is not None
-    return maps
 
 
 def sum_rows(walked: Float[Tensor, "n h w"], rows: list[int], num_rows: int) -> Float[Tensor, "k h w"]:

@@ -86,9 +86,9 @@ def test_gradients_stop_behind_the_third_level_of_pretrained_weights_only() -> N
 def test_irnet_returns_maps_at_stride_4_and_its_backbone_is_frozen(name: str) -> None:
     net = IRNet(build_backbone(name)).train()
     assert not net.backbone.training
-    boundary, displacement = net.eval().infer(torch.randn(1, 3, 45, 62))
-    assert boundary.shape == (12, 16)
-    assert displacement.shape == (2, 12, 16)
+    boundary, displacement = net.eval().infer(torch.randn(2, 3, 45, 62))
+    assert boundary.shape == (2, 12, 16)
+    assert displacement.shape == (2, 2, 12, 16)
     assert 0 <= boundary.min() <= boundary.max() <= 1
     assert not any(p.requires_grad for p in net.backbone.parameters())
 

@@ -17,8 +17,8 @@ from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map
 from tasks.job import Job
 from tasks.networks import load_classifier, load_irnet
-from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
-from tasks.stages.cams import class_attention
+from tasks.settings import LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
+from tasks.stages.cams import Pyramid, class_attention
 from tasks.stages.labels import instance_masks, semantic_rows, synthesize_labels
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels
@@ -44,10 +44,21 @@ def test_cams_are_there_for_labelled_images_at_stride_4_in_half_precision(tiny_s
 def test_mirrored_scales_make_cams_that_mirror_with_the_image(tiny_set, artifacts) -> None:
     net = load_classifier(artifacts["classifier"])
     image = cv2.resize(read_image(tiny_set.samples[0].image), (64, 48))
-    config = CamConfig(scales=(1.0,))
-    cams = class_attention(net, image, (0, 2), config, "cpu")
-    flipped = class_attention(net, np.ascontiguousarray(image[:, ::-1]), (0, 2), config, "cpu")
+    pyramids = [Pyramid.of(np.ascontiguousarray(view), (1.0,)) for view in (image, image[:, ::-1])]
+    cams, flipped = class_attention(net, pyramids, [(0, 2), (0, 2)], "cpu")
     torch.testing.assert_close(flipped.flip(-1), cams, atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_s_cams_are_those_of_its_images_one_by_one(tiny_set, artifacts) -> None:
+    net = load_classifier(artifacts["classifier"])
+    samples = tiny_set.samples[:3]
+    pyramids = [Pyramid.of(cv2.resize(read_image(sample.image), (61, 47)), (1.0, 0.5)) for sample in samples]
+    labels = [(1,), (0, 2), (2, 1, 0)]
+    together = class_attention(net, pyramids, labels, "cpu")
+    for one, pyramid, classes in zip(together, pyramids, labels, strict=True):
+        assert one.shape == (len(classes), 12, 16)
+        (alone,) = class_attention(net, [pyramid], [classes], "cpu")
+        torch.testing.assert_close(one, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_relations_cover_the_image_with_its_own_classes(tiny_set, artifacts) -> None:
@@ -65,7 +76,7 @@ def test_confident_labels_leave_the_middle_open() -> None:
     image = np.repeat(image[:, :, None], 3, axis=2)
     cams = torch.full((1, 16, 24), 0.15)
     cams[:, :, :8], cams[:, :, 16:] = 0.9, 0.0
-    labels = confident_labels(image, cams, (4,), RelationsConfig(crf_confidence=0.9))
+    (labels,) = confident_labels([torch.from_numpy(image)], [cams], [(4,)], RelationsConfig(crf_confidence=0.9))
     assert (labels[24:40, 4:24] == 5).all()
     assert (labels[24:40, 40:56] == 255).all()
     assert (labels[24:40, 72:92] == 0).all()
