@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import torch
 
 from benchmarks.inputs import photograph
-from benchmarks.row import Part, Row
-from kernels.crf import refine_labels, refine_many
+from benchmarks.row import Part, Row, synchronised
+from kernels.crf import refine_batch, refine_labels, refine_many
 
 # Of labels, beside pydensecrf's.
 TOLERANCE = 5e-4
@@ -16,16 +17,15 @@ TOLERANCE = 5e-4
 
 def rows() -> list[Row]:
     """Return one row a size and number of labels; the kernel makes both maps at once, the baseline each by itself."""
-    return [_row(375, 500, 2), _row(375, 500, 3), _row(94, 125, 3), _row(32, 32, 2)]
+    sizes = [(375, 500, 2), (375, 500, 3), (94, 125, 3), (32, 32, 2)]
+    return [_row(*size) for size in sizes] + ([_on_gpu(16, 375, 500, 3)] if torch.cuda.is_available() else [])
 
 
 def _row(height: int, width: int, num_labels: int) -> Row:
     image = photograph(height, width)
     maps = [_label_map(image, num_labels, threshold) for threshold in (0.3, 0.6)]
     fast = partial(refine_many, image, maps, [num_labels] * len(maps), backend="numba")
-
-    def slow() -> list[np.ndarray]:
-        return [refine_labels(image, each, num_labels, backend="pydensecrf") for each in maps]
+    slow = partial(_refine_plainly, image, maps, num_labels)
 
     def measure_error() -> float:
         return max(float((ours != theirs).mean()) for ours, theirs in zip(fast(), slow(), strict=True))
@@ -40,6 +40,27 @@ def _row(height: int, width: int, num_labels: int) -> Row:
         unit="of the pixels",
         memory=True,
     )
+
+
+def _on_gpu(batch: int, height: int, width: int, num_labels: int) -> Row:
+    """Return a row of a batch of images, two maps each; the baseline does one image, counted for all."""
+    image = photograph(height, width)
+    maps = [_label_map(image, num_labels, threshold) for threshold in (0.3, 0.6)]
+    images = [torch.from_numpy(image).cuda()] * batch
+    labels = [[torch.from_numpy(each).cuda() for each in maps]] * batch
+    fast = synchronised(partial(refine_batch, images, labels, [[num_labels] * 2] * batch, backend="triton"))
+    slow = partial(_refine_plainly, image, maps, num_labels)
+
+    def measure_error() -> float:
+        pairs = zip(fast()[-1], slow(), strict=True)
+        return max(float((ours.cpu().numpy() != theirs).mean()) for ours, theirs in pairs)
+
+    name = f"GPU, {batch} images: dense CRF, 2 maps of {num_labels} labels, {height} x {width}"
+    return Row(name, "pydensecrf on one core", fast, [Part(slow, batch)], measure_error, 1e-3, "of the pixels")
+
+
+def _refine_plainly(image: np.ndarray, maps: list[np.ndarray], num_labels: int) -> list[np.ndarray]:
+    return [refine_labels(image, each, num_labels, backend="pydensecrf") for each in maps]
 
 
 def _label_map(image: np.ndarray, num_labels: int, threshold: float) -> np.ndarray:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.inputs import cells
-from benchmarks.row import Part, Row
+from benchmarks.row import Part, Row, synchronised
 from kernels.affinity import boundary_to_affinity, offsets
-from kernels.random_walk import propagate
+from kernels.random_walk import propagate, propagate_batch
 
 RADIUS, BETA, STEPS = 5, 10, 256
 # Of T, to make T^256.
@@ -29,6 +29,7 @@ def rows() -> list[Row]:
         *(_against_csr(num_maps, 94, 125) for num_maps in (1, 3)),
         *(_against_csr(num_maps, 32, 32) for num_maps in (1, 3)),
         *(_against_dense(num_maps, 94, 125) for num_maps in (1, 3)),
+        *([_on_gpu(32, 94, 125)] if torch.cuda.is_available() else []),
     ]
 
 
@@ -56,9 +57,18 @@ def _against_dense(num_maps: int, height: int, width: int) -> Row:
     return Row(walk.name, baseline, walk.run, slow, walk.measure_error, 1e-4, walk.unit, memory=True)
 
 
-def square_transition(height: int, width: int) -> Tensor:
+def _on_gpu(batch: int, height: int, width: int) -> Row:
+    """Return a row of a batch of images; one squaring is timed, and counted for all of theirs."""
+    walk = _Walk(3, height, width, "cuda")
+    fast = synchronised(lambda: walk.run_batch(batch))
+    slow = [Part(synchronised(partial(square_transition, height, width, "cuda")), SQUARINGS * batch)]
+    name, baseline = f"GPU, {batch} images: {walk.name}", f"dense matrix there, {SQUARINGS} squarings an image"
+    return Row(name, baseline, fast, slow, partial(walk.measure_error, "triton"), 1e-3, walk.unit)
+
+
+def square_transition(height: int, width: int, device: str = "cpu") -> Tensor:
     """Square the dense transition matrix of the cells' boundary, which is made once, by the first call."""
-    matrix = _dense_transition(height, width)
+    matrix = _dense_transition(height, width, device)
     return matrix @ matrix
 
 
@@ -67,16 +77,20 @@ class _Walk:
 
     unit = "of the maximum and of the labels"
 
-    def __init__(self, num_maps: int, height: int, width: int) -> None:
+    def __init__(self, num_maps: int, height: int, width: int, device: str = "cpu") -> None:
         self.name = f"affinity + walk, {num_maps} map{'s' * (num_maps > 1)}, {height} x {width}"
-        self.scores, self.boundary = cells(height, width, num_maps)
+        self.scores, self.boundary = (each.to(device) for each in cells(height, width, num_maps))
 
     def run(self, backend: str = "numba") -> Tensor:
         return propagate(self.scores, self.boundary, radius=RADIUS, beta=BETA, steps=STEPS, backend=backend)
 
-    def measure_error(self) -> float:
+    def run_batch(self, batch: int) -> list[Tensor]:
+        settings = {"radius": RADIUS, "beta": BETA, "steps": STEPS}
+        return propagate_batch([self.scores] * batch, [self.boundary] * batch, **settings, backend="triton")
+
+    def measure_error(self, backend: str = "numba") -> float:
         """Return the larger of the greatest error, by the maximum, and the share of pixels with another label."""
-        fast, exact = self.run(), self.run("torch")
+        fast, exact = self.run(backend), self.run("torch")
         error = float((fast - exact).abs().max() / exact.max())
         threshold = torch.full_like(exact[:1], 0.25 * float(exact.max()))
         labels, others = (torch.cat([threshold, walked]).argmax(0) for walked in (exact, fast))
@@ -101,5 +115,5 @@ def _transition(height: int, width: int) -> scipy.sparse.csr_array:
 
 
 @cache
-def _dense_transition(height: int, width: int) -> Tensor:
-    return torch.from_numpy(_transition(height, width).toarray())
+def _dense_transition(height: int, width: int, device: str) -> Tensor:
+    return torch.from_numpy(_transition(height, width).toarray()).to(device)

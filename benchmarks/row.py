@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+def synchronised(work: Callable[[], Result]) -> Callable[[], Result]:
+    """Return what does the work and waits until the GPU has done it."""
+
+    def run() -> Result:
+        result = work()
+        torch.cuda.synchronize()
+        return result
+
+    return run
 
 
 @dataclass(frozen=True)

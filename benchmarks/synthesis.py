@@ -7,7 +7,7 @@ given maps like a trained network's.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from benchmarks.displacement import ITERATIONS, follow
 from benchmarks.inputs import cells, displacement_field, photograph
 from benchmarks.random_walk import SQUARINGS, square_transition
-from benchmarks.row import Part, Row
+from benchmarks.row import Part, Row, synchronised
 from kernels.crf import refine_labels
 from kernels.random_walk import propagate
 from models.backbones import build_backbone, fold_norms
@@ -28,131 +28,115 @@ from models.irnet import IRNet
 from tasks.inference import inference_autocast
 from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, WalkConfig
 from tasks.stages.cams import Pyramid, class_attention
-from tasks.stages.labels import Instances, instance_masks, semantic_rows
+from tasks.stages.labels import instance_masks, semantic_rows
 from tasks.stages.relations import confident_labels
 from tasks.stages.score_maps import strongest, upsample
-from tasks.stages.walk import sum_rows, walk_instances
+from tasks.stages.walk import sum_rows, walk_batch
 
 SIZE, GRID = (375, 500), (94, 125)
 NUM_CLASSES = 20
 LABELS = (3, 7)
-WALK, RELATIONS = WalkConfig(), RelationsConfig()
-DECISION = LabelsConfig()
+GPU_BATCH = 11
+WALK, RELATIONS, DECISION = WalkConfig(), RelationsConfig(), LabelsConfig()
 
 
 def rows() -> list[Row]:
-    networks = _Networks.of(photograph(*SIZE))
-    return [_cam_row(networks), _synthesis_row(networks)]
+    on_cpu = _Work("cpu", 1)
+    found = [_cam_row(on_cpu), _synthesis_row(on_cpu)]
+    return [*found, _synthesis_row(_Work("cuda", GPU_BATCH))] if torch.cuda.is_available() else found
 
 
-class _Networks(NamedTuple):
-    """The photograph, and both networks: as they are, and as the stages run them."""
+class _Work:
+    """A batch of one photograph, and both networks: as they are, and as the stages run them."""
 
-    image: NDArray[np.uint8]
-    plain_cam: CAMNet
-    plain_irnet: IRNet
-    cam: CAMNet
-    irnet: IRNet
-
-    @classmethod
     @torch.no_grad()
-    def of(cls, image: NDArray[np.uint8]) -> _Networks:
+    def __init__(self, device: str, batch: int) -> None:
         torch.manual_seed(0)
-        cam = CAMNet(build_backbone("resnet50"), NUM_CLASSES)
-        cam.backbone.train()(cam.backbone.normalize(_pixels(image)))
-        irnet = IRNet(deepcopy(cam.backbone)).eval()
-        folded = (fold_norms(deepcopy(net.eval())).to(memory_format=torch.channels_last) for net in (cam, irnet))
-        return cls(image, cam, irnet, *folded)
+        self.device, self.batch = device, batch
+        self.image = photograph(*SIZE)
+        self.pixels = torch.from_numpy(self.image).permute(2, 0, 1)[None].to(device)
+        backbone = build_backbone("resnet50").to(device)
+        backbone.train()(backbone.normalize(self.pixels))
+        self.plain_cam = CAMNet(backbone, NUM_CLASSES).to(device).eval()
+        self.plain_irnet = IRNet(deepcopy(backbone)).to(device).eval()
+        self.cam = fold_norms(deepcopy(self.plain_cam)).to(memory_format=torch.channels_last)
+        self.irnet = fold_norms(deepcopy(self.plain_irnet)).to(memory_format=torch.channels_last)
+        scores, boundary = cells(*GRID, len(LABELS))
+        self.scores, self.boundary = scores.to(device), boundary.to(device)
+        self.field = displacement_field(*GRID).to(device)
+
+    def attend(self) -> Tensor:
+        """Return one image's maps of all classes; those of the whole batch are made."""
+        pyramids = [Pyramid.of(self.image, CamConfig().scales)] * self.batch
+        return class_attention(self.cam, pyramids, [tuple(range(NUM_CLASSES))] * self.batch, self.device)[0]
+
+    def synthesize(self) -> NDArray[np.int64]:
+        """Do all that the stages do for the batch, and return one image's semantic labels."""
+        self.attend()
+        pixels = self.pixels.expand(self.batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        with inference_autocast(self.device):
+            self.irnet.infer(self.irnet.backbone.normalize(pixels))
+        images = [torch.from_numpy(self.image).to(self.device)] * self.batch
+        confident_labels(images, [self.scores] * self.batch, [LABELS] * self.batch, RELATIONS)
+        scores, boundaries, fields = ([each] * self.batch for each in (self.scores, self.boundary, self.field))
+        semantic = np.zeros(SIZE, np.int64)
+        for walked, owners in walk_batch(scores, boundaries, fields, WALK):
+            semantic = semantic_rows(sum_rows(walked, owners, len(LABELS)), SIZE, DECISION.background_threshold)
+            instance_masks(walked, owners, SIZE, DECISION)
+        return semantic
+
+    @torch.no_grad()
+    def attend_plainly(self) -> Tensor:
+        net, padded = self.plain_cam, (4 * -(-SIZE[0] // 16), 4 * -(-SIZE[1] // 16))
+        total = torch.zeros(NUM_CLASSES, *padded, device=self.device)
+        for scaled in Pyramid.of(self.image, CamConfig().scales).scales:
+            x = net.backbone.normalize(scaled[None].to(self.device).contiguous())
+            both = net.activations(torch.cat([x, x.flip(-1)]))
+            total += F.interpolate(both[:1] + both[1:].flip(-1), padded, mode="bilinear", align_corners=False)[0]
+        total = total[:, : GRID[0], : GRID[1]]
+        return total / total.amax((1, 2), keepdim=True)
+
+    @torch.no_grad()
+    def synthesize_plainly(self) -> None:
+        """Do all for one image but squaring T, which the authors do for the semantic labels and for the instances."""
+        self.attend_plainly()
+        full = upsample(self.scores, SIZE)
+        for threshold in (RELATIONS.foreground_threshold, RELATIONS.background_threshold):
+            labels = strongest(full, threshold)[0].cpu().numpy()
+            refine_labels(self.image, labels, len(LABELS) + 1, backend="pydensecrf")
+        x = self.plain_irnet.backbone.normalize(self.pixels.contiguous())
+        x = F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16))
+        for _ in ("semantic labels", "instances"):
+            self.plain_irnet(torch.cat([x, x.flip(-1)]))
+            full = F.interpolate(self.scores[None], SIZE, mode="bilinear", align_corners=False)[0]
+            F.pad(full / full.max(), (0, 0, 0, 0, 1, 0), value=DECISION.background_threshold).argmax(0).cpu()
+        field = self.field.cpu().numpy()
+        ndimage.label(np.hypot(*field) < WALK.centroid_threshold_px)
+        follow(field, ITERATIONS)
 
 
-def _cam_row(networks: _Networks) -> Row:
-    def fast() -> Tensor:
-        return _attend(networks)
-
-    def slow() -> Tensor:
-        return _attend_plainly(networks)
-
+def _cam_row(work: _Work) -> Row:
     def measure_error() -> float:
-        return float((fast().argmax(0) != slow().argmax(0)).float().mean())
+        return float((work.attend().argmax(0) != work.attend_plainly().argmax(0)).float().mean())
 
     name = f"CAM, ResNet-50, 4 scales x mirror, {SIZE[0]} x {SIZE[1]}"
-    return Row(name, "plain float32", fast, [Part(slow)], measure_error, 5e-3, "of the cells' classes")
+    slow = [Part(work.attend_plainly)]
+    return Row(name, "plain float32", work.attend, slow, measure_error, 5e-3, "of the cells' classes")
 
 
-def _synthesis_row(networks: _Networks) -> Row:
-    scores, boundary = cells(*GRID, len(LABELS))
-    field = displacement_field(*GRID)
-
-    def fast() -> tuple[NDArray[np.int64], Instances]:
-        _attend(networks)
-        pixels = _pixels(networks.image).contiguous(memory_format=torch.channels_last)
-        with inference_autocast("cpu"):
-            networks.irnet.infer(networks.irnet.backbone.normalize(pixels))
-        confident_labels([torch.from_numpy(networks.image)], [scores], [LABELS], RELATIONS)
-        walked, owners = walk_instances(scores, boundary, field, WALK)
-        semantic = semantic_rows(sum_rows(walked, owners, len(LABELS)), SIZE, DECISION.background_threshold)
-        return semantic, instance_masks(walked, owners, SIZE, DECISION)
-
-    def slow() -> None:
-        """Do all but the squarings of T, which the authors make once for the semantic and once for the instances."""
-        _attend_plainly(networks)
-        full = upsample(scores, SIZE)
-        for threshold in (RELATIONS.foreground_threshold, RELATIONS.background_threshold):
-            rows = strongest(full, threshold)[0].numpy()
-            refine_labels(networks.image, rows, len(LABELS) + 1, backend="pydensecrf")
-        for _ in ("semantic", "instances"):
-            _infer_plainly(networks)
-            _decide_plainly(scores)
-        _group_plainly(field.numpy())
+def _synthesis_row(work: _Work) -> Row:
+    on_gpu = work.device != "cpu"
+    parts = (work.synthesize, work.synthesize_plainly, partial(square_transition, *GRID, work.device))
+    fast, slow, square = map(synchronised, parts) if on_gpu else parts
 
     def measure_error() -> float:
-        """Return 1 - mIoU of the labels against those of an exact walk."""
-        walk = {"radius": WALK.radius_px, "beta": WALK.beta, "steps": WALK.steps}
-        exact = propagate(scores, boundary, **walk, backend="torch")
-        expected = semantic_rows(exact, SIZE, DECISION.background_threshold)
-        found, _ = fast()
+        """Return 1 - mIoU of the semantic labels against those of an exact walk."""
+        settings = {"radius": WALK.radius_px, "beta": WALK.beta, "steps": WALK.steps}
+        exact = propagate(work.scores, work.boundary, **settings, backend="torch")
+        expected, found = semantic_rows(exact, SIZE, DECISION.background_threshold), work.synthesize()
         both = [(found == row, expected == row) for row in range(len(LABELS) + 1)]
         return 1 - float(np.mean([(a & b).sum() / (a | b).sum() for a, b in both]))
 
-    slow_parts = [Part(slow), Part(lambda: square_transition(*GRID), 2 * SQUARINGS)]
-    name = f"label synthesis of one image, {SIZE[0]} x {SIZE[1]}"
-    return Row(name, "the authors' method", fast, slow_parts, measure_error, 1e-3, "of the mIoU", memory=True)
-
-
-def _pixels(image: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
-
-
-def _attend(networks: _Networks) -> Tensor:
-    pyramid = Pyramid.of(networks.image, CamConfig().scales)
-    return class_attention(networks.cam, [pyramid], [tuple(range(NUM_CLASSES))], "cpu")[0]
-
-
-@torch.no_grad()
-def _attend_plainly(networks: _Networks) -> Tensor:
-    net, total = networks.plain_cam, torch.zeros(NUM_CLASSES, 96, 128)
-    for scaled in Pyramid.of(networks.image, CamConfig().scales).scales:
-        x = net.backbone.normalize(scaled[None].contiguous())
-        both = net.activations(torch.cat([x, x.flip(-1)]))
-        total += F.interpolate(both[:1] + both[1:].flip(-1), (96, 128), mode="bilinear", align_corners=False)[0]
-    total = total[:, : GRID[0], : GRID[1]]
-    return total / total.amax((1, 2), keepdim=True)
-
-
-@torch.no_grad()
-def _infer_plainly(networks: _Networks) -> tuple[Tensor, Tensor]:
-    """Run both branches over the image and its mirror image."""
-    x = networks.plain_irnet.backbone.normalize(_pixels(networks.image))
-    x = F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16))
-    return networks.plain_irnet(torch.cat([x, x.flip(-1)]))
-
-
-def _decide_plainly(scores: Tensor) -> NDArray[np.int64]:
-    full = F.interpolate(scores[None], SIZE, mode="bilinear", align_corners=False)[0]
-    return F.pad(full / full.max(), (0, 0, 0, 0, 1, 0), value=0.25).argmax(0).numpy()
-
-
-def _group_plainly(field: NDArray[np.float32]) -> NDArray[np.int64]:
-    centroids = follow(field, ITERATIONS)
-    components, _ = ndimage.label(np.hypot(*field) < WALK.centroid_threshold_px)  # pyright: ignore[reportGeneralTypeIssues]
-    return components[centroids[0], centroids[1]]
+    name = f"{f'GPU, {work.batch} images: ' if on_gpu else ''}label synthesis, ResNet-50, {SIZE[0]} x {SIZE[1]}"
+    slow_parts = [Part(slow, work.batch), Part(square, 2 * SQUARINGS * work.batch)]
+    return Row(name, "the authors' method", fast, slow_parts, measure_error, 1e-3, "of the mIoU", memory=not on_gpu)

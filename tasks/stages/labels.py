@@ -90,7 +90,7 @@ def semantic_rows(
     """
     full = upsample(scores, size)
     rows, _ = strongest(full / full.max().clamp(min=1e-12), background_threshold)
-    return rows.numpy()
+    return rows.cpu().numpy()
 
 
 def instance_masks(
@@ -119,17 +119,21 @@ def instance_masks(
     full /= full.max().clamp(min=1e-12)
     threshold = config.background_threshold
     if semantic is not None:
-        own_class = torch.tensor(rows)[:, None, None] + 1 == torch.from_numpy(semantic)
+        own_class = 1 + torch.tensor(rows)[:, None, None] == torch.from_numpy(semantic)
+        own_class = own_class.to(full.device)
         full, threshold = torch.where(own_class, full, 0), 0.0
     owner, strength = strongest(full, threshold)
-    owners, strengths = owner.numpy(), strength.numpy()
+    owners, strengths = owner.cpu().numpy(), strength.cpu().numpy()
     masks, classes, scores = [], [], []
-    for piece in np.unique(owners[owners > 0]):
-        parts, num_parts = ndimage.label(owners == piece)  # pyright: ignore[reportGeneralTypeIssues]
+    for piece, box in enumerate(ndimage.find_objects(owners), start=1):
+        if box is None:
+            continue
+        parts, num_parts = ndimage.label(owners[box] == piece)  # pyright: ignore[reportGeneralTypeIssues]
         areas = np.bincount(parts.ravel(), minlength=num_parts + 1)
         for part in range(1, num_parts + 1):
-            if areas[part] >= config.min_area * parts.size:
-                mask = parts == part
+            if areas[part] >= config.min_area * owners.size:
+                mask = np.zeros(size, bool)
+                mask[box] = parts == part
                 masks.append(mask)
                 classes.append(rows[piece - 1])
                 scores.append(float(strengths[mask].max()))

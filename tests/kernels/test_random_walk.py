@@ -1,6 +1,9 @@
 """The walk, against the dense transition matrix and against what Eq. 12 and 13 imply."""
 
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from kernels.random_walk import cpu, propagate, propagate_batch
 from kernels.random_walk.chebyshev import schedule
 
 BACKENDS = ["torch", "numba"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def random_maps(channels, height, width, seed=0):
@@ -178,3 +182,15 @@ def test_what_cannot_run_is_refused():
     for wrong in ({"radius": 1}, {"beta": 0}, {"steps": -1}, {"tolerance": -1e-4}):
         with pytest.raises(ValueError, match="need radius >= 2, beta > 0, steps >= 0"):
             propagate(scores, boundary, **wrong)
+
+
+def test_a_photograph_of_12_million_pixels_walks_in_under_2_gb() -> None:
+    script = """
+import resource, torch
+from kernels.random_walk import propagate
+walked = propagate(torch.rand(3, 750, 1000), torch.rand(750, 1000) / 4)
+assert walked.isfinite().all() and walked.shape == (3, 750, 1000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(answer.stdout) * 1024 < 2e9
