@@ -42,6 +42,9 @@ def main(
     machine = describe_machine()
     console = Console()
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    if json_file is None and not only and not quick:
+        name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['gpu'] or ''}".lower()).strip("-")
+        json_file = Path(__file__).parent / "results" / f"{name}.json"
     results, failures = [], 0
     for row in collect(only):
         try:
@@ -49,14 +52,14 @@ def main(
         except CheckFailed as failure:
             failures += 1
             logger.error("%s", failure)
+            continue
+        logger.info("%s: %.1f times as fast as %s", row.kernel, results[-1].ratio, row.baseline)
+        if json_file is not None:
+            # After every row: the whole takes a quarter of an hour.
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            document = {"machine": machine, "rows": [asdict(result) for result in results]}
+            json_file.write_text(json.dumps(document, indent=1) + "\n")
     console.print(tabulate(results))
-    if json_file is None and not only and not quick:
-        name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['gpu'] or ''}".lower()).strip("-")
-        json_file = Path(__file__).parent / "results" / f"{name}.json"
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine, "rows": [asdict(result) for result in results]}
-        json_file.write_text(json.dumps(document, indent=1) + "\n")
     if not results and not failures:
         logger.error("no row has %r in its name", only)
     return 1 if failures or not results else 0

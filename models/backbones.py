@@ -1,6 +1,7 @@
-"""Image classification networks cut at output stride 16, with the five feature levels that IRNet reads.
+"""Image classification networks without their last down-samplings, with the five feature levels that IRNet reads.
 
-The last down-sampling of a network has stride 1 and nothing is dilated (Ahn et al. 2019, Sec. 3).
+At output stride 16 the last down-sampling has stride 1 and nothing is dilated (Ahn et al. 2019, Sec. 3). At output
+stride 8 so has the one before, and what follows is dilated, as DeepLab v2 has it (Chen et al. 2017, Sec. 3.1).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 InputConvention = Literal["torchvision", "tensorflow"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
 OUTPUT_STRIDE = 16
+OutputStride = Literal[8, 16]
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -72,21 +74,23 @@ class Backbone(nn.Module):
     """Five feature levels of a classification network.
 
     Attributes:
-        channels: Of the five levels; their strides are 4, 4, 8, 16, 16.
+        channels: Of the five levels.
+        strides: Of the five levels: 4, 4, 8, 16, 16, or 4, 4, 8, 8, 8.
         convention: The input normalisation and padding that its weights were trained with.
         pretrained: Whether ImageNet weights were loaded; if not, batch norm has to be trained.
     """
 
-    strides = (4, 4, 8, 16, 16)
-
-    def __init__(self, name: str, convention: InputConvention = "torchvision") -> None:
+    def __init__(
+        self, name: str, convention: InputConvention = "torchvision", output_stride: OutputStride = 16
+    ) -> None:
         super().__init__()
         if name not in BACKBONES:
             raise ValueError(f"unknown backbone {name!r}; expected one of {', '.join(BACKBONES)}")
         self.name = name
         self.convention: InputConvention = convention
         self.pretrained = False
-        self.trunk = _mobilenet() if name == "mobilenet_v2" else _resnet(name)
+        self.strides = (4, 4, 8, output_stride, output_stride)
+        self.trunk = (_mobilenet if name == "mobilenet_v2" else _resnet)(name, output_stride)
         if convention == "tensorflow":
             _pad_as_tensorflow(self.trunk)
         self.channels = _channels(self.trunk)
@@ -128,6 +132,7 @@ def build_backbone(
     name: str,
     weights: str | Path | None = None,
     convention: InputConvention | Literal["auto"] = "auto",
+    output_stride: OutputStride = 16,
 ) -> Backbone:
     """Build a backbone, with weights where asked for.
 
@@ -136,6 +141,7 @@ def build_backbone(
         weights: A file in torchvision's key layout, "imagenet" for torchvision's own download, or None.
         convention: Which input the weights expect. "auto" takes TensorFlow's where every batch norm of the
             file is folded (mean 0, variance 1), as converted checkpoints have it, and torchvision's elsewhere.
+        output_stride: 16, or 8 with dilated convolutions.
 
     Raises:
         ValueError: The file's keys or shapes are not those of the network.
@@ -143,7 +149,7 @@ def build_backbone(
     state = load_imagenet_state(name, weights) if weights is not None else None
     if convention == "auto":
         convention = "tensorflow" if state is not None and _has_folded_norms(state) else "torchvision"
-    backbone = Backbone(name, convention)
+    backbone = Backbone(name, convention, output_stride)
     if state is not None:
         _load_trunk(backbone, state, source=str(weights))
     return backbone
@@ -203,20 +209,40 @@ def _has_folded_norms(state: Mapping[str, Tensor]) -> bool:
     return bool(means) and all((m == 0).all() for m in means) and all((v == 1).all() for v in variances)
 
 
-def _resnet(name: str) -> nn.Module:
+def _resnet(name: str, output_stride: OutputStride) -> nn.Module:
     net = tv.get_model(name, weights=None)
     assert isinstance(net, tv.ResNet)
-    first = net.layer4[0]
-    for module in first.modules():
-        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-            module.stride = (1, 1)
+    _remove_strides(net.layer3, net.layer4, output_stride)
     net.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
 
 
-def _mobilenet() -> nn.Module:
-    net = tv.mobilenet_v2(weights=None)
-    net.features[14].conv[1][0].stride = (1, 1)  # pyright: ignore
+def _remove_strides(third: nn.Module, last: nn.Module, output_stride: OutputStride) -> None:
+    """Let the parts at strides 16 and 32 run at 16 and 16, or, dilated, at 8 and 8."""
+    if output_stride == 16:
+        _remove_stride(last, 1, 1)
+    else:
+        _remove_stride(third, 1, 2)
+        _remove_stride(last, 2, 4)
+
+
+def _remove_stride(part: nn.Module, rate_before: int, rate: int) -> None:
+    """Set a part's stride to 1. Its strided convolution keeps the rate of those before it, the others get `rate`.
+
+    At every other pixel the part then computes what it did at its stride.
+    """
+    for conv in part.modules():
+        if isinstance(conv, nn.Conv2d):
+            own = rate_before if conv.stride == (2, 2) else rate
+            conv.stride = (1, 1)
+            if conv.kernel_size != (1, 1):
+                conv.dilation = conv.padding = (own, own)
+
+
+def _mobilenet(name: str, output_stride: OutputStride) -> nn.Module:
+    net = tv.get_model(name, weights=None)
+    assert isinstance(net, tv.MobileNetV2)
+    _remove_strides(net.features[7:14], net.features[14:], output_stride)
     net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.backbones import BACKBONES, build_backbone
 from models.cam import CAMNet
+from models.deeplabv2 import DeepLabV2
 from models.irnet import IRNet
 
 
@@ -41,9 +42,13 @@ def _irnet(backbone: str, num_classes: int) -> nn.Module:
     return IRNet(build_backbone(backbone))
 
 
+def _deeplabv2(backbone: str, num_classes: int) -> nn.Module:
+    return DeepLabV2(build_backbone(backbone, output_stride=8), num_classes + 1)
+
+
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     f"{kind}-{backbone}": partial(build, backbone)
-    for kind, build in (("cam", _cam), ("irnet", _irnet))
+    for kind, build in (("cam", _cam), ("irnet", _irnet), ("deeplabv2", _deeplabv2))
     for backbone in BACKBONES
 }
 """Name -> function from the number of foreground classes to the network, which takes normalised RGB [B, 3, H, W]."""

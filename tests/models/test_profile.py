@@ -12,8 +12,8 @@ RESNET50 = 23_508_032
 BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
 
 
-def test_every_backbone_has_a_classifier_and_an_irnet():
-    assert set(NETWORKS) == {f"{kind}-{name}" for kind in ("cam", "irnet") for name in BACKBONES}
+def test_every_backbone_has_a_network_of_each_kind():
+    assert set(NETWORKS) == {f"{kind}-{name}" for kind in ("cam", "irnet", "deeplabv2") for name in BACKBONES}
 
 
 @pytest.mark.parametrize(
