@@ -8,10 +8,13 @@ from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
-from kernels.affinity.plan import plan
+from kernels.affinity.plan import unions
 
-# Numbers in the table of a tile's shapes: about half of a second-level cache.
-TABLE = 1 << 17
+# Rows of pairs at a time: few, so that the shapes stay in a cache; the rows beneath, which the next tile makes again,
+# are few at this height too.
+TILE = 16
+# Columns of the table are a multiple of this, so that its rows begin with a vector.
+LANES = 16
 
 
 def boundary_to_affinity(boundary: Float[Tensor, "h w"], radius: int) -> Float[Tensor, "k h w"]:
@@ -20,7 +23,7 @@ def boundary_to_affinity(boundary: Float[Tensor, "h w"], radius: int) -> Float[T
     Equal to the reference to the last bit: rounding 1 - B is monotone, so 1 - max(B) = min(1 - B).
     """
     height, width = boundary.shape
-    shapes = plan(radius)
+    shapes = unions(radius)
     affinity = torch.empty(len(shapes.ends), height, width, dtype=boundary.dtype)
     passable = (1 - boundary).contiguous().numpy()
     path_minima(passable, affinity.view(-1).numpy(), 0, height * width, width, *shapes)
@@ -28,55 +31,50 @@ def boundary_to_affinity(boundary: Float[Tensor, "h w"], radius: int) -> Float[T
 
 
 @njit(nogil=True, cache=True)
-def path_maxima(field, out, steps, sizes):
-    """Write the maximum of a [H, W] map over each shape of a plan to out [S + 1, H, W].
-
-    The value at (y, x) is that of the shape whose box has its top left corner there; where the box leaves the
-    map, the value is undefined. A comparison with NaN is false, so a NaN may or may not show in the shapes it is in.
-    """
-    height, width = field.shape
-    for y in range(height):
-        for x in range(width):
-            out[0, y, x] = field[y, x]
-    for s in range(len(steps)):
-        a, ay, ax, b, by, bx = steps[s]
-        columns = width - sizes[s + 1, 1] + 1
-        if columns <= 0:
-            continue
-        for y in range(height - sizes[s + 1, 0] + 1):
-            one = out[a, y + ay, ax : ax + columns]
-            other = out[b, y + by, bx : bx + columns]
-            both = out[s + 1, y, :columns]
-            for x in range(columns):
-                both[x] = one[x] if one[x] > other[x] else other[x]
-
-
-@njit(nogil=True, cache=True)
-def path_minima(field, out, origin, offset_stride, row_stride, steps, sizes, ends):
+def path_minima(field, out, origin, offset_stride, row_stride, steps, widths, below, ends):
     """Write the minimum of a [H, W] map over the path of each pair; 0 where the path leaves the map.
 
-    The value of offset k at (y, x) goes to out[origin + k * offset_stride + y * row_stride + x] of a flat array.
+    The value of offset k at (y, x) goes to out[origin + k * offset_stride + y * row_stride + x] of a flat array. A
+    comparison with NaN is false, so a NaN may or may not show in the paths it is in.
+
+    Args:
+        field: The map, of values that are not negative.
+        out: Where the minima go.
+        origin: See above.
+        offset_stride: See above.
+        row_stride: See above.
+        steps: Of `kernels.affinity.plan.unions`, as the three that follow.
+        widths: See there.
+        below: See there.
+        ends: See there.
     """
     height, width = field.shape
-    reach = 0
-    for s in range(len(sizes)):
-        reach = max(reach, sizes[s, 0] - 1)
-    padded = width + 2 * reach
-    # Tiles of rows keep the table of shapes in a cache; the rows that a tile shares with the next are computed twice.
-    tile = min(height, max(2 * reach, TABLE // (len(sizes) * padded) - reach))
-    negated = np.empty((tile + reach, padded), field.dtype)
-    table = np.empty((len(sizes), tile + reach, padded), field.dtype)
+    reach = below[0]
+    padded = -(-(width + 2 * reach) // LANES) * LANES
+    tile = min(TILE, height)
+    # The value of a shape at (y, reach + x) is its minimum where its box has its top left corner at (top + y, x).
+    table = np.empty((len(widths), tile + reach, padded), field.dtype)
     for top in range(0, height, tile):
-        negated[:] = 0
-        for y in range(min(tile + reach, height - top)):
+        rows = min(tile, height - top)
+        table[0] = 0
+        for y in range(min(rows + reach, height - top)):
             for x in range(width):
-                negated[y, reach + x] = -field[top + y, x]
-        path_maxima(negated, table, steps, sizes)
+                table[0, y, reach + x] = field[top + y, x]
+        for s in range(len(steps)):
+            a, ay, ax, b, by, bx = steps[s]
+            columns = padded - widths[s + 1] + 1
+            for y in range(rows + below[s + 1]):
+                one = table[a, y + ay, ax : ax + columns]
+                other = table[b, y + by, bx : bx + columns]
+                both = table[s + 1, y, :columns]
+                for x in range(columns):
+                    both[x] = one[x] if one[x] < other[x] else other[x]
         for k in range(len(ends)):
-            shape, left = ends[k]
-            for y in range(min(tile, height - top)):
+            a, ay, ax, b, by, bx = ends[k]
+            for y in range(rows):
                 start = origin + k * offset_stride + (top + y) * row_stride
+                one = table[a, y + ay, reach + ax : reach + ax + width]
+                other = table[b, y + by, reach + bx : reach + bx + width]
                 target = out[start : start + width]
-                path = table[shape, y, reach - left : reach - left + width]
                 for x in range(width):
-                    target[x] = -path[x]
+                    target[x] = one[x] if one[x] < other[x] else other[x]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernels.affinity import offsets
 from kernels.affinity.cpu import path_minima
-from kernels.affinity.plan import plan
+from kernels.affinity.plan import unions
 from kernels.random_walk.chebyshev import Schedule, schedule
 from kernels.random_walk.stencil import LANES, MAX_MAPS, STRIP, add_neighbours
 
@@ -176,7 +176,7 @@ def _walk_band(
     layout = _lay_out(*passable.shape, radius - 1)
     height, width, reach, lead, stride = layout
     size = 2 * lead + (height + 2 * reach) * stride
-    shapes = plan(radius)
+    shapes = unions(radius)
     count = len(shapes.ends)
     weights = torch.zeros(lead + (height + reach) * count * stride).numpy()
     origin = lead + reach * count * stride

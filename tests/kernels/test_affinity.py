@@ -1,13 +1,14 @@
 """Pairs, paths and affinities, against a second derivation in plain Python."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
 
 from kernels.affinity import boundary_to_affinity, offsets, paths, reference
-from kernels.affinity.cpu import path_maxima
-from kernels.affinity.plan import plan
+from kernels.affinity.cpu import path_minima
+from kernels.affinity.plan import plan, unions
 
 
 def brute_path(dy, dx):
@@ -57,6 +58,27 @@ def test_a_plan_builds_exactly_the_paths_in_few_steps(radius, most_steps):
     for (shape, left), path in zip(ends.tolist(), paths(radius).values(), strict=True):
         assert {(y, x - left) for y, x in shapes[shape]} == set(path)
     assert len(steps) <= most_steps
+
+
+@pytest.mark.parametrize("radius", [2, 3, 5, 10])
+def test_unions_make_the_paths_and_know_how_far_down_they_look(radius):
+    steps, widths, below, ends = unions(radius)
+    shapes = [{(0, 0)}]
+
+    def unite(a, ay, ax, b, by, bx):
+        return {(y + ay, x + ax) for y, x in shapes[a]} | {(y + by, x + bx) for y, x in shapes[b]}
+
+    for step in steps.tolist():
+        shapes.append(unite(*step))
+    assert widths.tolist() == [1 + max(x for _, x in shape) for shape in shapes]
+    assert [unite(*end) for end in ends.tolist()] == [set(path) for path in paths(radius).values()]
+    deepest = [0] * len(shapes)
+    for depth, rows in [(0, ends), *((below[s + 1], steps[s : s + 1]) for s in reversed(range(len(steps))))]:
+        for a, ay, _, b, by, _ in rows.tolist():
+            deepest[a] = max(deepest[a], depth + ay)
+            deepest[b] = max(deepest[b], depth + by)
+    assert below.tolist() == deepest
+    assert {shape for row in (*steps, *ends) for shape in (row[0], row[3])} == set(range(len(shapes)))
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (1, 7), (7, 1), (1, 1), (9, 4)])
@@ -112,15 +134,18 @@ def test_a_gradient_is_refused_by_name_and_found_by_auto():
         boundary_to_affinity(boundary, 3, backend="fast")
 
 
-def test_maxima_in_numba_equal_the_paths_for_integers():
-    field = torch.randperm(13 * 15, generator=torch.Generator().manual_seed(3)).view(13, 15).int()
-    steps, sizes, ends = plan(6)
-    maxima = torch.full((len(sizes), 13, 15), -1, dtype=torch.int32)
-    path_maxima(field.numpy(), maxima.numpy(), steps, sizes)
-    for (shape, left), ((dy, _), path) in zip(ends.tolist(), paths(6).items(), strict=True):
-        for y in range(13 - dy):
-            for x in range(left, 15 - (sizes[shape][1] - 1 - left)):
-                assert maxima[shape, y, x - left] == max(field[y + py, x + px] for py, px in path)
+def test_minima_in_numba_equal_the_paths_for_integers_wherever_they_go():
+    # More rows than a tile has; a margin around the place of the output shows what should not be written.
+    field = torch.randperm(40 * 15, generator=torch.Generator().manual_seed(3)).view(40, 15).int() + 1
+    ends = list(paths(6).items())
+    out = torch.full((42, len(ends), 20), -1, dtype=torch.int32)
+    path_minima(field.numpy(), out.view(-1).numpy(), len(ends) * 20, 20, len(ends) * 20, *unions(6))
+    for k, ((dy, dx), path) in enumerate(ends):
+        for y, x in product(range(40), range(15)):
+            inside = y + dy < 40 and 0 <= x + dx < 15
+            assert out[1 + y, k, x] == (min(field[y + py, x + px] for py, px in path) if inside else 0)
+    out[1:41, :, :15] = -1
+    assert (out == -1).all()
 
 
 def test_a_view_of_a_map_gives_the_affinities_of_its_copy():
