@@ -25,9 +25,9 @@ from kernels.random_walk import propagate
 from models.backbones import build_backbone, fold_norms
 from models.cam import CAMNet
 from models.irnet import IRNet
-from tasks.inference import inference_autocast
+from tasks.inference import Pyramid, inference_autocast
 from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, WalkConfig
-from tasks.stages.cams import Pyramid, class_attention
+from tasks.stages.cams import class_attention
 from tasks.stages.labels import instance_masks, semantic_rows
 from tasks.stages.relations import confident_labels
 from tasks.stages.score_maps import strongest, upsample

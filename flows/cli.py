@@ -19,14 +19,17 @@ from tyro.conf import Positional, arg
 
 from data.dataset import DatasetError
 from data.store import ArtifactError
+from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
 from flows.request import RunRequest
 from flows.server import ServerError
+from flows.train_request import NetworkSettings, TrainRequest
 from tasks.settings import PipelineConfig
 from tasks.workers import StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
 Settings = Annotated[PipelineConfig, arg(name="")]
+Network = Literal["deeplabv2"]
 Show = Callable[[Any, Console], None]
 
 
@@ -42,10 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     _set_up_logging("-v" in argv or "--verbose" in argv)
-    preset = _preset(argv)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            _commands(preset), prog="pseudomask", description=__doc__, args=argv, sort_subcommands=False
+            _commands(_preset(argv), _network_settings(argv)),
+            prog="pseudomask",
+            description=__doc__,
+            args=argv,
+            sort_subcommands=False,
         )
     except CommandFailed:
         return 1
@@ -75,7 +81,13 @@ def _preset(argv: list[str]) -> str:
     return "demo" if argv[:1] == ["demo"] else "quick"
 
 
-def _commands(preset: str) -> dict[str, Callable[..., None]]:
+def _network_settings(argv: list[str]) -> NetworkSettings:
+    """Return the settings of the network and the preset that the command line names."""
+    presets = NETWORK_PRESETS[next((word for word in argv[1:] if word in NETWORK_PRESETS), "deeplabv2")]
+    return presets[_preset(argv)]()
+
+
+def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Callable[..., None]]:
     settings_of_preset = PRESETS[preset]()
 
     def run(
@@ -118,7 +130,7 @@ def _commands(preset: str) -> dict[str, Callable[..., None]]:
             data=data.absolute(),
             out=out,
             labels=labels and labels.absolute(),
-            split=str(Path(split).absolute()) if split and Path(split).is_file() else split,
+            split=_list(split),
             classes=classes and classes.absolute(),
             store=store and store.absolute(),
             networks=networks,
@@ -172,6 +184,66 @@ def _commands(preset: str) -> dict[str, Callable[..., None]]:
         result = run_pipeline(request)
         make_report(out)
         _answer(result, show_results, json)
+
+    def train(
+        network: Positional[Network],
+        out: Path,
+        data: Path | None = None,
+        labels: Path | None = None,
+        split: str | None = None,
+        val: str | None = None,
+        classes: Path | None = None,
+        store: Path | None = None,
+        skip_bad: bool = False,
+        workers: int | None = None,
+        processes: int = 1,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        preset: Literal["quick", "voc12", "demo"] = preset,  # pyright: ignore[reportArgumentType]
+        json: bool = False,
+        verbose: Annotated[bool, arg(aliases=["-v"])] = False,
+        settings: Any = network_settings,
+    ) -> None:
+        """Train a segmentation network on the labels of a run, or on ground truth.
+
+        Args:
+            network: What to train.
+            out: Folder of the results.
+            data: Folder of a data set with label maps; by default that of the run.
+            labels: A run, whose labels are learned.
+            split: A list of images to learn from: a file, or the name of a list of the set.
+            val: A list of images with ground truth to evaluate on.
+            classes: File with the name of a class a line.
+            store: Folder of the artifacts; by default `store` beside the results.
+            skip_bad: Set bad images aside.
+            workers: Worker processes; by default one a core.
+            processes: Processes that train together, by GPU where there are any.
+            device: Where the network runs; auto takes a GPU where there is one.
+            preset: Where all settings below start from.
+            json: Print one JSON object on standard output.
+            verbose: More log lines, and tracebacks.
+            settings: The settings of the network; its weights may also be a run, whose classifier is taken.
+        """
+        from flows.commands.train import show_training, train_network
+
+        request = TrainRequest(
+            data=data and data.absolute(),
+            labels=labels and labels.absolute(),
+            split=_list(split),
+            val=_list(val),
+            classes=classes and classes.absolute(),
+            out=out,
+            store=store and store.absolute(),
+            skip_bad=skip_bad,
+            workers=workers,
+            processes=processes,
+            device=device,
+            preset=preset,
+            settings=settings,
+        )
+        _answer(train_network(request), show_training, json)
+
+    # Which settings there are depends on the network.
+    train.__annotations__["settings"] = Annotated[type(network_settings), arg(name="")]
 
     def status(run: Positional[Path], json: bool = False) -> None:
         """Each stage of a run: cached, stale and why, damaged, missing.
@@ -272,8 +344,13 @@ def _commands(preset: str) -> dict[str, Callable[..., None]]:
         result = list_models(classes, size)
         _answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
 
-    commands = (demo, run, status, report, evaluate, export, models, doctor)
+    commands = (demo, run, train, status, report, evaluate, export, models, doctor)
     return {command.__name__: command for command in commands}
+
+
+def _list(name: str | None) -> str | None:
+    """Return the name of a list of images, or the whole path of a file."""
+    return str(Path(name).absolute()) if name and Path(name).is_file() else name
 
 
 def _answer(result: Any, show: Show, as_json: bool) -> None:

@@ -24,36 +24,22 @@ log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
 
 
-class RunRequest(Config):
-    """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
+class Request(Config):
+    """What every flow is asked for beside its work: where it happens.
 
     Attributes:
-        data: Folder of the data set.
-        labels: File or folder of image-level labels, where the data set does not hold them itself.
-        split: A list of images: a file, or the name of a list of the set.
-        classes: File with the name of a class a line.
         out: Folder of the results.
         store: Folder of the artifacts; by default `store` beside `out`.
-        networks: An earlier run whose trained networks are used; nothing is trained then.
-        skip_bad: Set bad images aside instead of refusing the set.
         workers: Worker processes; by default one a core.
         device: Where networks run; "auto" takes a GPU where there is one.
         preset: The name of the settings' starting point, for the record.
-        settings: The settings of all stages.
     """
 
-    data: Path
-    labels: Path | None = None
-    split: str | None = None
-    classes: Path | None = None
     out: Path
     store: Path | None = None
-    networks: Path | None = None
-    skip_bad: bool = False
     workers: int | None = Field(default=None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     preset: str = "quick"
-    settings: PipelineConfig = PipelineConfig()
 
     @property
     def store_root(self) -> Path:
@@ -75,6 +61,28 @@ class RunRequest(Config):
             return self.device
         usable = Path("/dev/nvidiactl").exists() and not version("torch").endswith("+cpu")
         return "cuda" if usable else "cpu"
+
+
+class RunRequest(Request):
+    """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
+
+    Attributes:
+        data: Folder of the data set.
+        labels: File or folder of image-level labels, where the data set does not hold them itself.
+        split: A list of images: a file, or the name of a list of the set.
+        classes: File with the name of a class a line.
+        networks: An earlier run whose trained networks are used; nothing is trained then.
+        skip_bad: Set bad images aside instead of refusing the set.
+        settings: The settings of all stages.
+    """
+
+    data: Path
+    labels: Path | None = None
+    split: str | None = None
+    classes: Path | None = None
+    networks: Path | None = None
+    skip_bad: bool = False
+    settings: PipelineConfig = PipelineConfig()
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from data.coco import ImageInfo, coco_json, read_detections
 from data.images import image_size
 from data.store import explain_os_errors, file_digest
-from flows.request import TRAINED_STAGES, Prepared, RunRequest
+from flows.request import TRAINED_STAGES, Prepared, Request, RunRequest
 from tasks.run_record import ArtifactRecord, RunRecord
 
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationObject")
@@ -32,31 +33,26 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
     manifests = {node.key: store.read_manifest(node.stage.name, node.key) for node in plan.nodes}
     with explain_os_errors(run):
         labels = run / "labels"
-        labels.mkdir(parents=True, exist_ok=True)
-        detections, wanted = [], set()
-        for node in plan.of("labels"):
-            folder = store.path("labels", node.key)
-            detections += read_detections(folder / "instances.json")
-            for name, entry in manifests[node.key]["files"].items():
-                if name.startswith(LABEL_FOLDERS):
-                    wanted.add(labels / name)
-                    _copy(folder / name, labels / name, entry)
-        for folder in LABEL_FOLDERS:
-            for stale in set((labels / folder).rglob("*.png")) - wanted:
-                stale.unlink()
+        folders = {store.path("labels", node.key): manifests[node.key]["files"] for node in plan.of("labels")}
+        detections = [found for folder in folders for found in read_detections(folder / "instances.json")]
+        maps = [
+            (folder, {name: entry for name, entry in files.items() if name.startswith(LABEL_FOLDERS)})
+            for folder, files in folders.items()
+        ]
+        copy_files(maps, labels)
         infos = [
             ImageInfo(s.id, s.image.relative_to(plan.dataset.root).as_posix(), *image_size(s.image))
             if s.image.is_relative_to(plan.dataset.root)
             else ImageInfo(s.id, s.image.name, *image_size(s.image))
             for s in plan.dataset.samples
         ]
-        _write(labels / "instances.json", json.dumps(coco_json(infos, detections, plan.dataset.classes)))
-        _write(labels / "classes.txt", "".join(f"{name}\n" for name in plan.dataset.classes.names))
-        _write(run / "metrics.json", json.dumps(_metrics(prepared, manifests), indent=1))
+        write_text(labels / "instances.json", json.dumps(coco_json(infos, detections, plan.dataset.classes)))
+        write_text(labels / "classes.txt", "".join(f"{name}\n" for name in plan.dataset.classes.names))
+        write_text(run / "metrics.json", json.dumps(_metrics(request, prepared, manifests), indent=1))
     return run
 
 
-def record(request: RunRequest, prepared: Prepared) -> None:
+def record(request: Request, prepared: Prepared) -> None:
     """Write `run.json`, before anything runs: a run that was stopped can be looked at, too.
 
     Raises:
@@ -65,6 +61,22 @@ def record(request: RunRequest, prepared: Prepared) -> None:
     with explain_os_errors(request.out):
         request.out.mkdir(parents=True, exist_ok=True)
         _record(request, prepared).write(request.out)
+
+
+def copy_files(sources: Iterable[tuple[Path, dict[str, Any]]], target: Path) -> None:
+    """Copy files below several folders, each with its files' manifest entries, into one; label maps of others go.
+
+    Files that are there already with the right bytes stay.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    wanted = set()
+    for folder, files in sources:
+        for name, entry in files.items():
+            wanted.add(target / name)
+            _copy(folder / name, target / name, entry)
+    for folder in LABEL_FOLDERS:
+        for stale in set((target / folder).rglob("*.png")) - wanted:
+            stale.unlink()
 
 
 def _copy(source: Path, target: Path, entry: dict[str, Any]) -> None:
@@ -76,19 +88,21 @@ def _copy(source: Path, target: Path, entry: dict[str, Any]) -> None:
     temporary.replace(target)
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
 
 
-def _metrics(prepared: Prepared, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _metrics(request: RunRequest, prepared: Prepared, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
     metrics: dict[str, Any] = {}
     for node in prepared.plan.of("metrics"):
         metrics = json.loads((prepared.store.path("metrics", node.key) / "metrics.json").read_text())
         if "labels" in metrics["semantic"]:
-            threshold = prepared.plan.config.labels.background_threshold
+            threshold = request.settings.labels.background_threshold
             metrics["semantic"]["labels"]["threshold"] = threshold
     seconds: dict[str, float] = defaultdict(float)
     for node in prepared.plan.nodes:
@@ -101,7 +115,7 @@ def _metrics(prepared: Prepared, manifests: dict[str, dict[str, Any]]) -> dict[s
     return metrics
 
 
-def _record(request: RunRequest, prepared: Prepared) -> RunRecord:
+def _record(request: Request, prepared: Prepared) -> RunRecord:
     plan = prepared.plan
     artifacts = tuple(
         ArtifactRecord(

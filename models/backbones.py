@@ -138,7 +138,8 @@ def build_backbone(
 
     Args:
         name: One of `BACKBONES`.
-        weights: A file in torchvision's key layout, "imagenet" for torchvision's own download, or None.
+        weights: A file in torchvision's key layout or of a trained classifier, "imagenet" for torchvision's own
+            download, or None.
         convention: Which input the weights expect. "auto" takes TensorFlow's where every batch norm of the
             file is folded (mean 0, variance 1), as converted checkpoints have it, and torchvision's elsewhere.
         output_stride: 16, or 8 with dilated convolutions.
@@ -188,8 +189,10 @@ def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
             raise ValueError(f"{path}: not a checkpoint of tensors ({error})") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{weights}: expected a state dict, got {type(state).__name__}")
-    if any(key.startswith("resnet50.") for key in state):
-        state = {k.removeprefix("resnet50."): v for k, v in state.items() if k.startswith("resnet50.")}
+    # The layouts of the reference's classifier and of our own.
+    for prefix in ("resnet50.", "backbone.trunk."):
+        if any(key.startswith(prefix) for key in state):
+            state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 

@@ -22,6 +22,7 @@ class CAMNet(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
+        self.num_classes = num_classes
         self.classifier = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
 
     @classmethod

@@ -20,6 +20,10 @@ class DeepLabV2(nn.Module):
         backbone: At output stride 8.
         num_classes: With the background.
 
+    Attributes:
+        backbone: As given.
+        num_classes: As given.
+
     Raises:
         ValueError: The backbone has another output stride.
     """
@@ -29,6 +33,7 @@ class DeepLabV2(nn.Module):
         if backbone.strides[-1] != OUTPUT_STRIDE:
             raise ValueError(f"DeepLab v2 needs a backbone at output stride 8, got {backbone.strides[-1]}")
         self.backbone = backbone
+        self.num_classes = num_classes
         self.classifiers = nn.ModuleList(
             nn.Conv2d(backbone.channels[-1], num_classes, 3, padding=rate, dilation=rate) for rate in RATES
         )

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.backbones import Backbone
+
 Image = NDArray[np.uint8]
 
 
@@ -31,6 +33,12 @@ def photometric(image: Image, strength: float, rng: np.random.Generator) -> Imag
     grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     pixels = (pixels - grey[..., None]) * saturation + grey[..., None]
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+def normalize(image: Image, backbone: Backbone) -> NDArray[np.float32]:
+    """Return [H, W, 3] network input, so that zero padding is the mean colour."""
+    mean, std = (t.view(3).cpu().numpy() for t in (backbone.mean, backbone.std))
+    return ((image - mean) / std).astype(np.float32, copy=False)
 
 
 def flip_and_crop(

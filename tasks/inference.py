@@ -8,15 +8,18 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data.dataset import Sample
 from data.images import image_size, read_image
-from tasks.training import autocast
+from tasks.augment import resize
+from tasks.training.precision import autocast
 
 Input = TypeVar("Input")
 
@@ -24,6 +27,20 @@ Input = TypeVar("Input")
 BATCH_PIXELS = 2**21
 # Batches that are decoded before the network gets to them.
 AHEAD = 2
+
+
+class Pyramid(NamedTuple):
+    """An image's size (H, W), and the image at every scale, uint8 [3, scale * H, scale * W], RGB."""
+
+    size: tuple[int, int]
+    scales: list[Tensor]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], scales: tuple[float, ...]) -> Pyramid:
+        """Resize an image [H, W, 3] by every factor."""
+        resized = [torch.from_numpy(resize(image, scale, cv2.INTER_CUBIC)).permute(2, 0, 1) for scale in scales]
+        height, width = image.shape[:2]
+        return cls((height, width), resized)
 
 
 def batches(

@@ -33,6 +33,8 @@ class Job:
         weights: File of ImageNet weights, "imagenet" for torchvision's download, or None for random weights.
         device: "cpu", "cuda", "cuda:1".
         num_threads: Threads that the function may use on the CPU.
+        num_processes: Processes that a training may use, each with its share of the threads or a GPU of its own.
+        validation: Images with ground truth that a training is watched on.
         seed: Everything random derives from it.
         progress: Called as `progress(done, total, note)` now and then.
     """
@@ -47,6 +49,8 @@ class Job:
     weights: str | None = None
     device: str = "cpu"
     num_threads: int = 1
+    num_processes: int = 1
+    validation: tuple[Sample, ...] = ()
     seed: int = 0
     progress: Callable[..., None] = _no_progress
 

@@ -11,12 +11,13 @@ from torch import nn
 
 from models.backbones import Backbone
 from models.cam import CAMNet
+from models.deeplabv2 import DeepLabV2
 from models.irnet import IRNet
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def save_network(net: CAMNet | IRNet, folder: Path) -> None:
+def save_network(net: CAMNet | IRNet | DeepLabV2, folder: Path) -> None:
     """Write `network.safetensors` (every tensor) and `network.json` (how to build the module)."""
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     save_file(state, folder / "network.safetensors")
@@ -24,7 +25,8 @@ def save_network(net: CAMNet | IRNet, folder: Path) -> None:
         "backbone": net.backbone.name,
         "convention": net.backbone.convention,
         "pretrained": net.backbone.pretrained,
-        "num_classes": net.classifier.out_channels if isinstance(net, CAMNet) else None,
+        "output_stride": net.backbone.strides[-1],
+        "num_classes": None if isinstance(net, IRNet) else net.num_classes,
     }
     (folder / "network.json").write_text(json.dumps(recipe, indent=1))
 
@@ -40,9 +42,15 @@ def load_irnet(folder: Path, device: str = "cpu") -> IRNet:
     return _filled(IRNet(_backbone(folder)[0]), folder, device)
 
 
+def load_deeplabv2(folder: Path, device: str = "cpu") -> DeepLabV2:
+    """Return the DeepLab v2 of an artifact, in evaluation mode."""
+    backbone, recipe = _backbone(folder)
+    return _filled(DeepLabV2(backbone, recipe["num_classes"]), folder, device)
+
+
 def _backbone(folder: Path) -> tuple[Backbone, dict]:
     recipe = json.loads((folder / "network.json").read_text())
-    backbone = Backbone(recipe["backbone"], recipe["convention"])
+    backbone = Backbone(recipe["backbone"], recipe["convention"], recipe["output_stride"])
     backbone.pretrained = recipe["pretrained"]
     return backbone, recipe
 

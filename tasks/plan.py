@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.store import file_digest
 from tasks.config import Config
-from tasks.settings import PipelineConfig
+from tasks.settings import RunConfig
 from tasks.source import source_digest
 from tasks.stages import RESULTS, STAGES, Stage
 
@@ -54,6 +54,7 @@ class Node:
     Attributes:
         label: What people call it: "walk 03/16", or "irnet".
         samples: What it runs over.
+        validation: What a training is watched on.
         config: The stage's settings.
         recipe: All that its key is the hash of; None for an artifact of an earlier run.
         inputs: Stage -> keys of the artifacts that it reads.
@@ -68,6 +69,7 @@ class Node:
     recipe: dict[str, Any] | None
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     origin: Path | None = None
+    validation: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Plan:
     """The nodes of a run, each after those that it reads."""
 
     dataset: Dataset
-    config: PipelineConfig
+    config: RunConfig
     nodes: tuple[Node, ...]
 
     def of(self, stage: str) -> list[Node]:
@@ -119,7 +121,7 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
     return {sample: found for sample, found in digests.items() if isinstance(found, SampleDigest)}
 
 
-def weights_digest(config: PipelineConfig) -> str | None:
+def weights_digest(config: RunConfig) -> str | None:
     """Return what stands for the pretrained weights in a key: a file's SHA-256, "imagenet", or None.
 
     Raises:
@@ -136,12 +138,14 @@ def weights_digest(config: PipelineConfig) -> str | None:
 
 def make_plan(
     dataset: Dataset,
-    config: PipelineConfig,
+    config: RunConfig,
     digests: dict[str, SampleDigest],
     *,
     weights: str | None = None,
     networks: Networks | None = None,
     stages: Sequence[Stage] = STAGES,
+    results: Sequence[str] = RESULTS,
+    validation: Mapping[Sample, SampleDigest] | None = None,
 ) -> Plan:
     """Lay out all artifacts of a run. Reads the project's source, and nothing else.
 
@@ -150,9 +154,11 @@ def make_plan(
         weights: From `weights_digest`.
         networks: Stages to take from an earlier run; what only their training needs is left out.
         stages: The table of stages, each after those that it needs.
+        results: The stages that are wanted; others are planned where these need them.
+        validation: Samples that trainings on ground truth are watched on, and their digests.
     """
-    planner = _Planner(dataset, config, digests, weights, networks)
-    wanted = _wanted(stages, networks.keys if networks else {})
+    planner = _Planner(dataset, config, digests, weights, networks, validation or {})
+    wanted = _wanted(stages, results, networks.keys if networks else {})
     for stage in stages:
         if stage.name in wanted:
             planner.add(stage)
@@ -187,10 +193,10 @@ def recipe_key(recipe: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def _wanted(stages: Sequence[Stage], given: Iterable[str]) -> set[str]:
+def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str]) -> set[str]:
     table = {stage.name: stage for stage in stages}
     wanted: set[str] = set()
-    pending = [name for name in RESULTS if name in table]
+    pending = [name for name in results if name in table]
     while pending:
         name = pending.pop()
         if name not in wanted:
@@ -205,12 +211,14 @@ class _Planner:
     def __init__(
         self,
         dataset: Dataset,
-        config: PipelineConfig,
+        config: RunConfig,
         digests: dict[str, SampleDigest],
         weights: str | None,
         networks: Networks | None,
+        validation: Mapping[Sample, SampleDigest],
     ) -> None:
         self.dataset = dataset
+        self.validation = validation
         self.config = config
         self.digests = digests
         self.weights = weights
@@ -243,14 +251,17 @@ class _Planner:
             "source": source_digest(stage.function),
             "settings": settings.model_dump(mode="json"),
             "classes": list(self.dataset.classes.names),
-            "samples": {sample.id: self._sample_recipe(stage, sample) for sample in samples},
+            "samples": {sample.id: _sample_recipe(stage, sample, self.digests[sample.id]) for sample in samples},
             "inputs": {name: list(keys) for name, keys in inputs.items()},
         }
         if stage.seeded:
             recipe["seed"] = self.config.seed
         if stage.uses_pretrained:
             recipe |= {"backbone": self.config.backbone, "weights": self.weights}
-        return Node(stage, label, recipe_key(recipe), samples, settings, recipe, inputs)
+        watched = self.validation if stage.reads_ground_truth and stage.seeded else {}
+        if watched:
+            recipe["validation"] = {s.id: _sample_recipe(stage, s, digest) for s, digest in watched.items()}
+        return Node(stage, label, recipe_key(recipe), samples, settings, recipe, inputs, validation=tuple(watched))
 
     def _input_keys(self, stage: str, bucket: int | None) -> tuple[str, ...]:
         nodes = self.nodes[stage]
@@ -258,9 +269,9 @@ class _Planner:
             return (nodes[bucket].key,)
         return tuple(node.key for node in nodes.values())
 
-    def _sample_recipe(self, stage: Stage, sample: Sample) -> dict[str, Any]:
-        digest = self.digests[sample.id]
-        recipe: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
-        if stage.reads_ground_truth:
-            recipe["truth"] = digest.truth
-        return recipe
+
+def _sample_recipe(stage: Stage, sample: Sample, digest: SampleDigest) -> dict[str, Any]:
+    recipe: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
+    if stage.reads_ground_truth:
+        recipe["truth"] = digest.truth
+    return recipe

@@ -15,7 +15,7 @@ from tasks.config import Config
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-OptimizerName = Literal["sgd", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -194,12 +194,12 @@ class ScoresConfig(Config):
     component_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.15, 0.25, 0.35, 0.45, 0.55)
 
 
-class PipelineConfig(Config):
-    """Everything that decides what the labels of a data set will be.
+class RunConfig(Config):
+    """What the settings of every run have, beside those of its stages.
 
     Attributes:
         seed: Everything random derives from it.
-        backbone: The network that classifier and IRNet share.
+        backbone: The network that all others of a run are built on.
         weights: ImageNet weights: a file in torchvision's key layout, "imagenet" for torchvision's download,
             or None to train from random weights.
         shard_size: Images a task of a sharded stage takes; about, since shards are hashed buckets.
@@ -209,6 +209,11 @@ class PipelineConfig(Config):
     backbone: BackboneName = "resnet50"
     weights: Path | Literal["imagenet"] | None = None
     shard_size: PositiveInt = 32
+
+
+class PipelineConfig(RunConfig):
+    """Everything that decides what the labels of a data set will be."""
+
     classifier: ClassifierConfig = ClassifierConfig()
     cams: CamConfig = CamConfig()
     relations: RelationsConfig = RelationsConfig()

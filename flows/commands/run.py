@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from data.dataset import DatasetError
 from data.readers import open_dataset
 from data.store import ArtifactError, no_space
 from data.synthetic import write_synthetic
-from flows.request import RunRequest
+from flows.request import Request, RunRequest
 from flows.server import prefect_server
 from tasks.source import source_digest
-from tasks.stages import STAGES
+from tasks.stages import STAGES, Stage
 from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
@@ -31,18 +31,32 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
     open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
-    with _explain_full_disk(request.store_root), prefect_server(request.store_root / ".prefect") as server:
-        # Prefect reads its settings at import, and takes seconds for it, while the server starts.
+    with embedded_server(request, STAGES):
         from flows.pseudo_labels import pseudo_labels
 
+        pseudo_labels(request)
+    return read_result(request)
+
+
+def read_result(request: Request) -> dict[str, Any]:
+    """Return what a finished run's `metrics.json` holds, and where the run is."""
+    metrics = json.loads((request.out / "metrics.json").read_text())
+    return {"run": str(request.out), "store": str(request.store_root), **metrics}
+
+
+@contextlib.contextmanager
+def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]:
+    """Have a Prefect server in the block, whose first import of Prefect must be there: one of its own if need be."""
+    with _explain_full_disk(request.store_root), prefect_server(request.store_root / ".prefect") as server:
+        # Prefect reads its settings at import, and takes seconds for it, while the server starts.
+        import flows.execution  # noqa: F401
+
         # So does the plan, for the digests of the sources, which it finds kept here.
-        for stage in STAGES:
+        for stage in stages:
             source_digest(stage.function)
         if server:
             server.wait()
-        pseudo_labels(request)
-    metrics = json.loads((request.out / "metrics.json").read_text())
-    return {"run": str(request.out), "store": str(request.store_root), **metrics}
+        yield
 
 
 @contextlib.contextmanager

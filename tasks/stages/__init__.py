@@ -53,3 +53,25 @@ STAGES = (
     Stage("metrics", "tasks.stages.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
 )
 RESULTS = ("labels", "metrics")
+
+
+def _network_stages(name: str, module: str, kind: str) -> tuple[Stage, ...]:
+    """Return the stages that train a network, apply it, and score what it predicts.
+
+    Args:
+        module: Has `train` and `predict`.
+        kind: Module with `score_shard` and `summarize`.
+    """
+    predictions, scores, metrics = (f"{name}-{what}" for what in ("predictions", "scores", "metrics"))
+    return (
+        _training(name, f"{module}:train", settings="training", reads_ground_truth=True),
+        Stage(predictions, f"{module}:predict", (name,), settings="testing", on_device=True),
+        Stage(scores, f"{kind}:score_shard", (predictions,), reads_ground_truth=True),
+        Stage(metrics, f"{kind}:summarize", (scores,), sharded=False, reads_ground_truth=True),
+    )
+
+
+NETWORK_STAGES = {
+    "deeplabv2": _network_stages("deeplabv2", "tasks.stages.deeplabv2", "tasks.stages.segmentation_scores"),
+}
+"""Network -> its stages, of the names NAME, NAME-predictions, NAME-scores and NAME-metrics."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.backbones import fold_norms
 from models.cam import CAMNet
-from tasks.augment import resize
-from tasks.inference import batches, inference_autocast
+from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.job import Job
 from tasks.networks import load_classifier
 from tasks.settings import CamConfig
@@ -37,20 +33,6 @@ def infer_cams(job: Job) -> dict[str, Any]:
         job.progress(done, len(job.samples))
     save_maps(job.out / "cams.safetensors", maps)
     return {}
-
-
-class Pyramid(NamedTuple):
-    """An image's size (H, W), and the image at every scale, uint8 [3, scale * H, scale * W], RGB."""
-
-    size: tuple[int, int]
-    scales: list[Tensor]
-
-    @classmethod
-    def of(cls, image: NDArray[np.uint8], scales: tuple[float, ...]) -> Pyramid:
-        """Resize an image [H, W, 3] by every factor."""
-        resized = [torch.from_numpy(resize(image, scale, cv2.INTER_CUBIC)).permute(2, 0, 1) for scale in scales]
-        height, width = image.shape[:2]
-        return cls((height, width), resized)
 
 
 @torch.no_grad()

@@ -8,18 +8,18 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.images import read_image
-from models.backbones import Backbone, build_backbone
+from models.backbones import build_backbone
 from models.cam import CAMNet
-from tasks.augment import flip_and_crop, photometric, resize, scale_for_long_side
+from tasks.augment import flip_and_crop, normalize, photometric, resize, scale_for_long_side
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
 from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
+from tasks.training.norms import freeze_norms
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +42,6 @@ def train_classifier(job: Job) -> dict[str, Any]:
     return {"pretrained": backbone.pretrained, **(history[-1] if history else {})}
 
 
-def freeze_norms(net: nn.Module) -> None:
-    """Keep every batch norm at its statistics and its scale and shift as they are."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-            module.requires_grad_(False)
-
-
-def load_normalized(image: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.float32]:
-    """Return [H, W, 3] network input, so that zero padding is the mean colour."""
-    mean, std = (t.view(3).cpu().numpy() for t in (backbone.mean, backbone.std))
-    return ((image - mean) / std).astype(np.float32, copy=False)
-
-
 def _recipe(net: CAMNet, config: ClassifierConfig, job: Job) -> Recipe:
     targets = torch.zeros(len(job.samples), len(job.classes))
     for row, sample in enumerate(job.samples):
@@ -65,10 +51,10 @@ def _recipe(net: CAMNet, config: ClassifierConfig, job: Job) -> Recipe:
         image = read_image(job.samples[index].image)
         scale = scale_for_long_side(image, config.resize_long, rng)
         image = photometric(resize(image, scale, cv2.INTER_CUBIC), config.photometric, rng)
-        crop, _ = flip_and_crop(load_normalized(image, net.backbone), None, config.crop_size, rng)
+        crop, _ = flip_and_crop(normalize(image, net.backbone), None, config.crop_size, rng)
         return torch.from_numpy(crop).permute(2, 0, 1), targets[index]
 
-    def step(batch: list[tuple[Tensor, Tensor]], _: float) -> tuple[Tensor, dict[str, float]]:
+    def step(net: nn.Module, batch: list[tuple[Tensor, Tensor]], _: float) -> tuple[Tensor, dict[str, float]]:
         images, wanted = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.images import read_image
 from data.label_maps import read_label_map
@@ -19,11 +19,10 @@ from kernels.affinity import offsets
 from models.backbones import build_backbone
 from models.irnet import IRNet
 from models.losses import centering_loss, pair_losses
-from tasks.augment import flip_and_crop, resize
+from tasks.augment import flip_and_crop, normalize, resize
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
-from tasks.stages.classifier import load_normalized
 from tasks.stages.relations import IGNORE
 from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
 
@@ -81,14 +80,16 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         image, labels = read_image(sample.image), read_label_map(relations[sample.id])
         scale = rng.uniform(*config.rescale)
         image, labels = resize(image, scale, cv2.INTER_CUBIC), resize(labels, scale, cv2.INTER_NEAREST)
-        crop, label_crop = flip_and_crop(load_normalized(image, net.backbone), labels, config.crop_size, rng)
+        crop, label_crop = flip_and_crop(normalize(image, net.backbone), labels, config.crop_size, rng)
         assert label_crop is not None
         # The middle of each 4 x 4 cell stands for it: the reference's nearest-neighbour reduction.
         grid = label_crop[2::4, 2::4].copy()
         regions = class_regions(grid) if config.centering_weight else np.zeros(grid.shape, np.int64)
         return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(grid), torch.from_numpy(regions)
 
-    def step(batch: list[tuple[Tensor, Tensor, Tensor]], progress: float) -> tuple[Tensor, dict[str, float]]:
+    def step(
+        net: nn.Module, batch: list[tuple[Tensor, Tensor, Tensor]], progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
         images, labels, regions = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device):

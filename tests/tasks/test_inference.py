@@ -11,9 +11,9 @@ import torch
 
 from data.dataset import DatasetError, Sample
 from tasks import inference
-from tasks.inference import batches, inference_autocast
+from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.networks import load_classifier
-from tasks.stages.cams import Pyramid, class_attention
+from tasks.stages.cams import class_attention
 
 SIZES = [(20, 30), (30, 20), (20, 30), (20, 30), (30, 20), (8, 8)]
 

@@ -15,10 +15,11 @@ from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
 from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map
+from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.networks import load_classifier, load_irnet
 from tasks.settings import LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
-from tasks.stages.cams import Pyramid, class_attention
+from tasks.stages.cams import class_attention
 from tasks.stages.labels import instance_masks, semantic_rows, synthesize_labels
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels

@@ -1,5 +1,6 @@
 """Training repeats itself bit for bit, also when it is stopped and resumed, and stops on a loss that is not finite."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Stopped(Exception):
     pass
 
 
+def save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.training.checkpoint.SECONDS_BETWEEN", 0)
+    monkeypatch.setattr("tasks.training.checkpoint.SHARE", math.inf)
+
+
 def train(work: Job, stop_at: int | None = None, poison: int | None = None) -> tuple[dict, list]:
     net = network().train()
     done = 0
@@ -35,7 +41,7 @@ def train(work: Job, stop_at: int | None = None, poison: int | None = None) -> t
     def load(index: int, rng: np.random.Generator) -> torch.Tensor:
         return torch.from_numpy(rng.standard_normal(4).astype(np.float32)) + index
 
-    def step(batch: list[torch.Tensor], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def step(net: nn.Module, batch: list[torch.Tensor], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         nonlocal done
         if done == stop_at:
             raise Stopped
@@ -65,7 +71,7 @@ def test_two_trainings_of_one_seed_are_equal(tmp_path: Path) -> None:
 def test_a_stopped_training_ends_like_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr("tasks.training.CHECKPOINT_SECONDS", 0)
+    save_every_step(monkeypatch)
     undisturbed, history = train(job(tmp_path / "a"))
     with pytest.raises(Stopped):
         train(job(tmp_path / "b"), stop_at=stop_at)
@@ -75,12 +81,12 @@ def test_a_stopped_training_ends_like_one_that_was_not(
 
 
 def test_a_resumed_training_does_not_repeat_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.CHECKPOINT_SECONDS", 0)
+    save_every_step(monkeypatch)
     with pytest.raises(Stopped):
         train(job(tmp_path), stop_at=7)
     with pytest.raises(Stopped):
         train(job(tmp_path), stop_at=4)
-    assert torch.load(tmp_path / "scratch/checkpoint.pt", weights_only=True)["step"] == 11
+    assert torch.load(tmp_path / "scratch/checkpoint.pt", weights_only=True)["progress"]["step"] == 11
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_images(tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_one_sample_alone_is_trained_on(tmp_path: Path) -> None:
     net = nn.Linear(4, 1)
     recipe = Recipe(
         lambda index, rng: torch.ones(4),
-        lambda batch, progress: (net(torch.stack(batch)).square().mean(), {"loss": 1.0}),
+        lambda net, batch, progress: (net(torch.stack(batch)).square().mean(), {"loss": 1.0}),
         torch.optim.SGD(net.parameters(), lr=0.1),
         batch_size=16,
         epochs=2,
@@ -109,7 +115,7 @@ def test_every_sample_is_seen_once_an_epoch(tmp_path: Path) -> None:
     def load(index: int, rng: np.random.Generator) -> int:
         return index
 
-    def step(batch: list[int], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def step(net: nn.Module, batch: list[int], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         seen.extend(batch)
         shares.append(progress)
         return net(torch.ones(1, 1)).mean(), {"loss": 0.0}

@@ -1,0 +1,56 @@
+"""Presets of the networks that learn from label maps. Each says its command, time and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks.network_settings import DeepLabV2Settings, SegmentationConfig, SegmenterConfig
+
+
+def deeplabv2_voc12() -> DeepLabV2Settings:
+    """The original's settings, for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-50 on a GPU.
+
+    Command: `pseudomask train deeplabv2 --labels runs/voc12 --val val --preset voc12 --out runs/deeplabv2`
+    """
+    return DeepLabV2Settings(weights="imagenet", testing=SegmentationConfig(crf_iterations=10))
+
+
+def deeplabv2_quick() -> DeepLabV2Settings:
+    """Small crops and few steps on MobileNetV2: some hundreds of photographs on a CPU.
+
+    Command: `pseudomask train deeplabv2 --labels runs/first --val val --weights FILE --out runs/deeplabv2`
+    """
+    return DeepLabV2Settings(
+        backbone="mobilenet_v2",
+        training=SegmenterConfig(crop_size=256, batch_size=8, epochs=12, learning_rate=2.5e-3, rescale=(0.5, 1.25)),
+        testing=SegmentationConfig(scales=(1.0,)),
+        shard_size=16,
+    )
+
+
+def deeplabv2_demo() -> DeepLabV2Settings:
+    """For the synthetic set of `pseudomask demo`, from the classifier of its run.
+
+    Command: `pseudomask train deeplabv2 --labels runs/demo --weights runs/demo --val val --preset demo
+    --out runs/demo-deeplabv2`
+    """
+    return DeepLabV2Settings(
+        backbone="resnet18",
+        training=SegmenterConfig(
+            crop_size=112,
+            rescale=(0.7, 1.2),
+            batch_size=8,
+            epochs=12,
+            optimizer="adamw",
+            learning_rate=5e-4,
+            head_lr_factor=5,
+            freeze_norm=False,
+        ),
+        testing=SegmentationConfig(scales=(1.0,)),
+    )
+
+
+NETWORK_PRESETS: dict[str, dict[str, Callable[[], DeepLabV2Settings]]] = {
+    "deeplabv2": {"quick": deeplabv2_quick, "voc12": deeplabv2_voc12, "demo": deeplabv2_demo},
+}
+"""Network -> preset -> its settings."""

@@ -1,0 +1,161 @@
+"""What a training is asked to do, and how that becomes a plan."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+
+from data.dataset import Dataset, DatasetError, Problem
+from data.readers import open_dataset
+from data.store import ArtifactError, Store
+from data.validation import check_images, set_aside
+from flows.request import Prepared, Request
+from tasks.network_settings import DeepLabV2Settings
+from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
+from tasks.run_record import FILE_NAME, read_run
+from tasks.stages import NETWORK_STAGES
+
+log = logging.getLogger(__name__)
+NetworkSettings = DeepLabV2Settings
+
+
+class TrainRequest(Request):
+    """A training: label maps, settings, and where the results go. The parameters of the flow `downstream`.
+
+    Attributes:
+        data: Folder of the data set; by default that of the run `labels`.
+        labels: A run, whose labels are learned for its images; by default the ground truth of the set is.
+        split: A list of the images of the set to learn from.
+        val: A list of images with ground truth to evaluate on; without one nothing is evaluated.
+        classes: File with the name of a class a line.
+        skip_bad: Set bad images aside instead of refusing the set.
+        processes: Processes that train together, each on a GPU of its own or with its share of the cores.
+        settings: The network's settings; its weights may also be a run, whose classifier is taken.
+    """
+
+    data: Path | None = None
+    labels: Path | None = None
+    split: str | None = None
+    val: str | None = None
+    classes: Path | None = None
+    skip_bad: bool = False
+    processes: int = Field(default=1, ge=1)
+    settings: NetworkSettings
+
+
+def prepare_training(request: TrainRequest) -> Prepared:
+    """Read the data sets, check them, and plan the training.
+
+    Raises:
+        DatasetError: Lists every problem of the sets.
+        ArtifactError: The run whose labels or classifier were asked for cannot be used.
+    """
+    store = Store(request.store_root)
+    training, validation = open_training_sets(request)
+    plan = replan_training(request, training, validation)
+    problems: list[Problem] = []
+    if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
+        problems = [
+            problem for dataset in (training, validation) for problem in check_images(dataset, request.num_workers)
+        ]
+        if problems and not request.skip_bad:
+            raise DatasetError(problems)
+        if problems:
+            training = set_aside(training, problems)
+            bad = {problem.sample for problem in problems}
+            validation = replace(validation, samples=tuple(s for s in validation.samples if s.id not in bad))
+            plan = replan_training(request, training, validation)
+    return Prepared(plan, store, tuple(problems))
+
+
+def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
+    """Return the set to learn from and the one to evaluate on, which may be empty; both with label maps.
+
+    Raises:
+        DatasetError: A set cannot be read, has no label maps, or the two have different classes.
+        ArtifactError: `labels` is not the folder of a run.
+    """
+    data, classes = request.data, request.classes
+    if request.labels is None:
+        if data is None:
+            raise DatasetError("expected a data set with label maps (--data), or the labels of a run (--labels)")
+        training, _ = open_dataset(data, split=request.split, classes=classes, skip_bad=request.skip_bad)
+    else:
+        training = _labels_of_run(request.labels)
+        origin = read_run(request.labels).request
+        data = data or Path(origin["data"])
+        classes = classes or (Path(origin["classes"]) if origin.get("classes") else None)
+    labelled = tuple(filter(has_truth, training.samples))
+    if not labelled:
+        raise DatasetError([Problem(training.root, "expected images with label maps to learn from, found none")])
+    if len(labelled) < len(training.samples):
+        log.warning("%d images have no label map and are left out", len(training.samples) - len(labelled))
+    training = replace(training, samples=labelled)
+    if request.val is None:
+        return training, replace(training, samples=())
+    validation, _ = open_dataset(data, split=request.val, classes=classes, skip_bad=request.skip_bad)
+    if validation.classes.names != training.classes.names:
+        message = (
+            f"expected the classes that are learned, {', '.join(training.classes.names)}, "
+            f"found {', '.join(validation.classes.names)}"
+        )
+        raise DatasetError([Problem(validation.root, message)])
+    tested = tuple(filter(has_truth, validation.samples))
+    if not tested:
+        message = f"expected images with ground truth in the list {request.val!r}, found none"
+        raise DatasetError([Problem(validation.root, message)])
+    return training, replace(validation, samples=tested)
+
+
+def replan_training(request: TrainRequest, training: Dataset, validation: Dataset) -> Plan:
+    """Lay out the network's artifact, and those of its predictions for the validation images.
+
+    Raises:
+        DatasetError: Files cannot be read.
+        ArtifactError: The run whose classifier was asked for cannot be used.
+    """
+    settings = _with_weights(request.settings)
+    stages = NETWORK_STAGES[settings.network]
+    network, _, _, metrics = (stage.name for stage in stages)
+    digests = digest_samples(validation)
+    plan = make_plan(
+        training,
+        settings,
+        digest_samples(training),
+        weights=weights_digest(settings),
+        stages=stages,
+        results=(network,),
+        validation={sample: digests[sample.id] for sample in validation.samples},
+    )
+    if not validation.samples:
+        return plan
+    # The plan of the predictions takes the network as given: its node is that of the first plan.
+    given = Networks(Store(request.store_root).root, {network: plan.nodes[0].key})
+    testing = make_plan(validation, settings, digests, networks=given, stages=stages, results=(metrics,))
+    return replace(plan, nodes=(*plan.nodes, *testing.nodes[1:]))
+
+
+def _labels_of_run(run: Path) -> Dataset:
+    """Return the images of a run with its semantic labels for ground truth."""
+    dataset = read_run(run).dataset
+    folder = run.absolute() / "labels" / "SegmentationClass"
+    samples = tuple(
+        replace(sample, semantic=folder / f"{sample.id}.png", instances=None, coco=None) for sample in dataset.samples
+    )
+    return replace(dataset, samples=samples)
+
+
+def _with_weights(settings: NetworkSettings) -> NetworkSettings:
+    """Return the settings with the classifier's own file where the weights are those of a run."""
+    weights = settings.weights
+    if not (isinstance(weights, Path) and (weights / FILE_NAME).is_file()):
+        return settings
+    record = read_run(weights)
+    classifiers = record.of("classifier")
+    if not classifiers:
+        raise ArtifactError(f"{weights}: the run has no classifier whose weights could be taken")
+    file = Store(record.store).path("classifier", classifiers[0].key) / "network.safetensors"
+    return settings.model_copy(update={"weights": file})

@@ -1,0 +1,44 @@
+"""Weights of the classes in a loss, from how often they occur."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.dataset import Sample
+
+ClassWeighting = Literal["none", "median_frequency", "inverse_log"]
+
+
+def count_pixels(
+    samples: Iterable[Sample], read: Callable[[Sample], NDArray[np.uint8]], num_classes: int
+) -> NDArray[np.int64]:
+    """Return [N, C]: how many pixels of each class each sample's label map has; others are not counted."""
+    with ThreadPoolExecutor() as threads:
+        counts = threads.map(lambda sample: np.bincount(read(sample).ravel(), minlength=256)[:num_classes], samples)
+        return np.stack(list(counts))
+
+
+def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting) -> Tensor:
+    """Return the weight [C] of each class from the pixels [N, C] that each image has of it; 0 where there are none.
+
+    "median_frequency" (Eigen and Fergus 2015, as SegNet has it): the median of the classes' frequencies divided by a
+    class's own, a frequency being its share of the pixels of the images that it occurs in. "inverse_log" (ENet):
+    1 / ln(1.02 + its share of all pixels). "none": 1.
+    """
+    totals = counts.sum(axis=0)
+    present = totals > 0
+    weights = np.ones(len(totals))
+    if weighting == "median_frequency":
+        pixels = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
+        frequencies = totals / np.maximum(pixels, 1)
+        weights = np.median(frequencies[present]) / np.where(present, frequencies, 1)
+    elif weighting == "inverse_log":
+        weights = 1 / np.log(1.02 + totals / max(totals.sum(), 1))
+    return torch.from_numpy(np.where(present, weights, 0)).float()

@@ -1,0 +1,75 @@
+"""Batch norm while a network is trained: kept as it is, or with the statistics of all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
+
+
+def freeze_norms(net: nn.Module) -> None:
+    """Keep every batch norm at its statistics and its scale and shift as they are."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.requires_grad_(False)
+
+
+def synchronize_norms(net: nn.Module, device: str) -> nn.Module:
+    """Return the network with batch norms whose statistics are those of all processes' images together."""
+    if device != "cpu":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    for parent in net.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, SyncBatchNormCpu.of(child))
+    return net
+
+
+class SyncBatchNormCpu(nn.BatchNorm2d):
+    """What `nn.SyncBatchNorm` does, which refuses tensors on the CPU."""
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> SyncBatchNormCpu:
+        """Return a copy that shares the parameters and buffers of `norm`, and its mode."""
+        copy = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        copy.load_state_dict(norm.state_dict())
+        copy.weight, copy.bias = norm.weight, norm.bias
+        return copy.train(norm.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized()):
+            return super().forward(input)
+        own = torch.cat([input.sum((0, 2, 3)), input.new_tensor([input.numel() / input.shape[1]])])
+        sums = _Sum.apply(own)
+        count = sums[-1].detach()
+        mean = sums[:-1] / count
+        centered = input - mean.view(1, -1, 1, 1)
+        variance = _Sum.apply(centered.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            # The running variance is the unbiased one, as of torch's own batch norm.
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
+        scaled = centered * (variance.view(1, -1, 1, 1) + self.eps).rsqrt()
+        return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
