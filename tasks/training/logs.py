@@ -34,7 +34,7 @@ class TensorBoard:
         if self._every:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._start or None)
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._start + 1 if self._start else None)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,16 +3,19 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
 from tasks.job import Job
 from tasks.training import Recipe, TrainingError, fit
+from tasks.training.optimizers import polynomial_decay
 
 
 def job(folder: Path, num_samples: int = 10) -> Job:
@@ -124,3 +127,118 @@ def test_every_sample_is_seen_once_an_epoch(tmp_path: Path) -> None:
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10] != seen[10:]
     assert shares == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+
+
+def descend(work: Job, net: nn.Module | None = None, lr: float = 0.1, **options: Any) -> tuple[nn.Module, list[dict]]:
+    """Train a linear layer towards 0 on constant inputs."""
+    net = net or nn.Linear(4, 1)
+
+    def step(net: nn.Module, batch: list[torch.Tensor], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        loss = net(torch.stack(batch)).square().mean()
+        return loss, {"loss": loss.item()}
+
+    recipe: Recipe = Recipe(
+        lambda index, rng: torch.full((4,), 1.0 + index),
+        step,
+        torch.optim.SGD(net.parameters(), lr=lr),
+        batch_size=len(work.samples),
+        epochs=options.pop("epochs", 4),
+        **options,
+    )
+    return net, fit(net, recipe, work)
+
+
+def test_the_rates_warm_up_and_decay() -> None:
+    factor = polynomial_decay(10, power=0.5, warmup_steps=4)
+    assert [factor(step) for step in (0, 1, 3, 4, 9)] == pytest.approx(
+        [0.25, 0.5 * 0.9**0.5, 0.7**0.5, 0.6**0.5, 0.1**0.5]
+    )
+
+
+def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
+    net = nn.Linear(4, 1)
+    before = torch.cat([p.detach().clone().flatten() for p in net.parameters()])
+    descend(job(tmp_path, 2), net, lr=1.0, epochs=1, clip_norm=0.01)
+    after = torch.cat([p.detach().flatten() for p in net.parameters()])
+    assert float((after - before).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_average_of_the_weights_comes_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(4, 1)
+    trail = [net.weight.detach().clone()]
+    optimizer_step = torch.optim.SGD.step
+
+    def record(self: torch.optim.SGD, *arguments: Any) -> Any:
+        result = optimizer_step(self, *arguments)
+        trail.append(net.weight.detach().clone())
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", record)
+        descend(job(tmp_path, 2), net, lr=0.001, ema_decay=0.75)
+    # The first step starts the average.
+    expected = trail[1]
+    for weight in trail[2:]:
+        expected = 0.75 * expected + 0.25 * weight
+    assert torch.allclose(net.weight, expected, atol=1e-6)
+    assert not torch.allclose(net.weight, trail[-1], atol=1e-6)
+
+
+def test_the_best_network_comes_out_and_batch_norms_keep_their_modes(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Linear(4, 1)).train()
+    net[1].eval()
+    scores = iter([0.2, 0.9, 0.5, 0.9])
+    seen: list[dict] = []
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        assert not any(module.training for module in net.modules())
+        assert not torch.is_grad_enabled()
+        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        return {"score": next(scores)}
+
+    _, history = descend(job(tmp_path, 4), net, lr=0.01, validate=validate, keep_best="score")
+    assert [epoch["score"] for epoch in history] == [0.2, 0.9, 0.5, 0.9]
+    assert equal(net.state_dict(), seen[1])
+    assert not equal(seen[1], seen[3])
+    assert [module.training for module in net] == [True, False, True, True]
+
+
+def test_validation_comes_every_so_many_epochs_and_after_the_last(tmp_path: Path) -> None:
+    _, history = descend(job(tmp_path, 2), epochs=5, validate=lambda net: {"score": 1.0}, validate_epochs=2)
+    assert ["score" in epoch for epoch in history] == [False, True, False, True, True]
+
+
+def test_a_batch_without_weight_changes_nothing(tmp_path: Path) -> None:
+    net = nn.Linear(4, 1)
+    before = net.weight.detach().clone()
+    descend(job(tmp_path, 2), net, weigh=lambda batch: 0.0)
+    assert torch.equal(net.weight, before)
+
+
+def test_scaled_losses_train_alike_where_nothing_underflows(tmp_path: Path) -> None:
+    nets = []
+    for name, scale in (("a", False), ("b", True)):
+        torch.manual_seed(0)
+        nets.append(descend(job(tmp_path / name, 2), nn.Linear(4, 1), lr=0.01, scale_loss=scale, clip_norm=1.0)[0])
+    assert torch.allclose(nets[0].weight, nets[1].weight, atol=1e-6)
+
+
+def test_a_step_that_does_not_fit_into_memory_says_which_and_what_to_do(tmp_path: Path) -> None:
+    class Huge(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    with pytest.raises(TrainingError, match=r"step 0 of 2 images.*more parts.*s[01], s[01].*80 GiB"):
+        descend(job(tmp_path, 2), Huge(4, 1))
+
+
+def test_logs_are_written_for_tensorboard_and_go_on_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_every_step(monkeypatch)
+    for epochs in (2, 5):
+        descend(job(tmp_path, 2), epochs=epochs, log_steps=1, validate=lambda net: {"score": 0.5})
+    events = EventAccumulator(str(tmp_path / "scratch/logs")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+    assert {"train/lr", "train/images_per_s", "val/score"} <= set(events.Tags()["scalars"])

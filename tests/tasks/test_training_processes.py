@@ -1,0 +1,73 @@
+"""Several processes train what one would have."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.dataset import ClassTable, Sample
+from tasks.config import Config
+from tasks.job import Job
+from tasks.training import TrainingError
+from tasks.training.launch import run_in_processes
+
+
+def _job(folder: Path, num_samples: int, kind: str, progress: Callable[..., None] = Job.progress) -> Job:
+    (folder / "out").mkdir(parents=True)
+    samples = tuple(Sample(f"s{i}", Path(f"s{i}.jpg"), ()) for i in range(num_samples))
+    return Job(
+        samples,
+        ClassTable(("a",)),
+        Config(),
+        folder / "out",
+        folder / "scratch",
+        backbone=kind,
+        num_threads=2,
+        seed=3,
+        progress=progress,
+    )
+
+
+def _losses(summary: dict) -> list[float]:
+    return [epoch["loss"] for epoch in summary["history"]]
+
+
+@pytest.mark.parametrize("kind", ["plain", "with norm"])
+def test_two_processes_have_the_losses_of_one(tmp_path: Path, kind: str) -> None:
+    said: list[tuple] = []
+    one = run_in_processes("toy_trainings:train", _job(tmp_path / "one", 7, kind), 1)
+    job = _job(tmp_path / "two", 7, kind, lambda *words: said.append(words))
+    two = run_in_processes("toy_trainings:train", job, 2)
+    assert len(_losses(one)) == 20
+    assert _losses(two) == pytest.approx(_losses(one), abs=1e-5)
+    states = [torch.load(tmp_path / name / "out/net.pt") for name in ("one", "two")]
+    for name, value in states[0].items():
+        assert torch.allclose(value.float(), states[1][name].float(), atol=1e-4), name
+    assert [done for done, *_ in said] == list(range(1, 21))
+
+
+def test_a_batch_in_parts_has_the_loss_of_the_whole(tmp_path: Path) -> None:
+    whole = run_in_processes("toy_trainings:train", _job(tmp_path / "whole", 7, "plain"), 1)
+    parts = run_in_processes("toy_trainings:train_in_parts", _job(tmp_path / "parts", 7, "plain"), 1)
+    assert _losses(parts) == pytest.approx(_losses(whole), abs=1e-5)
+    assert _losses(parts) != _losses(whole)
+
+
+def test_parts_of_two_processes_with_one_image_less_have_the_loss_of_the_whole(tmp_path: Path) -> None:
+    whole = run_in_processes("toy_trainings:train", _job(tmp_path / "whole", 1, "plain"), 1)
+    parts = run_in_processes("toy_trainings:train_in_parts", _job(tmp_path / "parts", 1, "plain"), 2)
+    assert _losses(parts) == pytest.approx(_losses(whole), abs=1e-5)
+
+
+def test_what_fails_in_one_process_ends_all_and_says_why(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no such image: x7\.jpg"):
+        run_in_processes("toy_trainings:fail", _job(tmp_path, 2, "plain"), 2)
+
+
+def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    job = _job(tmp_path, 2, "plain")
+    object.__setattr__(job, "device", "cuda")
+    with pytest.raises(ValueError, match="2 processes need a GPU each, found 1"):
+        run_in_processes("toy_trainings:train", job, 2)
