@@ -13,7 +13,8 @@ BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
 
 
 def test_every_backbone_has_a_network_of_each_kind():
-    assert set(NETWORKS) == {f"{kind}-{name}" for kind in ("cam", "irnet", "deeplabv2") for name in BACKBONES}
+    kinds = ("cam", "irnet", "deeplabv2", "maskrcnn")
+    assert set(NETWORKS) == {f"{kind}-{name}" for kind in kinds for name in BACKBONES}
 
 
 @pytest.mark.parametrize(
