@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,23 @@ class ImageInfo(NamedTuple):
     file_name: str
     height: int
     width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One object of an image.
+
+    Attributes:
+        mask: bool [H, W].
+        index: Its class, counted from 0, or None where the class table lacks the category.
+        score: In [0, 1]; 1 where the file states none.
+        crowd: Whether it is a group of objects that were not told apart.
+    """
+
+    mask: np.ndarray
+    index: int | None
+    score: float
+    crowd: bool
 
 
 @dataclass(frozen=True)
@@ -171,13 +189,39 @@ def read_maps(source: CocoSource) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DatasetError: The entry is missing, or a mask cannot be read.
     """
+    values = {category: value for value, category in enumerate(source.category_ids, start=1)}
+    with _records(source) as (records, height, width):
+        return rasterize(records, height, width, values)
+
+
+def read_annotations(source: CocoSource) -> list[Annotation]:
+    """Read all objects of one image, ascending by annotation id; their masks have the size its COCO entry states.
+
+    Raises:
+        DatasetError: The entry is missing, or a mask cannot be read or has another size.
+    """
+    indices = {category: index for index, category in enumerate(source.category_ids)}
+    with _records(source) as (records, height, width):
+        return [
+            Annotation(
+                mask=_mask(record["segmentation"], height, width),
+                index=indices.get(record["category_id"]),
+                score=float(record.get("score", 1)),
+                crowd=bool(record.get("iscrowd", 0)),
+            )
+            for record in records
+        ]
+
+
+@contextmanager
+def _records(source: CocoSource) -> Iterator[tuple[Sequence[Mapping[str, Any]], int, int]]:
+    """Give the annotation records of an image and its H and W; what is wrong with a record becomes a DatasetError."""
     file = read_coco(source.file)
     image = file.images.get(source.image_id)
     if image is None:
         raise DatasetError([Problem(source.file, f"expected an image with id {source.image_id}, found none")])
-    values = {category: value for value, category in enumerate(source.category_ids, start=1)}
     try:
-        return rasterize(file.annotations[source.image_id], image["height"], image["width"], values)
+        yield file.annotations[source.image_id], image["height"], image["width"]
     except (ValueError, TypeError, KeyError, IndexError) as error:
         message = (
             f"expected polygons or run lengths for image {source.image_id} ({image['file_name']}), but {_why(error)}"

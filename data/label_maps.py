@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data import coco
+from data.coco import VOID
 from data.dataset import DatasetError, Problem, Sample
 from data.images import image_orientation, image_size, opened, orient
 
@@ -89,15 +90,43 @@ def read_ground_truth(sample: Sample) -> GroundTruth:
         semantic = None if sample.semantic is None else read_label_map(sample.semantic)
         instances = None if sample.instances is None else _read_values(sample.instances).astype(np.int32)
         return GroundTruth(semantic, instances)
-    semantic, instances = coco.read_maps(sample.coco)
+    semantic, instances = (upright(sample, labels) for labels in coco.read_maps(sample.coco))
+    return GroundTruth(semantic, instances)
+
+
+def upright(sample: Sample, masks: np.ndarray) -> np.ndarray:
+    """Turn masks [H, W, ...] of a sample's COCO entry to lie on the image as `read_image` returns it.
+
+    Raises:
+        DatasetError: They are of another size than the image, however it is turned.
+    """
+    assert sample.coco is not None
     size = image_size(sample.image)
-    if semantic.shape != size and semantic.shape == size[::-1]:
-        orientation = image_orientation(sample.image)
-        semantic, instances = orient(semantic, orientation), orient(instances, orientation)
-    if semantic.shape != size:
-        message = f"its entry in {sample.coco.file.name} is {_size(semantic.shape)}, the image is {_size(size)}"
+    if masks.shape[:2] == size[::-1] != size:
+        masks = orient(masks, image_orientation(sample.image))
+    if masks.shape[:2] != size:
+        message = f"its entry in {sample.coco.file.name} is {_size(masks.shape)}, the image is {_size(size)}"
         raise DatasetError([Problem(sample.image, message, sample.id)])
-    return GroundTruth(np.ascontiguousarray(semantic), np.ascontiguousarray(instances))
+    return np.ascontiguousarray(masks)
+
+
+def separate_objects(semantic: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the objects of an instance map as masks bool [N, H, W], ascending by id, and classes int64 [N] from 0.
+
+    An object's class is the one that most of its pixels have. Void pixels belong to no object.
+
+    Raises:
+        ValueError: The maps are of two sizes, or an object has no class.
+    """
+    if semantic.shape != instances.shape:
+        raise ValueError(f"expected maps of one size, got {semantic.shape} and {instances.shape}")
+    ids = np.setdiff1d(instances, (0, VOID))
+    masks = instances == ids[:, None, None]
+    votes = np.array([np.bincount(semantic[mask], minlength=VOID + 1)[1:VOID] for mask in masks])
+    votes = votes.reshape(len(ids), VOID - 1)
+    if classless := ids[~votes.any(axis=1)].tolist():
+        raise ValueError(f"expected a class under every object, got none under the ids {classless}")
+    return masks, votes.argmax(axis=1)
 
 
 def _read_values(path: Path) -> np.ndarray:

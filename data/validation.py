@@ -10,7 +10,7 @@ import numpy as np
 
 from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.images import read_image
-from data.label_maps import read_ground_truth
+from data.label_maps import GroundTruth, read_ground_truth
 
 MAX_CLASSES = 254
 """A label map is uint8; 0 is background and 255 void."""
@@ -73,16 +73,23 @@ def warnings(dataset: Dataset) -> list[str]:
 
 def _check_sample(sample: Sample, num_classes: int) -> list[Problem]:
     try:
-        size = read_image(sample.image).shape[:2]
-        truth = read_ground_truth(sample)
+        height, width = read_image(sample.image).shape[:2]
+        return truth_problems(sample, read_ground_truth(sample), (height, width), num_classes)
     except DatasetError as error:
         return [replace(problem, sample=sample.id) for problem in error.problems]
+
+
+def truth_problems(sample: Sample, truth: GroundTruth, size: tuple[int, int], num_classes: int) -> list[Problem]:
+    """Return what is wrong with a sample's maps: another size than the image's (H, W), values outside the table."""
     problems = []
     for kind in ("semantic", "instances"):
         mask = getattr(truth, kind)
         if mask is not None and mask.shape != size:
             file = getattr(sample, kind) or sample.image
-            message = f"expected the image's size, {size[1]} x {size[0]}, found {mask.shape[1]} x {mask.shape[0]}"
+            message = (
+                f"expected the size of {sample.image.name}, {size[1]} x {size[0]}, "
+                f"found {mask.shape[1]} x {mask.shape[0]}"
+            )
             problems.append(Problem(file, message, sample.id))
     if truth.semantic is not None:
         values = np.flatnonzero(np.bincount(truth.semantic.ravel(), minlength=256))

@@ -1,7 +1,8 @@
-"""Image classification networks without their last down-samplings, with the five feature levels that IRNet reads.
+"""The five feature levels of image classification networks, whose last down-samplings may be left out.
 
-At output stride 16 the last down-sampling has stride 1 and nothing is dilated (Ahn et al. 2019, Sec. 3). At output
-stride 8 so has the one before, and what follows is dilated, as DeepLab v2 has it (Chen et al. 2017, Sec. 3.1).
+At output stride 32 the network is as it was trained. At 16 the last down-sampling has stride 1 and nothing is dilated
+(Ahn et al. 2019, Sec. 3). At 8 so has the one before, and what follows is dilated, as DeepLab v2 has it
+(Chen et al. 2017, Sec. 3.1).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 InputConvention = Literal["torchvision", "tensorflow"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
 OUTPUT_STRIDE = 16
-OutputStride = Literal[8, 16]
+OutputStride = Literal[8, 16, 32]
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: Of the five levels.
-        strides: Of the five levels: 4, 4, 8, 16, 16, or 4, 4, 8, 8, 8.
+        strides: Of the five levels: 4, 4, 8, and 8, 8 or 16, 16 or 16, 32.
         convention: The input normalisation and padding that its weights were trained with.
         pretrained: Whether ImageNet weights were loaded; if not, batch norm has to be trained.
     """
@@ -89,7 +90,7 @@ class Backbone(nn.Module):
         self.name = name
         self.convention: InputConvention = convention
         self.pretrained = False
-        self.strides = (4, 4, 8, output_stride, output_stride)
+        self.strides = (4, 4, 8, min(output_stride, 16), output_stride)
         self.trunk = (_mobilenet if name == "mobilenet_v2" else _resnet)(name, output_stride)
         if convention == "tensorflow":
             _pad_as_tensorflow(self.trunk)
@@ -142,7 +143,7 @@ def build_backbone(
             download, or None.
         convention: Which input the weights expect. "auto" takes TensorFlow's where every batch norm of the
             file is folded (mean 0, variance 1), as converted checkpoints have it, and torchvision's elsewhere.
-        output_stride: 16, or 8 with dilated convolutions.
+        output_stride: 32, 16, or 8 with dilated convolutions.
 
     Raises:
         ValueError: The file's keys or shapes are not those of the network.
@@ -221,10 +222,10 @@ def _resnet(name: str, output_stride: OutputStride) -> nn.Module:
 
 
 def _remove_strides(third: nn.Module, last: nn.Module, output_stride: OutputStride) -> None:
-    """Let the parts at strides 16 and 32 run at 16 and 16, or, dilated, at 8 and 8."""
+    """Let the parts at strides 16 and 32 run at 16 and 16, or, dilated, at 8 and 8, or leave them as they are."""
     if output_stride == 16:
         _remove_stride(last, 1, 1)
-    else:
+    elif output_stride == 8:
         _remove_stride(third, 1, 2)
         _remove_stride(last, 2, 4)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data.coco import rasterize, read_coco, read_maps
 from data.dataset import CocoSource, DatasetError, Problem, Sample
-from data.label_maps import read_ground_truth, read_label_map
+from data.label_maps import read_ground_truth, read_label_map, separate_objects
 from data.readers.ids import read_class_names
 from data.voc import VOC_CLASSES
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
@@ -136,16 +136,8 @@ class _MapFolders:
         return truth.semantic, truth.instances
 
     def detections(self, image: str, names: tuple[str, ...]) -> _Detections:
-        semantic, instances = self.maps(image, names)
-        if semantic.shape != instances.shape:
-            raise ValueError(f"expected maps of one size, got {semantic.shape} and {instances.shape}")
-        ids = [number for number in np.unique(instances) if number not in (0, _VOID)]
-        masks = instances == np.array(ids, np.int32)[:, None, None]
-        votes = [np.bincount(semantic[mask], minlength=_VOID + 1)[1:_VOID] for mask in masks]
-        classless = [int(number) for number, counts in zip(ids, votes, strict=True) if not counts.any()]
-        if classless:
-            raise ValueError(f"expected a class under every object, got none under the ids {classless}")
-        return _Detections(masks, [int(counts.argmax()) for counts in votes], [1.0] * len(ids))
+        masks, numbers = separate_objects(*self.maps(image, names))
+        return _Detections(masks, numbers.tolist(), [1.0] * len(masks))
 
 
 class _CocoImages:

@@ -1,6 +1,7 @@
-"""Five feature levels, output stride 16, and weights with the input convention that belongs to them."""
+"""Five feature levels, output strides 16 and 32, and weights with the input convention that belongs to them."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -14,12 +15,27 @@ from models.irnet import IRNet
 
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("size", [(64, 96), (33, 50)])
-def test_levels_have_the_stated_channels_and_strides(name: str, size: tuple[int, int]) -> None:
-    backbone = build_backbone(name).eval()
+@pytest.mark.parametrize("output_stride", [16, 32])
+def test_levels_have_the_stated_channels_and_strides(
+    name: str, size: tuple[int, int], output_stride: Literal[16, 32]
+) -> None:
+    backbone = build_backbone(name, output_stride=output_stride).eval()
     levels = backbone(torch.zeros(1, 3, *size))
     assert [level.shape[1] for level in levels] == list(backbone.channels)
     expected = [tuple(-(-side // stride) for side in size) for stride in backbone.strides]
     assert [tuple(level.shape[2:]) for level in levels] == expected
+    assert backbone.strides == (4, 4, 8, 16, output_stride)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_at_output_stride_32_the_features_are_the_plain_network_s(name: str) -> None:
+    backbone = build_backbone(name, output_stride=32).eval()
+    plain = tv.get_model(name, weights=None).eval()
+    plain.load_state_dict({**plain.state_dict(), **backbone.trunk.state_dict()})
+    features = plain.features if name == "mobilenet_v2" else nn.Sequential(*list(plain.children())[:-2])
+    x = torch.randn(1, 3, 96, 70)
+    torch.testing.assert_close(backbone(x)[-1], features(x))
 
 
 @pytest.mark.parametrize("size", [6, 7])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from models import profile as profiles
 from models.backbones import BACKBONES, build_backbone
@@ -13,7 +14,8 @@ BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
 
 
 def test_every_backbone_has_a_network_of_each_kind():
-    assert set(NETWORKS) == {f"{kind}-{name}" for kind in ("cam", "irnet", "deeplabv2") for name in BACKBONES}
+    kinds = ("cam", "irnet", "deeplabv2", "maskrcnn")
+    assert set(NETWORKS) == {f"{kind}-{name}" for kind in kinds for name in BACKBONES}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,21 @@ def test_every_backbone_has_a_network_of_each_kind():
 )
 def test_parameters_are_the_references(name: str, parameters: int):
     assert profile(name, size=(64, 64)).parameters == parameters
+
+
+def test_mask_rcnn_has_torchvision_s_parameters_and_batch_norms_that_may_be_trained():
+    norms = 53_120
+    found = profile("maskrcnn-resnet50", num_classes=90, size=(64, 64))
+    assert found.parameters == MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["num_params"] + norms
+
+
+def test_mask_rcnn_s_branches_count_for_1000_proposals_and_100_detections():
+    box_branch = 256 * 49 * 1024 + 1024 * 1024 + 1024 * 5 * 6
+    # Four convolutions at 14 x 14, one that doubles the sides, and a classifier at 28 x 28.
+    mask_branch = 14 * 14 * (4 * 9 * 256 * 256 + 4 * 256 * 256) + 28 * 28 * 256 * 6
+    # What is left is convolutional, and needs four times as much for twice the sides.
+    small, large = (profile("maskrcnn-resnet18", num_classes=5, size=(side, side)).gmacs for side in (128, 256))
+    assert (4 * small - large) / 3 == pytest.approx((1000 * box_branch + 100 * mask_branch) / 1e9, rel=1e-3)
 
 
 def test_classes_count_in_the_classifier_alone():
