@@ -81,7 +81,7 @@ def test_scores_equal_pycocotools_on_the_exported_files(seed: int, tmp_path: Pat
     maps, detections = random_set(seed)
     gt, pred = write(tmp_path / "gt.json", objects_of(maps)), write(tmp_path / "pred.json", detections)
     expected = pycocotools_on_files(gt, pred)
-    assert 0.05 < expected["ap75"] < expected["ap"] < expected["ap50"] < 0.99, (
+    assert 0.05 < min(expected.values()) <= max(expected.values()) < 0.99, (
         "the case is too easy to tell right from wrong"
     )
     assert evaluate_instances(pred, gt)["coco"] == pytest.approx(expected)
