@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 from pycocotools import mask as rle_tools
@@ -26,8 +26,13 @@ class Rle(TypedDict):
 
 
 # "class" is a keyword, so this one cannot be written as a class.
-Detection = TypedDict("Detection", {"image": str, "class": int, "score": float, "segmentation": Rle})
-Detection.__doc__ = "One instance: sample id, class counted from 0, score in [0, 1], mask of the image's size."
+Detection = TypedDict(
+    "Detection", {"image": str, "class": int, "score": float, "segmentation": Rle, "crowd": NotRequired[bool]}
+)
+Detection.__doc__ = """One instance: sample id, class counted from 0, score in [0, 1], mask of the image's size.
+
+A `crowd` is no instance but a region of its class to be ignored.
+"""
 
 
 class ImageInfo(NamedTuple):
@@ -133,7 +138,7 @@ def coco_json(
                 "segmentation": rle,
                 "area": int(rle_tools.area(rle)),  # pyright: ignore[reportArgumentType]
                 "bbox": [float(side) for side in rle_tools.toBbox(rle)],  # pyright: ignore[reportArgumentType]
-                "iscrowd": 0,
+                "iscrowd": int(detection.get("crowd", False)),
                 "score": detection["score"],
             }
         )

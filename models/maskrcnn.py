@@ -30,7 +30,7 @@ BOX_RESOLUTION, MASK_RESOLUTION = 7, 14
 MAX_DETECTIONS = 100
 # Of the backbone, as in Detectron: what ImageNet taught the first layers is as good for any photograph.
 FROZEN_LEVELS = 2
-_ROI_LEVELS = ("0", "1", "2", "3")
+_ROI_LEVELS = ["0", "1", "2", "3"]
 
 Target = Mapping[str, Tensor]
 
@@ -110,6 +110,7 @@ class MaskRCNN(GeneralizedRCNN):
             mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
         )
         super().__init__(FeaturePyramid(backbone, channels), rpn, roi_heads, transform)
+        self.num_classes = num_classes
 
     def train(self, mode: bool = True) -> MaskRCNN:
         """Set the mode; a pretrained backbone stays in evaluation mode, so that its batch norms do not move."""

@@ -55,17 +55,21 @@ def read_instances(sample: Sample, num_classes: int, *, min_score: float = 0.0) 
 
 
 def jitter(
-    image: Image, instances: Instances, scales: tuple[float, float], crop_size: int, rng: np.random.Generator
+    image: Image, instances: Instances, scales: tuple[float, float], crop_size: int | None, rng: np.random.Generator
 ) -> tuple[Image, Instances]:
     """Resize by a factor drawn from `scales`, mirror at random, and cut a square, as `flip_and_crop` does.
 
     Image and masks are cut alike. What lies outside the square altogether is dropped; around a smaller image the
-    square is black and without objects.
+    square is black and without objects. Without a size for it nothing is cut.
     """
     scale = float(rng.uniform(*scales))
     masks = np.concatenate([instances.masks, instances.ignored]).astype(np.uint8)
     planes = [resize(mask, scale, cv2.INTER_NEAREST) for mask in masks]
-    square, _ = flip_and_crop(np.dstack([resize(image, scale, cv2.INTER_CUBIC), *planes]), None, crop_size, rng)
+    stack = np.dstack([resize(image, scale, cv2.INTER_CUBIC), *planes])
+    if crop_size is not None:
+        square, _ = flip_and_crop(stack, None, crop_size, rng)
+    else:
+        square = stack[:, ::-1] if rng.random() < 0.5 else stack
     masks = square[..., 3:].transpose(2, 0, 1).astype(bool)
     num_objects = len(instances.classes)
     return np.ascontiguousarray(square[..., :3]), _without_empty(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -13,20 +13,24 @@ from models.backbones import Backbone
 from models.cam import CAMNet
 from models.deeplabv2 import DeepLabV2
 from models.irnet import IRNet
+from models.maskrcnn import FeaturePyramid, MaskRCNN
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def save_network(net: CAMNet | IRNet | DeepLabV2, folder: Path) -> None:
-    """Write `network.safetensors` (every tensor) and `network.json` (how to build the module)."""
+def save_network(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN, folder: Path, **options: Any) -> None:
+    """Write `network.safetensors` (every tensor) and `network.json` (how to build the module, with these options)."""
+    backbone = net.backbone.body if isinstance(net.backbone, FeaturePyramid) else net.backbone
+    assert isinstance(backbone, Backbone)
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     save_file(state, folder / "network.safetensors")
     recipe = {
-        "backbone": net.backbone.name,
-        "convention": net.backbone.convention,
-        "pretrained": net.backbone.pretrained,
-        "output_stride": net.backbone.strides[-1],
+        "backbone": backbone.name,
+        "convention": backbone.convention,
+        "pretrained": backbone.pretrained,
+        "output_stride": backbone.strides[-1],
         "num_classes": None if isinstance(net, IRNet) else net.num_classes,
+        "options": options,
     }
     (folder / "network.json").write_text(json.dumps(recipe, indent=1))
 
@@ -46,6 +50,12 @@ def load_deeplabv2(folder: Path, device: str = "cpu") -> DeepLabV2:
     """Return the DeepLab v2 of an artifact, in evaluation mode."""
     backbone, recipe = _backbone(folder)
     return _filled(DeepLabV2(backbone, recipe["num_classes"]), folder, device)
+
+
+def load_maskrcnn(folder: Path, device: str = "cpu") -> MaskRCNN:
+    """Return the Mask R-CNN of an artifact, in evaluation mode."""
+    backbone, recipe = _backbone(folder)
+    return _filled(MaskRCNN(backbone, recipe["num_classes"], **recipe["options"]), folder, device)
 
 
 def _backbone(folder: Path) -> tuple[Backbone, dict]:

@@ -33,6 +33,7 @@ def _semantic_table(result: dict[str, Any]) -> Table:
     table.add_section()
     table.add_row("mean", _percent(result["miou"]))
     table.add_row("pixel accuracy", _percent(result["accuracy"]))
+    table.add_row("boundary F", _percent(result["boundary_f"]))
     return table
 
 
@@ -43,11 +44,13 @@ def _instance_table(result: dict[str, Any]) -> Table:
     table.add_section()
     total = sum(score["gt"] for score in result["per_class"].values())
     table.add_row("mean", _percent(result["ap50"]), _percent(result["ap70"]), str(total))
+    coco = {name.upper(): _percent(score) for name, score in result["coco"].items()}
+    table.caption = "COCO: " + ", ".join(f"{name} {score}" for name, score in coco.items())
     return table
 
 
 def _table(title: str, *scores: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("class")
     for score in scores:
         table.add_column(score, justify="right")

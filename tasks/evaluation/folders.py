@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.coco import rasterize, read_coco, read_maps
-from data.dataset import CocoSource, DatasetError, Problem, Sample
+from data.coco import Detection, ImageInfo, coco_json, encode_mask, rasterize, read_coco, read_maps
+from data.dataset import ClassTable, CocoSource, DatasetError, Problem, Sample
 from data.label_maps import read_ground_truth, read_label_map, separate_objects
 from data.readers.ids import read_class_names
 from data.voc import VOC_CLASSES
+from tasks.evaluation.boundary_metric import add_sums, boundary_summary, boundary_sums
+from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
@@ -36,8 +38,8 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
             folders or up to two levels above, else VOC's names.
 
     Returns:
-        `miou`, `iou` of each class and `accuracy`, fractions in [0, 1] (None where there is nothing to score);
-        the numbers of `images`, and of predictions `ignored`.
+        `miou`, `iou` of each class, `accuracy`, `boundary_f` and `boundary_f_per_class`, fractions in [0, 1] (None
+        where there is nothing to score); the numbers of `images`, and of predictions `ignored`.
 
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or values outside the table.
@@ -45,34 +47,44 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
     pred_files, gt_files = (_label_maps(path) for path in (pred, gt))
     table = _class_table(classes, (pred, gt))
     pairs, problems = _pair(pred_files, gt_files, gt)
-    total = np.zeros((len(table.names) + 1, len(table.names) + 2), np.int64)
+    names = ("background", *table.names)
+    total = np.zeros((len(names), len(names) + 1), np.int64)
+    contours = []
     for pred_id, gt_id in pairs:
         try:
             maps = read_label_map(gt_files[gt_id]), read_label_map(pred_files[pred_id])
-            total += confusion(*maps, len(table.names) + 1)
+            total += confusion(*maps, len(names))
+            contours.append(boundary_sums(*maps, len(names)))
         except ValueError as error:
             problems.append(Problem(pred_files[pred_id], f"{error}{table.hint}", gt_id))
         except DatasetError as error:
             problems += error.problems
     if problems:
         raise DatasetError(problems)
-    summary = semantic_summary(total, ("background", *table.names))
-    return {**summary, "images": len(pairs), "ignored": len(pred_files) - len(pairs)}
+    boundaries = boundary_summary(add_sums(contours), names)
+    return {
+        **semantic_summary(total, names),
+        "boundary_f": boundaries["boundary_f"],
+        "boundary_f_per_class": boundaries["per_class"],
+        "images": len(pairs),
+        "ignored": len(pred_files) - len(pairs),
+    }
 
 
 def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dict[str, Any]:
-    """Score instance masks by average precision, VOC style.
+    """Score instance masks by average precision, VOC's and COCO's.
 
     Args:
         pred: COCO JSON with scores, or a folder with `SegmentationObject` and `SegmentationClass` (or a run), where
             every object is a detection with score 1. Images that `gt` lacks are ignored.
         gt: Such a folder, or COCO JSON; crowds are void, and categories outside the class table are left out.
+            COCO's score takes the masks of COCO JSON as they are, VOC's the smaller over the larger.
         classes: As for `evaluate_semantic`; without any file the categories of COCO JSON are the table, in the
             order of their ids. COCO's categories are matched with the table by name.
 
     Returns:
-        `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth); the
-        numbers of `images`, and of predicted images `ignored`.
+        `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth); `coco`
+        with `ap`, `ap50` and `ap75`; the numbers of `images`, and of predicted images `ignored`.
 
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or classes outside the table.
@@ -80,19 +92,27 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
     predicted, truth = (_CocoImages(path) if path.is_file() else _MapFolders(path) for path in (pred, gt))
     table = _class_table(classes, (pred, gt), categories=truth.categories or predicted.categories)
     pairs, problems = _pair(predicted.images, truth.images, gt)
-    records = []
+    records, infos, objects, detections = [], [], [], []
     for pred_id, gt_id in pairs:
         try:
             found = predicted.detections(pred_id, table.names)
             records.append(_match(found, truth.maps(gt_id, table.names), len(table.names)))
+            infos.append(ImageInfo(gt_id, gt_id, *found.masks.shape[1:]))
+            objects += truth.objects(gt_id, table.names)
+            detections += _coco_records(gt_id, found)
         except ValueError as error:
             problems.append(Problem(predicted.file(pred_id), f"{error}{table.hint}", gt_id))
         except DatasetError as error:
             problems += error.problems
     if problems:
         raise DatasetError(problems)
-    score = average_precision(add_records(records), table.names)
-    return {**score, "images": len(pairs), "ignored": len(predicted.images) - len(pairs)}
+    categories = ClassTable(table.names)
+    return {
+        **average_precision(add_records(records), table.names),
+        "coco": coco_average_precision(*(coco_json(infos, parts, categories) for parts in (objects, detections))),
+        "images": len(pairs),
+        "ignored": len(predicted.images) - len(pairs),
+    }
 
 
 @dataclass(frozen=True)
@@ -139,6 +159,10 @@ class _MapFolders:
         masks, numbers = separate_objects(*self.maps(image, names))
         return _Detections(masks, numbers.tolist(), [1.0] * len(masks))
 
+    def objects(self, image: str, names: tuple[str, ...]) -> list[Detection]:
+        void = void_crowds(image, self.maps(image, names)[1], len(names))
+        return _coco_records(image, self.detections(image, names)) + void
+
 
 class _CocoImages:
     """A COCO instance file; an image is known by its file name without the suffix."""
@@ -160,19 +184,48 @@ class _CocoImages:
         return read_maps(CocoSource(self._coco.path, self.images[image], ids))
 
     def detections(self, image: str, names: tuple[str, ...]) -> _Detections:
-        record = self._coco.images[self.images[image]]
         annotations = self._coco.annotations[self.images[image]]
-        size = record["height"], record["width"]
-        masks, classes = np.zeros((len(annotations), *size), bool), []
+        masks, classes = np.zeros((len(annotations), *self._size(image)), bool), []
         for mask, annotation in zip(masks, annotations, strict=True):
             category = annotation["category_id"]
             name = self._coco.categories.get(category)
             if name not in names:
                 raise ValueError(f"{image}: expected classes of the table, got category {category} ({name})")
             classes.append(names.index(name))
-            # One at a time, since detections may overlap.
-            mask[:] = rasterize([annotation], *size, {category: 1})[0] == 1
+            mask[:] = self._mask(image, annotation)
         return _Detections(masks, classes, [float(annotation.get("score", 1)) for annotation in annotations])
+
+    def objects(self, image: str, names: tuple[str, ...]) -> list[Detection]:
+        """Return the objects and crowds of one image whose class is in the table."""
+        values = {number: names.index(name) for number, name in self._coco.categories.items() if name in names}
+        return [
+            Detection(
+                {
+                    "image": image,
+                    "class": values[annotation["category_id"]],
+                    "score": 1.0,
+                    "segmentation": encode_mask(self._mask(image, annotation)),
+                    "crowd": bool(annotation.get("iscrowd", 0)),
+                }
+            )
+            for annotation in self._coco.annotations[self.images[image]]
+            if annotation["category_id"] in values
+        ]
+
+    def _size(self, image: str) -> tuple[int, int]:
+        record = self._coco.images[self.images[image]]
+        return record["height"], record["width"]
+
+    def _mask(self, image: str, annotation: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Return one mask [H, W]: annotations may overlap, so each is painted alone."""
+        return rasterize([annotation], *self._size(image), {annotation["category_id"]: 1})[0] > 0
+
+
+def _coco_records(image: str, found: _Detections) -> list[Detection]:
+    return [
+        Detection({"image": image, "class": index, "score": score, "segmentation": encode_mask(mask)})
+        for mask, index, score in zip(found.masks, found.classes, found.scores, strict=True)
+    ]
 
 
 def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int) -> InstanceRecords:

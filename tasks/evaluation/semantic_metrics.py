@@ -36,14 +36,24 @@ def confusion(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) 
     Raises:
         ValueError: The maps differ in size, or hold a value outside the class table.
     """
+    refuse_two_sizes(gt, pred)
+    pairs = np.bincount(gt.ravel().astype(np.intp) * 256 + pred.ravel(), minlength=256 * 256).reshape(256, 256)
+    refuse_outside(pairs.sum(axis=1), pairs.sum(axis=0), num_classes)
+    return np.concatenate([pairs[:num_classes, :num_classes], pairs[:num_classes, _VOID:]], axis=1)
+
+
+def refuse_two_sizes(gt: NDArray[np.uint8], pred: NDArray[np.uint8]) -> None:
+    """Raise `ValueError` where the maps differ in size."""
     if gt.shape != pred.shape:
         raise ValueError(f"expected maps of one size, got ground truth {gt.shape} and prediction {pred.shape}")
-    pairs = np.bincount(gt.ravel().astype(np.intp) * 256 + pred.ravel(), minlength=256 * 256).reshape(256, 256)
-    for name, counts in (("ground truth", pairs.sum(axis=1)), ("prediction", pairs.sum(axis=0))):
+
+
+def refuse_outside(gt_counts: NDArray[np.integer], pred_counts: NDArray[np.integer], num_classes: int) -> None:
+    """Raise `ValueError` where the pixels [256] of each value have some outside the class table."""
+    for name, counts in (("ground truth", gt_counts), ("prediction", pred_counts)):
         outside = num_classes + np.flatnonzero(counts[num_classes:_VOID])
         if len(outside):
             raise ValueError(f"expected class values under {num_classes} or 255, the {name} holds {outside.tolist()}")
-    return np.concatenate([pairs[:num_classes, :num_classes], pairs[:num_classes, _VOID:]], axis=1)
 
 
 def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

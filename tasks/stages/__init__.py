@@ -73,5 +73,6 @@ def _network_stages(name: str, module: str, kind: str) -> tuple[Stage, ...]:
 
 NETWORK_STAGES = {
     "deeplabv2": _network_stages("deeplabv2", "tasks.stages.deeplabv2", "tasks.stages.segmentation_scores"),
+    "maskrcnn": _network_stages("maskrcnn", "tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
 }
 """Network -> its stages, of the names NAME, NAME-predictions, NAME-scores and NAME-metrics."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +25,8 @@ from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.job import Job
 from tasks.network_settings import SegmentationConfig, SegmenterConfig
 from tasks.networks import save_network
-from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
+from tasks.stages.training import finish, parameter_groups, recipe_of
+from tasks.training import Recipe, autocast, fit
 from tasks.training.class_weights import class_weights, count_pixels
 from tasks.training.group import Group
 from tasks.training.norms import freeze_norms, synchronize_norms
@@ -41,7 +41,6 @@ def train_segmenter(net: Segmenter, job: Job) -> dict[str, Any]:
     """Train with cross-entropy over the pixels that are not void, and write the network, its history and its logs."""
     config = job.config
     assert isinstance(config, SegmenterConfig)
-    group = Group.current(job.device)
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     net.train()
     if config.sync_norm:
@@ -49,12 +48,7 @@ def train_segmenter(net: Segmenter, job: Job) -> dict[str, Any]:
     if config.freeze_norm and net.backbone.pretrained:
         freeze_norms(net.backbone)
     history = fit(net, _recipe(net, config, job), job)
-    if group.rank == 0:
-        save_network(net.eval(), job.out)
-        write_history(job.out, history)
-        if (logs := job.scratch / "logs").is_dir():
-            shutil.copytree(logs, job.out / "logs")
-    return {"pretrained": net.backbone.pretrained, **history[-1]}
+    return finish(net, history, job, lambda: save_network(net, job.out))
 
 
 def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
@@ -153,32 +147,9 @@ def _recipe(net: Segmenter, config: SegmenterConfig, job: Job) -> Recipe:
         loss = loss / (weigh(batch) or 1.0)
         return loss, {"loss": loss.item()}
 
-    backbone = [p for p in net.backbone.parameters() if p.requires_grad]
-    own = {id(p) for p in net.backbone.parameters()}
-    head = [p for p in net.parameters() if id(p) not in own]
-    groups = [
-        {"params": backbone, "lr": config.learning_rate},
-        {"params": head, "lr": config.learning_rate * config.head_lr_factor},
-    ]
-    optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
-    return Recipe(
-        load,
-        step,
-        optimizer,
-        config.batch_size,
-        config.epochs,
-        weigh=weigh,
-        power=config.power,
-        warmup_steps=config.warmup_steps,
-        parts=config.batch_parts,
-        clip_norm=config.clip_norm,
-        ema_decay=config.ema_decay,
-        scale_loss=config.precision == "float16",
-        validate=(lambda net: _validate(net, job)) if job.validation else None,
-        validate_epochs=config.validate_epochs,
-        keep_best="miou" if config.keep == "best" else None,
-        log_steps=config.log_steps,
-    )
+    validate = (lambda net: _validate(net, job)) if job.validation else None
+    groups = parameter_groups(net, net.backbone, config)
+    return recipe_of(config, load, step, groups, weigh=weigh, validate=validate, best="miou")
 
 
 def _validate(net: nn.Module, job: Job) -> dict[str, float]:

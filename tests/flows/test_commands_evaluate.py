@@ -26,10 +26,11 @@ def shown(result: dict) -> str:
 def test_a_runs_labels_against_themselves_are_perfect(run: Path, tmp_path: Path):
     truth = tmp_path / "set"
     semantic = evaluate("semantic", run, truth)
-    assert semantic["miou"] == semantic["accuracy"] == 1
+    assert semantic["miou"] == semantic["accuracy"] == semantic["boundary_f"] == 1
     for pred in (run, run / "labels", run / "labels/instances.json"):
         instances = evaluate("instances", pred, truth)
         assert instances["ap50"] == instances["ap70"] == 1
+        assert instances["coco"] == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1})
     for result in (semantic, instances):
         assert json.loads(json.dumps(result)) == result
 
@@ -41,6 +42,8 @@ def test_semantic_scores_are_shown_in_percent_by_class(run: Path, tmp_path: Path
     text = shown(result)
     assert 0 < result["miou"] < 1
     assert f"{100 * result['miou']:.1f}" in text
+    assert 0 < result["boundary_f"] < 1
+    assert f"{100 * result['boundary_f']:.1f}" in text
     assert all(name in text for name in result["iou"])
     assert "5 images" in text
     assert "ignored" not in text
@@ -51,5 +54,6 @@ def test_instance_scores_are_shown_with_the_number_of_objects(run: Path, tmp_pat
     result = evaluate("instances", run, tmp_path / "set")
     text = shown(result)
     assert "100.0" in text
+    assert "COCO: AP 100.0, AP50 100.0, AP75 100.0" in text
     assert str(sum(score["gt"] for score in result["per_class"].values())) in text
     assert "1 predictions without ground truth were ignored" in text

@@ -26,12 +26,16 @@ def test_confusion_counts_every_pixel_that_is_not_void(num_classes: int) -> None
 
 def test_iou_of_a_set_is_that_of_its_pixels_as_sets() -> None:
     pairs = [random_maps(seed, 5) for seed in range(4)]
-    scores = iou(sum(confusion(gt, pred, 5) for gt, pred in pairs))
+    counts = sum(confusion(gt, pred, 5) for gt, pred in pairs)
+    scores = iou(counts)
     gt, pred = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
     counted = gt != 255
+    expected = []
     for value in range(5):
         true, guess = counted & (gt == value), counted & (pred == value)
-        assert scores[value] == pytest.approx((true & guess).sum() / (true | guess).sum())
+        expected.append((true & guess).sum() / (true | guess).sum())
+    np.testing.assert_allclose(scores, expected)
+    assert semantic_summary(counts, tuple("abcde"))["miou"] == pytest.approx(sum(expected) / 5)
 
 
 def test_a_class_in_neither_map_is_nan_and_left_out_of_the_mean() -> None:

@@ -1,0 +1,133 @@
+"""Training and applying any network that finds instances and their masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from data.coco import Detection, encode_mask, write_detections
+from data.dataset import Sample
+from data.images import read_image
+from data.label_maps import read_ground_truth, write_label_map
+from models.maskrcnn import MaskRCNN
+from tasks.evaluation.instance_metrics import add_records, average_precision, match_image
+from tasks.inference import batches, inference_autocast
+from tasks.instances import jitter, read_instances, target
+from tasks.job import Job
+from tasks.network_settings import DetectionConfig, DetectorConfig
+from tasks.networks import save_network
+from tasks.stages.training import finish, parameter_groups, recipe_of
+from tasks.training import Recipe, autocast, fit
+from tasks.training.norms import synchronize_norms
+
+DETECTIONS = "instances.json"
+SEMANTIC, INSTANCES = "SegmentationClass", "SegmentationObject"
+# Ids of instances in a label map: 0 is background and 255 void.
+MOST_OBJECTS = 254
+
+
+def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str, Any]:
+    """Train on the samples' instances, and write the network, its history and its logs.
+
+    Args:
+        options: What the network was built with.
+    """
+    config = job.config
+    assert isinstance(config, DetectorConfig)
+    net.to(job.device)
+    if config.sync_norm:
+        synchronize_norms(net, job.device)
+    history = fit(net.train(), _recipe(net, config, job), job)
+    return finish(net, history, job, lambda: save_network(net, job.out, **options))
+
+
+def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:
+    """Write the detections of every image, and label maps in which the surer one covers the other."""
+    config = job.config
+    assert isinstance(config, DetectionConfig)
+    detections: list[Detection] = []
+    done = 0
+    for batch, images in batches(job.samples, as_pixels, job.device):
+        for sample, found in zip(batch, find_instances(net, images, job.device, config), strict=True):
+            masks, classes, scores = found
+            detections += [
+                Detection(
+                    {"image": sample.id, "class": int(c), "score": round(float(s), 6), "segmentation": encode_mask(m)}
+                )
+                for m, c, s in zip(masks, classes, scores, strict=True)
+            ]
+            semantic, objects = (np.zeros(masks.shape[1:], np.uint8) for _ in range(2))
+            for number in reversed(range(min(len(masks), MOST_OBJECTS))):
+                semantic[masks[number]], objects[masks[number]] = classes[number] + 1, number + 1
+            write_label_map(job.out / SEMANTIC / f"{sample.id}.png", semantic)
+            write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
+        done += len(batch)
+        job.progress(done, len(job.samples))
+    write_detections(job.out / DETECTIONS, detections)
+    return {"detections": len(detections)}
+
+
+def as_pixels(image: NDArray[np.uint8]) -> Tensor:
+    """Return an image [H, W, 3] as float [3, H, W], in [0, 255]."""
+    return torch.from_numpy(image).permute(2, 0, 1).float()
+
+
+@torch.no_grad()
+def find_instances(
+    net: nn.Module, images: list[Tensor], device: str, config: DetectionConfig
+) -> list[tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float32]]]:
+    """Return of each image [3, H, W] the masks [N, H, W], classes [N] from 0 and scores [N], by descending score."""
+    with inference_autocast(device):
+        answers = net([image.to(device) for image in images])
+    found = []
+    for answer in answers:
+        kept = answer["scores"] >= config.min_score
+        masks = (answer["masks"][kept, 0] >= config.mask_threshold).cpu().numpy()
+        seen = masks.any(axis=(1, 2))
+        classes, scores = (answer[name][kept].cpu().numpy()[seen] for name in ("labels", "scores"))
+        found.append((masks[seen], classes.astype(np.int64) - 1, scores))
+    return found
+
+
+def _recipe(net: MaskRCNN, config: DetectorConfig, job: Job) -> Recipe:
+    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        sample = job.samples[index]
+        instances = read_instances(sample, len(job.classes), min_score=config.min_score)
+        image, instances = jitter(read_image(sample.image), instances, config.rescale, config.crop_size, rng)
+        return as_pixels(image), target(instances)
+
+    def step(
+        net: nn.Module, batch: list[tuple[Tensor, dict[str, Tensor]]], _: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        images = [image.to(job.device, non_blocking=True) for image, _ in batch]
+        targets = [{name: value.to(job.device) for name, value in taught.items()} for _, taught in batch]
+        with autocast(job.device, config.precision):
+            losses: dict[str, Tensor] = net(images, targets)
+        loss = torch.stack([value.float() for value in losses.values()]).sum()
+        figures = {name.removeprefix("loss_"): value.item() for name, value in losses.items()}
+        return loss, {"loss": loss.item(), **figures}
+
+    validate = (lambda net: _validate(net, job)) if job.validation else None
+    groups = parameter_groups(net, net.backbone.body, config)  # pyright: ignore[reportArgumentType]
+    return recipe_of(config, load, step, groups, validate=validate, best="ap50")
+
+
+def _validate(net: nn.Module, job: Job) -> dict[str, float]:
+    """Return the AP50 on the validation images; every process finds it by itself."""
+    records = []
+    for batch, images in batches(job.validation, as_pixels, job.device):
+        for sample, found in zip(batch, find_instances(net, images, job.device, DetectionConfig()), strict=True):
+            records.append(match_image(*found, *_truth(sample), num_classes=len(job.classes)))
+    score = average_precision(add_records(records), job.classes.names)
+    return {"ap50": score["ap50"] or 0.0}
+
+
+def _truth(sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    truth = read_ground_truth(sample)
+    assert truth.semantic is not None
+    assert truth.instances is not None
+    return truth.semantic, truth.instances
