@@ -91,6 +91,18 @@ def decode_mask(rle: Rle) -> np.ndarray:
     return rle_tools.decode(rle).astype(bool)  # pyright: ignore[reportArgumentType]
 
 
+def as_detections(
+    image: str, masks: Iterable[np.ndarray], classes: Iterable[int], scores: Iterable[float]
+) -> list[Detection]:
+    """Return the record of each instance of one image: masks bool [H, W], classes counted from 0, scores in [0, 1]."""
+    return [
+        Detection(
+            {"image": image, "class": int(index), "score": round(float(score), 6), "segmentation": encode_mask(mask)}
+        )
+        for mask, index, score in zip(masks, classes, scores, strict=True)
+    ]
+
+
 def write_detections(path: Path, detections: Iterable[Detection]) -> None:
     """Write detection records as one JSON list, a record a line."""
     lines = ",\n".join(json.dumps(detection, sort_keys=True) for detection in detections)

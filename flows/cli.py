@@ -29,7 +29,7 @@ from tasks.workers import StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
 Settings = Annotated[PipelineConfig, arg(name="")]
-Network = Literal["deeplabv2"]
+Network = Literal["deeplabv2", "maskrcnn"]
 Show = Callable[[Any, Console], None]
 
 

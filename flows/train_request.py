@@ -8,18 +8,20 @@ from pathlib import Path
 
 from pydantic import Field
 
-from data.dataset import Dataset, DatasetError, Problem
+from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.readers import open_dataset
 from data.store import ArtifactError, Store
 from data.validation import check_images, set_aside
 from flows.request import Prepared, Request
-from tasks.network_settings import DeepLabV2Settings
+from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, read_run
 from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
-NetworkSettings = DeepLabV2Settings
+NetworkSettings = DeepLabV2Settings | MaskRCNNSettings
+# Of the networks that learn instances, not label maps.
+DETECTORS = ("maskrcnn",)
 
 
 class TrainRequest(Request):
@@ -43,7 +45,7 @@ class TrainRequest(Request):
     classes: Path | None = None
     skip_bad: bool = False
     processes: int = Field(default=1, ge=1)
-    settings: NetworkSettings
+    settings: NetworkSettings = Field(discriminator="network")
 
 
 def prepare_training(request: TrainRequest) -> Prepared:
@@ -84,7 +86,7 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
             raise DatasetError("expected a data set with label maps (--data), or the labels of a run (--labels)")
         training, _ = open_dataset(data, split=request.split, classes=classes, skip_bad=request.skip_bad)
     else:
-        training = _labels_of_run(request.labels)
+        training = _labels_of_run(request.labels, instances=request.settings.network in DETECTORS)
         origin = read_run(request.labels).request
         data = data or Path(origin["data"])
         classes = classes or (Path(origin["classes"]) if origin.get("classes") else None)
@@ -138,14 +140,17 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
     return replace(plan, nodes=(*plan.nodes, *testing.nodes[1:]))
 
 
-def _labels_of_run(run: Path) -> Dataset:
-    """Return the images of a run with its semantic labels for ground truth."""
+def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
+    """Return the images of a run with its labels for ground truth: its instances, with their scores, or label maps."""
     dataset = read_run(run).dataset
-    folder = run.absolute() / "labels" / "SegmentationClass"
-    samples = tuple(
-        replace(sample, semantic=folder / f"{sample.id}.png", instances=None, coco=None) for sample in dataset.samples
-    )
-    return replace(dataset, samples=samples)
+    labels = run.absolute() / "labels"
+
+    def relabel(number: int, sample: Sample) -> Sample:
+        # The file counts the run's images from 1.
+        source = CocoSource(labels / "instances.json", number, dataset.classes.category_ids) if instances else None
+        return replace(sample, semantic=labels / "SegmentationClass" / f"{sample.id}.png", instances=None, coco=source)
+
+    return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 
 
 def _with_weights(settings: NetworkSettings) -> NetworkSettings:

@@ -150,7 +150,8 @@ class DetectionConfig(Config):
 class MaskRCNNSettings(RunConfig):
     """Mask R-CNN with a feature pyramid; the defaults are Detectron's, but for the steps.
 
-    The polynomial decay stands for Detectron's two drops of the rate; 30 epochs of VOC's 10,582 images are 20,000 steps.
+    The polynomial decay stands for Detectron's two drops of the rate; 30 epochs of VOC's 10,582 images are 20,000
+    steps.
     """
 
     network: Literal["maskrcnn"] = "maskrcnn"

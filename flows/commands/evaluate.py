@@ -21,13 +21,14 @@ def evaluate(
 
 def show_scores(result: dict[str, Any], console: Console) -> None:
     """Print a row for each class, and the mean."""
-    console.print(_semantic_table(result) if "iou" in result else _instance_table(result))
+    console.print(semantic_table(result) if "iou" in result else instance_table(result))
     ignored = f"; {result['ignored']} predictions without ground truth were ignored" if result["ignored"] else ""
     console.print(f"{result['images']} images{ignored}", highlight=False)
 
 
-def _semantic_table(result: dict[str, Any]) -> Table:
-    table = _table("Semantic labels, in percent", "IoU")
+def semantic_table(result: dict[str, Any], title: str = "Semantic labels, in percent") -> Table:
+    """Return the table of what `tasks.evaluation.folders.evaluate_semantic` answers."""
+    table = _table(title, "IoU")
     for name, score in result["iou"].items():
         table.add_row(name, _percent(score))
     table.add_section()
@@ -37,8 +38,9 @@ def _semantic_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _instance_table(result: dict[str, Any]) -> Table:
-    table = _table("Instance labels, in percent", "AP50", "AP70", "objects")
+def instance_table(result: dict[str, Any], title: str = "Instance labels, in percent") -> Table:
+    """Return the table of what `tasks.evaluation.folders.evaluate_instances` answers."""
+    table = _table(title, "AP50", "AP70", "objects")
     for name, score in result["per_class"].items():
         table.add_row(name, _percent(score["ap50"]), _percent(score["ap70"]), str(score["gt"]))
     table.add_section()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from flows.commands.evaluate import instance_table, semantic_table
 from flows.commands.run import embedded_server, read_result
 from flows.train_request import TrainRequest, open_training_sets
 from tasks.stages import NETWORK_STAGES
@@ -27,18 +27,8 @@ def show_training(result: dict[str, Any], console: Console) -> None:
     """Print the scores on the validation images, where the network is, and the next command to type."""
     run = result["run"]
     if validation := result.get("validation"):
-        table = Table(title=f"{result['network']} on {validation['images']} images, in percent", title_justify="left")
-        table.add_column("class")
-        table.add_column("IoU", justify="right")
-        for name, score in validation["iou"].items():
-            table.add_row(name, _percent(score))
-        table.add_section()
-        table.add_row("mean", _percent(validation["miou"]))
-        console.print(table)
+        title = f"{result['network']} on {validation['images']} images, in percent"
+        console.print(semantic_table(validation, title) if "iou" in validation else instance_table(validation, title))
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
     console.print(f"trained on {result['images']} images; work: {seconds}", highlight=False)
     console.print(f"network  {run}/network\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
-
-
-def _percent(score: float | None) -> str:
-    return "-" if score is None else f"{100 * score:.1f}"

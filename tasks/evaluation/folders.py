@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.coco import Detection, ImageInfo, coco_json, encode_mask, rasterize, read_coco, read_maps
+from data.coco import Detection, ImageInfo, as_detections, coco_json, encode_mask, rasterize, read_coco, read_maps
 from data.dataset import ClassTable, CocoSource, DatasetError, Problem, Sample
 from data.label_maps import read_ground_truth, read_label_map, separate_objects
 from data.readers.ids import read_class_names
@@ -99,7 +99,7 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
             records.append(_match(found, truth.maps(gt_id, table.names), len(table.names)))
             infos.append(ImageInfo(gt_id, gt_id, *found.masks.shape[1:]))
             objects += truth.objects(gt_id, table.names)
-            detections += _coco_records(gt_id, found)
+            detections += as_detections(gt_id, found.masks, found.classes, found.scores)
         except ValueError as error:
             problems.append(Problem(predicted.file(pred_id), f"{error}{table.hint}", gt_id))
         except DatasetError as error:
@@ -161,7 +161,8 @@ class _MapFolders:
 
     def objects(self, image: str, names: tuple[str, ...]) -> list[Detection]:
         void = void_crowds(image, self.maps(image, names)[1], len(names))
-        return _coco_records(image, self.detections(image, names)) + void
+        found = self.detections(image, names)
+        return as_detections(image, found.masks, found.classes, found.scores) + void
 
 
 class _CocoImages:
@@ -219,13 +220,6 @@ class _CocoImages:
     def _mask(self, image: str, annotation: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return one mask [H, W]: annotations may overlap, so each is painted alone."""
         return rasterize([annotation], *self._size(image), {annotation["category_id"]: 1})[0] > 0
-
-
-def _coco_records(image: str, found: _Detections) -> list[Detection]:
-    return [
-        Detection({"image": image, "class": index, "score": score, "segmentation": encode_mask(mask)})
-        for mask, index, score in zip(found.masks, found.classes, found.scores, strict=True)
-    ]
 
 
 def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int) -> InstanceRecords:

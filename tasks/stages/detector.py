@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.coco import Detection, encode_mask, write_detections
-from data.dataset import Sample
+from data.coco import Detection, as_detections, write_detections
+from data.dataset import DatasetError, Problem, Sample
 from data.images import read_image
 from data.label_maps import read_ground_truth, write_label_map
 from models.maskrcnn import MaskRCNN
@@ -53,16 +53,12 @@ def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:
     done = 0
     for batch, images in batches(job.samples, as_pixels, job.device):
         for sample, found in zip(batch, find_instances(net, images, job.device, config), strict=True):
-            masks, classes, scores = found
-            detections += [
-                Detection(
-                    {"image": sample.id, "class": int(c), "score": round(float(s), 6), "segmentation": encode_mask(m)}
-                )
-                for m, c, s in zip(masks, classes, scores, strict=True)
-            ]
+            detections += as_detections(sample.id, *found)
+            masks, classes, _ = found
             semantic, objects = (np.zeros(masks.shape[1:], np.uint8) for _ in range(2))
             for number in reversed(range(min(len(masks), MOST_OBJECTS))):
-                semantic[masks[number]], objects[masks[number]] = classes[number] + 1, number + 1
+                semantic[masks[number]] = classes[number] + 1
+                objects[masks[number]] = number + 1
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", semantic)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
         done += len(batch)
@@ -121,13 +117,18 @@ def _validate(net: nn.Module, job: Job) -> dict[str, float]:
     records = []
     for batch, images in batches(job.validation, as_pixels, job.device):
         for sample, found in zip(batch, find_instances(net, images, job.device, DetectionConfig()), strict=True):
-            records.append(match_image(*found, *_truth(sample), num_classes=len(job.classes)))
+            records.append(match_image(*found, *read_objects(sample), num_classes=len(job.classes)))
     score = average_precision(add_records(records), job.classes.names)
     return {"ap50": score["ap50"] or 0.0}
 
 
-def _truth(sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def read_objects(sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Read the class map and the instance map [H, W] that a sample is tested on.
+
+    Raises:
+        DatasetError: There are none, or they cannot be read.
+    """
     truth = read_ground_truth(sample)
-    assert truth.semantic is not None
-    assert truth.instances is not None
+    if truth.semantic is None or truth.instances is None:
+        raise DatasetError([Problem(sample.image, "expected maps of classes and of instances, found none", sample.id)])
     return truth.semantic, truth.instances

@@ -1,4 +1,4 @@
-"""Stages that score predicted label maps against ground truth: counts of a shard, and their sum."""
+"""Stages that score predicted label maps against ground truth: sums of a shard, and of the set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.label_maps import read_label_map
+from tasks.evaluation.boundary_metric import BoundarySums, add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 from tasks.job import Job
 from tasks.stages.segmenter import FOLDER, read_labels
@@ -15,24 +16,36 @@ from tasks.stages.segmenter import FOLDER, read_labels
 
 def score_shard(job: Job) -> dict[str, Any]:
     """Write what adds up over shards."""
-    (folders,) = job.inputs.values()
+    ((folder,),) = job.inputs.values()
     num_classes = len(job.classes) + 1
     counts = np.zeros((num_classes, num_classes + 1), np.int64)
+    contours = []
     for done, sample in enumerate(job.samples, start=1):
-        predicted = read_label_map(folders[0] / FOLDER / f"{sample.id}.png")
-        counts += confusion(read_labels(sample, num_classes), predicted, num_classes)
+        maps = read_labels(sample, num_classes), read_label_map(folder / FOLDER / f"{sample.id}.png")
+        counts += confusion(*maps, num_classes)
+        contours.append(boundary_sums(*maps, num_classes))
         job.progress(done, len(job.samples))
-    np.savez_compressed(job.out / "scores.npz", allow_pickle=False, confusion=counts)
+    arrays = {"confusion": counts, **add_sums(contours)._asdict()}
+    np.savez_compressed(job.out / "scores.npz", allow_pickle=False, **arrays)
     return {"images": len(job.samples)}
 
 
 def summarize(job: Job) -> dict[str, Any]:
     """Write `metrics.json`."""
     (folders,) = job.inputs.values()
-    counts = 0
+    names = ("background", *job.classes.names)
+    counts = np.zeros((len(names), len(names) + 1), np.int64)
+    contours = []
     for folder in folders:
         with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
-            counts = counts + arrays["confusion"]
-    summary = semantic_summary(np.asarray(counts), ("background", *job.classes.names))
-    (job.out / "metrics.json").write_text(json.dumps({**summary, "images": len(job.samples)}, indent=1))
+            counts += arrays["confusion"]
+            contours.append(BoundarySums(**{name: arrays[name] for name in BoundarySums._fields}))
+    boundaries = boundary_summary(add_sums(contours), names)
+    metrics = {
+        **semantic_summary(counts, names),
+        "boundary_f": boundaries["boundary_f"],
+        "boundary_f_per_class": boundaries["per_class"],
+        "images": len(job.samples),
+    }
+    (job.out / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return {}
