@@ -96,9 +96,7 @@ def as_detections(
 ) -> list[Detection]:
     """Return the record of each instance of one image: masks bool [H, W], classes counted from 0, scores in [0, 1]."""
     return [
-        Detection(
-            {"image": image, "class": int(index), "score": round(float(score), 6), "segmentation": encode_mask(mask)}
-        )
+        {"image": image, "class": int(index), "score": round(float(score), 6), "segmentation": encode_mask(mask)}
         for mask, index, score in zip(masks, classes, scores, strict=True)
     ]
 

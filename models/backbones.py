@@ -76,7 +76,7 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: Of the five levels.
-        strides: Of the five levels: 4, 4, 8, and 8, 8 or 16, 16 or 16, 32.
+        strides: Of the five levels: 4, 4, 8, then 8, 8 or 16, 16 or 16, 32, by the output stride.
         convention: The input normalisation and padding that its weights were trained with.
         pretrained: Whether ImageNet weights were loaded; if not, batch norm has to be trained.
     """

@@ -6,9 +6,6 @@ A.2.1). The parts are torchvision's, with their thresholds; only the ignored reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -31,8 +28,6 @@ MAX_DETECTIONS = 100
 # Of the backbone, as in Detectron: what ImageNet taught the first layers is as good for any photograph.
 FROZEN_LEVELS = 2
 _ROI_LEVELS = ["0", "1", "2", "3"]
-
-Target = Mapping[str, Tensor]
 
 
 class MaskRCNN(GeneralizedRCNN):
@@ -62,6 +57,10 @@ class MaskRCNN(GeneralizedRCNN):
     Raises:
         ValueError: The backbone has another output stride, or there are not five anchor sizes.
     """
+
+    backbone: FeaturePyramid
+    rpn: RegionProposalNetwork
+    roi_heads: _Heads
 
     def __init__(
         self,
@@ -115,9 +114,8 @@ class MaskRCNN(GeneralizedRCNN):
     def train(self, mode: bool = True) -> MaskRCNN:
         """Set the mode; a pretrained backbone stays in evaluation mode, so that its batch norms do not move."""
         super().train(mode)
-        body = cast(FeaturePyramid, self.backbone).body
-        if body.pretrained:
-            body.eval()
+        if self.backbone.body.pretrained:
+            self.backbone.body.eval()
         return self
 
 
@@ -168,6 +166,10 @@ class _ProposalNetwork(RegionProposalNetwork):
 
 
 class _Heads(RoIHeads):
+    mask_roi_pool: MultiScaleRoIAlign
+    mask_head: nn.Module
+    mask_predictor: nn.Module
+
     def forward(
         self,
         features: dict[str, Tensor],
@@ -183,7 +185,7 @@ class _Heads(RoIHeads):
             losses = {name: _zero(loss) for name, loss in losses.items()}
         return detections, losses
 
-    def _taught(self, boxes: Tensor, target: Target) -> Tensor:
+    def _taught(self, boxes: Tensor, target: dict[str, Tensor]) -> Tensor:
         """Return the proposals without those of the background that lie in an ignored box."""
         ignored = _mostly_inside(boxes, target["ignored"])
         if not ignored.any():

@@ -78,7 +78,9 @@ def boundary_sums(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: i
             scores[value] = 0
     known = ~np.isnan(scores)
     score = scores[known].mean() if known.any() else 0
-    return BoundarySums(np.float64(score), np.int64(known.any()), np.nan_to_num(scores), known.astype(np.int64))
+    return BoundarySums(
+        np.array(score, np.float64), np.array(known.any(), np.int64), np.nan_to_num(scores), known.astype(np.int64)
+    )
 
 
 def add_sums(sums: Iterable[BoundarySums]) -> BoundarySums:
@@ -139,5 +141,5 @@ def _num_near(pixels: NDArray[np.intp], others: NDArray[np.intp], near: NDArray[
     return int(np.count_nonzero(reached[tuple((inside - low).T)]))
 
 
-def _mean(total: np.float64, count: np.int64) -> float | None:
+def _mean(total: NDArray[np.float64], count: NDArray[np.int64]) -> float | None:
     return float(total / count) if count else None

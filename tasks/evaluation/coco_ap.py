@@ -69,6 +69,7 @@ def void_crowds(image: str, instances: NDArray[np.integer], num_classes: int) ->
 def _index(content: CocoJson) -> COCO:
     coco = COCO()
     # The evaluation adds fields to the annotations.
-    coco.dataset = {**content, "annotations": [dict(annotation) for annotation in content["annotations"]]}
+    dataset: Any = {**content, "annotations": [dict(annotation) for annotation in content["annotations"]]}
+    coco.dataset = dataset
     coco.createIndex()
     return coco
