@@ -16,17 +16,17 @@ _VOID = 255
 
 
 class BoundarySums(NamedTuple):
-    """What BF needs to know of some images: plain arrays, which add up over images and shards.
+    """What BF needs to know of some images: numbers and arrays, which add up over images and shards.
 
     Attributes:
-        score: float64 [], the sum of the images' scores.
-        num_images: int64 [], the images with a score.
+        score: The sum of the images' scores.
+        num_images: The images with a score.
         class_scores: float64 [n], the sum of each class's F1.
         class_images: int64 [n], the images that each class's sum is over.
     """
 
-    score: NDArray[np.float64]
-    num_images: NDArray[np.int64]
+    score: np.float64
+    num_images: np.int64
     class_scores: NDArray[np.float64]
     class_images: NDArray[np.int64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def void_crowds(image: str, instances: NDArray[np.integer], num_classes: int) ->
 def _index(content: CocoJson) -> COCO:
     coco = COCO()
     # The evaluation adds fields to the annotations.
-    dataset: Any = {**content, "annotations": [dict(annotation) for annotation in content["annotations"]]}
-    coco.dataset = dataset
+    annotations = [dict(annotation) for annotation in content["annotations"]]
+    coco.dataset = cast(Any, {**content, "annotations": annotations})
     coco.createIndex()
     return coco
