@@ -107,7 +107,7 @@ def maskrcnn_demo() -> MaskRCNNSettings:
             warmup_steps=20,
             clip_norm=10,
             rescale=(0.8, 1.25),
-            crop_size=160,
+            crop_size=128,
             min_size=128,
             max_size=160,
             channels=64,
