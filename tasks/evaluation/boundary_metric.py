@@ -64,18 +64,12 @@ def boundary_sums(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: i
     refuse_two_sizes(gt, pred)
     present, predicted = (np.bincount(labels.ravel(), minlength=256) for labels in (gt, pred))
     refuse_outside(present, predicted, num_classes)
-    true_contours = _contours(gt, num_classes)
-    contours = _contours(np.where(gt == _VOID, np.uint8(_VOID), pred), num_classes)
+    true_contours = _contours(gt)
+    contours = _contours(np.where(gt == _VOID, np.uint8(_VOID), pred))
     near = _near_disk(*gt.shape)
     scores = np.full(num_classes, np.nan)
     for value in np.flatnonzero(present[:num_classes]):
-        found, true = contours[value], true_contours[value]
-        if len(found) and len(true):
-            precision = _num_near(found, true, near) / len(found)
-            recall = _num_near(true, found, near) / len(true)
-            scores[value] = 2 * precision * recall / (precision + recall) if precision else 0
-        elif len(found) or len(true):
-            scores[value] = 0
+        scores[value] = _f1(true_contours == value, contours == value, near)
     known = ~np.isnan(scores)
     score = scores[known].mean() if known.any() else 0
     return BoundarySums(np.float64(score), np.int64(known.any()), np.nan_to_num(scores), known.astype(np.int64))
@@ -104,17 +98,14 @@ def boundary_summary(sums: BoundarySums, class_names: Sequence[str]) -> Boundary
     )
 
 
-def _contours(labels: NDArray[np.uint8], num_classes: int) -> list[NDArray[np.intp]]:
-    """Return each class's contour pixels [N, 2], (y, x)."""
+def _contours(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return [H, W], the class at every contour pixel and 255 at the others."""
     edge = np.zeros(labels.shape, bool)
     for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
         differ = (labels[first] != labels[second]) & (labels[first] != _VOID) & (labels[second] != _VOID)
         edge[first] |= differ
         edge[second] |= differ
-    pixels = np.argwhere(edge)
-    values = labels[edge]
-    by_class = pixels[np.argsort(values, kind="stable")]
-    return np.split(by_class, np.cumsum(np.bincount(values, minlength=num_classes))[:-1])
+    return np.where(edge, labels, np.uint8(_VOID))
 
 
 def _near_disk(height: int, width: int) -> NDArray[np.uint8]:
@@ -128,15 +119,22 @@ def _near_disk(height: int, width: int) -> NDArray[np.uint8]:
     return (steps[:, None] + steps <= last_squared).astype(np.uint8)
 
 
-def _num_near(pixels: NDArray[np.intp], others: NDArray[np.intp], near: NDArray[np.uint8]) -> int:
-    """Count the pixels [N, 2] that have one of the others [M, 2], at least one, in the disk `near` around them."""
-    radius = len(near) // 2
-    low, high = others.min(axis=0) - radius, others.max(axis=0) + radius
-    reached = np.zeros(high - low + 1, np.uint8)
-    reached[tuple((others - low).T)] = 1
-    reached = cv2.dilate(reached, near)
-    inside = pixels[((pixels >= low) & (pixels <= high)).all(axis=1)]
-    return int(np.count_nonzero(reached[tuple((inside - low).T)]))
+def _f1(true: NDArray[np.bool_], found: NDArray[np.bool_], near: NDArray[np.uint8]) -> float:
+    """Return the F1 of one class's contours [H, W], NaN where both are empty; `near` is the disk that matches."""
+    # Most classes fill a part of the image.
+    left, top, width, height = cv2.boundingRect((true | found).view(np.uint8))
+    box = np.s_[top : top + height, left : left + width]
+    true, found = true[box], found[box]
+    num_true, num_found = np.count_nonzero(true), np.count_nonzero(found)
+    if not num_true or not num_found:
+        return 0.0 if num_true or num_found else np.nan
+    precision = np.count_nonzero(found & _reached(true, near)) / num_found
+    recall = np.count_nonzero(true & _reached(found, near)) / num_true
+    return 2 * precision * recall / (precision + recall) if precision else 0.0
+
+
+def _reached(contour: NDArray[np.bool_], near: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return cv2.dilate(contour.view(np.uint8), near).view(bool)
 
 
 def _mean(total: np.float64, count: np.int64) -> float | None:
