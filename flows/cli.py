@@ -23,7 +23,7 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
 from flows.request import RunRequest
 from flows.server import ServerError
-from flows.train_request import NetworkSettings, TrainRequest
+from flows.train_request import NetworkSettings, PredictRequest, TrainRequest
 from tasks.settings import PipelineConfig
 from tasks.workers import StageError
 
@@ -245,6 +245,44 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
     # Which settings there are depends on the network.
     train.__annotations__["settings"] = Annotated[type(network_settings), arg(name="")]
 
+    def predict(
+        network: Positional[Path],
+        data: Path,
+        out: Path,
+        split: str | None = None,
+        store: Path | None = None,
+        skip_bad: bool = False,
+        workers: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        json: bool = False,
+    ) -> None:
+        """The labels of images, from a trained network: palette PNGs, and COCO JSON of instances.
+
+        Args:
+            network: Folder of a training.
+            data: Folder of images, or of a data set.
+            out: Folder of the labels.
+            split: A list of the images: a file, or the name of a list of the set.
+            store: Folder of the artifacts; by default `store` beside the results.
+            skip_bad: Set bad images aside.
+            workers: Worker processes; by default one a core.
+            device: Where the network runs; auto takes a GPU where there is one.
+            json: Print one JSON object on standard output.
+        """
+        from flows.commands.train import predict_images, show_prediction
+
+        request = PredictRequest(
+            network=network.absolute(),
+            data=data.absolute(),
+            out=out,
+            split=_list(split),
+            store=store and store.absolute(),
+            skip_bad=skip_bad,
+            workers=workers,
+            device=device,
+        )
+        _answer(predict_images(request), show_prediction, json)
+
     def status(run: Positional[Path], json: bool = False) -> None:
         """Each stage of a run: cached, stale and why, damaged, missing.
 
@@ -344,7 +382,7 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
         result = list_models(classes, size)
         _answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
 
-    commands = (demo, run, train, status, report, evaluate, export, models, doctor)
+    commands = (demo, run, train, predict, status, report, evaluate, export, models, doctor)
     return {command.__name__: command for command in commands}
 
 

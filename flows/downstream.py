@@ -1,4 +1,4 @@
-"""The flow `downstream`: a segmentation network trained on label maps, a run's or ground truth, and evaluated."""
+"""The flows of segmentation networks: `downstream` trains one on label maps and evaluates it, `predict` applies it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from prefect import flow
 
 from flows.execution import make_artifacts
 from flows.results import record
-from flows.train_request import TrainRequest, prepare_training
-from flows.train_results import collect_network
+from flows.train_request import PredictRequest, TrainRequest, prepare_prediction, prepare_training
+from flows.train_results import collect_network, collect_predictions
 
 
 @flow(name="downstream", flow_run_name="{request.out}")
@@ -30,3 +30,18 @@ def downstream(request: TrainRequest) -> str:
         num_processes=request.processes,
     )
     return str(collect_network(request, prepared))
+
+
+@flow(name="predict", flow_run_name="{request.out}")
+def predict(request: PredictRequest) -> str:
+    """Predict the labels of images that are not in the store yet, and collect them in `request.out`.
+
+    Raises:
+        DatasetError: Images cannot be used; all of them are listed.
+        StageError: A shard failed; the others were finished.
+        ArtifactError: The network, the store or the results cannot be read or written.
+    """
+    prepared = prepare_prediction(request)
+    prepared.store.prepare()
+    make_artifacts(prepared.plan, prepared.store, num_workers=request.num_workers, device=request.torch_device)
+    return str(collect_predictions(request, prepared))

@@ -7,17 +7,20 @@ import os
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.coco import ImageInfo, coco_json, read_detections
+from data.dataset import Dataset
 from data.images import image_size
-from data.store import explain_os_errors, file_digest
+from data.store import Store, explain_os_errors, file_digest
 from flows.request import TRAINED_STAGES, Prepared, Request, RunRequest
+from tasks.plan import Node
 from tasks.run_record import ArtifactRecord, RunRecord
 
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationObject")
+DETECTIONS = "instances.json"
 
 
 def collect(request: RunRequest, prepared: Prepared) -> Path:
@@ -32,24 +35,44 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
     plan, store = prepared.plan, prepared.store
     manifests = {node.key: store.read_manifest(node.stage.name, node.key) for node in plan.nodes}
     with explain_os_errors(run):
-        labels = run / "labels"
-        folders = {store.path("labels", node.key): manifests[node.key]["files"] for node in plan.of("labels")}
-        detections = [found for folder in folders for found in read_detections(folder / "instances.json")]
-        maps = [
-            (folder, {name: entry for name, entry in files.items() if name.startswith(LABEL_FOLDERS)})
-            for folder, files in folders.items()
-        ]
-        copy_files(maps, labels)
-        infos = [
-            ImageInfo(s.id, s.image.relative_to(plan.dataset.root).as_posix(), *image_size(s.image))
-            if s.image.is_relative_to(plan.dataset.root)
-            else ImageInfo(s.id, s.image.name, *image_size(s.image))
-            for s in plan.dataset.samples
-        ]
-        write_text(labels / "instances.json", json.dumps(coco_json(infos, detections, plan.dataset.classes)))
-        write_text(labels / "classes.txt", "".join(f"{name}\n" for name in plan.dataset.classes.names))
+        collect_labels(run / "labels", plan.of("labels"), store, plan.dataset)
         write_text(run / "metrics.json", json.dumps(_metrics(request, prepared, manifests), indent=1))
     return run
+
+
+def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: Dataset) -> None:
+    """Bring the label maps and detections of a stage's artifacts together in one folder, with the class table.
+
+    Files that are there already with the right bytes stay; label maps of images that are gone are removed.
+
+    Args:
+        target: Gets `SegmentationClass`, `SegmentationObject` and, where there are detections, `instances.json`.
+        nodes: Of one stage.
+        dataset: Whose root the file names in `instances.json` are relative to.
+    """
+    detections, wanted, instances = [], set(), False
+    for node in nodes:
+        folder = store.path(node.stage.name, node.key)
+        for name, entry in store.read_manifest(node.stage.name, node.key)["files"].items():
+            if name.startswith(LABEL_FOLDERS):
+                wanted.add(target / name)
+                copy_file(folder / name, target / name, entry)
+            elif name == DETECTIONS:
+                instances = True
+                detections += read_detections(folder / name)
+    for folder in LABEL_FOLDERS:
+        for stale in set((target / folder).rglob("*.png")) - wanted:
+            stale.unlink()
+    samples = [sample for node in nodes for sample in node.samples]
+    if instances:
+        infos = [
+            ImageInfo(s.id, s.image.relative_to(dataset.root).as_posix(), *image_size(s.image))
+            if s.image.is_relative_to(dataset.root)
+            else ImageInfo(s.id, s.image.name, *image_size(s.image))
+            for s in sorted(samples, key=lambda sample: sample.id)
+        ]
+        write_text(target / DETECTIONS, json.dumps(coco_json(infos, detections, dataset.classes)))
+    write_text(target / "classes.txt", "".join(f"{name}\n" for name in dataset.classes.names))
 
 
 def record(request: Request, prepared: Prepared) -> None:
@@ -63,23 +86,8 @@ def record(request: Request, prepared: Prepared) -> None:
         _record(request, prepared).write(request.out)
 
 
-def copy_files(sources: Iterable[tuple[Path, dict[str, Any]]], target: Path) -> None:
-    """Copy files below several folders, each with its files' manifest entries, into one; label maps of others go.
-
-    Files that are there already with the right bytes stay.
-    """
-    target.mkdir(parents=True, exist_ok=True)
-    wanted = set()
-    for folder, files in sources:
-        for name, entry in files.items():
-            wanted.add(target / name)
-            _copy(folder / name, target / name, entry)
-    for folder in LABEL_FOLDERS:
-        for stale in set((target / folder).rglob("*.png")) - wanted:
-            stale.unlink()
-
-
-def _copy(source: Path, target: Path, entry: dict[str, Any]) -> None:
+def copy_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
+    """Copy a file of an artifact, unless it is there with the bytes of its manifest entry; it appears whole."""
     if target.is_file() and target.stat().st_size == entry["size"] and file_digest(target) == entry["sha256"]:
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,16 +6,16 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
-from data.readers import open_dataset
+from data.readers import open_dataset, open_images
 from data.store import ArtifactError, Store
 from data.validation import check_images, set_aside
 from flows.request import Prepared, Request
 from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
-from tasks.run_record import FILE_NAME, read_run
+from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
@@ -164,3 +164,64 @@ def _with_weights(settings: NetworkSettings) -> NetworkSettings:
         raise ArtifactError(f"{weights}: the run has no classifier whose weights could be taken")
     file = Store(record.store).path("classifier", classifiers[0].key) / "network.safetensors"
     return settings.model_copy(update={"weights": file})
+
+
+class PredictRequest(Request):
+    """Label maps of images from a trained network. The parameters of the flow `predict`.
+
+    Attributes:
+        network: Folder of a finished training.
+        data: Folder of images, or of a data set.
+        split: A list of its images.
+        skip_bad: Set bad images aside instead of refusing all.
+    """
+
+    network: Path
+    data: Path
+    split: str | None = None
+    skip_bad: bool = False
+
+
+def prepare_prediction(request: PredictRequest) -> Prepared:
+    """Read the images, check them, and plan the predictions.
+
+    Raises:
+        DatasetError: Lists every bad image.
+        ArtifactError: `network` is not the folder of a training.
+    """
+    store = Store(request.store_root)
+    record = read_run(request.network)
+    settings = settings_of(record)
+    network, predictions, *_ = NETWORK_STAGES[settings.network]
+    given = Networks(record.store, {network.name: record.of(network.name)[0].key})
+
+    def lay_out(dataset: Dataset) -> Plan:
+        stages = NETWORK_STAGES[settings.network]
+        digests = digest_samples(dataset)
+        return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(predictions.name,))
+
+    dataset, problems = open_images(request.data, record.dataset.classes, request.split, request.skip_bad)
+    plan = lay_out(dataset)
+    if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
+        found = check_images(dataset, request.num_workers)
+        if found and not request.skip_bad:
+            raise DatasetError(found)
+        bad = {problem.sample for problem in found}
+        if bad:
+            kept = tuple(sample for sample in dataset.samples if sample.id not in bad)
+            if not kept:
+                raise DatasetError(found)
+            problems, plan = [*problems, *found], lay_out(replace(dataset, samples=kept))
+    return Prepared(plan, store, tuple(problems))
+
+
+def settings_of(record: RunRecord) -> NetworkSettings:
+    """Return the settings of a training's record.
+
+    Raises:
+        ArtifactError: It is the record of another kind of run.
+    """
+    network = record.settings.get("network")
+    if network not in NETWORK_STAGES:
+        raise ArtifactError("expected the folder of a training (pseudomask train), found that of another run")
+    return TypeAdapter(NetworkSettings).validate_python(record.settings)

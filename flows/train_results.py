@@ -8,11 +8,9 @@ from pathlib import Path
 
 from data.store import explain_os_errors
 from flows.request import Prepared
-from flows.results import copy_files, write_text
-from flows.train_request import TrainRequest
+from flows.results import collect_labels, copy_file, write_text
+from flows.train_request import PredictRequest, TrainRequest
 from tasks.stages import NETWORK_STAGES
-
-PREDICTIONS = "predictions"
 
 
 def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
@@ -27,13 +25,15 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
     name = request.settings.network
     manifests = {node.key: store.read_manifest(node.stage.name, node.key) for node in plan.nodes}
     _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[name])
+    (trained,) = plan.of(name)
     with explain_os_errors(run):
-        for stage, folder in ((name, run / "network"), (predictions, run / PREDICTIONS)):
-            copy_files([(store.path(stage, node.key), manifests[node.key]["files"]) for node in plan.of(stage)], folder)
+        for file, entry in manifests[trained.key]["files"].items():
+            copy_file(store.path(name, trained.key) / file, run / "network" / file, entry)
+        if tested := plan.of(predictions):
+            collect_labels(run / "predictions", tested, store, plan.dataset)
         seconds: dict[str, float] = defaultdict(float)
         for node in plan.nodes:
             seconds[node.stage.name] += manifests[node.key]["seconds"]
-        (trained,) = plan.of(name)
         result = {
             "network": name,
             "images": len(trained.samples),
@@ -43,5 +43,16 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
         for node in plan.of(metrics):
             result["validation"] = json.loads((store.path(metrics, node.key) / "metrics.json").read_text())
         write_text(run / "metrics.json", json.dumps(result, indent=1))
-        write_text(run / PREDICTIONS / "classes.txt", "".join(f"{name}\n" for name in plan.dataset.classes.names))
     return run
+
+
+def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
+    """Bring the label maps of finished predictions together in `request.out`, with COCO JSON where there are instances.
+
+    Raises:
+        ArtifactError: The folder cannot be written.
+    """
+    plan = prepared.plan
+    with explain_os_errors(request.out):
+        collect_labels(request.out, plan.of(plan.stages[-1]), prepared.store, plan.dataset)
+    return request.out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.dataset import Dataset, DatasetError, Problem
+from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers.coco import find_coco_file, read_coco_set
-from data.readers.folder import read_folder
+from data.readers.folder import read_folder, read_images
 from data.validation import set_aside, set_problems
 
-__all__ = ["open_dataset"]
+__all__ = ["open_dataset", "open_images"]
 
 
 def open_dataset(
@@ -61,3 +61,30 @@ def open_dataset(
     if problems and not skip_bad:
         raise DatasetError([*problems, *set_problems(dataset)])
     return set_aside(dataset, problems), problems
+
+
+def open_images(
+    root: Path, classes: ClassTable, split: str | Path | None = None, skip_bad: bool = False
+) -> tuple[Dataset, list[Problem]]:
+    """Read the images of a folder, or of a set in the VOC layout, without labels; no image is decoded.
+
+    Args:
+        root: The folder.
+        classes: The class table that the set shall have.
+        split: As in `open_dataset`.
+        skip_bad: Leave out the images that have problems instead of raising.
+
+    Returns:
+        The set, and the problems of what was left out (none unless `skip_bad`).
+
+    Raises:
+        DatasetError: Lists every problem, or there are no images.
+    """
+    if not root.is_dir():
+        raise DatasetError([Problem(root, "expected a folder of images, found none")])
+    dataset, problems = read_images(root, split, classes)
+    if problems and not skip_bad:
+        raise DatasetError(problems)
+    if not dataset.samples:
+        raise DatasetError([*problems, Problem(root, "expected images, found none")])
+    return dataset, problems

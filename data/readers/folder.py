@@ -21,26 +21,13 @@ def read_folder(
     Returns:
         The set with every image that exists, and all problems.
     """
-    folder = root / "JPEGImages"
-    if not folder.is_dir():
-        folder = root
-    images, index_problems = index_images(folder)
+    folder, images, index_problems = _find_images(root)
     source = labels or find_labels(root)
     if source is None:
         expected = "labels.csv, labels.jsonl, Annotations/*.xml or SegmentationClass/*.png"
         missing = [] if images else [Problem(folder, "expected images, found none")]
         raise DatasetError([*index_problems, *missing, Problem(root, f"expected image-level labels in {expected}")])
-    problems: list[Problem] = []
-    chosen = images
-    if split is not None:
-        file, ids, more = read_split(root, split)
-        problems += more
-        problems += [
-            Problem(folder / id, f"expected an image, as {file.name} lists it, found none", id)
-            for id in ids
-            if id not in images
-        ]
-        chosen = {id: images[id] for id in ids if id in images}
+    chosen, problems = _choose(root, split, folder, images)
     problems += [problem for problem in index_problems if problem.sample in chosen]
     problems += case_problems(chosen)
 
@@ -51,6 +38,43 @@ def read_folder(
     labels_of, more = _resolve_labels(entries, chosen, table, folder if split is None else None)
     samples = tuple(_sample(root, id, chosen[id], labels_of.get(id, ())) for id in sorted(chosen))
     return Dataset(root, table, samples), problems + more
+
+
+def read_images(root: Path, split: str | Path | None, classes: ClassTable) -> tuple[Dataset, list[Problem]]:
+    """Read images alone, in the VOC layout or directly below the root; whatever labels there are stay unread.
+
+    Returns:
+        The set with every image that exists, and all problems.
+    """
+    folder, images, index_problems = _find_images(root)
+    chosen, problems = _choose(root, split, folder, images)
+    problems += [problem for problem in index_problems if problem.sample in chosen]
+    problems += case_problems(chosen)
+    samples = tuple(Sample(id, chosen[id], ()) for id in sorted(chosen))
+    return Dataset(root, classes, samples), problems
+
+
+def _find_images(root: Path) -> tuple[Path, dict[str, Path], list[Problem]]:
+    """Return the folder of a set's images, its images by id, and problems."""
+    folder = root / "JPEGImages"
+    if not folder.is_dir():
+        folder = root
+    return folder, *index_images(folder)
+
+
+def _choose(
+    root: Path, split: str | Path | None, folder: Path, images: dict[str, Path]
+) -> tuple[dict[str, Path], list[Problem]]:
+    """Return the images of a list, and those that it names in vain; all images without a list."""
+    if split is None:
+        return images, []
+    file, ids, problems = read_split(root, split)
+    missing = [
+        Problem(folder / id, f"expected an image, as {file.name} lists it, found none", id)
+        for id in ids
+        if id not in images
+    ]
+    return {id: images[id] for id in ids if id in images}, [*problems, *missing]
 
 
 def _guess_classes(entries: list[Entry]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from data.readers import open_dataset
 from data.store import Store
 from data.validation import set_aside
 from flows.request import RunRequest, replan
-from tasks.plan import Node
+from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
+from tasks.plan import Node, Plan
 from tasks.run_record import ArtifactRecord, RunRecord, read_run
 from tasks.settings import PipelineConfig
 
@@ -31,12 +33,7 @@ def status_of(run: Path) -> dict[str, Any]:
         DatasetError: The data set cannot be read any more.
     """
     record = read_run(run)
-    settings = PipelineConfig.model_validate(record.settings)
-    request = RunRequest.model_validate({**record.request, "settings": settings})
-    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
-    if record.problems:
-        dataset = set_aside(dataset, list(record.problems))
-    plan = replan(request, dataset)
+    plan = _plan_of_training(record) if "network" in record.settings else _plan_of_labels(record)
     store = Store(record.store)
     stages: dict[str, Any] = {}
     for stage in plan.stages:
@@ -50,6 +47,23 @@ def status_of(run: Path) -> dict[str, Any]:
             "reasons": {label: text for label, (_, text) in bad.items()},
         }
     return {"run": str(run), "store": str(record.store), "stages": stages}
+
+
+def _plan_of_labels(record: RunRecord) -> Plan:
+    settings = PipelineConfig.model_validate(record.settings)
+    request = RunRequest.model_validate({**record.request, "settings": settings})
+    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
+    if record.problems:
+        dataset = set_aside(dataset, list(record.problems))
+    return replan(request, dataset)
+
+
+def _plan_of_training(record: RunRecord) -> Plan:
+    request = TrainRequest.model_validate({**record.request, "settings": settings_of(record)})
+    training, validation = open_training_sets(request)
+    bad = {problem.sample for problem in record.problems}
+    sets = (replace(each, samples=tuple(s for s in each.samples if s.id not in bad)) for each in (training, validation))
+    return replan_training(request, *sets)
 
 
 def _state(reasons: list[tuple[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""`pseudomask train`: a network on a run's labels or on ground truth."""
+"""`pseudomask train`, a network on a run's labels or on ground truth; `pseudomask predict`, what it says of images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flows.commands.evaluate import instance_table, semantic_table
 from flows.commands.run import embedded_server, read_result
-from flows.train_request import TrainRequest, open_training_sets
+from flows.train_request import PredictRequest, TrainRequest, open_training_sets, prepare_prediction
 from tasks.stages import NETWORK_STAGES
 
 
@@ -23,6 +23,24 @@ def train_network(request: TrainRequest) -> dict[str, Any]:
     return read_result(request)
 
 
+def predict_images(request: PredictRequest) -> dict[str, Any]:
+    """Run the flow, and return where the labels are."""
+    prepared = prepare_prediction(request)
+    with embedded_server(request, [node.stage for node in prepared.plan.nodes]):
+        from flows.downstream import predict
+
+        predict(request)
+    left_out = [str(problem) for problem in prepared.problems]
+    return {"out": str(request.out), "images": len(prepared.plan.dataset.samples), "left_out": left_out}
+
+
+def show_prediction(result: dict[str, Any], console: Console) -> None:
+    """Print how many images were predicted, those that were not, and where the labels are."""
+    console.print(f"labels of {result['images']} images: {result['out']}", highlight=False, soft_wrap=True)
+    for problem in result["left_out"]:
+        console.print(f"left out: {problem}", highlight=False, soft_wrap=True, markup=False)
+
+
 def show_training(result: dict[str, Any], console: Console) -> None:
     """Print the scores on the validation images, where the network is, and the next command to type."""
     run = result["run"]
@@ -32,3 +50,4 @@ def show_training(result: dict[str, Any], console: Console) -> None:
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
     console.print(f"trained on {result['images']} images; work: {seconds}", highlight=False)
     console.print(f"network  {run}/network\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
+    console.print(f"next: pseudomask predict {run} --data IMAGES --out LABELS", highlight=False, soft_wrap=True)
