@@ -21,7 +21,7 @@ from data.dataset import DatasetError
 from data.store import ArtifactError
 from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
-from flows.request import RunRequest
+from flows.request import NetworkName, RunRequest
 from flows.server import ServerError
 from flows.train_request import NetworkSettings, PredictRequest, TrainRequest
 from tasks.settings import PipelineConfig
@@ -29,7 +29,6 @@ from tasks.workers import StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
 Settings = Annotated[PipelineConfig, arg(name="")]
-Network = Literal["deeplabv2", "maskrcnn"]
 Show = Callable[[Any, Console], None]
 
 
@@ -99,6 +98,8 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
         store: Path | None = None,
         networks: Path | None = None,
         skip_bad: bool = False,
+        train: tuple[NetworkName, ...] = (),
+        val: str | None = None,
         workers: int | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         preset: Literal["quick", "voc12"] = preset if preset in ("quick", "voc12") else "quick",  # pyright: ignore
@@ -117,6 +118,8 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
             store: Folder of the artifacts; by default `store` beside the results.
             networks: An earlier run whose networks are used; nothing is trained.
             skip_bad: Set bad images aside, and list them in the report.
+            train: Networks to train on the labels.
+            val: A list of images with ground truth to evaluate these on.
             workers: Worker processes; by default one a core.
             device: Where networks run; auto takes a GPU where there is one.
             preset: Where all settings below start from.
@@ -135,6 +138,8 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
             store=store and store.absolute(),
             networks=networks,
             skip_bad=skip_bad,
+            train=train,
+            val=_list(val),
             workers=workers,
             device=device,
             preset=preset,
@@ -146,6 +151,7 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
         out: Path = Path("runs/demo"),
         images: int = 256,
         data_seed: int = 0,
+        train: tuple[NetworkName, ...] = (),
         store: Path | None = None,
         workers: int | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -159,6 +165,7 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
             out: Folder of the results; the set is written into its `data`.
             images: Images of the set.
             data_seed: Seed of the set.
+            train: Networks to train on the labels, and to evaluate on images that were held out.
             store: Folder of the artifacts; by default `store` beside the results.
             workers: Worker processes; by default one a core.
             device: Where networks run; auto takes a GPU where there is one.
@@ -176,6 +183,8 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
             out=out,
             split="train",
             store=store and store.absolute(),
+            train=train,
+            val="val",
             workers=workers,
             device=device,
             preset="demo",
@@ -186,7 +195,7 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
         _answer(result, show_results, json)
 
     def train(
-        network: Positional[Network],
+        network: Positional[NetworkName],
         out: Path,
         data: Path | None = None,
         labels: Path | None = None,

@@ -1,10 +1,12 @@
-"""The flow `pseudo-labels`: from images with image-level labels to evaluated semantic and instance labels."""
+"""The flow `pseudo-labels`: from images with image-level labels to evaluated labels, and networks trained on them."""
 
 from __future__ import annotations
 
 from prefect import flow
 
+from flows.downstream import downstream
 from flows.execution import make_artifacts
+from flows.network_presets import trainings_of
 from flows.request import RunRequest, prepare
 from flows.results import collect, record
 
@@ -12,6 +14,8 @@ from flows.results import collect, record
 @flow(name="pseudo-labels", flow_run_name="{request.out}")
 def pseudo_labels(request: RunRequest) -> str:
     """Run every stage whose artifacts are not in the store yet, and collect the results in `request.out`.
+
+    Then train the networks of `request.train` on the labels.
 
     Raises:
         DatasetError: The data set cannot be used; every problem is listed.
@@ -22,4 +26,7 @@ def pseudo_labels(request: RunRequest) -> str:
     prepared.store.prepare()
     record(request, prepared)
     make_artifacts(prepared.plan, prepared.store, num_workers=request.num_workers, device=request.torch_device)
-    return str(collect(request, prepared))
+    run = collect(request, prepared)
+    for training in trainings_of(request):
+        downstream(training)
+    return str(run)

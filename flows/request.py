@@ -22,6 +22,7 @@ from tasks.settings import PipelineConfig
 
 log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
+NetworkName = Literal["deeplabv2", "maskrcnn"]
 
 
 class Request(Config):
@@ -73,6 +74,8 @@ class RunRequest(Request):
         classes: File with the name of a class a line.
         networks: An earlier run whose trained networks are used; nothing is trained then.
         skip_bad: Set bad images aside instead of refusing the set.
+        train: Networks to train on the labels, by the preset of the same name, each into a folder of the results.
+        val: A list of images of the set with ground truth, which those networks are evaluated on.
         settings: The settings of all stages.
     """
 
@@ -82,6 +85,8 @@ class RunRequest(Request):
     classes: Path | None = None
     networks: Path | None = None
     skip_bad: bool = False
+    train: tuple[NetworkName, ...] = ()
+    val: str | None = None
     settings: PipelineConfig = PipelineConfig()
 
 

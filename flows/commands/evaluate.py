@@ -21,13 +21,20 @@ def evaluate(
 
 def show_scores(result: dict[str, Any], console: Console) -> None:
     """Print a row for each class, and the mean."""
-    console.print(semantic_table(result) if "iou" in result else instance_table(result))
+    console.print(_semantic_table(result) if "iou" in result else _instance_table(result))
     ignored = f"; {result['ignored']} predictions without ground truth were ignored" if result["ignored"] else ""
     console.print(f"{result['images']} images{ignored}", highlight=False)
 
 
-def semantic_table(result: dict[str, Any], title: str = "Semantic labels, in percent") -> Table:
-    """Return the table of what `tasks.evaluation.folders.evaluate_semantic` answers."""
+def show_validation(result: dict[str, Any], console: Console) -> None:
+    """Print the scores of a trained network on its validation images, where it had any."""
+    if validation := result.get("validation"):
+        title = f"{result['network']} on {validation['images']} images, in percent"
+        table = _semantic_table if "iou" in validation else _instance_table
+        console.print(table(validation, title))
+
+
+def _semantic_table(result: dict[str, Any], title: str = "Semantic labels, in percent") -> Table:
     table = _table(title, "IoU")
     for name, score in result["iou"].items():
         table.add_row(name, _percent(score))
@@ -38,8 +45,7 @@ def semantic_table(result: dict[str, Any], title: str = "Semantic labels, in per
     return table
 
 
-def instance_table(result: dict[str, Any], title: str = "Instance labels, in percent") -> Table:
-    """Return the table of what `tasks.evaluation.folders.evaluate_instances` answers."""
+def _instance_table(result: dict[str, Any], title: str = "Instance labels, in percent") -> Table:
     table = _table(title, "AP50", "AP70", "objects")
     for name, score in result["per_class"].items():
         table.add_row(name, _percent(score["ap50"]), _percent(score["ap70"]), str(score["gt"]))

@@ -16,10 +16,11 @@ from data.dataset import DatasetError
 from data.readers import open_dataset
 from data.store import ArtifactError, no_space
 from data.synthetic import write_synthetic
+from flows.commands.evaluate import show_validation
 from flows.request import Request, RunRequest
 from flows.server import prefect_server
 from tasks.source import source_digest
-from tasks.stages import STAGES, Stage
+from tasks.stages import NETWORK_STAGES, STAGES, Stage
 from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
@@ -31,11 +32,16 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
     open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
-    with embedded_server(request, STAGES):
+    with embedded_server(request, (*STAGES, *(stage for name in request.train for stage in NETWORK_STAGES[name]))):
         from flows.pseudo_labels import pseudo_labels
 
         pseudo_labels(request)
-    return read_result(request)
+    result = read_result(request)
+    if request.train:
+        result["networks"] = {
+            name: json.loads((request.out / name / "metrics.json").read_text()) for name in request.train
+        }
+    return result
 
 
 def read_result(request: Request) -> dict[str, Any]:
@@ -89,6 +95,8 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         console.print(_semantic_table(result["semantic"]))
     if result.get("instances"):
         console.print(_instance_table(result["instances"]))
+    for name, trained in result.get("networks", {}).items():
+        show_validation({"network": name, **trained}, console)
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
     console.print(f"work: {seconds}", highlight=False)
     irnet = result["training"].get("irnet", {})

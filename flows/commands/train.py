@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.commands.evaluate import instance_table, semantic_table
+from flows.commands.evaluate import show_validation
 from flows.commands.run import embedded_server, read_result
 from flows.train_request import PredictRequest, TrainRequest, open_training_sets, prepare_prediction
 from tasks.stages import NETWORK_STAGES
@@ -44,9 +44,7 @@ def show_prediction(result: dict[str, Any], console: Console) -> None:
 def show_training(result: dict[str, Any], console: Console) -> None:
     """Print the scores on the validation images, where the network is, and the next command to type."""
     run = result["run"]
-    if validation := result.get("validation"):
-        title = f"{result['network']} on {validation['images']} images, in percent"
-        console.print(semantic_table(validation, title) if "iou" in validation else instance_table(validation, title))
+    show_validation(result, console)
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
     console.print(f"trained on {result['images']} images; work: {seconds}", highlight=False)
     console.print(f"network  {run}/network\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)

@@ -1,0 +1,159 @@
+"""Networks that learn label maps: their targets, weights, predictions, and what they refuse."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data.dataset import ClassTable, DatasetError, Sample
+from data.label_maps import read_label_map, write_label_map
+from models.backbones import build_backbone
+from models.deeplabv2 import DeepLabV2
+from tasks.inference import Pyramid
+from tasks.job import Job
+from tasks.network_settings import SegmentationConfig, SegmenterConfig
+from tasks.networks import load_deeplabv2
+from tasks.stages import deeplabv2
+from tasks.stages.segmenter import class_probabilities, predict_segments, read_labels
+from tasks.training.class_weights import class_weights, count_pixels
+
+CONFIG = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)
+SIZE = (48, 56)
+
+
+def sample_of(folder: Path, name: str, labels: np.ndarray) -> Sample:
+    """Write an image of noise and its label map, both of the map's size."""
+    image = np.random.default_rng(len(name)).integers(0, 256, (*labels.shape, 3)).astype(np.uint8)
+    cv2.imwrite(str(folder / f"{name}.png"), image)
+    write_label_map(folder / "labels" / f"{name}.png", labels.astype(np.uint8))
+    return Sample(name, folder / f"{name}.png", (0,), semantic=folder / "labels" / f"{name}.png")
+
+
+def job_of(folder: Path, samples: list[Sample], config=CONFIG, **more) -> Job:
+    out = folder / "out"
+    out.mkdir(parents=True)
+    classes = ClassTable(("cat", "dog"))
+    return Job(tuple(samples), classes, config, out, folder / "scratch", backbone="resnet18", **more)
+
+
+def halves() -> np.ndarray:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:, 28:] = 1
+    return labels
+
+
+def test_weights_of_classes_follow_their_definitions() -> None:
+    # Class 0 fills half of two images, class 1 the other half of one, class 3 that of the other; class 2 is nowhere.
+    counts = np.array([[50, 50, 0, 0], [100, 0, 0, 300]])
+    frequencies = [150 / 500, 50 / 100, 300 / 400]
+    median = class_weights(counts, "median_frequency")
+    assert median.tolist() == pytest.approx([0.5 / frequencies[0], 1, 0, 0.5 / frequencies[2]])
+    shares = [150 / 500, 50 / 500, 300 / 500]
+    inverse = [1 / math.log(1.02 + share) for share in shares]
+    assert class_weights(counts, "inverse_log").tolist() == pytest.approx([*inverse[:2], 0, inverse[2]])
+    assert class_weights(counts, "none").tolist() == [1, 1, 0, 1]
+
+
+def test_void_is_not_counted(tmp_path: Path) -> None:
+    labels = halves()
+    labels[:10] = 255
+    counts = count_pixels([sample_of(tmp_path, "a", labels)], lambda sample: read_labels(sample, 3), 3)
+    assert counts.tolist() == [[38 * 28, 38 * 28, 0]]
+
+
+def test_a_set_of_void_alone_trains_without_a_nan(tmp_path: Path) -> None:
+    sample = sample_of(tmp_path, "a", np.full(SIZE, 255))
+    job = job_of(tmp_path / "run", [sample])
+    assert deeplabv2.train(job)["loss"] == 0
+    net = load_deeplabv2(job.out)
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+
+
+def test_weighted_classes_train_to_other_weights(tmp_path: Path) -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:8, :8] = 1
+    nets = []
+    for weighting in ("none", "median_frequency"):
+        config = CONFIG.model_copy(update={"class_weights": weighting})
+        job = job_of(tmp_path / weighting, [sample_of(tmp_path, "a", labels)], config)
+        deeplabv2.train(job)
+        nets.append(load_deeplabv2(job.out).classifiers[0].weight)
+    assert not torch.equal(nets[0], nets[1])
+
+
+def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    strange = halves()
+    strange[0, 0] = 7
+    with pytest.raises(DatasetError, match=r"a\.png: expected values up to 2 and 255, found 7"):
+        read_labels(sample_of(tmp_path, "a", strange), 3)
+    with pytest.raises(DatasetError, match="expected a label map, found none"):
+        read_labels(Sample("b", tmp_path / "a.png", ()), 3)
+    other = sample_of(tmp_path, "c", halves())
+    write_label_map(tmp_path / "labels/c.png", np.zeros((5, 6), np.uint8))
+    with pytest.raises(DatasetError, match=r"labels/c\.png: expected the image's size \(48, 56\), found \(5, 6\)"):
+        deeplabv2.train(job_of(tmp_path / "run", [other]))
+
+
+def test_the_best_network_takes_images_to_find_it_by(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"keep": "best"})
+    sample = sample_of(tmp_path, "a", halves())
+    with pytest.raises(ValueError, match="--val"):
+        deeplabv2.train(job_of(tmp_path / "without", [sample], config))
+    watched = deeplabv2.train(job_of(tmp_path / "with", [sample], config, validation=(sample,)))
+    assert 0 <= watched["miou"] <= 1
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    samples = [sample_of(tmp_path, name, halves()) for name in ("a", "bb", "ccc")]
+    config = CONFIG.model_copy(update={"sync_norm": True, "batch_size": 3, "epochs": 3})
+    losses = []
+    for name, num_processes in (("one", 1), ("two", 2)):
+        job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
+        summary = deeplabv2.train(job)
+        losses.append([summary["loss"], summary["miou"]])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_probabilities_mirror_with_the_image_and_sum_to_one() -> None:
+    torch.manual_seed(0)
+    net = DeepLabV2(build_backbone("resnet18", output_stride=8), 3).eval()
+    image = np.random.default_rng(0).integers(0, 256, (41, 53, 3)).astype(np.uint8)
+    views = [Pyramid.of(np.ascontiguousarray(view), (1.0, 0.5)) for view in (image, image[:, ::-1])]
+    both = class_probabilities(net, views, "cpu")
+    assert both.shape == (2, 3, 41, 53)
+    assert torch.allclose(both.sum(1), torch.ones(2, 41, 53), atol=1e-5)
+    assert torch.allclose(both[0], both[1].flip(-1), atol=1e-5)
+    plain = class_probabilities(net, views, "cpu", mirror=False)
+    assert not torch.allclose(plain[0], plain[1].flip(-1), atol=1e-5)
+
+
+def test_a_crf_moves_the_predicted_borders_to_the_edges_of_the_image(tmp_path: Path) -> None:
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[:, 28:] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    sample = Sample("a", tmp_path / "a.png", ())
+
+    class Shifted(DeepLabV2):
+        """Says class 2 from four columns before the edge on."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(x), 3, *x.shape[-2:])
+            logits[:, 0, :, :24] = logits[:, 2, :, 24:] = 9
+            return logits
+
+    net = Shifted(build_backbone("resnet18", output_stride=8), 3).eval()
+    found = []
+    for iterations in (0, 5):
+        config = SegmentationConfig(scales=(1.0,), mirror=False, crf_iterations=iterations)
+        job = job_of(tmp_path / str(iterations), [sample], config)
+        predict_segments(net, replace(job, samples=(sample,)))
+        found.append(read_label_map(job.out / "SegmentationClass/a.png"))
+    expected = np.zeros(SIZE, np.uint8)
+    expected[:, 24:] = 2
+    assert np.array_equal(found[0], expected)
+    expected[:, 24:28] = 0
+    assert np.array_equal(found[1], expected)
