@@ -149,7 +149,10 @@ def _write_onnx(graph: SemanticGraph | DetectionGraph, example: Tensor, file: Pa
 
 
 def _load_onnx(file: Path) -> Run:
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Its own choice is every core, also where a worker was given fewer.
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda pixels: [torch.from_numpy(output) for output in session.run(None, {"pixels": pixels.numpy()})]
 
 
