@@ -22,11 +22,10 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from data.store import ArtifactError, explain_os_errors
 
-# Odd and even, wide and tall, and neither a multiple of a network's stride.
+# Odd and even, and only one a multiple of the networks' strides.
 SIZES = ((97, 129), (128, 160), (65, 64))
 BATCH_SIZES = (1, 2)
 TOLERANCE = 1e-4
-# The first that has all of Mask R-CNN's operators.
 OPSET = 17
 
 # The free axes of the input, first, and of each output.
@@ -144,6 +143,7 @@ def _write_onnx(graph: SemanticGraph | DetectionGraph, example: Tensor, file: Pa
             output_names=names[1:],
             dynamic_axes=graph.axes,
             opset_version=OPSET,
+            # By tracing: the exporter on torch.export takes a DeepLab v2, but not a Mask R-CNN.
             dynamo=False,
         )
 
