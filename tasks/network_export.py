@@ -1,0 +1,204 @@
+"""Trained networks as files for other programs, ONNX and TorchScript, each checked by running it.
+
+Either format's graph takes `pixels`, float32 RGB in [0, 255], of any size, and normalises them itself. A semantic
+network's takes [B, 3, H, W] and gives `logits` [B, C, H, W]. A Mask R-CNN's takes one image [3, H, W] and gives `boxes`
+[N, 4] (x1, y1, x2, y2), `labels` int64 [N] from 1, `scores` [N], descending, and `masks` [N, 1, H, W], probabilities.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import onnxruntime
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from data.store import ArtifactError, explain_os_errors
+
+# Odd and even, and only one a multiple of the networks' strides.
+SIZES = ((97, 129), (128, 160), (65, 64))
+BATCH_SIZES = (1, 2)
+TOLERANCE = 1e-4
+OPSET = 17
+
+# The free axes of the input, first, and of each output.
+Axes = dict[str, dict[int, str]]
+Outputs = tuple[Tensor, ...]
+Run = Callable[[Tensor], Sequence[Tensor]]
+
+
+class SemanticGraph(nn.Module):
+    """What is exported of a semantic network: pixels to logits."""
+
+    axes: ClassVar[Axes] = {
+        "pixels": {0: "batch", 2: "height", 3: "width"},
+        "logits": {0: "batch", 2: "height", 3: "width"},
+    }
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Outputs:
+        return (self.net(self.net.backbone.normalize(pixels)),)
+
+    def images(self, height: int, width: int) -> list[Tensor]:
+        """Return a batch of noise for each batch size."""
+        return [_noise(batch, 3, height, width) for batch in BATCH_SIZES]
+
+    def error(self, image: Tensor, expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+        """Return the largest absolute difference of the logits."""
+        return _difference(expected[0], got[0])
+
+
+class DetectionGraph(nn.Module):
+    """What is exported of a Mask R-CNN: one image's pixels to its detections."""
+
+    axes: ClassVar[Axes] = {
+        "pixels": {1: "height", 2: "width"},
+        "boxes": {0: "detections"},
+        "labels": {0: "detections"},
+        "scores": {0: "detections"},
+        "masks": {0: "detections", 2: "height", 3: "width"},
+    }
+
+    def __init__(self, net: GeneralizedRCNN) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Float[Tensor, "3 h w"]) -> Outputs:
+        (detections,) = self.net([pixels])
+        return tuple(detections[name] for name in list(self.axes)[1:])
+
+    def images(self, height: int, width: int) -> list[Tensor]:
+        """Return one image of noise."""
+        return [_noise(3, height, width)]
+
+    def error(self, image: Tensor, expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+        """Return the largest difference: of boxes as a part of the image's longer side, of all others as it is."""
+        scale = max(image.shape[-2:])
+        differences = [_difference(one, other) for one, other in zip(expected, got, strict=True)]
+        return max(differences[0] / scale, *differences[1:])
+
+
+def export_onnx(net: nn.Module, file: Path) -> dict[str, Any]:
+    """Write a network as ONNX, once onnxruntime has been seen to give what the network gives.
+
+    Args:
+        net: A Mask R-CNN of torchvision's making, or a semantic network with `backbone.normalize`. Left as it is.
+        file: Replaced if it exists, and only by an export that passes.
+
+    Returns:
+        "file", "bytes" and "errors": the largest error at each size that was tried, "97x129" for H = 97, W = 129.
+
+    Raises:
+        ArtifactError: The exported graph cannot be run at one of `SIZES`, or errs by more than `TOLERANCE`; or the
+            file cannot be written.
+    """
+    return _export(net, file, _write_onnx, _load_onnx)
+
+
+def export_torchscript(net: nn.Module, file: Path) -> dict[str, Any]:
+    """Write a network for `torch.jit.load`, once what that loads has been seen to give what the network gives.
+
+    Arguments, answer and errors are those of `export_onnx`. A Mask R-CNN's file needs torchvision imported.
+    """
+    return _export(net, file, _write_torchscript, _load_torchscript)
+
+
+def _export(
+    net: nn.Module, file: Path, write: Callable[[nn.Module, Tensor, Path], None], load: Callable[[Path], Run]
+) -> dict[str, Any]:
+    net = copy.deepcopy(net).cpu()
+    # In evaluation mode itself: the ONNX exporter sets the mode of all parts back to that of the whole.
+    graph = (DetectionGraph(net) if isinstance(net, GeneralizedRCNN) else SemanticGraph(net)).eval()
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    with explain_os_errors(file), torch.no_grad():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(graph, graph.images(*SIZES[0])[-1], temporary)
+            errors = _check(graph, load(temporary), file)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return {"file": str(file), "bytes": file.stat().st_size, "errors": errors}
+
+
+def _write_onnx(graph: SemanticGraph | DetectionGraph, example: Tensor, file: Path) -> None:
+    names = list(graph.axes)
+    with warnings.catch_warnings():
+        _ignore_tracer_warnings()
+        torch.onnx.export(
+            graph,
+            (example,),
+            str(file),
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes=graph.axes,
+            opset_version=OPSET,
+            # By tracing: the exporter on torch.export takes a DeepLab v2, but not a Mask R-CNN.
+            dynamo=False,
+        )
+
+
+def _load_onnx(file: Path) -> Run:
+    options = onnxruntime.SessionOptions()
+    # Its own choice is every core, also where a worker was given fewer.
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda pixels: [torch.from_numpy(output) for output in session.run(None, {"pixels": pixels.numpy()})]
+
+
+def _write_torchscript(graph: SemanticGraph | DetectionGraph, example: Tensor, file: Path) -> None:
+    with warnings.catch_warnings():
+        _ignore_tracer_warnings()
+        traced = torch.jit.trace(graph, example, check_trace=False)
+    torch.jit.save(traced, str(file))
+
+
+def _load_torchscript(file: Path) -> Run:
+    return torch.jit.load(str(file), map_location="cpu")
+
+
+def _ignore_tracer_warnings() -> None:
+    # Of constants that might depend on the size. Other sizes than the traced one are run, which shows whether they do.
+    warnings.simplefilter("ignore", torch.jit.TracerWarning)
+
+
+def _check(graph: SemanticGraph | DetectionGraph, run: Run, file: Path) -> dict[str, float]:
+    """Return the largest error at each size."""
+    errors = {}
+    for height, width in SIZES:
+        size = f"{height}x{width}"
+        for image in graph.images(height, width):
+            try:
+                got = run(image)
+            except Exception as error:
+                raise ArtifactError(
+                    f"{file}: not written: the exported graph cannot be run at {size}: {error}"
+                ) from error
+            errors[size] = max(errors.get(size, 0.0), graph.error(image, graph(image), got))
+        if not errors[size] <= TOLERANCE:
+            raise ArtifactError(
+                f"{file}: not written: at {size} the exported graph and the network differ by {errors[size]:.2g}, "
+                f"expected at most {TOLERANCE:g}"
+            )
+    return errors
+
+
+def _noise(*shape: int) -> Tensor:
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).float()
+
+
+def _difference(expected: Tensor, got: Tensor) -> float:
+    """Return the largest absolute difference, infinite for other shapes, 0 where there is nothing to differ."""
+    if expected.shape != got.shape:
+        return float("inf")
+    return float((expected - got).abs().max()) if expected.numel() else 0.0

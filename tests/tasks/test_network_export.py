@@ -1,0 +1,141 @@
+"""Exported networks give what the network gives, and an export that does not leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+from data.store import ArtifactError
+from models.backbones import Backbone
+from models.deeplabv2 import DeepLabV2
+from tasks.network_export import SIZES, TOLERANCE, export_onnx, export_torchscript
+
+Export = Callable[[nn.Module, Path], dict[str, Any]]
+FORMATS = pytest.mark.parametrize("export", [export_onnx, export_torchscript])
+
+
+@pytest.fixture(scope="module")
+def deeplab() -> DeepLabV2:
+    """A DeepLab v2 in training mode, whose padding depends on whether a size is even."""
+    torch.manual_seed(0)
+    return DeepLabV2(Backbone("mobilenet_v2", "tensorflow", 8), num_classes=4)
+
+
+@pytest.fixture(scope="module")
+def maskrcnn() -> MaskRCNN:
+    """A Mask R-CNN on two convolutions, whose scores lie so far apart that rounding does not change their order."""
+    torch.manual_seed(1)
+    body = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 8, 4, stride=4), nn.ReLU())
+    body.out_channels = 8  # pyright: ignore[reportArgumentType]
+    net = MaskRCNN(
+        body,
+        num_classes=3,
+        min_size=96,
+        max_size=160,
+        image_mean=[127.5] * 3,
+        image_std=[127.5] * 3,
+        rpn_anchor_generator=AnchorGenerator(((16, 32),), ((0.5, 1.0, 2.0),)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
+        mask_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
+        box_detections_per_img=5,
+    )
+    with torch.no_grad():
+        net.rpn.head.cls_logits.weight.mul_(100)
+        net.roi_heads.box_predictor.cls_score.weight.mul_(10)
+    return net
+
+
+def run_onnx(file: Path, pixels: Tensor) -> list[Tensor]:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return [torch.from_numpy(output) for output in session.run(["logits"], {"pixels": pixels.numpy()})]
+
+
+def run_torchscript(file: Path, pixels: Tensor) -> list[Tensor]:
+    return list(torch.jit.load(file)(pixels))
+
+
+@pytest.mark.parametrize(("export", "run"), [(export_onnx, run_onnx), (export_torchscript, run_torchscript)])
+def test_a_semantic_export_takes_pixels_of_any_size_and_batch(
+    deeplab: DeepLabV2, tmp_path: Path, export: Export, run: Callable[[Path, Tensor], list[Tensor]]
+) -> None:
+    answer = export(deeplab, tmp_path / "new" / "net")
+    assert answer["file"] == str(tmp_path / "new" / "net")
+    assert answer["bytes"] == (tmp_path / "new" / "net").stat().st_size
+    assert answer["errors"].keys() == {"97x129", "128x160", "65x64"}
+    assert max(answer["errors"].values()) <= TOLERANCE
+    assert deeplab.training, "the caller's network is left as it is"
+
+    pixels = torch.randint(256, (3, 3, 50, 71)).float()
+    (logits,) = run(tmp_path / "new" / "net", pixels)
+    net = deeplab.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(logits, net(net.backbone.normalize(pixels)), atol=TOLERANCE, rtol=0)
+    deeplab.train()
+
+
+@FORMATS
+def test_a_mask_rcnn_export_agrees_at_all_sizes(maskrcnn: MaskRCNN, tmp_path: Path, export: Export) -> None:
+    answer = export(maskrcnn, tmp_path / "net")
+    assert len(answer["errors"]) == len(SIZES)
+    assert max(answer["errors"].values()) <= TOLERANCE
+
+
+@FORMATS
+def test_an_export_that_differs_is_refused_and_leaves_the_folder_as_it_was(
+    deeplab: DeepLabV2, tmp_path: Path, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "net"
+    file.write_bytes(b"an earlier export")
+    monkeypatch.setattr(torch.onnx, "export", _after(torch.onnx.export, _shift_logits))
+    monkeypatch.setattr(torch.jit, "trace", _after(torch.jit.trace, _shift_logits))
+    with pytest.raises(
+        ArtifactError, match=r"net: not written: at 97x129 .* differ by 0\.0[012]\d*, expected at most 0"
+    ):
+        export(deeplab, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    assert file.read_bytes() == b"an earlier export"
+
+
+@FORMATS
+def test_an_export_that_knows_one_size_only_is_refused(tmp_path: Path, export: Export) -> None:
+    with pytest.raises(ArtifactError, match=r"not written: .* at 128x160"):
+        export(_OfOneSize(), tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+class _OfOneSize(nn.Module):
+    """Draws logits at the size that it was traced at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone("resnet18")
+        self.head = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (int(size) for size in x.shape[2:])
+        return nn.functional.interpolate(self.head(x), (height, width))
+
+
+def _after(function: Callable[..., Any], change: Callable[[nn.Module], None]) -> Callable[..., Any]:
+    """Return a function that changes the module behind the one it exports."""
+
+    def changed(module: nn.Module, *args: Any, **options: Any) -> Any:
+        exported = function(module, *args, **options)
+        change(module)
+        return exported
+
+    return changed
+
+
+def _shift_logits(graph: nn.Module) -> None:
+    with torch.no_grad():
+        graph.get_parameter("net.classifiers.0.bias").add_(0.01)
