@@ -13,7 +13,7 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numba
 import torch
@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
-from benchmarks.measure import CheckFailed, Result, measure
-from benchmarks.row import Row
+from benchmarks.measure import CheckFailed, Result, SpeedResult, measure, measure_speed
+from benchmarks.row import Row, Speed
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def main(
         name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['gpu'] or ''}".lower()).strip("-")
         json_file = Path(__file__).parent / "results" / f"{name}.json"
     results, failures = [], 0
+    document: dict[str, Any] = {"machine": machine, "rows": []}
     for row in collect(only):
         try:
             results.append(measure(row, quick))
@@ -57,22 +58,34 @@ def main(
         if json_file is not None:
             # After every row: the whole takes a quarter of an hour.
             json_file.parent.mkdir(parents=True, exist_ok=True)
-            document = {"machine": machine, "rows": [asdict(result) for result in results]}
+            document["rows"] = [asdict(result) for result in results]
             json_file.write_text(json.dumps(document, indent=1) + "\n")
     console.print(tabulate(results))
-    if not results and not failures:
+    speeds = []
+    for speed in collect(only, "speeds"):
+        speeds.append(measure_speed(speed))
+        if json_file is not None:
+            json_file.write_text(
+                json.dumps({**document, "speeds": [asdict(found) for found in speeds]}, indent=1) + "\n"
+            )
+    console.print(tabulate_speeds(speeds))
+    if not results and not speeds and not failures:
         logger.error("no row has %r in its name", only)
-    return 1 if failures or not results else 0
+    return 1 if failures or not (results or speeds) else 0
 
 
-def collect(only: str) -> Iterator[Row]:
+def collect(only: str, kind: Literal["rows", "speeds"] = "rows") -> Iterator[Any]:
     """Yield the rows of the modules that have any, module by module, so that only one's inputs exist at a time."""
     for module in iter_modules(benchmarks.__path__):
         if module.name == "__main__":
             continue
-        make_rows = getattr(import_module(f"benchmarks.{module.name}"), "rows", None)
-        if make_rows is not None:
-            yield from (row for row in make_rows() if only in f"{module.name}: {row.kernel}: {row.baseline}")
+        make = getattr(import_module(f"benchmarks.{module.name}"), kind, None)
+        if make is not None:
+            yield from (row for row in make() if only in f"{module.name}: {_name(row)}")
+
+
+def _name(row: Row | Speed) -> str:
+    return row.name if isinstance(row, Speed) else f"{row.kernel}: {row.baseline}"
 
 
 def describe_machine() -> dict[str, str | int | float | None]:
@@ -105,6 +118,14 @@ def tabulate(results: list[Result]) -> Table:
             f"{result.error:.1g} {result.unit}",
             " / ".join(f"{size / 1e6:.1f}" for size in sizes if size is not None),
         )
+    return table
+
+
+def tabulate_speeds(results: list[SpeedResult]) -> Table:
+    table = Table("work", "images a second", "peak memory MB")
+    for result in results:
+        peak = "" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:,.0f}"
+        table.add_row(result.name, f"{result.images_per_s:.3g}", peak)
     return table
 
 

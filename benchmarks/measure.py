@@ -12,7 +12,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from benchmarks.row import Row
+import torch
+
+from benchmarks.row import Row, Speed
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,22 @@ class Result:
     slow_bytes: int | None = None
 
 
+@dataclass(frozen=True)
+class SpeedResult:
+    """A measured speed.
+
+    Attributes:
+        name: As given.
+        images_per_s: Median over the rounds.
+        peak_bytes: The most memory that is held while the work runs once: of the GPU where it is one, else the growth
+            of the process's; None where that cannot be read.
+    """
+
+    name: str
+    images_per_s: float
+    peak_bytes: int | None
+
+
 class CheckFailed(Exception):
     """A kernel is not as close to its reference as it must be, so it is not timed."""
 
@@ -92,6 +110,20 @@ def measure(row: Row, quick: bool = False) -> Result:
         fast_bytes=fast_bytes,
         slow_bytes=slow_bytes,
     )
+
+
+def measure_speed(speed: Speed) -> SpeedResult:
+    """Time the work after a first run, and take the memory of another."""
+    if torch.cuda.is_available():
+        speed.work()
+        torch.cuda.reset_peak_memory_stats()
+        seconds = median(_seconds(speed.work) for _ in range(FEWEST_ROUNDS))
+        return SpeedResult(speed.name, speed.num_images / seconds, torch.cuda.max_memory_allocated())
+    # Forked before this process has run anything in several threads, which a fork would not take along.
+    peak = peak_memory(speed.work)
+    speed.work()
+    seconds = median(_seconds(speed.work) for _ in range(FEWEST_ROUNDS))
+    return SpeedResult(speed.name, speed.num_images / seconds, peak)
 
 
 def _time_in_turn(row: Row, rounds: int) -> tuple[list[float], list[float]]:

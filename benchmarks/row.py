@@ -54,3 +54,18 @@ class Row:
     tolerance: float
     unit: str
     memory: bool = False
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One line of the second table: work that replaces no other, whose images a second and memory are stated.
+
+    Attributes:
+        name: What is timed, with its size: "training, DeepLab v2, ResNet-50, 513 x 513".
+        work: Does it once.
+        num_images: How many images that is.
+    """
+
+    name: str
+    work: Callable[[], object]
+    num_images: int

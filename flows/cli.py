@@ -364,19 +364,27 @@ def _commands(preset: str, network_settings: NetworkSettings) -> dict[str, Calla
         _answer(evaluate_labels(kind, pred, gt, classes), show_scores, json)
 
     def export(
-        run: Positional[Path], out: Path, format: Literal["voc", "coco", "both"] = "both", json: bool = False
+        run: Positional[Path],
+        out: Path,
+        format: Literal["voc", "coco", "both", "onnx", "torchscript"] = "both",
+        json: bool = False,
     ) -> None:
-        """The labels of a run in other tools' formats.
+        """The labels of a run, or the network of a training, in other tools' formats.
 
         Args:
-            run: Folder of the run.
-            out: Folder to write.
-            format: VOC palette PNGs, COCO JSON with RLE, or both.
+            run: Folder of the run or the training.
+            out: Folder of the labels, or file of the network.
+            format: Of a run VOC palette PNGs, COCO JSON with RLE, or both; of a training ONNX or TorchScript.
             json: Print one JSON object on standard output.
         """
-        from flows.commands.export import export_labels, show_export
+        if format in ("onnx", "torchscript"):
+            from flows.commands.export_network import export_network, show_network
 
-        _answer(export_labels(run, out, format), show_export, json)
+            _answer(export_network(run, out, format), show_network, json)
+        else:
+            from flows.commands.export import export_labels, show_export
+
+            _answer(export_labels(run, out, format), show_export, json)
 
     def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = False) -> None:
         """Every network: parameters and multiply-adds.

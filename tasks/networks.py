@@ -58,6 +58,18 @@ def load_maskrcnn(folder: Path, device: str = "cpu") -> MaskRCNN:
     return _filled(MaskRCNN(backbone, recipe["num_classes"], **recipe["options"]), folder, device)
 
 
+def load_trained(network: str, folder: Path) -> DeepLabV2 | MaskRCNN:
+    """Return a network by the name of its training, in evaluation mode.
+
+    Raises:
+        ValueError: No training has this name.
+    """
+    loaders = {"deeplabv2": load_deeplabv2, "maskrcnn": load_maskrcnn}
+    if network not in loaders:
+        raise ValueError(f"unknown network {network!r}; expected one of {', '.join(loaders)}")
+    return loaders[network](folder)
+
+
 def _backbone(folder: Path) -> tuple[Backbone, dict]:
     recipe = json.loads((folder / "network.json").read_text())
     backbone = Backbone(recipe["backbone"], recipe["convention"], recipe["output_stride"])

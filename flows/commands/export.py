@@ -42,6 +42,8 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
         DatasetError: Labels of the run are missing, all of them listed, or damaged.
     """
     record = read_run(run)
+    if "network" in record.settings:
+        raise ArtifactError(f"{run}: a training has no labels; its network is exported by --format onnx or torchscript")
     _refuse_foreign(out)
     answer: dict[str, Any] = {"out": str(out), "format": format, "images": len(record.dataset.samples)}
     temporary = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}")

@@ -1,0 +1,37 @@
+"""`pseudomask export --format onnx|torchscript`: the network of a training for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from data.store import ArtifactError
+from flows.train_request import settings_of
+from tasks.run_record import read_run
+
+
+def export_network(training: Path, file: Path, format: Literal["onnx", "torchscript"]) -> dict[str, Any]:
+    """Write the network of a finished training; answer and errors are those of `tasks.network_export`.
+
+    Raises:
+        ArtifactError: It is not the folder of a finished training.
+    """
+    settings = settings_of(read_run(training))
+    folder = training / "network"
+    if not (folder / "network.json").is_file():
+        raise ArtifactError(f"{folder}: expected a trained network, found none; has the training ended?")
+    from tasks.network_export import export_onnx, export_torchscript
+    from tasks.networks import load_trained
+
+    net = load_trained(settings.network, folder)
+    answer = (export_onnx if format == "onnx" else export_torchscript)(net, file)
+    return {**answer, "format": format}
+
+
+def show_network(result: dict[str, Any], console: Console) -> None:
+    """Print what was written, and how far it is from the network."""
+    console.print(f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB", highlight=False, soft_wrap=True)
+    errors = ", ".join(f"{size} {error:.1g}" for size, error in result["errors"].items())
+    console.print(f"largest difference to the network, by size of image: {errors}", highlight=False)
