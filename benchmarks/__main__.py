@@ -55,23 +55,25 @@ def main(
             logger.error("%s", failure)
             continue
         logger.info("%s: %.1f times as fast as %s", row.kernel, results[-1].ratio, row.baseline)
-        if json_file is not None:
-            # After every row: the whole takes a quarter of an hour.
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            document["rows"] = [asdict(result) for result in results]
-            json_file.write_text(json.dumps(document, indent=1) + "\n")
+        document["rows"] = [asdict(result) for result in results]
+        _write(document, json_file)
     console.print(tabulate(results))
     speeds = []
     for speed in collect(only, "speeds"):
         speeds.append(measure_speed(speed))
-        if json_file is not None:
-            json_file.write_text(
-                json.dumps({**document, "speeds": [asdict(found) for found in speeds]}, indent=1) + "\n"
-            )
+        document["speeds"] = [asdict(found) for found in speeds]
+        _write(document, json_file)
     console.print(tabulate_speeds(speeds))
     if not results and not speeds and not failures:
         logger.error("no row has %r in its name", only)
     return 1 if failures or not (results or speeds) else 0
+
+
+def _write(document: dict[str, Any], file: Path | None) -> None:
+    """Write what there is so far, after every row: the whole takes a quarter of an hour."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def collect(only: str, kind: Literal["rows", "speeds"] = "rows") -> Iterator[Any]:
