@@ -6,9 +6,13 @@ A.2.1). The parts are torchvision's, with their thresholds; only the ignored reg
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.onnx.operators import shape_as_tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -137,14 +141,28 @@ class FeaturePyramid(nn.Module):
 
 
 class _Transform(GeneralizedRCNNTransform):
-    """Resizes ignored boxes with the others."""
+    """Resizes by exact sizes, and ignored boxes with the others.
+
+    torchvision's own sizes are products of rounded numbers, and one pixel less for some images; traced, as for an
+    export, they are rounded otherwise.
+    """
+
+    def __init__(self, short_side: int, long_side: int, mean: list[float], std: list[float]) -> None:
+        super().__init__(short_side, long_side, mean, std)
+        self._short_side = short_side
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        resized, target = super().resize(image, target)
-        if target is not None:
-            size, new_size = list(image.shape[-2:]), list(resized.shape[-2:])
-            target["ignored"] = resize_boxes(target["ignored"], size, new_size)
-        return resized, target
+        size = shape_as_tensor(image)[-2:]
+        by_short, by_long = size * self._short_side // size.min(), size * self.max_size // size.max()
+        new_size = torch.minimum(by_short, by_long).clamp(min=1)
+        sides: Any = list(new_size) if torch.jit.is_tracing() else new_size.tolist()  # pyright: ignore
+        resized = F.interpolate(image[None], sides, mode="bilinear", align_corners=False)[0]
+        if target is None:
+            return resized, None
+        sizes = list(image.shape[-2:]), list(resized.shape[-2:])
+        masks = F.interpolate(target["masks"][:, None].float(), sides)[:, 0].byte()
+        boxes = {name: resize_boxes(target[name], *sizes) for name in ("boxes", "ignored")}
+        return resized, {**target, **boxes, "masks": masks}
 
 
 class _ProposalNetwork(RegionProposalNetwork):

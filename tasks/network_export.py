@@ -18,9 +18,11 @@ import onnxruntime
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from data.store import ArtifactError, explain_os_errors
+from models.backbones import Backbone
 
 # Odd and even, and only one a multiple of the networks' strides.
 SIZES = ((97, 129), (128, 160), (65, 64))
@@ -44,10 +46,12 @@ class SemanticGraph(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
+        assert isinstance(net.backbone, Backbone)
         self.net = net
+        self.normalize = net.backbone.normalize
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Outputs:
-        return (self.net(self.net.backbone.normalize(pixels)),)
+        return (self.net(self.normalize(pixels)),)
 
     def images(self, height: int, width: int) -> list[Tensor]:
         """Return a batch of noise for each batch size."""
@@ -88,6 +92,9 @@ class DetectionGraph(nn.Module):
         return max(differences[0] / scale, *differences[1:])
 
 
+Graph = SemanticGraph | DetectionGraph
+
+
 def export_onnx(net: nn.Module, file: Path) -> dict[str, Any]:
     """Write a network as ONNX, once onnxruntime has been seen to give what the network gives.
 
@@ -114,7 +121,7 @@ def export_torchscript(net: nn.Module, file: Path) -> dict[str, Any]:
 
 
 def _export(
-    net: nn.Module, file: Path, write: Callable[[nn.Module, Tensor, Path], None], load: Callable[[Path], Run]
+    net: nn.Module, file: Path, write: Callable[[Graph, Tensor, Path], None], load: Callable[[Path], Run]
 ) -> dict[str, Any]:
     net = copy.deepcopy(net).cpu()
     # In evaluation mode itself: the ONNX exporter sets the mode of all parts back to that of the whole.
@@ -131,7 +138,7 @@ def _export(
     return {"file": str(file), "bytes": file.stat().st_size, "errors": errors}
 
 
-def _write_onnx(graph: SemanticGraph | DetectionGraph, example: Tensor, file: Path) -> None:
+def _write_onnx(graph: Graph, example: Tensor, file: Path) -> None:
     names = list(graph.axes)
     with warnings.catch_warnings():
         _ignore_tracer_warnings()
@@ -156,7 +163,7 @@ def _load_onnx(file: Path) -> Run:
     return lambda pixels: [torch.from_numpy(output) for output in session.run(None, {"pixels": pixels.numpy()})]
 
 
-def _write_torchscript(graph: SemanticGraph | DetectionGraph, example: Tensor, file: Path) -> None:
+def _write_torchscript(graph: Graph, example: Tensor, file: Path) -> None:
     with warnings.catch_warnings():
         _ignore_tracer_warnings()
         traced = torch.jit.trace(graph, example, check_trace=False)
@@ -169,10 +176,10 @@ def _load_torchscript(file: Path) -> Run:
 
 def _ignore_tracer_warnings() -> None:
     # Of constants that might depend on the size. Other sizes than the traced one are run, which shows whether they do.
-    warnings.simplefilter("ignore", torch.jit.TracerWarning)
+    warnings.simplefilter("ignore", TracerWarning)
 
 
-def _check(graph: SemanticGraph | DetectionGraph, run: Run, file: Path) -> dict[str, float]:
+def _check(graph: Graph, run: Run, file: Path) -> dict[str, float]:
     """Return the largest error at each size."""
     errors = {}
     for height, width in SIZES:

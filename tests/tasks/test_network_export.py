@@ -10,13 +10,11 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
 
 from data.store import ArtifactError
 from models.backbones import Backbone
 from models.deeplabv2 import DeepLabV2
+from models.maskrcnn import MaskRCNN
 from tasks.network_export import SIZES, TOLERANCE, export_onnx, export_torchscript
 
 Export = Callable[[nn.Module, Path], dict[str, Any]]
@@ -32,22 +30,12 @@ def deeplab() -> DeepLabV2:
 
 @pytest.fixture(scope="module")
 def maskrcnn() -> MaskRCNN:
-    """A Mask R-CNN on two convolutions, whose scores lie so far apart that rounding does not change their order."""
+    """A small Mask R-CNN whose scores lie so far apart that rounding does not change their order."""
     torch.manual_seed(1)
-    body = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 8, 4, stride=4), nn.ReLU())
-    body.out_channels = 8  # pyright: ignore[reportArgumentType]
-    net = MaskRCNN(
-        body,
-        num_classes=3,
-        min_size=96,
-        max_size=160,
-        image_mean=[127.5] * 3,
-        image_std=[127.5] * 3,
-        rpn_anchor_generator=AnchorGenerator(((16, 32),), ((0.5, 1.0, 2.0),)),
-        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
-        mask_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
-        box_detections_per_img=5,
-    )
+    backbone = Backbone("resnet18", "torchvision", 32)
+    options = {"anchor_sizes": (16, 24, 32, 48, 64), "channels": 16, "num_proposals": 40, "num_sampled": 8}
+    net = MaskRCNN(backbone, 3, min_size=96, max_size=160, **options)
+    net.roi_heads.detections_per_img = 5
     with torch.no_grad():
         net.rpn.head.cls_logits.weight.mul_(100)
         net.roi_heads.box_predictor.cls_score.weight.mul_(10)
