@@ -53,7 +53,7 @@ def test_a_training_on_a_runs_labels_gives_the_network_its_logs_and_scores(train
         files = {file.name for file in (out / "network").iterdir()}
         assert files >= {"network.safetensors", "network.json", "history.json", "logs"}
         assert any((out / "network/logs").glob("events.out.tfevents.*"))
-        assert answer["images"] == 8
+        assert answer["images"] == 12
         assert answer["validation"]["images"] == 4
         assert answer["training"]["loss"] > 0
         assert set(states(out).values()) == {"cached"}
@@ -98,7 +98,7 @@ def test_ground_truth_is_learned_where_no_run_is_given(tiny_data: Path, tmp_path
     words = train_words("deeplabv2", tmp_path / "out", "--data", tiny_data, "--split", "train", "--json")
     answer = pseudomask(*words)
     assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout)["images"] == 8
+    assert json.loads(answer.stdout)["images"] == 12
     assert "validation" not in json.loads(answer.stdout)
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert all(str(tiny_data) in sample["semantic"] for sample in record["dataset"]["samples"])
