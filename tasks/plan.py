@@ -231,7 +231,8 @@ class _Planner:
         buckets: dict[int | None, tuple[Sample, ...]] = {None: self.dataset.samples}
         if stage.sharded:
             buckets = {**self.buckets}
-        if stage.reads_ground_truth:
+        given = self.networks is not None and stage.name in self.networks.keys
+        if stage.reads_ground_truth and not given:
             buckets = {bucket: tuple(filter(has_truth, samples)) for bucket, samples in buckets.items()}
         self.nodes[stage.name] = {
             bucket: self._node(stage, bucket, samples, f"{stage.name} {position:02d}/{len(buckets):02d}")

@@ -94,6 +94,7 @@ def test_the_same_training_again_makes_nothing_and_other_testing_trains_nothing(
     assert stages == {"deeplabv2-predictions", "deeplabv2-scores", "deeplabv2-metrics"}
 
 
+@pytest.mark.slow
 def test_ground_truth_is_learned_where_no_run_is_given(tiny_data: Path, tmp_path: Path) -> None:
     words = train_words("deeplabv2", tmp_path / "out", "--data", tiny_data, "--split", "train", "--json")
     answer = pseudomask(*words)

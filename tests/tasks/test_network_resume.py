@@ -66,7 +66,7 @@ def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int
     return subprocess.run(words, cwd=Path(__file__).parents[2], check=False, timeout=600).returncode
 
 
-@pytest.mark.parametrize("network", CONFIGS)
+@pytest.mark.parametrize("network", ["deeplabv2", pytest.param("maskrcnn", marks=pytest.mark.slow)])
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     tiny_set: Dataset, tmp_path: Path, network: str
 ) -> None:
