@@ -16,7 +16,7 @@ from data.dataset import DatasetError
 from data.readers import open_dataset
 from data.store import ArtifactError, no_space
 from data.synthetic import write_synthetic
-from flows.commands.evaluate import show_validation
+from flows.commands.tables import percent, show_validation
 from flows.request import Request, RunRequest
 from flows.server import prefect_server
 from tasks.source import source_digest
@@ -128,7 +128,7 @@ def _semantic_table(scores: dict[str, Any]) -> Table:
     names = {"cam": "CAM, best threshold", "cam_crf": "CAM + CRF, best threshold", "labels": "this run's labels"}
     for key, name in names.items():
         if key in scores:
-            table.add_row(name, f"{scores[key]['threshold']:.2f}", _percent(scores[key]["miou"]))
+            table.add_row(name, f"{scores[key]['threshold']:.2f}", percent(scores[key]["miou"]))
     return table
 
 
@@ -145,9 +145,5 @@ def _instance_table(scores: dict[str, Any]) -> Table:
     for key, name in names.items():
         if key in scores:
             cells = [scores[key]["ap50"], scores[key]["ap70"], touching.get(key, {}).get("ap50")]
-            table.add_row(name, *map(_percent, cells))
+            table.add_row(name, *map(percent, cells))
     return table
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

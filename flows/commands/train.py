@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.commands.evaluate import show_validation
 from flows.commands.run import embedded_server, read_result
+from flows.commands.tables import show_validation
 from flows.train_request import PredictRequest, TrainRequest, open_training_sets, prepare_prediction
 from tasks.stages import NETWORK_STAGES
 

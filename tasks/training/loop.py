@@ -126,7 +126,8 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
                 job.progress(state.step, num_steps, f"loss {loss:.4g}")
     if average:
         net.load_state_dict(average.module.state_dict())
-    if recipe.keep_best:
+    # The first process writes both the best network and the artifact; the others may be ahead of it.
+    if recipe.keep_best and group.rank == 0:
         checkpoint.load_best(net)
     return state.history
 
@@ -251,7 +252,7 @@ def _explain_memory(batch: _Batch) -> Iterator[None]:
         yield
     except RuntimeError as error:
         # On a CPU torch has no type of its own for this.
-        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise TrainingError(
             f"step {batch.step} of {len(batch.ids)} images did not fit into memory: compute it in more parts, or take "

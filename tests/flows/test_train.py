@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
-from tests_flows_support import pseudomask
+from tests_flows_support import pseudomask, run_words
 
 NETWORKS = {
     "deeplabv2": ["--training.crop-size", "64", "--testing.scales", "1"],
@@ -148,3 +148,16 @@ def test_what_cannot_be_trained_on_is_refused_at_once(
     assert refused.returncode == 1
     assert "train_00001.png: expected the size of" in refused.stderr
     assert "train_00002.png: expected values 0 to 5 and 255, found 77" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_run_trains_networks_at_its_end_and_once(tiny_data: Path, tmp_path: Path) -> None:
+    words = run_words(tiny_data, tmp_path, ["--train", "deeplabv2", "--val", "val", "--json"])
+    answer = pseudomask(*words)
+    assert answer.returncode == 0, answer.stderr
+    trained = json.loads(answer.stdout)["networks"]["deeplabv2"]
+    assert trained["validation"]["images"] == 4
+    assert (tmp_path / "run/deeplabv2/network/network.safetensors").is_file()
+    before = made(tmp_path / "store")
+    assert pseudomask(*words).returncode == 0
+    assert made(tmp_path / "store") == before

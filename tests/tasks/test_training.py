@@ -1,6 +1,7 @@
 """Training repeats itself bit for bit, also when it is stopped and resumed, and stops on a loss that is not finite."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,12 +225,21 @@ def test_scaled_losses_train_alike_where_nothing_underflows(tmp_path: Path) -> N
     assert torch.allclose(nets[0].weight, nets[1].weight, atol=1e-6)
 
 
-def test_a_step_that_does_not_fit_into_memory_says_which_and_what_to_do(tmp_path: Path) -> None:
+def gpu_is_full() -> torch.Tensor:
+    raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"), [(gpu_is_full, "80 GiB"), (lambda: torch.empty(10**15), "can't allocate memory")]
+)
+def test_a_step_that_does_not_fit_into_memory_says_which_and_what_to_do(
+    tmp_path: Path, allocate: Callable[[], torch.Tensor], said: str
+) -> None:
     class Huge(nn.Linear):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+            return allocate()
 
-    with pytest.raises(TrainingError, match=r"step 0 of 2 images.*more parts.*s[01], s[01].*80 GiB"):
+    with pytest.raises(TrainingError, match=rf"(?s)step 0 of 2 images.*more parts.*s[01], s[01].*{said}"):
         descend(job(tmp_path, 2), Huge(4, 1))
 
 
