@@ -100,6 +100,10 @@ def build_report(run: Path, num_images: int = 12) -> str:
         DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
     """
     record = read_run(run)
+    if "network" in record.settings:
+        raise ArtifactError(
+            f"{run}: expected a run that made labels, found a training; `tensorboard --logdir {run / 'network'}` shows it"
+        )
     metrics = _read_metrics(run)
     artifacts = _Artifacts(record)
     chosen = choose_samples(record.dataset.samples, artifacts.count_instances(), num_images)
