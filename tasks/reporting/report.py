@@ -102,7 +102,7 @@ def build_report(run: Path, num_images: int = 12) -> str:
     record = read_run(run)
     if "network" in record.settings:
         raise ArtifactError(
-            f"{run}: expected a run that made labels, found a training; `tensorboard --logdir {run / 'network'}` shows it"
+            f"{run}: expected a run that made labels, found a training, which `tensorboard --logdir {run}` shows"
         )
     metrics = _read_metrics(run)
     artifacts = _Artifacts(record)
