@@ -88,6 +88,8 @@ def torchvision_twin(net: MaskRCNN) -> detection.MaskRCNN:
         mask_predictor=MaskRCNNPredictor(CHANNELS, CHANNELS, 3),
     )
     twin.load_state_dict(net.state_dict())
+    # It draws one of several sizes, of which there is one: a random number that ours does not draw.
+    twin.transform.torch_choice = lambda sizes: sizes[0]
     return twin
 
 
