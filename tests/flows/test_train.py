@@ -80,6 +80,7 @@ def test_the_scores_are_those_of_evaluate_on_the_predictions(trained: dict, tiny
     assert json.loads(instances.stdout)["coco"] == pytest.approx(answer["validation"]["coco"])
 
 
+@pytest.mark.slow
 def test_the_same_training_again_makes_nothing_and_other_testing_trains_nothing(
     trained: dict, first_run: tuple[Path, dict]
 ) -> None:

@@ -107,6 +107,7 @@ def test_the_best_network_takes_images_to_find_it_by(tmp_path: Path) -> None:
     assert 0 <= watched["miou"] <= 1
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     samples = [sample_of(tmp_path, name, halves()) for name in ("a", "bb", "ccc")]
     config = CONFIG.model_copy(update={"sync_norm": True, "batch_size": 3, "epochs": 3})
