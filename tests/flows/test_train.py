@@ -106,6 +106,7 @@ def test_ground_truth_is_learned_where_no_run_is_given(tiny_data: Path, tmp_path
     assert all(str(tiny_data) in sample["semantic"] for sample in record["dataset"]["samples"])
 
 
+@pytest.mark.slow
 def test_images_of_any_size_get_labels_and_bad_ones_are_named(trained: dict, tmp_path: Path) -> None:
     images = tmp_path / "images"
     (images / "deep").mkdir(parents=True)
