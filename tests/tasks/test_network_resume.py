@@ -1,6 +1,8 @@
 """A training of a network that was killed in mid-epoch ends with the weights of one that was not, bit for bit."""
 
-import pickle
+import importlib
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +12,11 @@ import pytest
 from safetensors.torch import load_file
 
 from data.dataset import Dataset
+from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
 from tasks.network_settings import DetectorConfig, SegmenterConfig
+from tasks.training import checkpoint
 
 CONFIGS: dict[str, Config] = {
     "deeplabv2": SegmenterConfig(crop_size=64, batch_size=2, epochs=3, ema_decay=0.9, photometric=0.2, keep="best"),
@@ -29,41 +33,39 @@ CONFIGS: dict[str, Config] = {
         num_sampled=16,
     ),
 }
-# Saves after every step, and kills itself without warning when the step `sys.argv[2]` is done.
-CHILD = """
-import importlib, math, os, pickle, signal, sys
-from dataclasses import replace
-from pathlib import Path
-from tasks.training import checkpoint
-
-checkpoint.SECONDS_BETWEEN, checkpoint.SHARE = 0, math.inf
-network, job = pickle.loads(Path(sys.argv[1]).read_bytes())
-
-def progress(done, total, note=""):
-    if done == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-importlib.import_module(f"tasks.stages.{network}").train(replace(job, progress=progress))
-"""
 
 
-def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int:
-    """Train in a process of its own, and return its exit code."""
-    out = folder / "out"
-    out.mkdir(parents=True, exist_ok=True)
+def train_and_die(network: str, root: str, folder: str, kill_at: str) -> None:
+    """Train, saving after every step, and kill this process without warning when a step is done; never at step 0."""
+    checkpoint.SECONDS_BETWEEN, checkpoint.SHARE = 0, math.inf
+
+    def progress(done: int, total: int, note: str = "") -> None:
+        if done == int(kill_at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    dataset, _ = open_dataset(Path(root), split="train")
     samples = tuple(sample for sample in dataset.samples if sample.semantic)
     job = Job(
         samples,
         dataset.classes,
         CONFIGS[network],
-        out,
-        folder / "scratch",
+        Path(folder, "out"),
+        Path(folder, "scratch"),
         backbone="resnet18",
         validation=samples[:2],
+        progress=progress,
     )
-    (folder / "job").write_bytes(pickle.dumps((network, job)))
-    words = [sys.executable, "-c", CHILD, str(folder / "job"), str(kill_at)]
-    return subprocess.run(words, cwd=Path(__file__).parents[2], check=False, timeout=600).returncode
+    importlib.import_module(f"tasks.stages.{network}").train(job)
+
+
+def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int:
+    """Train in a process of its own, and return its exit code."""
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    here = Path(__file__)
+    code = f"import sys; from {here.stem} import train_and_die; train_and_die(*sys.argv[1:])"
+    paths = os.pathsep.join((str(here.parents[2]), str(here.parent)))
+    words = [sys.executable, "-c", code, network, str(dataset.root), str(folder), str(kill_at)]
+    return subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, check=False, timeout=600).returncode
 
 
 @pytest.mark.parametrize("network", ["deeplabv2", pytest.param("maskrcnn", marks=pytest.mark.slow)])
