@@ -144,4 +144,5 @@ def _record(request: Request, prepared: Prepared) -> RunRecord:
         store=prepared.store.root,
         artifacts=artifacts,
         problems=prepared.problems,
+        validation=plan.validation,
     )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.config import Config
-from tasks.settings import Fraction, NonNegative, OptimizerName, Positive, PositiveInt, RunConfig
+from tasks.settings import Fraction, NonNegative, OptimizerName, Positive, PositiveInt, Range, RunConfig
 
 
 class TrainerConfig(Config):
@@ -70,15 +70,9 @@ class SegmenterConfig(TrainerConfig):
     """
 
     crop_size: Annotated[int, Field(ge=32)] = 321
-    rescale: tuple[Positive, Positive] = (0.5, 1.5)
+    rescale: Range = (0.5, 1.5)
     photometric: Fraction = 0.0
     class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
-
-    @model_validator(mode="after")
-    def _range_ascends(self) -> SegmenterConfig:
-        if self.rescale[0] > self.rescale[1]:
-            raise ValueError(f"rescale must ascend, got {self.rescale}")
-        return self
 
 
 class SegmentationConfig(Config):
@@ -87,7 +81,7 @@ class SegmentationConfig(Config):
     Attributes:
         scales: The image is seen at each of these sizes; the probabilities are averaged.
         mirror: So are those of the mirrored image.
-        crf_iterations: Of a dense CRF on the labels; 0 leaves it out.
+        crf_iterations: Of a dense CRF on the probabilities; 0 leaves it out.
     """
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 1.5, 2.0)
@@ -125,7 +119,7 @@ class DetectorConfig(TrainerConfig):
     weight_decay: NonNegative = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     min_score: Fraction = 0.3
-    rescale: tuple[Positive, Positive] = (1.0, 1.0)
+    rescale: Range = (1.0, 1.0)
     crop_size: PositiveInt | None = None
     min_size: PositiveInt = 800
     max_size: PositiveInt = 1333
@@ -157,3 +151,7 @@ class MaskRCNNSettings(RunConfig):
     network: Literal["maskrcnn"] = "maskrcnn"
     training: DetectorConfig = DetectorConfig()
     testing: DetectionConfig = DetectionConfig()
+
+
+NETWORK_SETTINGS: dict[str, type[RunConfig]] = {"deeplabv2": DeepLabV2Settings, "maskrcnn": MaskRCNNSettings}
+"""Network -> its settings."""

@@ -74,11 +74,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """The nodes of a run, each after those that it reads."""
+    """The nodes of a run, each after those that it reads.
+
+    Attributes:
+        validation: What the trainings are watched on.
+    """
 
     dataset: Dataset
     config: RunConfig
     nodes: tuple[Node, ...]
+    validation: tuple[Sample, ...] = ()
 
     def of(self, stage: str) -> list[Node]:
         """Return the nodes of a stage, in the order of its shards."""
@@ -162,7 +167,8 @@ def make_plan(
     for stage in stages:
         if stage.name in wanted:
             planner.add(stage)
-    return Plan(dataset, config, tuple(node for nodes in planner.nodes.values() for node in nodes.values()))
+    nodes = tuple(node for nodes in planner.nodes.values() for node in nodes.values())
+    return Plan(dataset, config, nodes, tuple(planner.validation))
 
 
 def shards(samples: Iterable[Sample], num_shards: int) -> dict[int, tuple[Sample, ...]]:

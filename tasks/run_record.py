@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data.dataset import Dataset, Problem
+from data.dataset import Dataset, Problem, Sample
 from data.store import ArtifactError
 from tasks.config import Config
 
@@ -43,6 +43,7 @@ class RunRecord(Config):
         store: The folder of the artifacts.
         artifacts: Each after those that it was made from.
         problems: What `--skip-bad` set aside.
+        validation: The images with ground truth that a training is watched and tested on.
     """
 
     preset: str
@@ -52,6 +53,7 @@ class RunRecord(Config):
     store: Path
     artifacts: tuple[ArtifactRecord, ...]
     problems: tuple[Problem, ...] = ()
+    validation: tuple[Sample, ...] = ()
 
     def of(self, stage: str) -> list[ArtifactRecord]:
         """Return the artifacts of a stage, in the order of its shards."""

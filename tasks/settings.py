@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.config import Config
 
@@ -19,6 +19,16 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"expected a range that ascends, got {pair}")
+    return pair
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+PixelRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 
 
 class ClassifierConfig(Config):
@@ -37,7 +47,7 @@ class ClassifierConfig(Config):
         photometric: Strength of random brightness, contrast and saturation, 0 for none.
     """
 
-    resize_long: tuple[PositiveInt, PositiveInt] = (320, 640)
+    resize_long: PixelRange = (320, 640)
     crop_size: PositiveInt = 512
     batch_size: PositiveInt = 16
     epochs: PositiveInt = 5
@@ -48,12 +58,6 @@ class ClassifierConfig(Config):
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = True
     photometric: Fraction = 0.0
-
-    @model_validator(mode="after")
-    def _resize_range_ascends(self) -> ClassifierConfig:
-        if self.resize_long[0] > self.resize_long[1]:
-            raise ValueError(f"resize_long must ascend, got {self.resize_long}")
-        return self
 
 
 class CamConfig(Config):

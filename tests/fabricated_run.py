@@ -1,8 +1,10 @@
 """A finished run, made up: every file that the commands after a run read, in milliseconds and without networks."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -14,6 +16,7 @@ from data.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic import write_synthetic
+from tasks.network_settings import NETWORK_SETTINGS
 from tasks.run_record import ArtifactRecord, RunRecord
 from tasks.settings import PipelineConfig
 
@@ -35,6 +38,8 @@ INSTANCES = {
     "labels": PRECISION,
     "touching": {"labels": PRECISION | {"ap50": 0.299}},
 }
+SEGMENTED = SEMANTIC["labels"] | {"boundary_f": 0.525, "boundary_f_per_class": {"background": 0.6, "disc": 0.456}}
+DETECTED = PRECISION | {"coco": {"ap": 0.187, "ap50": 0.35, "ap75": 0.1}}
 
 
 def make_run(
@@ -73,6 +78,33 @@ def make_run(
         samples = tuple(Sample(s.id, s.image, s.labels) for s in dataset.samples)
         dataset = Dataset(dataset.root, dataset.classes, samples)
     _record(dataset, store, skipped).write(run)
+    return run
+
+
+def make_training(folder: Path, network: Literal["deeplabv2", "maskrcnn"], *, with_validation: bool = True) -> Path:
+    """Write a data set and a training below `folder`; it predicts the ground truth. Return the training's folder."""
+    dataset, run = _dataset(folder / "set", 4), folder / "training"
+    settings = NETWORK_SETTINGS[network](backbone="resnet18", seed=7).model_dump(mode="json")
+    record = RunRecord(
+        preset="demo",
+        request={},
+        settings=settings,
+        dataset=dataset,
+        store=folder / "store",
+        artifacts=(),
+        validation=dataset.samples if with_validation else (),
+    )
+    history = [{"loss": 2.345, "miou": 0.111}, {"loss": 1.234}]
+    metrics: dict[str, object] = {"network": network, "images": 4, "seconds": {network: 61.25}}
+    if with_validation:
+        kinds = ("SegmentationClass",) if network == "deeplabv2" else ("SegmentationClass", "SegmentationObject")
+        for kind in kinds:
+            shutil.copytree(dataset.root / kind, run / "predictions" / kind)
+        metrics["validation"] = SEGMENTED if network == "deeplabv2" else DETECTED
+    (run / "network").mkdir(parents=True)
+    (run / "network/history.json").write_text(json.dumps(history))
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    record.write(run)
     return run
 
 

@@ -1,27 +1,30 @@
-"""Dense CRF refinement of a label map against its photograph (IRNet, Sec. 4.2)."""
+"""Dense CRF refinement of label maps or probabilities against their photograph (IRNet, Sec. 4.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Integer
 from torch import Tensor
 
 from kernels.backend import choose
 
-__all__ = ["label_marginals", "refine_batch", "refine_labels", "refine_many"]
+__all__ = ["label_marginals", "refine_batch", "refine_labels", "refine_many", "refine_probabilities"]
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
-# Each has `build(image)` and `marginals(built, labels, num_labels, iterations, confidence)`; loaded when chosen.
-# That of "triton" takes the images, and so their maps, of a batch.
+# Each has `build(image)` and `marginals(built, unaries, iterations)`; loaded when chosen.
+# That of "triton" takes the images, and so the unaries of their maps, of a batch.
 MODULES = {"numba": "cpu", "torch": "reference", "triton": "gpu", "pydensecrf": "authors"}
 # Labels of all maps that are filtered at a time, which bounds the memory that many maps take.
 MAX_CHANNELS = 64
+# A label that a network is sure is absent may still win, at a price.
+LEAST_PROBABILITY = 1e-20
 
 
 def refine_labels(
@@ -107,14 +110,13 @@ def refine_batch(
     # (image, map) of those that have something to refine.
     mixed = [(i, m) for i, maps in enumerate(given) for m, each in enumerate(maps) if (each != each[0, 0]).any()]
     used = sorted({i for i, _ in mixed})
-    inferred = _infer(
-        [pixels[i] for i in used],
-        [[given[i][m] for j, m in mixed if j == i] for i in used],
-        [[num_labels[i][m] for j, m in mixed if j == i] for i in used],
-        iterations,
-        confidence,
-        name,
-    )
+
+    def unaries_of(i: int) -> Iterator[Tensor]:
+        for j, m in mixed:
+            if j == i:
+                yield _as_unary(given[i][m], num_labels[i][m], confidence, pixels[i].device)
+
+    inferred = _infer([pixels[i] for i in used], [unaries_of(i) for i in used], iterations, name)
     for (i, m), marginals in zip(mixed, inferred, strict=True):
         refined[i][m].copy_(marginals.argmax(0))
     return [[_in_kind(new, old) for new, old in zip(*pair, strict=True)] for pair in zip(refined, labels, strict=True)]
@@ -137,8 +139,40 @@ def label_marginals(
     pixels, given = _as_tensor(image), _as_tensor(labels)
     _check(pixels, [given], [num_labels], iterations, confidence)
     name = _choose(backend, pixels)
-    (marginals,) = _infer([pixels], [[given]], [[num_labels]], iterations, confidence, name)
+    (marginals,) = _infer([pixels], [[_as_unary(given, num_labels, confidence, pixels.device)]], iterations, name)
     return _in_kind(marginals.to(given.device), labels)
+
+
+def refine_probabilities(
+    image: np.ndarray | Tensor, probabilities: ArrayT, *, iterations: int = 10, backend: str = "auto"
+) -> ArrayT:
+    """Refine a network's distributions over the labels: the unary of the CRF is -log of these (DeepLab, Sec. 3.3).
+
+    Args:
+        image: RGB, uint8 [H, W, 3], numpy or torch.
+        probabilities: Of the labels, float [L, H, W] in [0, 1], to sum to 1 over the labels.
+        iterations: Of mean-field inference.
+        backend: As of `refine_many`.
+
+    Returns:
+        The refined distributions, float32 [L, H, W], of the probabilities' kind and device.
+
+    Raises:
+        ValueError: A shape, type or value other than above, or a backend that is unknown or cannot run.
+    """
+    pixels, given = _as_tensor(image), _as_tensor(probabilities)
+    if pixels.dtype != torch.uint8 or given.ndim != 3 or given.numel() == 0 or pixels.shape != (*given.shape[1:], 3):
+        raise ValueError(
+            f"image must be uint8 [H, W, 3] and probabilities [L, H, W], not empty, "
+            f"got {pixels.dtype} {tuple(pixels.shape)} and {tuple(given.shape)}"
+        )
+    if not given.is_floating_point() or not (given >= 0).all() or not (given <= 1).all():
+        raise ValueError("probabilities must be floats in [0, 1]")
+    if iterations < 0:
+        raise ValueError(f"need iterations >= 0, got {iterations=}")
+    unary = given.to(pixels.device, torch.float32).clamp(min=LEAST_PROBABILITY).log()
+    (marginals,) = _infer([pixels], [[unary]], iterations, _choose(backend, pixels))
+    return _in_kind(marginals.to(given.device), probabilities)
 
 
 def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
@@ -159,34 +193,38 @@ def _choose(backend: str, image: Tensor) -> str:
 @torch.no_grad()
 def _infer(
     images: list[Tensor],
-    maps: list[list[Tensor]],
-    num_labels: list[list[int]],
+    unaries: Sequence[Iterable[Float32[Tensor, "l h w"]]],
     iterations: int,
-    confidence: float,
     backend: str,
 ) -> Iterator[Float32[Tensor, "l h w"]]:
     """Yield the marginals of each image's maps, on the device of the backend."""
-    maps = [[each.to(image.device, torch.int32) for each in some] for image, some in zip(images, maps, strict=True)]
     module = import_module(f"kernels.crf.{MODULES[backend]}")
     if backend == "triton" and images:
-        yield from chain.from_iterable(module.marginals(module.build(images), maps, num_labels, iterations, confidence))
+        yield from chain.from_iterable(module.marginals(module.build(images), list(map(list, unaries)), iterations))
         return
-    for image, some, counts in zip(images, maps, num_labels, strict=True):
+    for image, some in zip(images, unaries, strict=True):
         built = module.build(image)
-        for chunk in _chunks(counts):
-            yield from module.marginals(
-                built, [some[m] for m in chunk], [counts[m] for m in chunk], iterations, confidence
-            )
+        for chunk in _chunks(some):
+            yield from module.marginals(built, chunk, iterations)
 
 
-def _chunks(num_labels: Sequence[int]) -> Iterator[list[int]]:
+def _as_unary(
+    labels: Integer[Tensor, "h w"], num_labels: int, confidence: float, device: torch.device
+) -> Float32[Tensor, "l h w"]:
+    """Return the log-probabilities of labels that are right with probability `confidence`, up to a constant."""
+    certainty = math.log(confidence / (1 - confidence) * max(num_labels - 1, 1))
+    unary = torch.zeros(num_labels, *labels.shape, device=device)
+    return unary.scatter_(0, labels[None].to(device, torch.int64), certainty)
+
+
+def _chunks(unaries: Iterable[Float32[Tensor, "l h w"]]) -> Iterator[list[Float32[Tensor, "l h w"]]]:
     """Yield successive maps that have MAX_CHANNELS labels together, or one that has more by itself."""
-    chunk: list[int] = []
-    for m, count in enumerate(num_labels):
-        if chunk and sum(num_labels[each] for each in chunk) + count > MAX_CHANNELS:
+    chunk: list[Tensor] = []
+    for unary in unaries:
+        if chunk and sum(map(len, chunk)) + len(unary) > MAX_CHANNELS:
             yield chunk
             chunk = []
-        chunk.append(m)
+        chunk.append(unary)
     yield chunk
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Float32, UInt8
 from pydensecrf.densecrf import DenseCRF2D
 from torch import Tensor
 
@@ -20,26 +20,17 @@ def build(image: UInt8[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def marginals(
-    image: UInt8[np.ndarray, "h w 3"],
-    labels: Sequence[Integer[Tensor, "h w"]],
-    num_labels: Sequence[int],
-    iterations: int,
-    confidence: float,
+    image: UInt8[np.ndarray, "h w 3"], unaries: Sequence[Float32[Tensor, "l h w"]], iterations: int
 ) -> list[Float32[Tensor, "l h w"]]:
     """See `kernels.crf.reference.marginals`."""
-    return [
-        _marginals(image, each.cpu().numpy(), count, iterations, confidence)
-        for each, count in zip(labels, num_labels, strict=True)
-    ]
+    return [_marginals(image, each.cpu(), iterations) for each in unaries]
 
 
-def _marginals(image: np.ndarray, labels: np.ndarray, num_labels: int, iterations: int, confidence: float) -> Tensor:
-    height, width = labels.shape
-    probabilities = np.full((num_labels, height * width), (1 - confidence) / max(num_labels - 1, 1))
-    probabilities[labels.ravel(), np.arange(height * width)] = confidence
+def _marginals(image: UInt8[np.ndarray, "h w 3"], unary: Float32[Tensor, "l h w"], iterations: int) -> Tensor:
+    num_labels, height, width = unary.shape
     crf = DenseCRF2D(width, height, num_labels)
-    crf.setUnaryEnergy((-np.log(probabilities)).astype(np.float32))
+    crf.setUnaryEnergy(-unary.flatten(1).contiguous().numpy())
     crf.addPairwiseGaussian(sxy=GAUSSIAN.sxy, compat=GAUSSIAN.weight)
     crf.addPairwiseBilateral(sxy=BILATERAL.sxy, srgb=BILATERAL.srgb, compat=BILATERAL.weight, rgbim=image)
     inferred = np.array(crf.inference(iterations), np.float32)
-    return torch.from_numpy(inferred.reshape(num_labels, height, width))
+    return torch.from_numpy(inferred).reshape(unary.shape)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32
 from numba import float32, int32, njit
 from torch import Tensor
 
@@ -111,7 +111,7 @@ def _splat(values, corners, weights, start, size, rows, energies):
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _iterate(corners, weights, totals, old, new, labels, bounds, rows, gap, has_messages, is_last, out):
+def _iterate(corners, weights, totals, old, new, unaries, bounds, rows, has_messages, is_last, out):
     """Turn the blurred `old` into distributions: splat them into `new` or, the last time, write them to `out`."""
     # One row more than labels: where the channels that only fill a group come from and go to.
     energies = np.zeros((bounds[-1] + 1, BLOCK), np.float32)
@@ -121,7 +121,7 @@ def _iterate(corners, weights, totals, old, new, labels, bounds, rows, gap, has_
             _slice(old, corners, weights, start, size, rows, energies)
         else:
             energies[:] = 0
-        for m in range(len(labels)):
+        for m in range(len(bounds) - 1):
             first, last = bounds[m], bounds[m + 1] - 1
             if has_messages:
                 rest = energies[last]
@@ -132,8 +132,10 @@ def _iterate(corners, weights, totals, old, new, labels, bounds, rows, gap, has_
                     row = energies[label]
                     for i in range(size):
                         rest[i] -= row[i]
-            for i in range(size):
-                energies[first + labels[m, start + i], i] += gap[m]
+            for label in range(first, last + 1):
+                row = energies[label]
+                for i in range(size):
+                    row[i] += unaries[label, start + i]
             _softmax(energies[first : last + 1], size)
         if is_last:
             for label in range(len(out)):
@@ -144,33 +146,27 @@ def _iterate(corners, weights, totals, old, new, labels, bounds, rows, gap, has_
 
 
 def marginals(
-    lattice: Lattice,
-    labels: Sequence[Integer[Tensor, "h w"]],
-    num_labels: Sequence[int],
-    iterations: int,
-    confidence: float,
+    lattice: Lattice, unaries: Sequence[Float32[Tensor, "l h w"]], iterations: int
 ) -> list[Float32[Tensor, "l h w"]]:
     """See `kernels.crf.reference.marginals`."""
+    num_labels = [len(each) for each in unaries]
     bounds = np.cumsum([0, *num_labels])
     # A map's distributions sum to 1, so its last label's message is what the others leave of the totals.
     explicit = [row for first, end in pairwise(bounds) for row in range(first, end - 1)]
     groups = -(-len(explicit) // WIDTH)
     rows = np.full(groups * WIDTH, bounds[-1])
     rows[: len(explicit)] = explicit
-    gap = np.array([math.log(confidence / (1 - confidence) * max(count - 1, 1)) for count in num_labels], np.float32)
-    flat = torch.stack([each.flatten() for each in labels]).int().numpy()
-    out = np.empty((bounds[-1], flat.shape[1]), np.float32)
+    flat = torch.cat([each.flatten(1) for each in unaries]).numpy()
+    out = np.empty_like(flat)
     old = np.zeros((groups, lattice.num_vertices, WIDTH), np.float32)
     new = np.zeros_like(old)
     for done in range(iterations + 1):
         is_last = done == iterations
-        _iterate(
-            lattice.corners, lattice.weights, lattice.totals, old, new, flat, bounds, rows, gap, done > 0, is_last, out
-        )
+        _iterate(lattice.corners, lattice.weights, lattice.totals, old, new, flat, bounds, rows, done > 0, is_last, out)
         if not is_last:
             for field in new:
                 for chain in lattice.chains:
                     blur(field, chain)
             old, new = new, old
             new[:] = 0
-    return list(torch.from_numpy(out).unflatten(1, labels[0].shape).split(list(num_labels)))
+    return list(torch.from_numpy(out).unflatten(1, unaries[0].shape[1:]).split(num_labels))

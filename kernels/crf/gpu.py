@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 import triton
 import triton.language as tl
-from jaxtyping import Float32, Int32, Int64, Integer, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 from torch import Tensor
 
 from kernels.crf.lattice import build as build_lattice
@@ -73,9 +72,7 @@ def _infer(
     values,
     corners,
     weights,
-    labels,
-    counts,
-    gaps,
+    unaries,
     out,
     num_vertices,
     num_pixels,
@@ -83,24 +80,21 @@ def _infer(
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Slice the messages and write softmax(message + gap * [label is the pixel's]) over a map's labels."""
+    """Slice the messages and write softmax(message + unary) over a map's labels; that of no label is -inf."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     channel = tl.arange(0, CHANNELS)
     m = tl.program_id(1).to(tl.int64)
     inside = pixel < num_pixels
-    label = tl.load(labels + m * num_pixels + pixel, mask=inside, other=0)
-    count = tl.load(counts + m * num_pixels + pixel, mask=inside, other=1)
-    gap = tl.load(gaps + m * num_pixels + pixel, mask=inside, other=0.0)
-    energy = tl.where(channel[None, :] == label[:, None], gap[:, None], 0.0)
+    own = (m * num_pixels + pixel)[:, None] * CHANNELS + channel[None, :]
+    energy = tl.load(unaries + own, mask=inside[:, None], other=0.0)
     for k in tl.static_range(CORNERS):
         vertex = tl.load(corners + pixel * CORNERS + k, mask=inside, other=0)
         weight = tl.load(weights + pixel * CORNERS + k, mask=inside, other=0.0)
         place = (m * num_vertices + vertex)[:, None] * CHANNELS + channel[None, :]
         energy += weight[:, None] * tl.load(values + place, mask=inside[:, None], other=0.0)
-    energy = tl.where(channel[None, :] < count[:, None], energy, -float("inf"))
     share = tl.exp(energy - tl.max(energy, axis=1)[:, None])
     share = share / tl.sum(share, axis=1)[:, None]
-    tl.store(out + (m * num_pixels + pixel)[:, None] * CHANNELS + channel[None, :], share, mask=inside[:, None])
+    tl.store(out + own, share, mask=inside[:, None])
 
 
 @dataclass(frozen=True)
@@ -235,25 +229,19 @@ def _splat(
 
 
 def marginals(
-    lattice: Lattice,
-    labels: Sequence[Sequence[Integer[Tensor, "h w"]]],
-    num_labels: Sequence[Sequence[int]],
-    iterations: int,
-    confidence: float,
+    lattice: Lattice, unaries: Sequence[Sequence[Float32[Tensor, "l h w"]]], iterations: int
 ) -> list[list[Float32[Tensor, "l h w"]]]:
     """See `kernels.crf.reference.marginals`; here for the maps of each image of the lattice."""
-    num_maps = max(map(len, labels))
+    num_maps = max(map(len, unaries))
     sizes = [height * width for height, width in lattice.shapes]
     num_pixels, device = sum(sizes), lattice.corners.device
+    channels = triton.next_power_of_2(max(len(each) for maps in unaries for each in maps))
+    flat = torch.full((num_maps, num_pixels, channels), -torch.inf, device=device)
     # An image with fewer maps than another computes maps of one label to no use.
-    flat = torch.zeros(num_maps, num_pixels, dtype=torch.int32, device=device)
-    counts = torch.ones_like(flat)
-    for start, size, maps, numbers in zip(np.cumsum([0, *sizes]), sizes, labels, num_labels, strict=False):
-        for m, (each, count) in enumerate(zip(maps, numbers, strict=True)):
-            flat[m, start : start + size] = each.flatten()
-            counts[m, start : start + size] = count
-    gaps = (math.log(confidence / (1 - confidence)) + (counts - 1).clamp(min=1).log()).float()
-    channels = triton.next_power_of_2(max(max(numbers, default=1) for numbers in num_labels))
+    flat[:, :, 0] = 0
+    for start, size, maps in zip(np.cumsum([0, *sizes]), sizes, unaries, strict=False):
+        for m, each in enumerate(maps):
+            flat[m, start : start + size, : len(each)] = each.flatten(1).T
     grid = (triton.cdiv(num_pixels, BLOCK), num_maps)
     num_vertices = lattice.after.shape[1]
     values = torch.zeros(num_maps, num_vertices, channels, device=device)
@@ -266,8 +254,6 @@ def marginals(
             lattice.corners,
             lattice.weights,
             flat,
-            counts,
-            gaps,
             field,
             num_vertices,
             num_pixels,
@@ -276,6 +262,6 @@ def marginals(
             BLOCK=BLOCK,
         )
     return [
-        [part[m, :, :count].T.reshape(count, *shape) for m, count in enumerate(numbers)]
-        for part, shape, numbers in zip(field.split(sizes, 1), lattice.shapes, num_labels, strict=True)
+        [part[m, :, : len(each)].T.reshape(each.shape) for m, each in enumerate(maps)]
+        for part, maps in zip(field.split(sizes, 1), unaries, strict=True)
     ]

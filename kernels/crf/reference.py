@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from kernels.crf.lattice import Lattice, features
@@ -41,32 +40,23 @@ def _smooth(lattice: Lattice, field: Float32[Tensor, "n c"]) -> Float32[Tensor, 
 
 
 def marginals(
-    messages: list[Filter],
-    labels: Sequence[Integer[Tensor, "h w"]],
-    num_labels: Sequence[int],
-    iterations: int,
-    confidence: float,
+    messages: list[Filter], unaries: Sequence[Float32[Tensor, "l h w"]], iterations: int
 ) -> list[Float32[Tensor, "l h w"]]:
     """Return each map's distributions over its labels after so many mean-field iterations.
 
-    Q_i(l) is proportional to exp(-u_i(l) + sum over the kernels of their messages (K Q)_i(l)) (Krähenbühl and Koltun
-    2011, Algorithm 1, with a Potts term), where exp(-u_i(l)) is `confidence` for the pixel's label and the rest is
-    shared among the others. As in pydensecrf a pixel's own Q is part of its message.
+    Q_i(l) is proportional to exp(u_i(l) + sum over the kernels of their messages (K Q)_i(l)) (Krähenbühl and Koltun
+    2011, Algorithm 1, with a Potts term). As in pydensecrf a pixel's own Q is part of its message.
 
     Args:
         messages: What `build` returns.
-        labels: Maps of the image.
-        num_labels: Of each map.
-        iterations: Of mean field; with 0 the unaries are returned.
-        confidence: In (0, 1).
+        unaries: Of each map of the image, log-probabilities u, up to a constant a pixel.
+        iterations: Of mean field; with 0 what the unaries say by themselves is returned.
     """
     results = []
-    for each, count in zip(labels, num_labels, strict=True):
-        others = math.log((1 - confidence) / max(count - 1, 1))
-        unary = torch.full((each.numel(), count), others, device=each.device)
-        unary.scatter_(1, each.reshape(-1, 1).long(), math.log(confidence))
+    for each in unaries:
+        unary = each.flatten(1).T
         field = unary.softmax(1)
         for _ in range(iterations):
             field = torch.stack([unary, *(message(field) for message in messages)]).sum(0).softmax(1)
-        results.append(field.T.reshape(count, *each.shape))
+        results.append(field.T.reshape(each.shape))
     return results

@@ -1,20 +1,13 @@
-"""The report of a run: one HTML page with its scores, times, warnings, and pictures of what every stage made.
-
-It needs no network and no file beside it. Nothing here loads torch.
-"""
+"""The report of a run: its scores, times, warnings, and pictures of what every stage made."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -22,30 +15,31 @@ from safetensors import SafetensorError, safe_open
 from data.coco import read_detections
 from data.dataset import Sample
 from data.images import read_image
-from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
+from data.label_maps import read_label_map
 from data.store import ArtifactError, Store
 from tasks.reporting import pictures
+from tasks.reporting.page import (
+    PICTURE_HEIGHT,
+    Column,
+    Page,
+    Row,
+    Table,
+    changed_settings,
+    choose_samples,
+    label_cells,
+    read_metrics,
+)
 from tasks.reporting.pictures import Picture
+from tasks.reporting.training import training_page
 from tasks.run_record import RunRecord, read_run
 from tasks.settings import PipelineConfig
 
-PICTURE_HEIGHT = 240
-WHEEL_SIDE = 96
 SEMANTIC_METHODS = {"cam": "CAM", "cam_crf": "CAM + CRF", "labels": "Labels"}
 INSTANCE_METHODS = {
     "cam_components": "CAM + components",
     "boundary_components": "CAM + boundary + components",
     "labels": "Labels",
 }
-
-
-class Column(NamedTuple):
-    """One kind of picture, and what it says."""
-
-    title: str
-    caption: str
-
-
 COLUMNS = {
     "photo": Column("Photograph", "as the networks see it"),
     "cams": Column("CAMs", "the highest score of the image's classes"),
@@ -59,37 +53,8 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One image of the page.
-
-    Attributes:
-        classes: The names of its labels.
-        cells: Key of `COLUMNS` -> data URI; what the image does not have is absent.
-    """
-
-    sample: str
-    classes: tuple[str, ...]
-    cells: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Scores in [0, 1], or None.
-
-    Attributes:
-        columns: Their titles.
-        rows: Title -> a score for each column.
-        compares_columns: Its columns are methods, so the best of a row is worth marking.
-    """
-
-    columns: tuple[str, ...]
-    rows: dict[str, tuple[float | None, ...]]
-    compares_columns: bool = False
-
-
 def build_report(run: Path, num_images: int = 12) -> str:
-    """Return the page of a finished run.
+    """Return the page of a finished run, or training.
 
     Args:
         run: Its folder.
@@ -100,68 +65,32 @@ def build_report(run: Path, num_images: int = 12) -> str:
         DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
     """
     record = read_run(run)
-    if "network" in record.settings:
-        raise ArtifactError(
-            f"{run}: expected a run that made labels, found a training, which `tensorboard --logdir {run}` shows"
-        )
-    metrics = _read_metrics(run)
+    page = training_page if "network" in record.settings else labels_page
+    return page(run, record, num_images).render()
+
+
+def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
+    """Return the page of a run that made labels; arguments and errors are those of `build_report`."""
+    metrics = read_metrics(run)
     artifacts = _Artifacts(record)
-    chosen = choose_samples(record.dataset.samples, artifacts.count_instances(), num_images)
-    rows, full_px = draw_rows(chosen, run, artifacts, record.dataset.classes.names)
-    drawn = {key for row in rows for key in row.cells}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    return environment.get_template("report.html.j2").render(
+    names, samples = record.dataset.classes.names, record.dataset.samples
+    chosen = choose_samples(samples, artifacts.count_instances(), num_images)
+    rows, full_px = draw_rows(chosen, run, artifacts, names)
+    scores = semantic_tables(metrics.get("semantic", {})) | instance_tables(metrics.get("instances", {}))
+    note = "In percent, against the ground truth. Baselines at the threshold that suits them best."
+    return Page(
         title=run.resolve().name,
         record=record,
-        changes=changed_settings(record.settings),
+        changes=changed_settings(record.settings, PipelineConfig()),
         warnings=artifacts.warnings(),
-        semantic=semantic_tables(metrics.get("semantic", {})),
-        instances=instance_tables(metrics.get("instances", {})),
+        scores=scores,
+        scores_note=note if scores else "The data set has no ground truth, so nothing was scored.",
         seconds=metrics.get("seconds", {}),
-        columns={key: column for key, column in COLUMNS.items() if key in drawn},
+        columns=COLUMNS,
         rows=rows,
-        colors=class_colors(rows, record.dataset.classes.names),
-        wheel=pictures.data_uri(pictures.paint_wheel(WHEEL_SIDE), lossless=True),
+        images_note=f"{len(rows)} of {len(samples)} images. Every class in turn, images of several instances first.",
         full_px=full_px,
     )
-
-
-def choose_samples(
-    samples: Sequence[Sample], num_instances: Mapping[str, Mapping[int, int]], num_images: int
-) -> list[Sample]:
-    """Choose images to show: the classes take turns, each with its images of several instances first.
-
-    The rest is decided by the hash of the ids, so the choice is the same each time and follows no order of files.
-
-    Args:
-        num_instances: Sample id -> class -> instances found.
-    """
-    queues: dict[int, list[Sample]] = defaultdict(list)
-    for sample in sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()):
-        for label in sample.labels:
-            queues[label].append(sample)
-    turns = []
-    for label, queue in queues.items():
-        # Sorting is stable: among the images of several instances, and the others, the order of hashes stays.
-        queue.sort(key=lambda sample: num_instances.get(sample.id, {}).get(label, 0) < 2)
-        turns += [(turn, label, sample) for turn, sample in enumerate(queue)]
-    turns.sort(key=lambda item: item[:2])
-    ordered = {sample.id: sample for _, _, sample in turns}
-    ordered |= {sample.id: sample for sample in samples if not sample.labels}
-    return list(ordered.values())[:num_images]
-
-
-def changed_settings(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return dotted name -> (the run's value, the reference's), for those that differ from the defaults."""
-    ours, reference = (dict(_flatten(tree)) for tree in (settings, PipelineConfig().model_dump(mode="json")))
-    return {name: (value, reference.get(name)) for name, value in ours.items() if value != reference.get(name)}
 
 
 def semantic_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
@@ -219,16 +148,9 @@ def draw_rows(
         cells |= _stage_cells(sample, photo, artifacts)
         if (field := fields[sample.id]) is not None:
             cells["displacement"] = _uri_like(photo, pictures.paint_displacement(field, full_px))
-        cells |= _label_cells(sample, photo, run)
+        cells |= label_cells(sample, photo, run / "labels")
         rows.append(Row(sample.id, tuple(names[label] for label in sample.labels), cells))
     return rows, full_px
-
-
-def class_colors(rows: Sequence[Row], names: tuple[str, ...]) -> dict[str, str]:
-    """Return class name -> CSS colour in the pictures, for the classes of the rows' images."""
-    shown = {name for row in rows for name in row.classes}
-    colors = {name: VOC_PALETTE[value] for value, name in enumerate(names, start=1) if name in shown}
-    return {name: "rgb({} {} {})".format(*color) for name, color in colors.items()}
 
 
 class _Artifacts:
@@ -312,23 +234,6 @@ def _stage_cells(sample: Sample, photo: Picture, artifacts: _Artifacts) -> dict[
     return cells
 
 
-def _label_cells(sample: Sample, photo: Picture, run: Path) -> dict[str, str]:
-    labels = run / "labels"
-    truth = read_ground_truth(sample)
-    maps = {
-        "semantic": read_label_map(labels / "SegmentationClass" / f"{sample.id}.png"),
-        "instances": read_label_map(labels / "SegmentationObject" / f"{sample.id}.png"),
-        "gt_semantic": truth.semantic,
-        "gt_instances": truth.instances,
-    }
-    overlay = {"semantic": pictures.overlay_labels, "instances": pictures.overlay_instances}
-    return {
-        key: pictures.data_uri(overlay[key.removeprefix("gt_")](photo, values))
-        for key, values in maps.items()
-        if values is not None
-    }
-
-
 def _uri_like(photo: Picture, picture: Picture) -> str:
     """Encode a picture of the feature grid at the photograph's size."""
     size = (photo.shape[1], photo.shape[0])
@@ -340,29 +245,9 @@ def _resize_nearest(labels: NDArray[np.uint8], photo: Picture) -> NDArray[np.uin
     return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def _read_metrics(run: Path) -> dict[str, Any]:
-    file = run / "metrics.json"
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: cannot be read ({error}); the command of the run makes it again") from None
-
-
 def _method_title(method: str, score: Mapping[str, Any]) -> str:
     name = (SEMANTIC_METHODS | INSTANCE_METHODS)[method]
     if "threshold" not in score:
         return name
     # The labels' threshold was set; the baselines' is the best of a sweep.
     return f"{name} ({'at' if method == 'labels' else 'best at'} {score['threshold']:g})"
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _percent(score: float | None) -> str:
-    return "–" if score is None else f"{100 * score:.1f}"

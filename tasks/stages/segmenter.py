@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from data.dataset import DatasetError, Problem, Sample
 from data.images import read_image
 from data.label_maps import read_ground_truth, write_label_map
-from kernels.crf import refine_labels
+from kernels.crf import refine_probabilities
 from models.backbones import fold_norms
 from models.deeplabv2 import DeepLabV2
 from tasks.augment import flip_and_crop, normalize, photometric, resize
@@ -33,6 +33,8 @@ from tasks.training.norms import freeze_norms, synchronize_norms
 
 Segmenter = DeepLabV2
 VOID = 255
+# A class takes part in the dense CRF of an image if it reaches this probability anywhere.
+CRF_PROBABILITY = 0.05
 # Of the label maps: where they come from is named after the folder of VOC's.
 FOLDER = "SegmentationClass"
 
@@ -59,10 +61,10 @@ def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
     done = 0
     for batch, pyramids in batches(job.samples, lambda image: Pyramid.of(image, config.scales), job.device):
         probabilities = class_probabilities(net, pyramids, job.device, mirror=config.mirror)
-        for sample, labels in zip(batch, probabilities.argmax(1).byte().cpu().numpy(), strict=True):
+        for sample, found in zip(batch, probabilities, strict=True):
             if config.crf_iterations:
-                labels = _refine(read_image(sample.image), labels, config.crf_iterations)
-            write_label_map(job.out / FOLDER / f"{sample.id}.png", labels)
+                found = _refine(read_image(sample.image), found, config.crf_iterations)
+            write_label_map(job.out / FOLDER / f"{sample.id}.png", found.argmax(0).byte().cpu().numpy())
         done += len(batch)
         job.progress(done, len(job.samples))
     return {}
@@ -104,11 +106,13 @@ def read_labels(sample: Sample, num_classes: int) -> NDArray[np.uint8]:
     return labels
 
 
-def _refine(image: NDArray[np.uint8], labels: NDArray[np.uint8], iterations: int) -> NDArray[np.uint8]:
-    """Move the labels' borders to the image's edges; only labels that occur compete."""
-    values, rows = np.unique(labels, return_inverse=True)
-    refined = refine_labels(image, rows.reshape(labels.shape), len(values), iterations=iterations)
-    return values[refined]
+def _refine(image: NDArray[np.uint8], probabilities: Float[Tensor, "c h w"], iterations: int) -> Float[Tensor, "c h w"]:
+    """Bring the classes' borders to the image's edges; a class that is improbable everywhere does not compete."""
+    (competing,) = (probabilities.amax((1, 2)) >= CRF_PROBABILITY).nonzero(as_tuple=True)
+    pixels = torch.from_numpy(image).to(probabilities.device)
+    refined = torch.zeros_like(probabilities)
+    refined[competing] = refine_probabilities(pixels, probabilities[competing], iterations=iterations)
+    return refined
 
 
 def _recipe(net: Segmenter, config: SegmenterConfig, job: Job) -> Recipe:

@@ -139,10 +139,9 @@ def test_what_cannot_be_trained_on_is_refused_at_once(
     refused = pseudomask("predict", run, "--data", tiny_data, "--out", tmp_path / "labels")
     assert refused.returncode == 1
     assert "pseudomask train" in refused.stderr
-    for words in (["report", trained["deeplabv2"][0]], ["export", trained["deeplabv2"][0], "--out", tmp_path / "x"]):
-        refused = pseudomask(*words)
-        assert refused.returncode == 1
-        assert "training" in refused.stderr
+    refused = pseudomask("export", trained["deeplabv2"][0], "--out", tmp_path / "x")
+    assert refused.returncode == 1
+    assert "training" in refused.stderr
     copy = tmp_path / "copy"
     shutil.copytree(tiny_data, copy)
     small, strange = (copy / f"SegmentationClass/train_0000{number}.png" for number in (1, 2))

@@ -1,6 +1,7 @@
 """The dense CRF: what it must move, what it must leave, what it refuses."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,16 @@ from numba import njit
 
 from kernels import backend as backends
 from kernels import crf
-from kernels.crf import cpu, geometry, label_marginals, lattice, refine_batch, refine_labels, refine_many
+from kernels.crf import (
+    cpu,
+    geometry,
+    label_marginals,
+    lattice,
+    refine_batch,
+    refine_labels,
+    refine_many,
+    refine_probabilities,
+)
 from kernels.crf.settings import BILATERAL, GAUSSIAN
 
 BACKENDS = ["numba", "torch", "pydensecrf"]
@@ -98,6 +108,45 @@ def test_marginals_are_those_of_pydensecrf(backend, shape, num_labels):
             label_marginals(image, labels, num_labels, iterations, 0.7, backend=b) for b in (backend, "pydensecrf")
         )
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize(("shape", "num_labels"), SHAPES)
+def test_refined_probabilities_are_those_of_pydensecrf(backend, shape, num_labels):
+    image = photograph(*shape)
+    logits = 2 * torch.randn(num_labels, *shape, generator=torch.Generator().manual_seed(1))
+    probabilities = logits.softmax(0).numpy()
+    # Nothing is certain for a CRF: with a probability of 0 an energy would be infinite.
+    probabilities[0, 0, 0] = 0
+    ours, theirs = (
+        refine_probabilities(image, probabilities, iterations=1, backend=b) for b in (backend, "pydensecrf")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+    unchanged = refine_probabilities(image, torch.from_numpy(probabilities), iterations=0, backend=backend)
+    np.testing.assert_allclose(unchanged, probabilities / probabilities.sum(0), rtol=0, atol=1e-5)
+
+
+def test_probabilities_give_way_to_the_image_where_they_hesitate_and_hold_where_they_do_not():
+    image = two_tone(edge=30)
+    for doubt, expected in ((0.45, 30), (1e-12, 34)):
+        one = np.where(labels_up_to(34) == 1, 1 - doubt, doubt).astype(np.float32)
+        refined = refine_probabilities(image, np.stack([1 - one, one])).argmax(0)
+        assert np.array_equal(refined, labels_up_to(expected)), doubt
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (np.ones((2, 40, 61), np.float32), "probabilities [L, H, W]"),
+        (np.ones((40, 60), np.float32), "probabilities [L, H, W]"),
+        (np.ones((2, 40, 60), np.uint8), "floats in [0, 1]"),
+        (np.full((2, 40, 60), np.nan, np.float32), "floats in [0, 1]"),
+        (np.full((2, 40, 60), 1.5, np.float32), "floats in [0, 1]"),
+    ],
+)
+def test_probabilities_that_are_none_are_refused(probabilities, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        refine_probabilities(two_tone(), probabilities)
 
 
 def test_numba_writes_all_that_it_allocates_and_grows_its_tables_for_an_image_of_noise(monkeypatch):

@@ -9,18 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fabricated_run import make_run
+from fabricated_run import make_run, make_training
 
 from data.dataset import Sample
 from data.store import ArtifactError
-from tasks.reporting.report import (
-    COLUMNS,
-    build_report,
-    changed_settings,
-    choose_samples,
-    instance_tables,
-    semantic_tables,
-)
+from tasks.reporting.page import changed_settings, choose_samples
+from tasks.reporting.report import COLUMNS, build_report, instance_tables, semantic_tables
 from tasks.run_record import read_run
 from tasks.settings import PipelineConfig
 
@@ -151,6 +145,42 @@ def test_it_does_without_torch(run: Path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
+def test_a_trainings_page_has_its_scores_epochs_settings_and_predictions(tmp_path: Path):
+    page = Page(build_report(make_training(tmp_path, "deeplabv2")))
+    for figure in ("on 4 validation images", "65.5", "52.5", "45.6", "2.345", "0.111", "61.2"):
+        assert figure in page.text
+    assert "backbone resnet18 resnet50" in page.text
+    titles = [str(image["alt"]).split(" of ")[0] for image in page.images]
+    kinds = ("Photograph", "Predicted: semantic", "Truth: semantic", "Truth: instances")
+    assert {kind: titles.count(kind) for kind in kinds} == dict.fromkeys(kinds, 4)
+    assert len(titles) == 16
+    assert page.empty_cells == 0
+
+
+def test_a_detectors_page_shows_its_instances(tmp_path: Path):
+    page = Page(build_report(make_training(tmp_path, "maskrcnn"), 2))
+    for figure in ("37.7", "12.3", "18.7"):
+        assert figure in page.text
+    assert sum("Predicted: instances" in str(image["alt"]) for image in page.images) == 2
+
+
+def test_a_training_without_validation_says_so(tmp_path: Path):
+    page = Page(build_report(make_training(tmp_path, "deeplabv2", with_validation=False)))
+    assert "No validation images were given" in page.text
+    assert "2.345" in page.text
+    assert not page.images
+
+
+def test_a_training_that_is_not_finished_is_named(tmp_path: Path):
+    run = make_training(tmp_path, "maskrcnn")
+    (run / "network/history.json").write_text("[")
+    with pytest.raises(ArtifactError, match=r"history.json: cannot be read"):
+        build_report(run)
+    (run / "metrics.json").unlink()
+    with pytest.raises(ArtifactError, match=r"metrics.json: cannot be read"):
+        build_report(run)
+
+
 def samples_of(*labels: tuple[int, ...]) -> list[Sample]:
     return [Sample(f"s{number}", Path("x"), own) for number, own in enumerate(labels)]
 
@@ -177,9 +207,12 @@ def test_the_choice_does_not_depend_on_the_order_and_repeats_nothing():
 
 
 def test_changed_settings_are_those_that_differ_from_the_reference():
-    assert changed_settings(PipelineConfig().model_dump(mode="json")) == {}
+    assert changed_settings(PipelineConfig().model_dump(mode="json"), PipelineConfig()) == {}
     config = PipelineConfig.model_validate({"seed": 3, "walk": {"beta": 8}})
-    assert changed_settings(config.model_dump(mode="json")) == {"seed": (3, 0), "walk.beta": (8.0, 10.0)}
+    assert changed_settings(config.model_dump(mode="json"), PipelineConfig()) == {
+        "seed": (3, 0),
+        "walk.beta": (8.0, 10.0),
+    }
 
 
 def test_tables_are_empty_without_scores():

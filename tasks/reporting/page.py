@@ -1,0 +1,196 @@
+"""A page of HTML: its parts, and how they become one file that needs no network and no file beside it.
+
+Nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from data.dataset import Sample
+from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
+from data.store import ArtifactError
+from tasks.config import Config
+from tasks.reporting import pictures
+from tasks.reporting.pictures import Picture
+from tasks.run_record import RunRecord
+
+PICTURE_HEIGHT = 240
+WHEEL_SIDE = 96
+
+
+class Column(NamedTuple):
+    """One kind of picture, and what it says."""
+
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of the page.
+
+    Attributes:
+        classes: The names of its labels.
+        cells: Key of `COLUMNS` -> data URI; what the image does not have is absent.
+    """
+
+    sample: str
+    classes: tuple[str, ...]
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores in [0, 1], or None.
+
+    Attributes:
+        columns: Their titles.
+        rows: Title -> a score for each column.
+        compares_columns: Its columns are methods, so the best of a row is worth marking.
+    """
+
+    columns: tuple[str, ...]
+    rows: dict[str, tuple[float | None, ...]]
+    compares_columns: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows of a run.
+
+    Attributes:
+        changes: From `changed_settings`.
+        scores: Title -> table.
+        scores_note: What the scores are, or why there are none.
+        seconds: Stage -> seconds of work.
+        epochs: Of a training, the figures of each epoch.
+        columns: Key -> kind of picture; those that no row has are not shown.
+        images_note: Which images of how many are shown.
+        full_px: The displacement, in feature pixels, that is drawn fully saturated; None without such pictures.
+    """
+
+    title: str
+    record: RunRecord
+    changes: Mapping[str, tuple[Any, Any]]
+    scores: Mapping[str, Table]
+    scores_note: str
+    seconds: Mapping[str, float]
+    columns: Mapping[str, Column]
+    rows: Sequence[Row]
+    images_note: str
+    warnings: Sequence[str] = ()
+    epochs: Sequence[Mapping[str, float]] = ()
+    full_px: float | None = None
+
+    def render(self) -> str:
+        """Return the HTML."""
+        drawn = {key for row in self.rows for key in row.cells}
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["percent"] = _percent
+        return environment.get_template("report.html.j2").render(
+            page=self,
+            record=self.record,
+            columns={key: column for key, column in self.columns.items() if key in drawn},
+            figures=list(dict.fromkeys(name for epoch in self.epochs for name in epoch)),
+            colors=class_colors(self.rows, self.record.dataset.classes.names),
+            wheel=pictures.data_uri(pictures.paint_wheel(WHEEL_SIDE), lossless=True),
+        )
+
+
+def choose_samples(
+    samples: Sequence[Sample], num_instances: Mapping[str, Mapping[int, int]], num_images: int
+) -> list[Sample]:
+    """Choose images to show: the classes take turns, each with its images of several instances first.
+
+    The rest is decided by the hash of the ids, so the choice is the same each time and follows no order of files.
+
+    Args:
+        num_instances: Sample id -> class -> instances found.
+    """
+    queues: dict[int, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()):
+        for label in sample.labels:
+            queues[label].append(sample)
+    turns = []
+    for label, queue in queues.items():
+        # Sorting is stable: among the images of several instances, and the others, the order of hashes stays.
+        queue.sort(key=lambda sample: num_instances.get(sample.id, {}).get(label, 0) < 2)
+        turns += [(turn, label, sample) for turn, sample in enumerate(queue)]
+    turns.sort(key=lambda item: item[:2])
+    ordered = {sample.id: sample for _, _, sample in turns}
+    ordered |= {sample.id: sample for sample in samples if not sample.labels}
+    return list(ordered.values())[:num_images]
+
+
+def changed_settings(settings: Mapping[str, Any], defaults: Config) -> dict[str, tuple[Any, Any]]:
+    """Return dotted name -> (the run's value, the reference's), for those that differ from the defaults."""
+    ours, reference = (dict(_flatten(tree)) for tree in (settings, defaults.model_dump(mode="json")))
+    return {name: (value, reference.get(name)) for name, value in ours.items() if value != reference.get(name)}
+
+
+def class_colors(rows: Sequence[Row], names: tuple[str, ...]) -> dict[str, str]:
+    """Return class name -> CSS colour in the pictures, for the classes of the rows' images."""
+    shown = {name for row in rows for name in row.classes}
+    colors = {name: VOC_PALETTE[value] for value, name in enumerate(names, start=1) if name in shown}
+    return {name: "rgb({} {} {})".format(*color) for name, color in colors.items()}
+
+
+def label_cells(sample: Sample, photo: Picture, folder: Path) -> dict[str, str]:
+    """Draw the label maps that a folder has of an image, and its ground truth, over the photograph.
+
+    Returns:
+        Pictures by "semantic", "instances", "gt_semantic" and "gt_instances".
+    """
+    files = {
+        "semantic": folder / "SegmentationClass" / f"{sample.id}.png",
+        "instances": folder / "SegmentationObject" / f"{sample.id}.png",
+    }
+    truth = read_ground_truth(sample)
+    maps = {key: read_label_map(file) for key, file in files.items() if file.exists()}
+    maps |= {"gt_semantic": truth.semantic, "gt_instances": truth.instances}
+    overlay = {"semantic": pictures.overlay_labels, "instances": pictures.overlay_instances}
+    return {
+        key: pictures.data_uri(overlay[key.removeprefix("gt_")](photo, values))
+        for key, values in maps.items()
+        if values is not None
+    }
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Read `metrics.json` of a run's folder.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    file = run / "metrics.json"
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: cannot be read ({error}); the command of the run makes it again") from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _percent(score: float | None) -> str:
+    return "–" if score is None else f"{100 * score:.1f}"

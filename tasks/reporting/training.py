@@ -1,0 +1,96 @@
+"""The report of a training: its scores on the validation images, its epochs, and pictures of what it predicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.images import read_image
+from data.store import ArtifactError
+from tasks.network_settings import NETWORK_SETTINGS
+from tasks.reporting import pictures
+from tasks.reporting.page import (
+    PICTURE_HEIGHT,
+    Column,
+    Page,
+    Row,
+    Table,
+    changed_settings,
+    choose_samples,
+    label_cells,
+    read_metrics,
+)
+from tasks.run_record import RunRecord
+
+COLUMNS = {
+    "photo": Column("Photograph", "a validation image"),
+    "semantic": Column("Predicted: semantic", "a colour a class"),
+    "instances": Column("Predicted: instances", "a colour an instance"),
+    "gt_semantic": Column("Truth: semantic", "grey: void"),
+    "gt_instances": Column("Truth: instances", "a colour an instance"),
+}
+
+
+def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
+    """Return the page of a finished training.
+
+    Args:
+        run: Its folder.
+        record: Of it.
+        num_images: Validation images to show at most.
+
+    Raises:
+        ArtifactError: The training is not finished.
+        DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
+    """
+    metrics = read_metrics(run)
+    names = record.dataset.classes.names
+    chosen = choose_samples(record.validation, {}, num_images)
+    rows = []
+    for sample in chosen:
+        photo = pictures.fit_height(read_image(sample.image), PICTURE_HEIGHT)
+        cells = {"photo": pictures.data_uri(photo)} | label_cells(sample, photo, run / "predictions")
+        rows.append(Row(sample.id, tuple(names[label] for label in sample.labels), cells))
+    scores = score_tables(metrics.get("validation", {}))
+    return Page(
+        title=run.resolve().name,
+        record=record,
+        changes=changed_settings(record.settings, NETWORK_SETTINGS[record.settings["network"]]()),
+        scores=scores,
+        scores_note=f"In percent, on {len(record.validation)} validation images."
+        if scores
+        else "No validation images were given (--val), so nothing was scored.",
+        seconds=metrics.get("seconds", {}),
+        epochs=_read_epochs(run),
+        columns=COLUMNS,
+        rows=rows,
+        images_note=f"{len(rows)} of {len(record.validation)} validation images. Every class in turn.",
+    )
+
+
+def score_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the tables of `metrics.json`'s scores on the validation images, of either kind of network."""
+    if "miou" in scores:
+        whole = Table(
+            ("mIoU", "Pixel accuracy", "Boundary F"),
+            {"Validation images": (scores["miou"], scores["accuracy"], scores["boundary_f"])},
+        )
+        boundary = scores["boundary_f_per_class"]
+        per_class = {name: (iou, boundary.get(name)) for name, iou in scores["iou"].items()}
+        return {"Label maps": whole, "Each class": Table(("IoU", "Boundary F"), per_class)}
+    if "ap50" in scores:
+        coco = scores["coco"]
+        whole = Table(("AP50", "AP70", "COCO AP"), {"Validation images": (scores["ap50"], scores["ap70"], coco["ap"])})
+        per_class = {name: (score["ap50"], score["ap70"]) for name, score in scores["per_class"].items()}
+        return {"Instances": whole, "Each class": Table(("AP50", "AP70"), per_class)}
+    return {}
+
+
+def _read_epochs(run: Path) -> list[dict[str, float]]:
+    file = run / "network" / "history.json"
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: cannot be read ({error}); the command of the training makes it again") from None
