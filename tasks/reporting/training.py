@@ -52,6 +52,9 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
     for sample in chosen:
         photo = pictures.fit_height(read_image(sample.image), PICTURE_HEIGHT)
         cells = {"photo": pictures.data_uri(photo)} | label_cells(sample, photo, run / "predictions")
+        if "instances" not in cells:
+            # A network that knows classes only is not compared with instances.
+            cells.pop("gt_instances", None)
         rows.append(Row(sample.id, tuple(names[label] for label in sample.labels), cells))
     scores = score_tables(metrics.get("validation", {}))
     return Page(

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -151,9 +152,8 @@ def test_a_trainings_page_has_its_scores_epochs_settings_and_predictions(tmp_pat
         assert figure in page.text
     assert "backbone resnet18 resnet50" in page.text
     titles = [str(image["alt"]).split(" of ")[0] for image in page.images]
-    kinds = ("Photograph", "Predicted: semantic", "Truth: semantic", "Truth: instances")
-    assert {kind: titles.count(kind) for kind in kinds} == dict.fromkeys(kinds, 4)
-    assert len(titles) == 16
+    # The network knows classes only, so the truth of instances is nothing to compare it with.
+    assert Counter(titles) == dict.fromkeys(("Photograph", "Predicted: semantic", "Truth: semantic"), 4)
     assert page.empty_cells == 0
 
 
@@ -161,7 +161,8 @@ def test_a_detectors_page_shows_its_instances(tmp_path: Path):
     page = Page(build_report(make_training(tmp_path, "maskrcnn"), 2))
     for figure in ("37.7", "12.3", "18.7"):
         assert figure in page.text
-    assert sum("Predicted: instances" in str(image["alt"]) for image in page.images) == 2
+    for title in ("Predicted: instances", "Truth: instances"):
+        assert sum(title in str(image["alt"]) for image in page.images) == 2
 
 
 def test_a_training_without_validation_says_so(tmp_path: Path):
