@@ -99,7 +99,7 @@ def _parse(file: Path, root: Path) -> _Module:
             module.imports |= _imports(line)
             module.stars += _stars(line)
             module.loads += _loads(line)
-        if not (_bound_names(line) or isinstance(line, ast.Import | ast.ImportFrom | ast.Pass)):
+        if not (_bound_names(line) or isinstance(line, ast.Import | ast.ImportFrom | ast.Pass) or _is_script(line)):
             module.statements.append(line)
     # A decorator of ours may register what it decorates, so it counts like a statement.
     module.statements += [line for line in tree.body if _is_decorated_by(line, module)]
@@ -277,6 +277,11 @@ def _loads(line: ast.AST) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
     return names
+
+
+def _is_script(line: ast.stmt) -> bool:
+    """Whether it is `if __name__ == "__main__"`, which an import does not run."""
+    return isinstance(line, ast.If) and ast.unparse(line.test) == "__name__ == '__main__'" and not line.orelse
 
 
 def _is_decorated_by(line: ast.stmt, module: _Module) -> bool:

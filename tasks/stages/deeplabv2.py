@@ -16,7 +16,7 @@ from tasks.training.launch import run_in_processes
 
 def train(job: Job) -> dict[str, Any]:
     """Train on the samples' label maps, in as many processes as the job says."""
-    return run_in_processes("tasks.stages.deeplabv2:train_here", job, job.num_processes)
+    return run_in_processes(train_here, job, job.num_processes)
 
 
 def train_here(job: Job) -> dict[str, Any]:

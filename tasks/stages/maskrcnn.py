@@ -20,7 +20,7 @@ OPTIONS = ("min_size", "max_size", "anchor_sizes", "channels", "num_proposals", 
 
 def train(job: Job) -> dict[str, Any]:
     """Train on the samples' instances, in as many processes as the job says."""
-    return run_in_processes("tasks.stages.maskrcnn:train_here", job, job.num_processes)
+    return run_in_processes(train_here, job, job.num_processes)
 
 
 def train_here(job: Job) -> dict[str, Any]:

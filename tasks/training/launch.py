@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -18,13 +17,13 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tasks.job import Job
+from tasks.job import Job, StageFunction
 from tasks.training.loop import TrainingError
 from tasks.workers import die_with_parent, limit_threads
 
 
-def run_in_processes(function: str, job: Job, num_processes: int) -> dict[str, Any]:
-    """Run "module:name" over a job in processes that work on it together; return the first's summary.
+def run_in_processes(function: StageFunction, job: Job, num_processes: int) -> dict[str, Any]:
+    """Run a function of a module over a job in processes that work on it together; return the first's summary.
 
     On GPUs each process has its own and they talk by NCCL, else they share the cores and talk by gloo.
 
@@ -33,7 +32,7 @@ def run_in_processes(function: str, job: Job, num_processes: int) -> dict[str, A
         ValueError: There are fewer GPUs than processes.
     """
     if num_processes == 1:
-        return _resolve(function)(job)
+        return function(job)
     if job.device != "cpu" and torch.cuda.device_count() < num_processes:
         raise ValueError(f"{num_processes} processes need a GPU each, found {torch.cuda.device_count()}")
     job.scratch.mkdir(parents=True, exist_ok=True)
@@ -63,7 +62,7 @@ def run_in_processes(function: str, job: Job, num_processes: int) -> dict[str, A
         listener.join()
 
 
-def _work(function: str, job: Job, messages: SimpleQueue[Any], parent: int) -> dict[str, Any]:
+def _work(function: StageFunction, job: Job, messages: SimpleQueue[Any], parent: int) -> dict[str, Any]:
     """Be one of the processes."""
     die_with_parent(parent)
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -75,7 +74,7 @@ def _work(function: str, job: Job, messages: SimpleQueue[Any], parent: int) -> d
     limit_threads(threads)
     try:
         dist.init_process_group("gloo" if device == "cpu" else "nccl")
-        return _resolve(function)(
+        return function(
             replace(job, device=device, num_threads=threads, progress=lambda *said: messages.put(_three(*said)))
         )
     except Exception as error:
@@ -100,8 +99,3 @@ def _first_failure(folder: Path) -> str | None:
     """Return what the process said that failed first: the others fail for want of it."""
     files = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
     return json.loads(files[0].read_text())["message"] if files else None
-
-
-def _resolve(function: str) -> Any:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)

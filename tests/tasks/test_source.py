@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.source import source_digest, source_parts
-from tasks.stages import STAGES
+from tasks.stages import NETWORK_STAGES, STAGES
 
 STAGE = "tasks.walk:walk"
 
@@ -96,6 +96,9 @@ def test_an_edit_of_what_the_stage_uses_changes_the_digest(tmp_path: Path, file:
         pytest.param("tasks/walk.py", '    """Doc."""\n', "", id="no docstring"),
         pytest.param("tasks/walk.py", "propagate(job, LIMIT)", "propagate(  # why\n  job, LIMIT)", id="layout"),
         pytest.param("data/limits.py", "LIMIT = 1", 'LIMIT = 1\n"""How much."""', id="an attribute's docstring"),
+        pytest.param(
+            "data/limits.py", "LIMIT = 1", 'LIMIT = 1\nif __name__ == "__main__":\n    print()', id="what a script runs"
+        ),
     ],
 )
 def test_other_edits_leave_the_digest(tmp_path: Path, file: str, old: str, new: str) -> None:
@@ -158,8 +161,15 @@ def test_an_unknown_function_is_refused(tmp_path: Path) -> None:
         source_digest("tasks.walk:nothing", _write(tmp_path, FILES))
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+EVERY_STAGE = (*STAGES, *(stage for stages in NETWORK_STAGES.values() for stage in stages))
+
+
+@pytest.mark.parametrize("stage", EVERY_STAGE, ids=lambda stage: stage.name)
 def test_every_stage_of_the_table_has_a_source_without_the_engine(stage) -> None:
-    modules = {part.partition(":")[0] for part in source_parts(stage.function)}
-    assert stage.function in source_parts(stage.function)
-    assert not modules & {"tasks.plan", "tasks.source", "tasks.workers", "tasks.prefect_task", "data.store"}
+    parts = source_parts(stage.function)
+    modules = {part.partition(":")[0] for part in parts}
+    assert stage.function in parts
+    assert not modules & {"tasks.plan", "tasks.source", "tasks.prefect_task", "tasks.run_record", "data.store"}
+    assert not [module for module in modules if module.startswith(("flows", "tasks.reporting"))]
+    # A training in several processes lets its processes die with it, and uses no more of the workers' module.
+    assert not parts.keys() & {"tasks.workers:WorkerPool", "tasks.workers:main"}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_trainings
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
@@ -36,9 +37,9 @@ def _losses(summary: dict) -> list[float]:
 @pytest.mark.parametrize("kind", ["plain", "with norm"])
 def test_two_processes_have_the_losses_of_one(tmp_path: Path, kind: str) -> None:
     said: list[tuple] = []
-    one = run_in_processes("toy_trainings:train", _job(tmp_path / "one", 7, kind), 1)
+    one = run_in_processes(toy_trainings.train, _job(tmp_path / "one", 7, kind), 1)
     job = _job(tmp_path / "two", 7, kind, lambda *words: said.append(words))
-    two = run_in_processes("toy_trainings:train", job, 2)
+    two = run_in_processes(toy_trainings.train, job, 2)
     assert len(_losses(one)) == 20
     assert _losses(two) == pytest.approx(_losses(one), abs=1e-5)
     states = [torch.load(tmp_path / name / "out/net.pt") for name in ("one", "two")]
@@ -48,21 +49,21 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, kind: str) -> None
 
 
 def test_a_batch_in_parts_has_the_loss_of_the_whole(tmp_path: Path) -> None:
-    whole = run_in_processes("toy_trainings:train", _job(tmp_path / "whole", 7, "plain"), 1)
-    parts = run_in_processes("toy_trainings:train_in_parts", _job(tmp_path / "parts", 7, "plain"), 1)
+    whole = run_in_processes(toy_trainings.train, _job(tmp_path / "whole", 7, "plain"), 1)
+    parts = run_in_processes(toy_trainings.train_in_parts, _job(tmp_path / "parts", 7, "plain"), 1)
     assert _losses(parts) == pytest.approx(_losses(whole), abs=1e-5)
     assert _losses(parts) != _losses(whole)
 
 
 def test_parts_of_two_processes_with_one_image_less_have_the_loss_of_the_whole(tmp_path: Path) -> None:
-    whole = run_in_processes("toy_trainings:train", _job(tmp_path / "whole", 1, "plain"), 1)
-    parts = run_in_processes("toy_trainings:train_in_parts", _job(tmp_path / "parts", 1, "plain"), 2)
+    whole = run_in_processes(toy_trainings.train, _job(tmp_path / "whole", 1, "plain"), 1)
+    parts = run_in_processes(toy_trainings.train_in_parts, _job(tmp_path / "parts", 1, "plain"), 2)
     assert _losses(parts) == pytest.approx(_losses(whole), abs=1e-5)
 
 
 def test_what_fails_in_one_process_ends_all_and_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no such image: x7\.jpg"):
-        run_in_processes("toy_trainings:fail", _job(tmp_path, 2, "plain"), 2)
+        run_in_processes(toy_trainings.fail, _job(tmp_path, 2, "plain"), 2)
 
 
 def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,4 +71,4 @@ def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytes
     job = _job(tmp_path, 2, "plain")
     object.__setattr__(job, "device", "cuda")
     with pytest.raises(ValueError, match="2 processes need a GPU each, found 1"):
-        run_in_processes("toy_trainings:train", job, 2)
+        run_in_processes(toy_trainings.train, job, 2)
