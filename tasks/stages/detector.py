@@ -69,7 +69,7 @@ def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:
 
 def as_pixels(image: NDArray[np.uint8]) -> Tensor:
     """Return an image [H, W, 3] as float [3, H, W], in [0, 255]."""
-    return torch.from_numpy(image).permute(2, 0, 1).float()
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
 
 
 @torch.no_grad()

@@ -109,7 +109,7 @@ def read_labels(sample: Sample, num_classes: int) -> NDArray[np.uint8]:
 def _refine(image: NDArray[np.uint8], probabilities: Float[Tensor, "c h w"], iterations: int) -> Float[Tensor, "c h w"]:
     """Bring the classes' borders to the image's edges; a class that is improbable everywhere does not compete."""
     (competing,) = (probabilities.amax((1, 2)) >= CRF_PROBABILITY).nonzero(as_tuple=True)
-    pixels = torch.from_numpy(image).to(probabilities.device)
+    pixels = torch.tensor(image, device=probabilities.device)
     refined = torch.zeros_like(probabilities)
     refined[competing] = refine_probabilities(pixels, probabilities[competing], iterations=iterations)
     return refined
