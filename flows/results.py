@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.coco import ImageInfo, coco_json, read_detections
-from data.dataset import Dataset
+from data.dataset import Dataset, Sample
 from data.images import image_size
 from data.store import Store, explain_os_errors, file_digest
 from flows.request import TRAINED_STAGES, Prepared, Request, RunRequest
@@ -21,6 +21,7 @@ from tasks.run_record import ArtifactRecord, RunRecord
 
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationObject")
 DETECTIONS = "instances.json"
+CLASSES = "classes.txt"
 
 
 def collect(request: RunRequest, prepared: Prepared) -> Path:
@@ -65,14 +66,16 @@ def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: D
             stale.unlink()
     samples = [sample for node in nodes for sample in node.samples]
     if instances:
-        infos = [
-            ImageInfo(s.id, s.image.relative_to(dataset.root).as_posix(), *image_size(s.image))
-            if s.image.is_relative_to(dataset.root)
-            else ImageInfo(s.id, s.image.name, *image_size(s.image))
-            for s in sorted(samples, key=lambda sample: sample.id)
-        ]
+        infos = [image_info(sample, dataset) for sample in sorted(samples, key=lambda sample: sample.id)]
         write_text(target / DETECTIONS, json.dumps(coco_json(infos, detections, dataset.classes)))
-    write_text(target / "classes.txt", "".join(f"{name}\n" for name in dataset.classes.names))
+    write_text(target / CLASSES, "".join(f"{name}\n" for name in dataset.classes.names))
+
+
+def image_info(sample: Sample, dataset: Dataset) -> ImageInfo:
+    """Return what COCO JSON says of an image; its file name is relative to the set's folder."""
+    file, root = sample.image, dataset.root
+    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    return ImageInfo(sample.id, name, *image_size(file))
 
 
 def record(request: Request, prepared: Prepared) -> None:

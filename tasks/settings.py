@@ -21,14 +21,15 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+def ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    """Return a range as it is, where it is one."""
     if pair[0] > pair[1]:
         raise ValueError(f"expected a range that ascends, got {pair}")
     return pair
 
 
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
-PixelRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(ascending)]
+PixelRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
 
 
 class ClassifierConfig(Config):

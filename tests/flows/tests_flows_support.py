@@ -38,5 +38,9 @@ def pseudomask(*words: str | Path, root: Path = ROOT) -> subprocess.CompletedPro
 
 def run_words(data: Path, folder: Path, more: Sequence[str | Path] = ()) -> list[str | Path]:
     """Return the command line of a tiny run into `folder/run`, with its store beside it."""
-    settings = [word for option, values in TINY.items() for word in (option, *values)]
-    return ["run", "--data", data, "--split", "train", "--out", folder / "run", *settings, *more]
+    return ["run", "--data", data, "--split", "train", "--out", folder / "run", *tiny_settings(), *more]
+
+
+def tiny_settings() -> list[str]:
+    """Return the options of a run of seconds."""
+    return [word for option, values in TINY.items() for word in (option, *values)]

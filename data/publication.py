@@ -1,0 +1,231 @@
+"""Published labels: numbered versions in a folder, each there whole or not at all, and `latest`, for their readers.
+
+<root>/v00003/        version.json, images.jsonl, classes.txt, instances.json, SegmentationClass/, SegmentationObject/
+<root>/latest         a link to the version that readers take, moved last
+<root>/held/v00004/   a version that awaits review
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.store import ArtifactError, explain_os_errors
+
+log = logging.getLogger(__name__)
+LATEST, HELD, RUNS = "latest", "held", "runs"
+RECORD, ENTRIES = "version.json", "images.jsonl"
+DRAFT = ".draft-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a version.
+
+    Attributes:
+        id: The sample's.
+        image: SHA-256 of its file.
+        labels: The names of its image-level labels.
+        artifact: Key of the store's artifact of stage `labels` that its labels come from.
+        background: Share of its pixels that are background.
+        classes: Classes in its label map.
+        instances: Instances found.
+    """
+
+    id: str
+    image: str
+    labels: tuple[str, ...]
+    artifact: str
+    background: float
+    classes: int
+    instances: int
+
+
+class Publication:
+    """The versions in a folder.
+
+    Whoever writes holds the `lock`. A kill at any moment leaves whole versions, and drafts that the next removes.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def published(self) -> list[int]:
+        """The numbers of the versions that may be read, ascending."""
+        return _numbers(self.root)
+
+    @property
+    def held(self) -> list[int]:
+        """The numbers of the versions that await review, ascending."""
+        return _numbers(self.root / HELD)
+
+    @property
+    def latest(self) -> int | None:
+        """The number of the version that readers take; None before the first.
+
+        Raises:
+            ArtifactError: The link leads nowhere.
+        """
+        number = self.linked
+        if number is not None and number not in self.published:
+            link = self.root / LATEST
+            raise ArtifactError(f"{link}: leads to {link.readlink()}, which is no version; roll back to one that is")
+        return number
+
+    @property
+    def linked(self) -> int | None:
+        """The number that `latest` names, whether there is such a version or not."""
+        link = self.root / LATEST
+        return _number(link.readlink().name) if link.is_symlink() else None
+
+    @property
+    def next(self) -> int:
+        """The number of the version that would be published next."""
+        return max([0, *self.published, *self.held]) + 1
+
+    def folder(self, number: int) -> Path:
+        """Return the folder of a version, published or held.
+
+        Raises:
+            ArtifactError: There is no such version.
+        """
+        for parent in (self.root, self.root / HELD):
+            if (parent / name_of(number) / RECORD).is_file():
+                return parent / name_of(number)
+        known = ", ".join(map(str, [*self.published, *self.held])) or "none"
+        raise ArtifactError(f"{self.root}: has no version {number}; there are: {known}")
+
+    def record(self, number: int) -> dict[str, Any]:
+        """Read what a version says of itself.
+
+        Raises:
+            ArtifactError: There is no such version, or its record is damaged.
+        """
+        file = self.folder(number) / RECORD
+        try:
+            return json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{file}: unreadable ({error})") from None
+
+    def entries(self, number: int) -> Iterator[Entry]:
+        """Yield a version's images, ascending by id.
+
+        Raises:
+            ArtifactError: There is no such version, or its list is damaged.
+        """
+        file = self.folder(number) / ENTRIES
+        try:
+            with file.open(encoding="utf-8") as lines:
+                for line in lines:
+                    values = json.loads(line)
+                    yield Entry(**values | {"labels": tuple(values["labels"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{file}: unreadable ({error})") from None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process writes here, and keep all others out; a killed holder holds nothing."""
+        with explain_os_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: another process is at work here; waiting for it", self.root)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for draft in self.root.glob(f"{DRAFT}*"):
+                shutil.rmtree(draft, ignore_errors=True)
+            for link in self.root.glob(f".{LATEST}-*"):
+                link.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Give a new folder for the files of a version; what is left of it at the end is removed."""
+        folder = self.root / f"{DRAFT}{secrets.token_hex(4)}"
+        with explain_os_errors(self.root):
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, draft: Path, record: dict[str, Any], entries: Iterable[Entry], *, hold: bool = False) -> int:
+        """Make a draft the next version, and `latest` unless it is held; return its number.
+
+        Raises:
+            ArtifactError: The disk is full, or the folder cannot be written.
+        """
+        number = self.next
+        with explain_os_errors(self.root):
+            ordered = sorted(entries, key=lambda entry: entry.id)
+            lines = (json.dumps(asdict(entry), separators=(",", ":")) + "\n" for entry in ordered)
+            _write(draft / ENTRIES, lines)
+            _write(draft / RECORD, [json.dumps({"number": number, "images": len(ordered), **record}, indent=1)])
+            for file in draft.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o444)
+            parent = self.root / HELD if hold else self.root
+            parent.mkdir(exist_ok=True)
+            draft.rename(parent / name_of(number))
+        if not hold:
+            self.lead_to(number)
+        return number
+
+    def lead_to(self, number: int) -> None:
+        """Make a version `latest`; one that is held is published by that.
+
+        Raises:
+            ArtifactError: There is no such version, or the folder cannot be written.
+        """
+        folder = self.folder(number)
+        with explain_os_errors(self.root):
+            if folder.parent != self.root:
+                folder.rename(self.root / name_of(number))
+            link = self.root / f".{LATEST}-{secrets.token_hex(4)}"
+            link.symlink_to(name_of(number))
+            link.replace(self.root / LATEST)
+
+
+def name_of(number: int) -> str:
+    """Return the name of a version's folder."""
+    return f"v{number:05d}"
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give a file a second name, or where that is impossible copy it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write(file: Path, lines: Iterable[str]) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _numbers(folder: Path) -> list[int]:
+    found = (_number(file.parent.name) for file in folder.glob(f"v*/{RECORD}"))
+    return sorted(number for number in found if number is not None)
+
+
+def _number(name: str) -> int | None:
+    digits = name.removeprefix("v")
+    return int(digits) if name.startswith("v") and digits.isdecimal() else None

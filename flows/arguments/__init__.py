@@ -1,0 +1,24 @@
+"""The commands and their options, as functions whose parameters the command line is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flows.arguments.answers import CommandFailed
+from flows.arguments.looking import LOOKING
+from flows.arguments.making import making
+from flows.arguments.publishing import publishing
+from flows.train_request import NetworkSettings
+
+__all__ = ["CommandFailed", "commands"]
+
+
+def commands(preset: str, network_settings: NetworkSettings) -> dict[str, Callable[..., None]]:
+    """Return every command by its name.
+
+    Args:
+        preset: Its settings are the defaults of the options.
+        network_settings: The defaults of `train`, of the network that is to be trained.
+    """
+    every = (*making(preset, network_settings), *publishing(preset), *LOOKING)
+    return {command.__name__: command for command in every}

@@ -1,0 +1,126 @@
+"""The commands that look at what there is: runs, labels, networks, data sets, this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from flows.arguments.answers import CommandFailed, answer
+
+
+def status(run: Positional[Path], json: bool = False) -> None:
+    """Each stage of a run: cached, stale and why, damaged, missing.
+
+    Args:
+        run: Folder of the run.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.status import show_status, status_of
+
+    answer(status_of(run), show_status, json)
+
+
+def doctor(
+    data: Path | None = None,
+    labels: Path | None = None,
+    split: str | None = None,
+    classes: Path | None = None,
+    json: bool = False,
+) -> None:
+    """What this machine has, and everything that is wrong with a data set.
+
+    Args:
+        data: Folder of a data set.
+        labels: Its image-level labels.
+        split: A list of its images.
+        classes: File with the name of a class a line.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.doctor import examine_dataset, examine_machine, show_diagnosis
+
+    result: dict[str, Any] = {"machine": examine_machine(Path.cwd()), "problems": []}
+    if data:
+        result["dataset"], problems = examine_dataset(data, labels, split, classes)
+        result["problems"] = [{"file": str(p.file), "sample": p.sample, "message": p.message} for p in problems]
+    answer(result, show_diagnosis, json)
+    if result["problems"]:
+        raise CommandFailed
+
+
+def report(run: Positional[Path], out: Path | None = None, images: int = 12, json: bool = False) -> None:
+    """One HTML page with the pictures and figures of a run.
+
+    Args:
+        run: Folder of the run.
+        out: Folder of the page; by default `report` in the run.
+        images: Images to show at most.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.report import make_report, show_report
+
+    answer(make_report(run, out, images), show_report, json)
+
+
+def evaluate(
+    kind: Positional[Literal["semantic", "instances"]],
+    pred: Path,
+    gt: Path,
+    classes: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Labels against ground truth: mIoU, or average precision of masks.
+
+    Args:
+        kind: What to compare.
+        pred: Folder of label maps, or COCO JSON with scores for instances.
+        gt: Folder of label maps, or COCO JSON for instances.
+        classes: File with the name of a class a line; by default `classes.txt` beside either, else VOC's.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.evaluate import evaluate as evaluate_labels
+    from flows.commands.evaluate import show_scores
+
+    answer(evaluate_labels(kind, pred, gt, classes), show_scores, json)
+
+
+def export(
+    run: Positional[Path],
+    out: Path,
+    format: Literal["voc", "coco", "both", "onnx", "torchscript"] = "both",
+    json: bool = False,
+) -> None:
+    """The labels of a run, or the network of a training, in other tools' formats.
+
+    Args:
+        run: Folder of the run or the training.
+        out: Folder of the labels, or file of the network.
+        format: Of a run VOC palette PNGs, COCO JSON with RLE, or both; of a training ONNX or TorchScript.
+        json: Print one JSON object on standard output.
+    """
+    if format in ("onnx", "torchscript"):
+        from flows.commands.export_network import export_network, show_network
+
+        answer(export_network(run, out, format), show_network, json)
+    else:
+        from flows.commands.export import export_labels, show_export
+
+        answer(export_labels(run, out, format), show_export, json)
+
+
+def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = False) -> None:
+    """Every network: parameters and multiply-adds.
+
+    Args:
+        classes: Foreground classes.
+        size: Height and width of the input that the multiply-adds are counted for.
+        json: Print one JSON list on standard output.
+    """
+    from flows.commands.models import list_models, show_models
+
+    result = list_models(classes, size)
+    answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
+
+
+LOOKING = (status, report, evaluate, export, models, doctor)

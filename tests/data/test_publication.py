@@ -1,0 +1,135 @@
+"""Versions of published labels: whole or not there, and one of them the latest."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from data.publication import Entry, Publication, link_file, name_of
+from data.store import ArtifactError
+
+
+def entry(name: str) -> Entry:
+    return Entry(name, "ab" * 32, ("cat", "dog"), "key", 0.5, 2, 3)
+
+
+def publish(publication: Publication, *names: str, hold: bool = False) -> int:
+    with publication.lock(), publication.draft() as draft:
+        (draft / "SegmentationClass").mkdir()
+        (draft / "SegmentationClass/a.png").write_text(" ".join(names))
+        return publication.publish(draft, {"reasons": ["a test"]}, map(entry, names), hold=hold)
+
+
+def test_versions_count_up_and_the_latest_is_what_readers_follow(tmp_path: Path) -> None:
+    publication = Publication(tmp_path / "labels")
+    assert (publication.latest, publication.published, publication.next) == (None, [], 1)
+    assert [publish(publication, "b", "a"), publish(publication, "c")] == [1, 2]
+    assert (publication.latest, publication.published, publication.next) == (2, [1, 2], 3)
+    assert (tmp_path / "labels/latest/SegmentationClass/a.png").read_text() == "c"
+    assert publication.record(1) == {"number": 1, "images": 2, "reasons": ["a test"]}
+    assert list(publication.entries(1)) == [entry("a"), entry("b")]
+    # What is published is not written to by accident: versions share files.
+    assert (tmp_path / "labels/latest/SegmentationClass/a.png").stat().st_mode & 0o222 == 0
+
+
+def test_a_held_version_is_not_the_latest_until_it_is_led_to(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    assert publish(publication, "b", hold=True) == 2
+    assert (publication.latest, publication.published, publication.held, publication.next) == (1, [1], [2], 3)
+    assert publication.folder(2) == tmp_path / "held" / name_of(2)
+    publication.lead_to(2)
+    assert (publication.latest, publication.published, publication.held) == (2, [1, 2], [])
+    publication.lead_to(1)
+    assert (publication.latest, publication.next) == (1, 3)
+
+
+def test_what_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    with pytest.raises(ArtifactError, match="has no version 7; there are: 1"):
+        publication.folder(7)
+    folder = publication.folder(1)
+    (folder / "images.jsonl").chmod(0o644)
+    (folder / "images.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(ArtifactError, match=r"images.jsonl: unreadable"):
+        list(publication.entries(1))
+    (folder / "version.json").chmod(0o644)
+    (folder / "version.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"version.json: unreadable"):
+        publication.record(1)
+    (folder / "version.json").unlink()
+    with pytest.raises(ArtifactError, match="leads to v00001, which is no version"):
+        _ = publication.latest
+
+
+def _die_while_drafting(root: Path) -> None:
+    publication = Publication(root)
+    with publication.lock(), publication.draft() as draft:
+        (draft / "half.png").write_text("half a version")
+        (root / "ready").write_text("")
+        time.sleep(60)
+
+
+def test_a_killed_writer_leaves_no_version_and_no_lock(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    process = multiprocessing.get_context("spawn").Process(target=_die_while_drafting, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert (publication.latest, publication.published) == (1, [1])
+    assert list(tmp_path.glob(".draft-*"))
+    (tmp_path / ".latest-0123").symlink_to(name_of(9))
+    # The next writer is not kept waiting, and clears up.
+    assert publish(publication, "b") == 2
+    assert not list(tmp_path.glob(".draft-*"))
+    assert not (tmp_path / ".latest-0123").is_symlink()
+
+
+def test_a_version_that_failed_leaves_nothing(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+
+    def fail() -> None:
+        with publication.lock(), publication.draft() as draft:
+            (draft / "a.png").write_text("")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert publication.published == []
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot be written"), Publication(tmp_path / "file/labels").lock():
+        pass
+
+
+def test_a_linked_file_is_the_same_or_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("labels")
+    link_file(tmp_path / "a", tmp_path / "deep/b")
+    assert (tmp_path / "deep/b").stat().st_ino == (tmp_path / "a").stat().st_ino
+
+    def refuse(*_: object) -> None:
+        raise OSError("another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_file(tmp_path / "a", tmp_path / "deep/c")
+    assert (tmp_path / "deep/c").read_text() == "labels"
+    assert (tmp_path / "deep/c").stat().st_ino != (tmp_path / "a").stat().st_ino
+
+
+def test_the_list_of_images_is_json_lines(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "b", "a")
+    lines = (publication.folder(1) / "images.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["a", "b"]

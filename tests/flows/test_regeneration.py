@@ -1,0 +1,199 @@
+"""Published labels that follow their data set, through the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from tests_flows_support import ROOT, pseudomask, tiny_settings
+
+KINDS = ("SegmentationClass", "SegmentationObject")
+
+
+class Place:
+    """A data set that changes, with its published labels and their store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder, folder / "set"
+        self.labels, self.list = folder / "labels", folder / "images.txt"
+
+    def words(self, *more: str | Path) -> list[str | Path]:
+        own = ["--data", self.data, "--split", self.list, "--out", self.labels]
+        # Networks that learned next to nothing find next to nothing.
+        gate = ["--gate.background", "0", "1", "--gate.classes", "0", "9", "--gate.instances", "0", "99"]
+        return ["regenerate", *own, *tiny_settings(), *gate, *more, "--json"]
+
+    def regenerate(self, *more: str | Path, code: int = 0) -> dict:
+        answer = pseudomask(*self.words(*more))
+        assert answer.returncode == code, answer.stderr
+        return json.loads(answer.stdout)
+
+    def latest(self) -> dict[str, tuple[bytes, bytes]]:
+        """Return the label maps of every image."""
+        folder = self.labels / "latest"
+        ids = {file.stem for file in (folder / KINDS[0]).glob("*.png")}
+        return {id: tuple((folder / kind / f"{id}.png").read_bytes() for kind in KINDS) for id in ids}  # pyright: ignore
+
+    def stages(self) -> dict[str, int]:
+        """Return how many artifacts of each stage the store has."""
+        return {
+            stage.name: len(list(stage.glob("*/manifest.json")))
+            for stage in (self.folder / "store").iterdir()
+            if not stage.name.startswith(".")
+        }
+
+    def put_on_list(self, *ids: str) -> None:
+        self.list.write_text("\n".join(ids) + "\n")
+
+    def relabel(self, image: str, labels: str) -> None:
+        file = self.data / "labels.csv"
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join(f"{image}.jpg,{labels}" if line.startswith(image) else line for line in lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def first(tiny_data: Path, first_run: tuple[Path, dict], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """Publish the images of the tiny run, whose artifacts are in the store already."""
+    place = Place(tmp_path_factory.mktemp("published"))
+    shutil.copytree(tiny_data, place.data)
+    shutil.copytree(first_run[0] / "store", place.folder / "store")
+    place.put_on_list(*sorted(file.stem for file in (place.data / "JPEGImages").glob("train_*")))
+    return place.folder, place.regenerate()
+
+
+@pytest.fixture
+def place(first: tuple[Path, dict], tmp_path: Path) -> Place:
+    """Return a copy, to be changed."""
+    copy = Place(tmp_path / "copy")
+    shutil.copytree(first[0], copy.folder, symlinks=True)
+    for file in (*copy.labels.glob("v*/version.json"), *copy.labels.glob("runs/*/run.json")):
+        file.chmod(0o644)
+        file.write_text(file.read_text().replace(str(first[0]), str(copy.folder)))
+    return copy
+
+
+def test_the_first_version_has_labels_of_every_image(first: tuple[Path, dict]) -> None:
+    place, answer = Place(first[0]), first[1]
+    assert (answer["version"], answer["latest"], answer["train"], answer["images"]) == (1, 1, True, 12)
+    ids = place.list.read_text().split()
+    assert sorted(place.latest()) == ids
+    coco = COCO(place.labels / "latest/instances.json")
+    assert [image["file_name"] for image in coco.imgs.values()] == [f"JPEGImages/{id}.jpg" for id in ids]
+
+
+def test_nothing_new_makes_no_version(place: Place) -> None:
+    before = place.stages()
+    answer = place.regenerate()
+    assert (answer["version"], answer["latest"], answer["images"]) == (None, 1, 0)
+    assert place.stages() == before
+
+
+def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(place: Place) -> None:
+    ids, old, counts = place.list.read_text().split(), place.latest(), place.stages()
+    same, (changed, removed) = ids[:10], ids[10:]
+    added = "val_00000"
+    with Image.open(place.data / f"JPEGImages/{changed}.jpg") as image:
+        image.transpose(Image.Transpose.ROTATE_180).save(place.data / f"JPEGImages/{changed}.jpg")
+    place.put_on_list(*same, changed, added)
+    wanted = {"added": 1, "changed": 1, "relabelled": 0, "removed": 1}
+
+    said = place.regenerate("--dry-run")
+    assert (said["version"], said["images"], said["changes"]) == (None, 2, wanted)
+    assert place.stages() == counts
+
+    answer = place.regenerate()
+    assert (answer["version"], answer["latest"], answer["images"], answer["train"]) == (2, 2, 2, False)
+    assert answer["changes"] == wanted
+    new = place.latest()
+    assert sorted(new) == sorted([*same, changed, added])
+    assert {id: new[id] for id in same} == {id: old[id] for id in same}
+    # One shard of the two images, by the networks that there were.
+    after = place.stages()
+    assert {stage: after[stage] - count for stage, count in counts.items()} == {
+        stage: int(stage not in ("classifier", "irnet", "relations")) for stage in counts
+    }
+    coco = COCO(place.labels / "latest/instances.json")
+    assert [image["file_name"] for image in coco.imgs.values()] == [f"JPEGImages/{id}.jpg" for id in sorted(new)]
+    assert len(list((place.labels / "v00001/SegmentationClass").glob("*.png"))) == 12
+
+    listed = json.loads(pseudomask("versions", place.labels, "--json").stdout)
+    assert [(v["number"], v["state"], v["base"]) for v in listed["versions"]] == [
+        (1, "published", None),
+        (2, "latest", 1),
+    ]
+    traced = json.loads(pseudomask("lineage", added, "--published", place.labels, "--json").stdout)
+    assert [stage["stage"] for stage in traced["stages"]][:2] == ["labels", "walk"]
+    assert {"cams", "fields", "classifier", "irnet"} < {stage["stage"] for stage in traced["stages"]}
+    assert traced["version"] == 2
+    assert all(stage["source"] and stage["finished"] for stage in traced["stages"])
+    assert next(stage for stage in traced["stages"] if stage["stage"] == "cams")["image"]["image"] == traced["sha256"]
+    refused = pseudomask("lineage", removed, "--published", place.labels)
+    assert refused.returncode == 1
+    assert "has no image" in refused.stderr
+
+    back = pseudomask("rollback", place.labels, "--json")
+    assert json.loads(back.stdout)["latest"] == 1
+    assert place.latest() == old
+    # What was rolled back is not made and published again by the next night's run.
+    again = place.regenerate()
+    assert (again["version"], again["same"], again["latest"]) == (None, 2, 1)
+    assert json.loads(pseudomask("approve", place.labels, "2", "--json").stdout)["latest"] == 2
+    assert place.latest() == new
+
+
+@pytest.mark.slow
+def test_a_version_out_of_bounds_is_held_and_can_be_approved(place: Place) -> None:
+    ids = place.list.read_text().split()
+    place.put_on_list(*ids[1:])
+    answer = pseudomask(*place.words("--gate.background", "0.0", "0.001"))
+    assert answer.returncode == 1, answer.stderr
+    said = json.loads(answer.stdout)
+    assert (said["version"], said["latest"]) == (2, 1)
+    assert "background" in said["held"][0]
+    assert ids[0] in place.latest()
+    # It waits; the next run does not make it once more.
+    assert place.regenerate("--gate.background", "0.0", "0.001")["same"] == 2
+    refused = pseudomask("rollback", place.labels, "--to", "2")
+    assert refused.returncode == 1
+    assert "approve" in refused.stderr
+    assert json.loads(pseudomask("approve", place.labels, "2", "--json").stdout)["latest"] == 2
+    assert ids[0] not in place.latest()
+
+
+@pytest.mark.slow
+def test_two_at_once_make_one_version(place: Place) -> None:
+    place.put_on_list(*place.list.read_text().split(), "val_00000")
+    command = [sys.executable, "-m", "flows", *map(str, place.words())]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(answer["version"] or 0 for answer in answers) == [0, 2]
+    assert sorted(path.name for path in place.labels.glob("v*")) == ["v00001", "v00002"]
+
+
+@pytest.mark.slow
+def test_new_classes_train_the_networks_and_a_bad_image_is_named(place: Place) -> None:
+    ids = place.list.read_text().split()
+    place.relabel(ids[0], "gnome")
+    with (place.data / "classes.txt").open("a") as table:
+        table.write("gnome\n")
+    said = place.regenerate("--dry-run")
+    assert said["train"]
+    assert "gnome" in said["reasons"][0]
+    answer = place.regenerate()
+    assert (answer["version"], answer["train"]) == (2, True)
+    assert "gnome" in (place.labels / "latest/classes.txt").read_text().split()
+
+    broken = place.data / "JPEGImages/val_00000.jpg"
+    broken.write_bytes(broken.read_bytes()[:500])
+    place.put_on_list(*ids, broken.stem)
+    refused = pseudomask(*place.words())
+    assert refused.returncode == 1
+    assert "val_00000.jpg" in refused.stderr
+    left = place.regenerate("--skip-bad")
+    assert left["version"] is None
+    assert "val_00000.jpg" in left["left_out"][0]
