@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from data.store import ArtifactError, explain_os_errors
 
 log = logging.getLogger(__name__)
 LATEST, HELD, RUNS = "latest", "held", "runs"
-RECORD, ENTRIES = "version.json", "images.jsonl"
+RECORD, ENTRIES, PROVENANCE = "version.json", "images.jsonl", "provenance"
 DRAFT = ".draft-"
 
 
@@ -185,6 +185,18 @@ class Publication:
             self.lead_to(number)
         return number
 
+    def manifest(self, number: int, stage: str, key: str) -> dict[str, Any]:
+        """Read the manifest of an artifact that a version's labels came from; the store may have it no more.
+
+        Raises:
+            ArtifactError: There is no such version, or it keeps no such manifest.
+        """
+        file = self.folder(number) / provenance_file(stage, key)
+        try:
+            return json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{file}: unreadable ({error})") from None
+
     def lead_to(self, number: int) -> None:
         """Make a version `latest`; one that is held is published by that.
 
@@ -200,9 +212,33 @@ class Publication:
             link.replace(self.root / LATEST)
 
 
+def provenance_file(stage: str, key: str) -> Path:
+    """Return where a version keeps an artifact's manifest, from the version's folder."""
+    return Path(PROVENANCE) / f"{stage}-{key}.json"
+
+
 def name_of(number: int) -> str:
     """Return the name of a version's folder."""
     return f"v{number:05d}"
+
+
+def provenance(artifact: str, read: Callable[[str, str], dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the manifests of all artifacts that an artifact of stage `labels` came from, its own first.
+
+    A training reads what was made of many images; of such inputs only the networks' own are followed.
+
+    Args:
+        read: Gives the manifest of a stage and key.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    pending = [("labels", artifact)]
+    while pending:
+        place = pending.pop(0)
+        if place not in found:
+            found[place] = read(*place)
+            inputs = found[place]["recipe"]["inputs"]
+            pending += [(stage, keys[0]) for stage, keys in inputs.items() if len(keys) == 1]
+    return found
 
 
 def link_file(source: Path, target: Path) -> None:

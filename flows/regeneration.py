@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prefect import flow
 from data.coco import Detection, ImageInfo, coco_json, read_detections
 from data.dataset import ClassTable
 from data.label_maps import read_label_map
-from data.publication import Entry, Publication, link_file
+from data.publication import Entry, Publication, link_file, provenance, provenance_file
 from data.store import Store, explain_os_errors
 from flows.execution import make_artifacts
 from flows.regenerate_request import RegenerateRequest, Work, describe_work, find_work, run_request
@@ -79,6 +80,8 @@ def _publish(
         infos = sorted((info for part in parts for info in part.infos), key=lambda info: info.id)
         detections = [found for part in parts for found in part.detections]
         (draft / DETECTIONS).write_text(json.dumps(coco_json(infos, detections, classes)), encoding="utf-8")
+        for part in parts:
+            _write_provenance(part, draft)
         (draft / CLASSES).write_text("".join(f"{name}\n" for name in classes.names), encoding="utf-8")
         entries = [entry for part in parts for entry in part.entries]
         new = parts[-1].entries if made else []
@@ -109,6 +112,7 @@ class _Part:
     """Images of a version, with what it says of them, and the class table of their labels."""
 
     classes: ClassTable
+    read_manifest: Callable[[str, str], dict[str, Any]]
     entries: list[Entry]
     infos: list[ImageInfo]
     detections: list[Detection]
@@ -130,6 +134,7 @@ def _keep(publication: Publication, work: Work, base: int, draft: Path) -> _Part
             link_file(folder / kind / f"{entry.id}.png", draft / kind / f"{entry.id}.png")
     return _Part(
         table,
+        partial(publication.manifest, base),
         kept,
         [
             ImageInfo(ids[image["id"]], image["file_name"], image["height"], image["width"])
@@ -152,7 +157,7 @@ def _keep(publication: Publication, work: Work, base: int, draft: Path) -> _Part
 def _add(work: Work, made: Prepared, draft: Path) -> _Part:
     """Copy the new labels out of the store, and look at them."""
     names = {sample.id: label_names(work.dataset, sample.labels) for sample in work.dataset.samples}
-    part = _Part(made.plan.dataset.classes, [], [], [])
+    part = _Part(made.plan.dataset.classes, made.store.read_manifest, [], [], [])
     for node in made.plan.of("labels"):
         folder = made.store.path("labels", node.key)
         part.detections.extend(read_detections(folder / DETECTIONS))
@@ -168,6 +173,16 @@ def _add(work: Work, made: Prepared, draft: Path) -> _Part:
             part.entries.append(Entry(sample.id, digest, names[sample.id], node.key, **found))
             part.infos.append(image_info(sample, work.dataset))
     return part
+
+
+def _write_provenance(part: _Part, draft: Path) -> None:
+    """Keep the manifests of all that the labels came from with them: the store forgets what nobody needs."""
+    for artifact in sorted({entry.artifact for entry in part.entries}):
+        for (stage, key), manifest in provenance(artifact, part.read_manifest).items():
+            file = draft / provenance_file(stage, key)
+            if not file.exists():
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def _agreement(publication: Publication, base: int | None, draft: Path, new: Sequence[Entry]) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from data.publication import Publication
-from data.store import ArtifactError, Store, file_digest
+from data.publication import Publication, provenance
+from data.store import ArtifactError, file_digest
 
-FIRST, KIND = "labels", "SegmentationClass"
+KIND = "SegmentationClass"
+PRETRAINED = ("seed", "backbone", "weights")
 
 
 def trace(image: str, published: Path, version: int | None = None) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
         where it has them, "device", "versions", "finished", and "images" that it was made over.
 
     Raises:
-        ArtifactError: There is no such version or image, or the store no longer has an artifact.
+        ArtifactError: There is no such version or image, or the version is damaged.
     """
     publication = Publication(published)
     number = publication.latest if version is None else version
@@ -32,28 +34,19 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
     entry = next((entry for entry in publication.entries(number) if entry.id == image), None)
     if entry is None:
         raise ArtifactError(f"{publication.folder(number)}: version {number} has no image {image!r}")
-    store = Store(Path(record["store"]))
-    stages: dict[tuple[str, str], dict[str, Any]] = {}
-    pending = [(FIRST, entry.artifact)]
-    while pending:
-        stage, key = pending.pop(0)
-        if (stage, key) in stages:
-            continue
-        manifest = store.read_manifest(stage, key)
-        recipe = manifest["recipe"]
-        stages[stage, key] = {
+    stages = [
+        {
             "stage": stage,
             "key": key,
-            "settings": recipe["settings"],
-            "source": recipe["source"],
-            **{name: recipe[name] for name in ("seed", "backbone", "weights") if name in recipe},
+            "settings": manifest["recipe"]["settings"],
+            "source": manifest["recipe"]["source"],
+            **{name: manifest["recipe"][name] for name in PRETRAINED if name in manifest["recipe"]},
             **{name: manifest[name] for name in ("device", "versions", "finished")},
-            "images": len(recipe["samples"]),
-            "image": recipe["samples"].get(image),
+            "images": len(manifest["recipe"]["samples"]),
+            "image": manifest["recipe"]["samples"].get(image),
         }
-        for name, keys in recipe["inputs"].items():
-            # A training reads the shards of all images; those of others are not this image's history.
-            pending += [(name, each) for each in keys] if len(keys) == 1 else []
+        for (stage, key), manifest in provenance(entry.artifact, partial(publication.manifest, number)).items()
+    ]
     return {
         "image": image,
         "version": number,
@@ -63,8 +56,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
             "file": str(publication.folder(number) / KIND / f"{image}.png"),
             "sha256": file_digest(publication.folder(number) / KIND / f"{image}.png"),
         },
-        "store": str(store.root),
-        "stages": list(stages.values()),
+        "store": record["store"],
+        "stages": stages,
     }
 
 
@@ -74,7 +67,7 @@ def show_lineage(result: dict[str, Any], console: Console) -> None:
     for column in ("stage", "artifact", "made", "images", "code", "settings"):
         table.add_column(column, overflow="fold")
     for stage in result["stages"]:
-        pretrained = {name: stage[name] for name in ("seed", "backbone", "weights") if stage.get(name) is not None}
+        pretrained = {name: stage[name] for name in PRETRAINED if stage.get(name) is not None}
         settings = ", ".join(f"{name} {value}" for name, value in {**pretrained, **stage["settings"]}.items())
         table.add_row(
             stage["stage"],
