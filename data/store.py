@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+USERS = ".users"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -159,6 +160,35 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def register(self, user: Path) -> None:
+        """Note that the folder `user` was made from artifacts of this store, so that gc can ask it what for."""
+        with explain_os_errors(self.root):
+            folder = self.root / USERS
+            folder.mkdir(parents=True, exist_ok=True)
+            name = hashlib.sha1(str(user.absolute()).encode()).hexdigest()
+            temporary = folder / f".{name}.{secrets.token_hex(4)}"
+            temporary.write_text(json.dumps({"folder": str(user.absolute())}))
+            temporary.replace(folder / f"{name}.json")
+
+    def users(self) -> list[Path]:
+        """Return the folders that were registered, whether they still exist or not, in order."""
+        files = (self.root / USERS).glob("*.json")
+        return sorted(Path(json.loads(file.read_bytes())["folder"]) for file in files)
+
+    def artifacts(self) -> Iterator[tuple[str, str]]:
+        """Yield stage and key of every artifact, in order."""
+        for manifest in sorted(self.root.glob(f"[!.]*/*/{MANIFEST}")):
+            yield manifest.parent.parent.name, manifest.parent.name
+
+    def remove(self, stage: str, key: str) -> None:
+        """Delete an artifact; nobody sees a part of it.
+
+        Raises:
+            ArtifactError: It cannot be deleted.
+        """
+        with explain_os_errors(self.root):
+            shutil.rmtree(self._retire(self.path(stage, key)))
+
     def _temporary_folder(self, name: str) -> Path:
         folder = self._temporary / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
@@ -179,8 +209,8 @@ class Store:
         shutil.rmtree(self.root / ".scratch" / f"{stage}-{key}", ignore_errors=True)
 
     def _retire(self, target: Path) -> Path:
-        """Rename a damaged artifact out of the way, so that nobody sees it while it is being deleted."""
-        retired = self._temporary / f"damaged-{os.getpid()}-{secrets.token_hex(4)}"
+        """Rename an artifact out of the way, so that nobody sees it while it is being deleted."""
+        retired = self._temporary / f"retired-{os.getpid()}-{secrets.token_hex(4)}"
         retired.parent.mkdir(parents=True, exist_ok=True)
         target.rename(retired)
         return retired

@@ -87,6 +87,7 @@ def record(request: Request, prepared: Prepared) -> None:
     with explain_os_errors(request.out):
         request.out.mkdir(parents=True, exist_ok=True)
         _record(request, prepared).write(request.out)
+    prepared.store.register(request.out)
 
 
 def copy_file(source: Path, target: Path, entry: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that look at what there is: runs, labels, networks, data sets, this machine."""
+"""The commands that look at what there is, and clear it up: runs, labels, networks, data sets, stores."""
 
 from __future__ import annotations
 
@@ -123,4 +123,18 @@ def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = F
     answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
 
 
-LOOKING = (status, report, evaluate, export, models, doctor)
+def gc(store: Positional[Path], keep_days: float = 30, delete: bool = False, json: bool = False) -> None:
+    """Artifacts that no published version and no recent run needs; what they hold, and with --delete its end.
+
+    Args:
+        store: Folder of the artifacts.
+        keep_days: Runs begun in these last days keep all their artifacts; older ones their networks.
+        delete: Delete them; without, only say what would be.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.gc import collect_garbage, show_garbage
+
+    answer(collect_garbage(store, keep_days, delete), show_garbage, json)
+
+
+LOOKING = (status, report, evaluate, export, models, doctor, gc)

@@ -1,0 +1,68 @@
+"""`pseudomask gc`: delete the artifacts that no published version and no recent run needs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, validate_call
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from data.store import ArtifactError, Store, explain_os_errors
+from tasks.housekeeping import leftovers
+
+DAY = 86_400.0
+
+
+@validate_call
+def collect_garbage(store: Path, keep_days: Annotated[float, Field(ge=0)] = 30, delete: bool = False) -> dict[str, Any]:
+    """Find what nobody needs, and delete it if asked to.
+
+    Returns:
+        "deleted", "stages": name -> {"artifacts", "bytes"}, "bytes" of all, "kept": artifacts that stay.
+
+    Raises:
+        ArtifactError: There is no such store, or it knows no run, or something cannot be deleted.
+    """
+    if not store.is_dir():
+        raise ArtifactError(f"{store}: expected the folder of a store, found none")
+    artifacts = Store(store)
+    found = leftovers(artifacts, time.time() - keep_days * DAY)
+    kept = sum(1 for _ in artifacts.artifacts()) - sum(leftover.key is not None for leftover in found)
+    stages: dict[str, dict[str, int]] = {}
+    for leftover in found:
+        entry = stages.setdefault(leftover.stage, {"artifacts": 0, "bytes": 0})
+        entry["artifacts"] += 1
+        entry["bytes"] += leftover.size
+        if delete and leftover.key:
+            artifacts.remove(leftover.stage, leftover.key)
+        elif delete:
+            with explain_os_errors(leftover.folder):
+                shutil.rmtree(leftover.folder)
+    return {
+        "store": str(artifacts.root),
+        "keep_days": keep_days,
+        "deleted": delete,
+        "stages": stages,
+        "bytes": sum(entry["bytes"] for entry in stages.values()),
+        "kept": kept,
+    }
+
+
+def show_garbage(result: dict[str, Any], console: Console) -> None:
+    """Print a row a stage, and the next command."""
+    table = Table(title=f"not needed in {result['store']}", title_justify="left")
+    for column in ("stage", "artifacts", "size"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, entry in result["stages"].items():
+        table.add_row(stage, str(entry["artifacts"]), decimal(entry["bytes"]))
+    console.print(table)
+    done = "deleted" if result["deleted"] else "would be deleted"
+    console.print(f"{decimal(result['bytes'])} {done}, {result['kept']} artifacts stay", highlight=False)
+    if result["stages"] and not result["deleted"]:
+        command = f"next: pseudomask gc {result['store']} --keep-days {result['keep_days']:g} --delete"
+        console.print(command, highlight=False, soft_wrap=True)
