@@ -50,11 +50,13 @@ def deeplabv2_demo() -> DeepLabV2Settings:
             batch_size=8,
             epochs=12,
             optimizer="adamw",
-            learning_rate=5e-4,
+            learning_rate=3e-4,
             head_lr_factor=5,
+            ema_decay=0.97,
             freeze_norm=False,
+            photometric=0.3,
         ),
-        testing=SegmentationConfig(scales=(1.0,)),
+        testing=SegmentationConfig(scales=(1.0,), crf_iterations=10),
     )
 
 
@@ -101,7 +103,7 @@ def maskrcnn_demo() -> MaskRCNNSettings:
         backbone="resnet18",
         training=DetectorConfig(
             batch_size=8,
-            epochs=15,
+            epochs=10,
             optimizer="adamw",
             learning_rate=5e-4,
             weight_decay=0.01,
