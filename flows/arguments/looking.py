@@ -11,15 +11,18 @@ from flows.arguments.answers import CommandFailed, answer
 
 
 def status(run: Positional[Path], json: bool = False) -> None:
-    """Each stage of a run: cached, stale and why, damaged, missing.
+    """Each stage of a run: cached, stale and why, damaged, missing. Of a store, all runs made from it.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, or of a store.
         json: Print one JSON object on standard output.
     """
-    from flows.commands.status import show_status, status_of
+    from flows.commands.status import runs_of, show_runs, show_status, status_of
 
-    answer(status_of(run), show_status, json)
+    if (run / "run.json").exists() or not (run / ".users").is_dir():
+        answer(status_of(run), show_status, json)
+    else:
+        answer(runs_of(run), show_runs, json)
 
 
 def doctor(

@@ -1,8 +1,9 @@
-"""`pseudomask status`: which artifacts of a run are there, and why others would be made again."""
+"""`pseudomask status`: which artifacts of a run are there and why others would be made again, or a store's runs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from data.readers import open_dataset
-from data.store import Store
+from data.store import ArtifactError, Store
 from data.validation import set_aside
 from flows.request import RunRequest, replan
 from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
 from tasks.plan import Node, Plan
-from tasks.run_record import ArtifactRecord, RunRecord, read_run
+from tasks.run_record import FILE_NAME, ArtifactRecord, RunRecord, read_run
 from tasks.settings import PipelineConfig
 
 MOST_REASONS = 3
@@ -47,6 +48,48 @@ def status_of(run: Path) -> dict[str, Any]:
             "reasons": {label: text for label, (_, text) in bad.items()},
         }
     return {"run": str(run), "store": str(record.store), "stages": stages}
+
+
+def runs_of(store: Path) -> dict[str, Any]:
+    """Return what is known of every run that was made from a store's artifacts, the newest first.
+
+    Whether artifacts are there is told by their folders; `status_of` a run looks at every byte.
+
+    Returns:
+        "runs": each with "run", "what" ("labels" or the network that was trained), "began" (ISO time), "images",
+        "stages": name -> {"cached", "total"}, and "finished": its results were collected. A run whose folder is gone,
+        or cannot be read, has "problem" in place of these.
+
+    Raises:
+        ArtifactError: There is no such store, or no run was made from it.
+    """
+    artifacts = Store(store)
+    users = artifacts.users() if store.is_dir() else []
+    if not users:
+        raise ArtifactError(f"{store}: expected the folder of a run, or of a store that runs were made from")
+    runs = sorted((_summary(run, artifacts) for run in users), key=lambda entry: entry.get("began", ""), reverse=True)
+    return {"store": str(artifacts.root), "runs": runs}
+
+
+def _summary(run: Path, store: Store) -> dict[str, Any]:
+    try:
+        record = read_run(run)
+        began = (run / FILE_NAME).stat().st_mtime
+    except (ArtifactError, OSError) as error:
+        return {"run": str(run), "problem": str(error)}
+    stages: dict[str, dict[str, int]] = {}
+    for artifact in record.artifacts:
+        entry = stages.setdefault(artifact.stage, {"cached": 0, "total": 0})
+        entry["total"] += 1
+        entry["cached"] += store.path(artifact.stage, artifact.key).is_dir()
+    return {
+        "run": str(run),
+        "what": record.settings.get("network", "labels"),
+        "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        "images": len(record.dataset.samples),
+        "stages": stages,
+        "finished": (run / "metrics.json").is_file(),
+    }
 
 
 def _plan_of_labels(record: RunRecord) -> Plan:
@@ -120,6 +163,24 @@ def _sample_changes(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
         for kind, names in kinds.items()
         if names
     ]
+
+
+def show_runs(result: dict[str, Any], console: Console) -> None:
+    """Print a row a run, and the next command."""
+    table = Table(title=f"runs of the store {result['store']}", title_justify="left")
+    for column in ("run", "makes", "began", "images", "artifacts", "state"):
+        table.add_column(column, overflow="fold")
+    for entry in result["runs"]:
+        if "problem" in entry:
+            table.add_row(entry["run"], "", "", "", "", entry["problem"])
+            continue
+        cached, total = (sum(stage[name] for stage in entry["stages"].values()) for name in ("cached", "total"))
+        missing = "artifacts cleared" if entry["finished"] else "not all made, or cleared"
+        state = "finished" if cached == total else missing
+        began = entry["began"].partition("+")[0].replace("T", " ")
+        table.add_row(entry["run"], entry["what"], began, str(entry["images"]), f"{cached}/{total}", state)
+    console.print(table)
+    console.print("next: pseudomask status RUN", highlight=False)
 
 
 def show_status(result: dict[str, Any], console: Console) -> None:

@@ -52,6 +52,20 @@ def test_a_second_run_makes_nothing_and_status_says_cached(run_copy: Path, tiny_
     assert made_again(before, made(run_copy)) == []
 
 
+def test_the_status_of_a_store_lists_its_runs(run_copy: Path) -> None:
+    (run_copy / "store/labels").rename(run_copy / "labels")
+    elsewhere = next((run_copy / "store/.users").glob("*.json"))
+    elsewhere.write_text(json.dumps({"folder": str(run_copy / "run")}))
+    (run_copy / "store/.users/gone.json").write_text(json.dumps({"folder": str(run_copy / "gone")}))
+    answer = pseudomask("status", run_copy / "store", "--json")
+    assert answer.returncode == 0, answer.stderr
+    run, gone = json.loads(answer.stdout)["runs"]
+    assert (run["run"], run["what"], run["images"], run["finished"]) == (str(run_copy / "run"), "labels", 12, True)
+    assert run["stages"]["classifier"] == {"cached": 1, "total": 1}
+    assert run["stages"]["labels"]["cached"] == 0
+    assert "found no run.json" in gone["problem"]
+
+
 def test_a_deleted_and_a_damaged_artifact_are_named_and_made_again_alone(run_copy: Path, tiny_data: Path) -> None:
     deleted = sorted((run_copy / "store/walk").iterdir())[0]
     shutil.rmtree(deleted)
