@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from prefect import flow
 
-from data.coco import Detection, ImageInfo, coco_json, read_detections
-from data.dataset import ClassTable
-from data.label_maps import read_label_map
-from data.publication import Entry, Publication, link_file, provenance, provenance_file
+from data.publication import Publication
 from data.store import Store, explain_os_errors
 from flows.execution import make_artifacts
 from flows.regenerate_request import RegenerateRequest, Work, describe_work, find_work, run_request
 from flows.request import Prepared, RunRequest, replan
-from flows.results import CLASSES, DETECTIONS, LABEL_FOLDERS, image_info, record
-from tasks.regeneration import INFERENCE, TRAINING, label_names, means, objections, statistics
+from flows.results import record
+from tasks.label_versions import agreement_with, keep_labels, new_labels, write_index
+from tasks.regeneration import INFERENCE, TRAINING, means, objections
 
 
 @flow(name="regenerate-labels", flow_run_name="{request.out}")
@@ -73,19 +66,15 @@ def _publish(
 ) -> dict[str, Any]:
     """Bring old and new labels together in a version, and publish it or hold it."""
     with explain_os_errors(publication.root), publication.draft() as draft:
-        parts = [] if work.base is None or work.decision.train else [_keep(publication, work, work.base, draft)]
+        parts = []
+        if work.base is not None and not work.decision.train:
+            gone = {*work.changes.removed, *work.decision.images}
+            parts.append(keep_labels(publication, work.base, gone, draft))
         if made:
-            parts.append(_add(work, made, draft))
-        classes = parts[-1].classes
-        infos = sorted((info for part in parts for info in part.infos), key=lambda info: info.id)
-        detections = [found for part in parts for found in part.detections]
-        (draft / DETECTIONS).write_text(json.dumps(coco_json(infos, detections, classes)), encoding="utf-8")
-        for part in parts:
-            _write_provenance(part, draft)
-        (draft / CLASSES).write_text("".join(f"{name}\n" for name in classes.names), encoding="utf-8")
-        entries = [entry for part in parts for entry in part.entries]
+            parts.append(new_labels(made.plan, made.store, work.dataset, work.digests, draft))
+        entries = write_index(parts, draft)
         new = parts[-1].entries if made else []
-        agreement = _agreement(publication, work.base, draft, new)
+        agreement = None if work.base is None else agreement_with(publication, work.base, draft, new)
         whole, enough = means(entries), means(new) if len(new) >= request.gate.min_images else None
         held = objections(request.gate, whole, enough, agreement)
         facts = {
@@ -105,98 +94,6 @@ def _publish(
         }
         number = publication.publish(draft, facts, entries, hold=bool(held))
     return describe_work(publication, work, number, held)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Images of a version, with what it says of them, and the class table of their labels."""
-
-    classes: ClassTable
-    read_manifest: Callable[[str, str], dict[str, Any]]
-    entries: list[Entry]
-    infos: list[ImageInfo]
-    detections: list[Detection]
-
-
-def _keep(publication: Publication, work: Work, base: int, draft: Path) -> _Part:
-    """Take over the labels of the images that stayed as they were."""
-    folder = publication.folder(base)
-    gone = {*work.changes.removed, *work.decision.images}
-    entries = list(publication.entries(base))
-    content = json.loads((folder / DETECTIONS).read_bytes())
-    # The images of the file are in the order of the entries.
-    ids = {image["id"]: entry.id for image, entry in zip(content["images"], entries, strict=True)}
-    table = ClassTable(*zip(*((category["name"], category["id"]) for category in content["categories"]), strict=True))
-    classes = {category: index for index, category in enumerate(table.category_ids)}
-    kept = [entry for entry in entries if entry.id not in gone]
-    for entry in kept:
-        for kind in LABEL_FOLDERS:
-            link_file(folder / kind / f"{entry.id}.png", draft / kind / f"{entry.id}.png")
-    return _Part(
-        table,
-        partial(publication.manifest, base),
-        kept,
-        [
-            ImageInfo(ids[image["id"]], image["file_name"], image["height"], image["width"])
-            for image in content["images"]
-            if ids[image["id"]] not in gone
-        ],
-        [
-            {
-                "image": ids[found["image_id"]],
-                "class": classes[found["category_id"]],
-                "score": found["score"],
-                "segmentation": found["segmentation"],
-            }
-            for found in content["annotations"]
-            if ids[found["image_id"]] not in gone
-        ],
-    )
-
-
-def _add(work: Work, made: Prepared, draft: Path) -> _Part:
-    """Copy the new labels out of the store, and look at them."""
-    names = {sample.id: label_names(work.dataset, sample.labels) for sample in work.dataset.samples}
-    part = _Part(made.plan.dataset.classes, made.store.read_manifest, [], [], [])
-    for node in made.plan.of("labels"):
-        folder = made.store.path("labels", node.key)
-        part.detections.extend(read_detections(folder / DETECTIONS))
-        for sample in node.samples:
-            maps = []
-            for kind in LABEL_FOLDERS:
-                target = draft / kind / f"{sample.id}.png"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / kind / f"{sample.id}.png", target)
-                maps.append(read_label_map(target))
-            found = statistics(*maps)
-            digest = work.digests[sample.id].image
-            part.entries.append(Entry(sample.id, digest, names[sample.id], node.key, **found))
-            part.infos.append(image_info(sample, work.dataset))
-    return part
-
-
-def _write_provenance(part: _Part, draft: Path) -> None:
-    """Keep the manifests of all that the labels came from with them: the store forgets what nobody needs."""
-    for artifact in sorted({entry.artifact for entry in part.entries}):
-        for (stage, key), manifest in provenance(artifact, part.read_manifest).items():
-            file = draft / provenance_file(stage, key)
-            if not file.exists():
-                file.parent.mkdir(exist_ok=True)
-                file.write_text(json.dumps(manifest), encoding="utf-8")
-
-
-def _agreement(publication: Publication, base: int | None, draft: Path, new: Sequence[Entry]) -> float | None:
-    """Return the share of pixels with the label of the version before, mean over the images that both have."""
-    if base is None:
-        return None
-    before = publication.folder(base) / LABEL_FOLDERS[0]
-    shares = []
-    for entry in new:
-        name = f"{entry.id}.png"
-        if (before / name).is_file():
-            old, now = read_label_map(before / name), read_label_map(draft / LABEL_FOLDERS[0] / name)
-            shares.append(float((old == now).mean()) if old.shape == now.shape else 0.0)
-    return round(float(np.mean(shares)), 4) if shares else None
 
 
 def _settings(request: RegenerateRequest, publication: Publication, work: Work) -> dict[str, Any]:

@@ -11,17 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.coco import ImageInfo, coco_json, read_detections
-from data.dataset import Dataset, Sample
-from data.images import image_size
+from data.coco import Detection, read_detections
+from data.dataset import Dataset
+from data.label_folder import DETECTIONS, KINDS, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
 from flows.request import TRAINED_STAGES, Prepared, Request, RunRequest
 from tasks.plan import Node
 from tasks.run_record import ArtifactRecord, RunRecord
-
-LABEL_FOLDERS = ("SegmentationClass", "SegmentationObject")
-DETECTIONS = "instances.json"
-CLASSES = "classes.txt"
 
 
 def collect(request: RunRequest, prepared: Prepared) -> Path:
@@ -51,31 +47,22 @@ def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: D
         nodes: Of one stage.
         dataset: Whose root the file names in `instances.json` are relative to.
     """
-    detections, wanted, instances = [], set(), False
+    detections: list[Detection] | None = None
+    wanted = set()
     for node in nodes:
         folder = store.path(node.stage.name, node.key)
         for name, entry in store.read_manifest(node.stage.name, node.key)["files"].items():
-            if name.startswith(LABEL_FOLDERS):
+            if name.startswith(KINDS):
                 wanted.add(target / name)
                 copy_file(folder / name, target / name, entry)
             elif name == DETECTIONS:
-                instances = True
-                detections += read_detections(folder / name)
-    for folder in LABEL_FOLDERS:
+                detections = [*(detections or []), *read_detections(folder / name)]
+    for folder in KINDS:
         for stale in set((target / folder).rglob("*.png")) - wanted:
             stale.unlink()
-    samples = [sample for node in nodes for sample in node.samples]
-    if instances:
-        infos = [image_info(sample, dataset) for sample in sorted(samples, key=lambda sample: sample.id)]
-        write_text(target / DETECTIONS, json.dumps(coco_json(infos, detections, dataset.classes)))
-    write_text(target / CLASSES, "".join(f"{name}\n" for name in dataset.classes.names))
-
-
-def image_info(sample: Sample, dataset: Dataset) -> ImageInfo:
-    """Return what COCO JSON says of an image; its file name is relative to the set's folder."""
-    file, root = sample.image, dataset.root
-    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-    return ImageInfo(sample.id, name, *image_size(file))
+    infos = [image_info(sample, dataset) for node in nodes for sample in node.samples] if detections is not None else []
+    for name, text in index_files(infos, detections, dataset.classes).items():
+        write_text(target / name, text)
 
 
 def record(request: Request, prepared: Prepared) -> None:

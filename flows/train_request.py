@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter
 
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
+from data.label_folder import DETECTIONS, SEMANTIC
 from data.readers import open_dataset, open_images
 from data.store import ArtifactError, Store
 from data.validation import check_images, set_aside
@@ -147,8 +148,8 @@ def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
 
     def relabel(number: int, sample: Sample) -> Sample:
         # The file counts the run's images from 1.
-        source = CocoSource(labels / "instances.json", number, dataset.classes.category_ids) if instances else None
-        return replace(sample, semantic=labels / "SegmentationClass" / f"{sample.id}.png", instances=None, coco=source)
+        source = CocoSource(labels / DETECTIONS, number, dataset.classes.category_ids) if instances else None
+        return replace(sample, semantic=labels / SEMANTIC / f"{sample.id}.png", instances=None, coco=source)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 

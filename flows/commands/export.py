@@ -14,11 +14,11 @@ from rich.console import Console
 
 from data.coco import read_coco
 from data.dataset import DatasetError, Problem, Sample
+from data.label_folder import DETECTIONS, KINDS
 from data.store import ArtifactError, explain_os_errors
 from tasks.run_record import RunRecord, read_run
 
 Format = Literal["voc", "coco", "both"]
-LABEL_FOLDERS = ("SegmentationClass", "SegmentationObject")
 STAMP = "export.json"
 
 
@@ -81,7 +81,7 @@ def _write_list(file: Path, samples: Sequence[Sample]) -> None:
 
 
 def _write_voc(folder: Path, labels: Path, record: RunRecord) -> None:
-    names = [f"{kind}/{sample.id}.png" for kind in LABEL_FOLDERS for sample in record.dataset.samples]
+    names = [f"{kind}/{sample.id}.png" for kind in KINDS for sample in record.dataset.samples]
     if missing := [name for name in names if not (labels / name).is_file()]:
         raise DatasetError([Problem(labels / name, "expected a label map of the run, found none") for name in missing])
     for name in names:
@@ -95,8 +95,8 @@ def _write_voc(folder: Path, labels: Path, record: RunRecord) -> None:
 
 def _write_coco(folder: Path, labels: Path) -> int:
     """Copy the run's COCO file, once it has been read; return the number of its annotations."""
-    annotations = read_coco(labels / "instances.json").annotations
-    shutil.copyfile(labels / "instances.json", folder / "instances.json")
+    annotations = read_coco(labels / DETECTIONS).annotations
+    shutil.copyfile(labels / DETECTIONS, folder / DETECTIONS)
     return sum(map(len, annotations.values()))
 
 

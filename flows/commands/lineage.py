@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data.label_folder import SEMANTIC
 from data.publication import Publication, provenance
 from data.store import ArtifactError, file_digest
 
-KIND = "SegmentationClass"
 PRETRAINED = ("seed", "backbone", "weights")
 
 
@@ -53,8 +53,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
         "labels": list(entry.labels),
         "sha256": entry.image,
         "label_map": {
-            "file": str(publication.folder(number) / KIND / f"{image}.png"),
-            "sha256": file_digest(publication.folder(number) / KIND / f"{image}.png"),
+            "file": str(publication.folder(number) / SEMANTIC / f"{image}.png"),
+            "sha256": file_digest(publication.folder(number) / SEMANTIC / f"{image}.png"),
         },
         "store": record["store"],
         "stages": stages,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data.coco import Detection, ImageInfo, as_detections, coco_json, encode_mask, rasterize, read_coco, read_maps
 from data.dataset import ClassTable, CocoSource, DatasetError, Problem, Sample
+from data.label_folder import INSTANCES, SEMANTIC
 from data.label_maps import read_ground_truth, read_label_map, separate_objects
 from data.readers.ids import read_class_names
 from data.voc import VOC_CLASSES
@@ -21,7 +22,6 @@ from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
-SEMANTIC, INSTANCES = "SegmentationClass", "SegmentationObject"
 CLASSES_FILE = "classes.txt"
 _VOID = 255
 _NO_CATEGORY = -1

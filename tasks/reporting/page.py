@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from data.dataset import Sample
+from data.label_folder import INSTANCES, SEMANTIC
 from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from data.store import ArtifactError
 from tasks.config import Config
@@ -157,8 +158,8 @@ def label_cells(sample: Sample, photo: Picture, folder: Path) -> dict[str, str]:
         Pictures by "semantic", "instances", "gt_semantic" and "gt_instances".
     """
     files = {
-        "semantic": folder / "SegmentationClass" / f"{sample.id}.png",
-        "instances": folder / "SegmentationObject" / f"{sample.id}.png",
+        "semantic": folder / SEMANTIC / f"{sample.id}.png",
+        "instances": folder / INSTANCES / f"{sample.id}.png",
     }
     truth = read_ground_truth(sample)
     maps = {key: read_label_map(file) for key, file in files.items() if file.exists()}

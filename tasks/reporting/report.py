@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from data.coco import read_detections
 from data.dataset import Sample
 from data.images import read_image
+from data.label_folder import DETECTIONS
 from data.label_maps import read_label_map
 from data.store import ArtifactError, Store
 from tasks.reporting import pictures
@@ -194,7 +195,7 @@ class _Artifacts:
         for artifact in self._record.of("labels"):
             folder = self.folder("labels", artifact.samples[0])
             assert folder is not None
-            for detection in read_detections(folder / "instances.json"):
+            for detection in read_detections(folder / DETECTIONS):
                 counts[detection["image"]][detection["class"]] += 1
         return counts
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from data.coco import Detection, ImageInfo, as_detections, coco_json, decode_mask, read_detections, write_detections
+from data.label_folder import DETECTIONS
 from data.label_maps import separate_objects
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.job import Job
-from tasks.stages.detector import DETECTIONS, read_objects
+from tasks.stages.detector import read_objects
 
 TRUTH, IMAGES, FOUND = "truth.json", "images.json", "found.json"
 

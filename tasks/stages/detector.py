@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data.coco import Detection, as_detections, write_detections
 from data.dataset import DatasetError, Problem, Sample
 from data.images import read_image
+from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
 from data.label_maps import read_ground_truth, write_label_map
 from models.maskrcnn import MaskRCNN
 from tasks.evaluation.instance_metrics import add_records, average_precision, match_image
@@ -24,8 +25,6 @@ from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.norms import synchronize_norms
 
-DETECTIONS = "instances.json"
-SEMANTIC, INSTANCES = "SegmentationClass", "SegmentationObject"
 # Ids of instances in a label map: 0 is background and 255 void.
 MOST_OBJECTS = 254
 

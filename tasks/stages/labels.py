@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data.coco import encode_mask, write_detections
 from data.images import image_size, read_image
+from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
 from data.label_maps import write_label_map
 from kernels.crf import refine_labels
 from tasks.job import Job
@@ -72,11 +73,11 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                     }
                     for mask, row, score in zip(found.masks, found.rows, found.scores, strict=True)
                 ]
-            write_label_map(job.out / "SegmentationClass" / f"{sample.id}.png", labels)
-            write_label_map(job.out / "SegmentationObject" / f"{sample.id}.png", objects)
+            write_label_map(job.out / SEMANTIC / f"{sample.id}.png", labels)
+            write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
             foreground += float((labels > 0).mean())
             job.progress(done, len(job.samples))
-    write_detections(job.out / "instances.json", detections)
+    write_detections(job.out / DETECTIONS, detections)
     (job.out / "settings.json").write_text(config.model_dump_json())
     return {"detections": len(detections), "foreground_share": round(foreground / len(job.samples), 4)}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data.coco import Detection, decode_mask, read_detections
 from data.images import read_image
+from data.label_folder import DETECTIONS, SEMANTIC
 from data.label_maps import GroundTruth, read_ground_truth, read_label_map
 from kernels.crf import refine_many
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, match_image, touching
@@ -33,7 +34,7 @@ def score_shard(job: Job) -> dict[str, Any]:
     assert isinstance(config, ScoresConfig)
     labels_folder, walk_folder = job.input("labels"), job.input("walk")
     settings = LabelsConfig.model_validate_json((labels_folder / "settings.json").read_text())
-    detections = _by_image(read_detections(labels_folder / "instances.json"))
+    detections = _by_image(read_detections(labels_folder / DETECTIONS))
     num_classes = len(job.classes)
     confusions: dict[str, NDArray[np.int64]] = {}
     records: Records = defaultdict(list)
@@ -49,7 +50,7 @@ def score_shard(job: Job) -> dict[str, Any]:
             sample_cams, sample_walk = (
                 maps[sample.id] if sample.id in maps else torch.zeros(0, 1, 1) for maps in (cams, walked)
             )
-            final = read_label_map(labels_folder / "SegmentationClass" / f"{sample.id}.png")
+            final = read_label_map(labels_folder / SEMANTIC / f"{sample.id}.png")
             if truth.semantic is not None:
                 predictions = _semantic_predictions(image, sample_cams, class_values, config)
                 for name, prediction in (*predictions, ("labels", final)):

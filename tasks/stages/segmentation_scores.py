@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from data.label_folder import SEMANTIC
 from data.label_maps import read_label_map
 from tasks.evaluation.boundary_metric import BoundarySums, add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 from tasks.job import Job
-from tasks.stages.segmenter import FOLDER, read_labels
+from tasks.stages.segmenter import read_labels
 
 
 def score_shard(job: Job) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def score_shard(job: Job) -> dict[str, Any]:
     counts = np.zeros((num_classes, num_classes + 1), np.int64)
     contours = []
     for done, sample in enumerate(job.samples, start=1):
-        maps = read_labels(sample, num_classes), read_label_map(folder / FOLDER / f"{sample.id}.png")
+        maps = read_labels(sample, num_classes), read_label_map(folder / SEMANTIC / f"{sample.id}.png")
         counts += confusion(*maps, num_classes)
         contours.append(boundary_sums(*maps, num_classes))
         job.progress(done, len(job.samples))

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from data.dataset import DatasetError, Problem, Sample
 from data.images import read_image
+from data.label_folder import SEMANTIC
 from data.label_maps import read_ground_truth, write_label_map
 from kernels.crf import refine_probabilities
 from models.backbones import fold_norms
@@ -35,8 +36,6 @@ Segmenter = DeepLabV2
 VOID = 255
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.
 CRF_PROBABILITY = 0.05
-# Of the label maps: where they come from is named after the folder of VOC's.
-FOLDER = "SegmentationClass"
 
 
 def train_segmenter(net: Segmenter, job: Job) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
         for sample, found in zip(batch, probabilities, strict=True):
             if config.crf_iterations:
                 found = _refine(read_image(sample.image), found, config.crf_iterations)
-            write_label_map(job.out / FOLDER / f"{sample.id}.png", found.argmax(0).byte().cpu().numpy())
+            write_label_map(job.out / SEMANTIC / f"{sample.id}.png", found.argmax(0).byte().cpu().numpy())
         done += len(batch)
         job.progress(done, len(job.samples))
     return {}

@@ -1,0 +1,37 @@
+"""A folder of labels, as runs, predictions and published versions have it.
+
+SegmentationClass/<id>.png     class values
+SegmentationObject/<id>.png    instance ids, where there are instances
+instances.json                 COCO's instance JSON, likewise
+classes.txt                    the name of a class a line
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from data.coco import Detection, ImageInfo, coco_json
+from data.dataset import ClassTable, Dataset, Sample
+from data.images import image_size
+
+SEMANTIC, INSTANCES = KINDS = ("SegmentationClass", "SegmentationObject")
+DETECTIONS, CLASSES = "instances.json", "classes.txt"
+
+
+def image_info(sample: Sample, dataset: Dataset) -> ImageInfo:
+    """Return what COCO JSON says of an image; its file name is relative to the set's folder."""
+    file, root = sample.image, dataset.root
+    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    return ImageInfo(sample.id, name, *image_size(file))
+
+
+def index_files(
+    infos: Iterable[ImageInfo], detections: Iterable[Detection] | None, classes: ClassTable
+) -> dict[str, str]:
+    """Return the files beside the label maps: name -> content. Without detections there are no instances."""
+    files = {CLASSES: "".join(f"{name}\n" for name in classes.names)}
+    if detections is not None:
+        ordered = sorted(infos, key=lambda info: info.id)
+        files[DETECTIONS] = json.dumps(coco_json(ordered, detections, classes))
+    return files
