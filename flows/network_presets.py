@@ -30,8 +30,20 @@ def deeplabv2_quick() -> DeepLabV2Settings:
     """
     return DeepLabV2Settings(
         backbone="mobilenet_v2",
-        training=SegmenterConfig(crop_size=256, batch_size=8, epochs=12, learning_rate=2.5e-3, rescale=(0.5, 1.25)),
-        testing=SegmentationConfig(scales=(1.0,)),
+        training=SegmenterConfig(
+            crop_size=256,
+            rescale=(0.5, 1.25),
+            batch_size=8,
+            epochs=8,
+            optimizer="adamw",
+            learning_rate=1e-4,
+            weight_decay=0.01,
+            warmup_steps=20,
+            clip_norm=10,
+            ema_decay=0.98,
+            photometric=0.3,
+        ),
+        testing=SegmentationConfig(scales=(1.0,), crf_iterations=10),
         shard_size=16,
     )
 
