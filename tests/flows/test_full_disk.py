@@ -33,7 +33,10 @@ def fill(disk: Path, leave: int) -> Path:
     return filler
 
 
-@pytest.mark.parametrize(("missing", "room_for_server"), [("irnet", True), ("walk", True), ("walk", False)])
+@pytest.mark.parametrize(
+    ("missing", "room_for_server"),
+    [("irnet", True), pytest.param("walk", True, marks=pytest.mark.slow), ("walk", False)],
+)
 def test_a_full_disk_is_named_and_the_same_command_goes_on(
     first_run: tuple[Path, dict],
     tiny_data: Path,

@@ -132,7 +132,10 @@ def test_probabilities_mirror_with_the_image_and_sum_to_one() -> None:
     assert not torch.allclose(plain[0], plain[1].flip(-1), atol=1e-5)
 
 
-def test_a_crf_moves_the_predicted_borders_to_the_edges_of_the_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("certainty", "moves"), [(1.0, True), (40.0, False)])
+def test_a_crf_moves_borders_to_the_edges_of_the_image_where_the_network_is_not_sure(
+    tmp_path: Path, certainty: float, moves: bool
+) -> None:
     image = np.zeros((*SIZE, 3), np.uint8)
     image[:, 28:] = 255
     cv2.imwrite(str(tmp_path / "a.png"), image)
@@ -144,6 +147,7 @@ def test_a_crf_moves_the_predicted_borders_to_the_edges_of_the_image(tmp_path: P
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             logits = torch.zeros(len(x), 3, *x.shape[-2:])
             logits[:, 0, :, :24] = logits[:, 2, :, 24:] = 9
+            logits[:, 2, :, 24:28] = certainty
             return logits
 
     net = Shifted(build_backbone("resnet18", output_stride=8), 3).eval()
@@ -156,5 +160,5 @@ def test_a_crf_moves_the_predicted_borders_to_the_edges_of_the_image(tmp_path: P
     expected = np.zeros(SIZE, np.uint8)
     expected[:, 24:] = 2
     assert np.array_equal(found[0], expected)
-    expected[:, 24:28] = 0
+    expected[:, 24:28] = 0 if moves else 2
     assert np.array_equal(found[1], expected)
