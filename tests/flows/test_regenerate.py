@@ -148,7 +148,6 @@ def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(plac
     assert place.latest() == new
 
 
-@pytest.mark.slow
 def test_a_version_out_of_bounds_is_held_and_can_be_approved(place: Place) -> None:
     ids = place.list.read_text().split()
     place.put_on_list(*ids[1:])
