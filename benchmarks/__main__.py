@@ -24,6 +24,7 @@ from rich.table import Table
 import benchmarks
 from benchmarks.measure import CheckFailed, Result, SpeedResult, measure, measure_speed
 from benchmarks.row import Row, Speed
+from tasks.workers import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ def main(
         json_file: Where the results go; benchmarks/results/<machine>.json if not said, for a full run only.
         quick: Three rounds a row, no memory.
     """
+    # As in the workers of a run.
+    keep_freed_memory()
     torch.set_num_threads(1)
     machine = describe_machine()
     console = Console()
@@ -57,13 +60,15 @@ def main(
         logger.info("%s: %.1f times as fast as %s", row.kernel, results[-1].ratio, row.baseline)
         document["rows"] = [asdict(result) for result in results]
         _write(document, json_file)
-    console.print(tabulate(results))
+    if results:
+        console.print(tabulate(results))
     speeds = []
     for speed in collect(only, "speeds"):
         speeds.append(measure_speed(speed))
         document["speeds"] = [asdict(found) for found in speeds]
         _write(document, json_file)
-    console.print(tabulate_speeds(speeds))
+    if speeds:
+        console.print(tabulate_speeds(speeds))
     if not results and not speeds and not failures:
         logger.error("no row has %r in its name", only)
     return 1 if failures or not (results or speeds) else 0

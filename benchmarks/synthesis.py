@@ -22,8 +22,9 @@ from benchmarks.random_walk import SQUARINGS, square_transition
 from benchmarks.row import Part, Row, synchronised
 from kernels.crf import refine_labels
 from kernels.random_walk import propagate
-from models.backbones import build_backbone, fold_norms
+from models.backbones import build_backbone
 from models.cam import CAMNet
+from models.inference import prepare_inference
 from models.irnet import IRNet
 from tasks.inference import Pyramid, inference_autocast
 from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, WalkConfig
@@ -59,8 +60,8 @@ class _Work:
         backbone.train()(backbone.normalize(self.pixels))
         self.plain_cam = CAMNet(backbone, NUM_CLASSES).to(device).eval()
         self.plain_irnet = IRNet(deepcopy(backbone)).to(device).eval()
-        self.cam = fold_norms(deepcopy(self.plain_cam)).to(memory_format=torch.channels_last)
-        self.irnet = fold_norms(deepcopy(self.plain_irnet)).to(memory_format=torch.channels_last)
+        self.cam = prepare_inference(deepcopy(self.plain_cam))
+        self.irnet = prepare_inference(deepcopy(self.plain_irnet))
         scores, boundary = cells(*GRID, len(LABELS))
         self.scores, self.boundary = scores.to(device), boundary.to(device)
         self.field = displacement_field(*GRID).to(device)

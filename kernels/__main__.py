@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from kernels.affinity import boundary_to_affinity
+from kernels.convolution import convolve
 from kernels.crf import refine_many
 from kernels.displacement import find_centroids
 from kernels.pair_losses import pair_terms
@@ -26,6 +27,7 @@ def main() -> None:
         "pair losses": _pair_losses,
         "displacement": lambda: find_centroids(torch.rand(2, *SIZE), 2),
         "dense CRF": _crf,
+        "convolution": _convolution,
     }
     console = Console()
     for name, step in steps.items():
@@ -46,6 +48,14 @@ def _crf() -> None:
     image = generator.integers(256, size=(*SIZE, 3), dtype=np.uint8)
     maps = [generator.integers(2, size=SIZE, dtype=np.uint8) for _ in range(2)]
     refine_many(image, maps, [2, 2], iterations=2)
+
+
+def _convolution() -> None:
+    x = torch.rand(1, 4, *SIZE)
+    for size in (1, 3):
+        weight, bias = torch.rand(4, 4, size, size), torch.rand(4)
+        for residual in (None, x):
+            convolve(x, weight, bias, residual=residual, low=0)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import torchvision.models as tv
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 InputConvention = Literal["torchvision", "tensorflow"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
@@ -155,20 +154,6 @@ def build_backbone(
     if state is not None:
         _load_trunk(backbone, state, source=str(weights))
     return backbone
-
-
-def fold_norms(net: Net) -> Net:
-    """Replace each frozen batch norm behind a convolution by a convolution that does both, in place.
-
-    Equal up to rounding, for inference alone: the state dict is no longer the network's own.
-    """
-    for parent in list(net.modules()):
-        children = list(parent.named_children())
-        for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, norm_name, nn.Identity())
-    return net
 
 
 def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:

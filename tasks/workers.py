@@ -33,6 +33,7 @@ Progress = Callable[[int, int, str], None]
 PROGRESS_SECONDS = 0.2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 class StageError(Exception):
@@ -207,6 +208,18 @@ def die_with_parent(parent: int) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def keep_freed_memory() -> None:
+    """Let freed memory serve the next arrays, instead of going back to the system, to come as fresh pages, each time.
+
+    Without, that takes a tenth of the time of a network's inference. Up to 512 MB are kept at the end of the heap.
+    Does nothing where the C library is not glibc.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 512 << 20)
+        mallopt(_M_TOP_PAD, 64 << 20)
+
+
 def limit_threads(num_threads: int) -> None:
     """Hold the libraries that a stage has loaded to this many threads."""
     if torch := sys.modules.get("torch"):
@@ -260,6 +273,7 @@ def main() -> None:
     """Serve the parent that started this process: `python -m tasks.workers DESCRIPTOR PARENT`."""
     descriptor, parent = map(int, sys.argv[1:])
     die_with_parent(parent)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers.
     with Connection(descriptor) as connection:
         _serve(connection)

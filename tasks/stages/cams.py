@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.backbones import fold_norms
 from models.cam import CAMNet
+from models.inference import prepare_inference
 from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.job import Job
 from tasks.networks import load_classifier
@@ -23,7 +23,7 @@ def infer_cams(job: Job) -> dict[str, Any]:
     """Write the maps of every image that has labels."""
     config = job.config
     assert isinstance(config, CamConfig)
-    net = fold_norms(load_classifier(job.input("classifier"), job.device)).to(memory_format=torch.channels_last)
+    net = prepare_inference(load_classifier(job.input("classifier"), job.device))
     labelled = [sample for sample in job.samples if sample.labels]
     done, maps = len(job.samples) - len(labelled), {}
     for batch, pyramids in batches(labelled, lambda image: Pyramid.of(image, config.scales), job.device):

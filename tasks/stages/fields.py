@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from models.backbones import fold_norms
+from models.inference import prepare_inference
 from tasks.inference import batches, inference_autocast
 from tasks.job import Job
 from tasks.networks import load_irnet
@@ -18,7 +18,7 @@ def infer_fields(job: Job) -> dict[str, Any]:
     """Write boundary probabilities and displacements (dy, dx in feature pixels) at stride 4."""
     config = job.config
     assert isinstance(config, FieldsConfig)
-    net = fold_norms(load_irnet(job.input("irnet"), job.device)).to(memory_format=torch.channels_last)
+    net = prepare_inference(load_irnet(job.input("irnet"), job.device))
     boundaries, displacements = {}, {}
     for batch, images in batches(job.samples, lambda image: torch.tensor(image).permute(2, 0, 1), job.device):
         with inference_autocast(job.device):

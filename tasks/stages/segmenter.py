@@ -18,8 +18,8 @@ from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import read_ground_truth, write_label_map
 from kernels.crf import refine_probabilities
-from models.backbones import fold_norms
 from models.deeplabv2 import DeepLabV2
+from models.inference import prepare_inference
 from tasks.augment import flip_and_crop, normalize, photometric, resize
 from tasks.evaluation.semantic_metrics import confusion, iou
 from tasks.inference import Pyramid, batches, inference_autocast
@@ -56,7 +56,7 @@ def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
     """Write a label map of every image."""
     config = job.config
     assert isinstance(config, SegmentationConfig)
-    net = fold_norms(net).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    net = prepare_inference(net)
     done = 0
     for batch, pyramids in batches(job.samples, lambda image: Pyramid.of(image, config.scales), job.device):
         probabilities = class_probabilities(net, pyramids, job.device, mirror=config.mirror)

@@ -19,7 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tasks.job import Job, StageFunction
 from tasks.training.loop import TrainingError
-from tasks.workers import die_with_parent, limit_threads
+from tasks.workers import die_with_parent, keep_freed_memory, limit_threads
 
 
 def run_in_processes(function: StageFunction, job: Job, num_processes: int) -> dict[str, Any]:
@@ -65,6 +65,7 @@ def run_in_processes(function: StageFunction, job: Job, num_processes: int) -> d
 def _work(function: StageFunction, job: Job, messages: SimpleQueue[Any], parent: int) -> dict[str, Any]:
     """Be one of the processes."""
     die_with_parent(parent)
+    keep_freed_memory()
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     device = job.device
     if device != "cpu":

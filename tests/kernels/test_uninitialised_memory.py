@@ -57,6 +57,16 @@ assert sum(results[0][:3]) > 0
 for found, expected in zip(*results, strict=True):
     torch.testing.assert_close(found, expected)
 """,
+    "convolution": """
+from kernels.convolution import convolve, cpu
+cpu.MIN_TILES, cpu.BLOCK_BYTES = 4, 1
+for size, shape in [(3, (2, 3, 9, 5)), (3, (1, 2, 1, 7)), (1, (2, 3, 4, 5))]:
+    x = torch.rand(shape, generator=generator)
+    weight, bias = torch.rand(4, shape[1], size, size, generator=generator), torch.rand(4, generator=generator)
+    for residual in (None, torch.rand(shape[0], 4, *shape[2:], generator=generator)):
+        found, expected = (convolve(x, weight, bias, residual=residual, backend=name) for name in ("numba", "torch"))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+""",
     "displacement": """
 from kernels.displacement import find_centroids, instance_map
 field = 2 * torch.randn(2, 9, 14, generator=generator)
