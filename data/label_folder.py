@@ -2,6 +2,7 @@
 
 SegmentationClass/<id>.png     class values
 SegmentationObject/<id>.png    instance ids, where there are instances
+SegmentationSure/<id>.png      class values where the labels are sure, 255 elsewhere; where a run was told to write them
 instances.json                 COCO's instance JSON, likewise
 classes.txt                    the name of a class a line
 """
@@ -16,6 +17,7 @@ from data.dataset import ClassTable, Dataset, Sample
 from data.images import image_size
 
 SEMANTIC, INSTANCES = KINDS = ("SegmentationClass", "SegmentationObject")
+SURE = "SegmentationSure"
 DETECTIONS, CLASSES = "instances.json", "classes.txt"
 
 

@@ -45,7 +45,7 @@ def quick() -> PipelineConfig:
             centering_weight=0.1,
             rest_warmup=0.5,
         ),
-        labels=LabelsConfig(background_threshold=0.35, crf_iterations=5),
+        labels=LabelsConfig(background_threshold=0.35, crf_iterations=5, sure_thresholds=(0.2, 0.5)),
         scores=ScoresConfig(crf_thresholds=(0.2, 0.25, 0.3)),
         shard_size=16,
     )
@@ -84,7 +84,7 @@ def demo() -> PipelineConfig:
             centering_weight=0.1,
         ),
         walk=WalkConfig(steps=24, centroid_threshold_px=1.5),
-        labels=LabelsConfig(background_threshold=0.25, crf_iterations=5),
+        labels=LabelsConfig(background_threshold=0.25, crf_iterations=5, sure_thresholds=(0.05, 0.5)),
         scores=ScoresConfig(crf_thresholds=(0.15, 0.2, 0.25)),
         shard_size=32,
     )

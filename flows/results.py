@@ -13,7 +13,7 @@ from typing import Any
 
 from data.coco import Detection, read_detections
 from data.dataset import Dataset
-from data.label_folder import DETECTIONS, KINDS, image_info, index_files
+from data.label_folder import DETECTIONS, KINDS, SURE, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
 from flows.request import TRAINED_STAGES, Prepared, Request, RunRequest
 from tasks.plan import Node
@@ -43,23 +43,26 @@ def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: D
     Files that are there already with the right bytes stay; label maps of images that are gone are removed.
 
     Args:
-        target: Gets `SegmentationClass`, `SegmentationObject` and, where there are detections, `instances.json`.
+        target: Gets the label maps of each kind and, where there are detections, `instances.json`.
         nodes: Of one stage.
         dataset: Whose root the file names in `instances.json` are relative to.
     """
+    kinds = (*KINDS, SURE)
     detections: list[Detection] | None = None
     wanted = set()
     for node in nodes:
         folder = store.path(node.stage.name, node.key)
         for name, entry in store.read_manifest(node.stage.name, node.key)["files"].items():
-            if name.startswith(KINDS):
+            if name.startswith(kinds):
                 wanted.add(target / name)
                 copy_file(folder / name, target / name, entry)
             elif name == DETECTIONS:
                 detections = [*(detections or []), *read_detections(folder / name)]
-    for folder in KINDS:
+    for folder in kinds:
         for stale in set((target / folder).rglob("*.png")) - wanted:
             stale.unlink()
+        if wanted.isdisjoint((target / folder).rglob("*.png")):
+            shutil.rmtree(target / folder, ignore_errors=True)
     infos = [image_info(sample, dataset) for node in nodes for sample in node.samples] if detections is not None else []
     for name, text in index_files(infos, detections, dataset.classes).items():
         write_text(target / name, text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter
 
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
-from data.label_folder import DETECTIONS, SEMANTIC
+from data.label_folder import DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset, open_images
 from data.store import ArtifactError, Store
 from data.validation import check_images, set_aside
@@ -142,14 +142,18 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
 
 
 def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
-    """Return the images of a run with its labels for ground truth: its instances, with their scores, or label maps."""
+    """Return the images of a run with its labels for ground truth: its instances, with their scores, or label maps.
+
+    Those of sure pixels are taken where the run has them.
+    """
     dataset = read_run(run).dataset
     labels = run.absolute() / "labels"
+    maps = labels / (SURE if (labels / SURE).is_dir() else SEMANTIC)
 
     def relabel(number: int, sample: Sample) -> Sample:
         # The file counts the run's images from 1.
         source = CocoSource(labels / DETECTIONS, number, dataset.classes.category_ids) if instances else None
-        return replace(sample, semantic=labels / SEMANTIC / f"{sample.id}.png", instances=None, coco=source)
+        return replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 

@@ -176,11 +176,15 @@ class LabelsConfig(Config):
         crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
+        sure_thresholds: Two background thresholds, one below and one above the labels' own. Pixels whose label is not
+            the same under both are void in a second label map, from which networks are trained. None: there is no
+            second map, and networks are trained on the labels, as in the paper.
     """
 
     background_threshold: Fraction = 0.25
     crf_iterations: Annotated[int, Field(ge=0)] = 0
     min_area: Fraction = 0.01
+    sure_thresholds: Range | None = None
 
 
 class ScoresConfig(Config):

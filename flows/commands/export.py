@@ -14,7 +14,7 @@ from rich.console import Console
 
 from data.coco import read_coco
 from data.dataset import DatasetError, Problem, Sample
-from data.label_folder import DETECTIONS, KINDS
+from data.label_folder import DETECTIONS, KINDS, SURE
 from data.store import ArtifactError, explain_os_errors
 from tasks.run_record import RunRecord, read_run
 
@@ -81,7 +81,8 @@ def _write_list(file: Path, samples: Sequence[Sample]) -> None:
 
 
 def _write_voc(folder: Path, labels: Path, record: RunRecord) -> None:
-    names = [f"{kind}/{sample.id}.png" for kind in KINDS for sample in record.dataset.samples]
+    kinds = (*KINDS, SURE) if (labels / SURE).is_dir() else KINDS
+    names = [f"{kind}/{sample.id}.png" for kind in kinds for sample in record.dataset.samples]
     if missing := [name for name in names if not (labels / name).is_file()]:
         raise DatasetError([Problem(labels / name, "expected a label map of the run, found none") for name in missing])
     for name in names:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from data.coco import encode_mask, write_detections
+from data.coco import VOID, encode_mask, write_detections
 from data.images import image_size, read_image
-from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
+from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC, SURE
 from data.label_maps import write_label_map
-from kernels.crf import refine_labels
+from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
@@ -52,15 +52,18 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
         for done, sample in enumerate(job.samples, start=1):
             size = image_size(sample.image)
             values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
-            labels, objects = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+            labels, objects, sure = (np.zeros(size, np.uint8) for _ in range(3))
             if sample.id in semantic:
+                thresholds = (config.background_threshold, *(config.sure_thresholds or ()))
+                rows = [semantic_rows(semantic[sample.id], size, threshold) for threshold in thresholds]
                 refined = None
-                rows = semantic_rows(semantic[sample.id], size, config.background_threshold)
                 if config.crf_iterations:
-                    image = read_image(sample.image)
-                    refined = refine_labels(image, rows, len(values), iterations=config.crf_iterations)
-                    rows = refined
-                labels = values[rows]
+                    image, counts = read_image(sample.image), [len(values)] * len(rows)
+                    rows = refine_many(image, rows, counts, iterations=config.crf_iterations)
+                    refined = rows[0]
+                labels = values[rows[0]]
+                if config.sure_thresholds:
+                    sure = np.where(rows[1] == rows[2], values[rows[1]], VOID).astype(np.uint8)
                 found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
                 for number, mask in enumerate(found.masks[:254], start=1):
                     objects[mask] = number
@@ -75,6 +78,8 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                 ]
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", labels)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
+            if config.sure_thresholds:
+                write_label_map(job.out / SURE / f"{sample.id}.png", sure)
             foreground += float((labels > 0).mean())
             job.progress(done, len(job.samples))
     write_detections(job.out / DETECTIONS, detections)

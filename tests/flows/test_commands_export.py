@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,12 @@ def run(tmp_path: Path) -> Path:
 
 def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
+
+
+def test_the_maps_of_sure_pixels_go_along_where_the_run_has_them(run: Path, tmp_path: Path):
+    shutil.copytree(run / "labels/SegmentationClass", run / "labels/SegmentationSure")
+    export_labels(run, tmp_path / "export", "voc")
+    assert names(tmp_path / "export/SegmentationSure") == names(tmp_path / "export/SegmentationClass")
 
 
 @pytest.mark.parametrize(

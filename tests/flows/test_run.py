@@ -34,7 +34,7 @@ def states(folder: Path, root: Path = ROOT) -> dict[str, str]:
 def test_a_run_gives_labels_metrics_and_one_json_object(first_run: tuple[Path, dict], tiny_data: Path) -> None:
     folder, answer = first_run
     ids = (tiny_data / "ImageSets/Segmentation/train.txt").read_text().split()
-    for kind in ("SegmentationClass", "SegmentationObject"):
+    for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure"):
         assert sorted(p.stem for p in (folder / "run/labels" / kind).glob("*.png")) == sorted(ids)
     assert answer["semantic"]["labels"]["miou"] >= 0
     assert set(answer["semantic"]) == {"cam", "cam_crf", "labels"}

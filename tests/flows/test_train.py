@@ -9,6 +9,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import pseudomask, run_words
 
+from flows.network_presets import deeplabv2_demo
+from flows.train_request import TrainRequest, open_training_sets
+
 NETWORKS = {
     "deeplabv2": ["--training.crop-size", "64", "--testing.scales", "1"],
     "maskrcnn": [
@@ -46,6 +49,16 @@ def trained(first_run: tuple[Path, dict], tmp_path_factory: pytest.TempPathFacto
         assert answer.returncode == 0, answer.stderr
         answers[network] = (folder / network, json.loads(answer.stdout))
     return answers
+
+
+def test_networks_learn_where_the_labels_are_sure_if_the_run_says_where(first_run: tuple, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(first_run[0] / "run", run)
+    request = TrainRequest(labels=run, out=tmp_path / "out", settings=deeplabv2_demo())
+    for kind in ("SegmentationSure", "SegmentationClass"):
+        training, _ = open_training_sets(request)
+        assert {sample.semantic for sample in training.samples} == set((run / "labels" / kind).glob("*.png"))
+        shutil.rmtree(run / "labels" / kind)
 
 
 def test_a_training_on_a_runs_labels_gives_the_network_its_logs_and_scores(trained: dict) -> None:

@@ -192,6 +192,30 @@ def test_the_crf_moves_labels_and_instances_to_the_image_s_edges(tiny_set, tmp_p
     assert left[5] == 48
 
 
+@pytest.mark.parametrize("iterations", [0, 5])
+def test_labels_are_unsure_between_two_thresholds(tiny_set, tmp_path, iterations) -> None:
+    colors = np.repeat(np.uint8([(200, 40, 40), (40, 200, 40), (40, 40, 200), (220, 220, 40)]), 32, axis=0)
+    Image.fromarray(np.repeat(colors[None], 48, axis=0)).save(tmp_path / "four.png")
+    sample = replace(tiny_set.samples[0], image=tmp_path / "four.png", labels=(1,))
+    scores = torch.tensor([1.0, 0.4, 0.2, 0.01]).repeat_interleave(8).expand(1, 12, 32).contiguous()
+    walk = tmp_path / "walk"
+    walk.mkdir()
+    for name in ("semantic", "instances"):
+        save_maps(walk / f"{name}.safetensors", {sample.id: scores})
+    (walk / "instances.json").write_text(json.dumps({sample.id: [0]}))
+    config = LabelsConfig(background_threshold=0.3, crf_iterations=iterations, sure_thresholds=(0.1, 0.6))
+    samples = (sample, replace(tiny_set.samples[1], image=tmp_path / "four.png", labels=()))
+    folders = {"out": tmp_path / "out", "scratch": tmp_path / "scratch", "inputs": {"walk": (walk,)}}
+    synthesize_labels(Job(samples=samples, classes=tiny_set.classes, config=config, **folders))
+    maps = [
+        read_label_map(tmp_path / "out" / kind / f"{sample.id}.png")
+        for kind in ("SegmentationClass", "SegmentationSure")
+    ]
+    # In the middle of each stripe, where no upsampling and no CRF reaches.
+    assert [list(found[24, 16::32]) for found in maps] == [[2, 2, 0, 0], [2, 255, 255, 0]]
+    assert not read_label_map(tmp_path / "out/SegmentationSure" / f"{samples[1].id}.png").any()
+
+
 def test_labels_have_the_image_s_size_and_classes_and_detections_fit_them(tiny_set, artifacts) -> None:
     folder = artifacts["labels"]
     detections = read_detections(folder / "instances.json")
