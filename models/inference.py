@@ -16,7 +16,7 @@ from kernels.convolution import convolve, finish, spectrum_of
 
 Net = TypeVar("Net", bound=nn.Module)
 # Of narrower layers the transforms take longer than the products that they save.
-WINOGRAD_CHANNELS = 256
+WINOGRAD_CHANNELS = 128
 RECTIFIERS: dict[type[nn.Module], tuple[float, float]] = {nn.ReLU: (0, math.inf), nn.ReLU6: (0, 6)}
 
 
