@@ -186,6 +186,17 @@ class LabelsConfig(Config):
     min_area: Fraction = 0.01
     sure_thresholds: Range | None = None
 
+    @model_validator(mode="after")
+    def _sure_thresholds_enclose_the_labels_own(self) -> LabelsConfig:
+        if self.sure_thresholds is not None:
+            low, high = self.sure_thresholds
+            if not low < self.background_threshold < high <= 1:
+                raise ValueError(
+                    f"sure_thresholds {self.sure_thresholds}: expected one below and one above background_threshold, "
+                    f"which is {self.background_threshold}, and none above 1"
+                )
+        return self
+
 
 class ScoresConfig(Config):
     """Evaluation against ground truth, with the baselines beside the labels.
