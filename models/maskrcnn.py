@@ -87,7 +87,7 @@ class MaskRCNN(GeneralizedRCNN):
         kept = {"training": num_proposals, "testing": num_proposals // 2}
         rpn = _ProposalNetwork(
             AnchorGenerator(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)),
-            RPNHead(channels, len(ASPECT_RATIOS)),
+            _ProposalHead(channels, len(ASPECT_RATIOS)),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
@@ -99,7 +99,7 @@ class MaskRCNN(GeneralizedRCNN):
         roi_heads = _Heads(
             MultiScaleRoIAlign(_ROI_LEVELS, BOX_RESOLUTION, sampling_ratio=2),
             TwoMLPHead(channels * BOX_RESOLUTION**2, 4 * channels),
-            FastRCNNPredictor(4 * channels, num_classes),
+            _BoxPredictor(4 * channels, num_classes),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=num_sampled,
@@ -110,7 +110,7 @@ class MaskRCNN(GeneralizedRCNN):
             detections_per_img=MAX_DETECTIONS,
             mask_roi_pool=MultiScaleRoIAlign(_ROI_LEVELS, MASK_RESOLUTION, sampling_ratio=2),
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, dilation=1),
-            mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
+            mask_predictor=_MaskPredictor(channels, channels, num_classes),
         )
         super().__init__(FeaturePyramid(backbone, channels), rpn, roi_heads, transform)
         self.num_classes = num_classes
@@ -181,6 +181,25 @@ class _ProposalNetwork(RegionProposalNetwork):
         if any((label >= 0).any() for label in labels):
             return losses
         return _zero(losses[0]), _zero(losses[1])
+
+
+# Boxes, scores and masks are in single precision also where the network's products are not: eight bits of a bfloat16
+# place a box to four pixels, and cannot tell one sure detection from the next.
+class _ProposalHead(RPNHead):
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, boxes = super().forward(x)
+        return [level.float() for level in objectness], [level.float() for level in boxes]
+
+
+class _BoxPredictor(FastRCNNPredictor):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        classes, boxes = super().forward(x)
+        return classes.float(), boxes.float()
+
+
+class _MaskPredictor(MaskRCNNPredictor):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).float()
 
 
 class _Heads(RoIHeads):

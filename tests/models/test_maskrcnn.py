@@ -206,3 +206,16 @@ def test_another_output_stride_or_number_of_anchor_sizes_is_refused() -> None:
         MaskRCNN(build_backbone("resnet18"), 3)
     with pytest.raises(ValueError, match="five levels"):
         MaskRCNN(build_backbone("resnet18", output_stride=32), 3, anchor_sizes=(32, 64), channels=CHANNELS)
+
+
+def test_boxes_and_scores_are_exact_where_products_are_bfloat16(net: MaskRCNN) -> None:
+    images = [image(64, 80)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (found,) = net.eval()(images)
+    assert len(found["boxes"])
+    for name in ("boxes", "scores", "masks"):
+        assert found[name].dtype == torch.float32, name
+        assert not torch.equal(found[name], found[name].bfloat16().float()), name
+    with torch.autocast("cpu", torch.bfloat16):
+        taught = losses(net.train(), images, [target((5, 8, 40, 30), size=(64, 80))])
+    assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in taught.values())
