@@ -1,7 +1,8 @@
 """Networks' inference, and all that makes one image's labels, against the authors' method written plainly.
 
-The networks are ResNet-50s of random weights, whose batch norms have seen the photograph; what comes after them is
-given maps like a trained network's.
+The networks are ResNet-50s of random weights, whose batch norms have seen the photograph, and whose classifier is
+fitted to it: so each place has a class that leads, as after a training. What comes after the networks is given maps
+like a trained network's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.random_walk import SQUARINGS, square_transition
 from benchmarks.row import Part, Row, synchronised
 from kernels.crf import refine_labels
 from kernels.random_walk import propagate
-from models.backbones import build_backbone
+from models.backbones import Backbone, build_backbone
 from models.cam import CAMNet
 from models.inference import prepare_inference
 from models.irnet import IRNet
@@ -57,8 +58,10 @@ class _Work:
         self.image = photograph(*SIZE)
         self.pixels = torch.from_numpy(self.image).permute(2, 0, 1)[None].to(device)
         backbone = build_backbone("resnet50").to(device)
+        damp_residuals(backbone)
         backbone.train()(backbone.normalize(self.pixels))
         self.plain_cam = CAMNet(backbone, NUM_CLASSES).to(device).eval()
+        fit_classifier(self.plain_cam, Pyramid.of(self.image, CamConfig().scales), device)
         self.plain_irnet = IRNet(deepcopy(backbone)).to(device).eval()
         self.cam = prepare_inference(deepcopy(self.plain_cam))
         self.irnet = prepare_inference(deepcopy(self.plain_irnet))
@@ -114,6 +117,30 @@ class _Work:
         field = self.field.cpu().numpy()
         ndimage.label(np.hypot(*field) < WALK.centroid_threshold_px)
         follow(field, ITERATIONS)
+
+
+def damp_residuals(backbone: Backbone) -> None:
+    """Halve what a ResNet's blocks add to their input: at full size random blocks make chaos, which training undoes."""
+    for name, weight in backbone.named_parameters():
+        if name.endswith("bn3.weight"):
+            weight.data.mul_(0.5)
+
+
+def fit_classifier(net: CAMNet, pyramid: Pyramid, device: str) -> None:
+    """Fit the classifier, by ridge regression over all views of an image, to as many regions as there are classes."""
+    blobs, _ = cells(*GRID, NUM_CLASSES, NUM_CLASSES)
+    regions = blobs.clamp(min=1e-30).log().softmax(0)[None].to(device)
+    products: list[tuple[Tensor, Tensor]] = []
+    for scaled in pyramid.scales:
+        x = net.backbone.normalize(scaled[None].to(device).contiguous())
+        plain, mirrored = net.backbone(x)[-1], net.backbone(x.flip(-1))[-1].flip(-1)
+        wanted = F.interpolate(regions, plain.shape[-2:], mode="bilinear", align_corners=False)[0].flatten(1)
+        for features in (plain[0].flatten(1), mirrored[0].flatten(1)):
+            places = features.shape[1]
+            products.append((features @ features.T / places, features @ wanted.T / places))
+    squares, targets = (torch.stack(each).sum(0) for each in zip(*products, strict=True))
+    ridge = 1e-2 * squares.diagonal().mean() * torch.eye(len(squares), device=device)
+    net.classifier.weight.data.copy_(torch.linalg.solve(squares + ridge, targets).T[:, :, None, None])
 
 
 def _cam_row(work: _Work) -> Row:
