@@ -27,7 +27,7 @@ class ClassTable:
         return len(self.names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CocoSource:
     """Ground truth of one image inside a COCO instance file.
 
@@ -42,7 +42,7 @@ class CocoSource:
     category_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image with its image-level labels.
 

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ RECORD, ENTRIES, PROVENANCE = "version.json", "images.jsonl", "provenance"
 DRAFT = ".draft-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One image of a version.
 
@@ -222,23 +223,27 @@ def name_of(number: int) -> str:
     return f"v{number:05d}"
 
 
-def provenance(artifact: str, read: Callable[[str, str], dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the manifests of all artifacts that an artifact of stage `labels` came from, its own first.
+def provenance(artifacts: Iterable[str], read: Callable[[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the manifests of all artifacts that artifacts of stage `labels` came from, theirs included.
 
-    A training reads what was made of many images; of such inputs only the networks' own are followed.
+    Each is read once, and the first artifact's own comes first. A training reads what was made of many images; of
+    such inputs only the networks' own are followed.
 
     Args:
         read: Gives the manifest of a stage and key.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    pending = [("labels", artifact)]
-    while pending:
-        place = pending.pop(0)
-        if place not in found:
-            found[place] = read(*place)
-            inputs = found[place]["recipe"]["inputs"]
+    seen: set[tuple[str, str]] = set()
+    for artifact in artifacts:
+        pending = deque([("labels", artifact)])
+        while pending:
+            place = pending.popleft()
+            if place in seen:
+                continue
+            seen.add(place)
+            manifest = read(*place)
+            yield manifest
+            inputs = manifest["recipe"]["inputs"]
             pending += [(stage, keys[0]) for stage, keys in inputs.items() if len(keys) == 1]
-    return found
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.images import read_image
 from data.label_maps import GroundTruth, read_ground_truth
+from data.threads import map_in_threads
 
 MAX_CLASSES = 254
 """A label map is uint8; 0 is background and 255 void."""
@@ -23,9 +23,8 @@ def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
         A problem, with the sample's id, for each image or mask that cannot be read, each mask of another size than
         its image, and each semantic mask with a value outside the class table; in the order of the samples.
     """
-    with ThreadPoolExecutor(max_workers=num_workers) as pool:
-        found = pool.map(lambda sample: _check_sample(sample, len(dataset.classes)), dataset.samples)
-        return [problem for problems in found for problem in problems]
+    found = map_in_threads(lambda sample: _check_sample(sample, len(dataset.classes)), dataset.samples, num_workers)
+    return [problem for problems in found for problem in problems]
 
 
 def set_problems(dataset: Dataset) -> list[Problem]:

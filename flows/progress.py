@@ -29,7 +29,8 @@ class RunProgress:
             disable=not self._console.is_terminal,
         )
         self._lock = threading.Lock()
-        self._done: dict[str, dict[str, int]] = {stage: {} for stage in plan.stages}
+        self._done: dict[str, int] = dict.fromkeys(plan.stages, 0)
+        self._done_by_label: dict[str, int] = {}
         self._total = {stage: sum(len(node.samples) for node in plan.of(stage)) for stage in plan.stages}
         self._tasks: dict[str, TaskID] = {
             stage: self._bars.add_task(stage, total=self._total[stage], note="", start=False) for stage in plan.stages
@@ -63,8 +64,9 @@ class RunProgress:
         with self._lock:
             if not node.stage.sharded:
                 self._total[stage] = total
-            self._done[stage][node.label] = done
-            count = sum(self._done[stage].values())
+            self._done[stage] += done - self._done_by_label.get(node.label, 0)
+            self._done_by_label[node.label] = done
+            count = self._done[stage]
             self._bars.start_task(self._tasks[stage])
             self._bars.update(self._tasks[stage], completed=count, total=self._total[stage], note=note)
             self._say(stage, count, note)

@@ -15,7 +15,7 @@ from data.store import ArtifactError, Store
 from data.validation import check_images, set_aside
 from flows.request import Prepared, Request
 from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings
-from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
+from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.stages import NETWORK_STAGES
 
@@ -131,7 +131,7 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
         weights=weights_digest(settings),
         stages=stages,
         results=(network,),
-        validation={sample: digests[sample.id] for sample in validation.samples},
+        validation=Images(validation.samples, digests),
     )
     if not validation.samples:
         return plan

@@ -112,12 +112,11 @@ def write_index(parts: Sequence[Part], draft: Path) -> list[Entry]:
 
 def _write_provenance(part: Part, draft: Path) -> None:
     """Keep the manifests of all that the labels came from with them: the store forgets what nobody needs."""
-    for artifact in sorted({entry.artifact for entry in part.entries}):
-        for (stage, key), manifest in provenance(artifact, part.read_manifest).items():
-            file = draft / provenance_file(stage, key)
-            if not file.exists():
-                file.parent.mkdir(exist_ok=True)
-                file.write_text(json.dumps(manifest), encoding="utf-8")
+    for manifest in provenance(sorted({entry.artifact for entry in part.entries}), part.read_manifest):
+        file = draft / provenance_file(manifest["stage"], manifest["key"])
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def agreement_with(publication: Publication, base: int, draft: Path, new: Sequence[Entry]) -> float | None:

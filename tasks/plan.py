@@ -2,6 +2,9 @@
 
 A key is the hash of all that decides an artifact's content (its recipe): the stage and its source, the settings, the
 class table, the samples' bytes and the keys of the inputs. Paths, devices and worker counts are not part of it.
+
+A set may have millions of images, and an artifact a stage and shard. So what the artifacts of a stage have in common
+is there once, samples are told by a digest that the stages share, and a whole recipe is made when it is asked for.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from data.dataset import Dataset, DatasetError, Problem, Sample
+from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.store import file_digest
+from data.threads import map_in_threads
 from tasks.config import Config
 from tasks.settings import RunConfig
 from tasks.source import source_digest
@@ -26,12 +30,48 @@ from tasks.stages import RESULTS, STAGES, Stage
 KEY_LENGTH = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SampleDigest:
     """SHA-256 of an image's bytes, and of its ground truth where it has any."""
 
     image: str
     truth: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A set of images with the digests of their files: what artifacts are made over, shard by shard or whole."""
+
+    samples: tuple[Sample, ...] = ()
+    digests: Mapping[str, SampleDigest] = field(default_factory=dict)
+
+    @cached_property
+    def with_truth(self) -> tuple[Sample, ...]:
+        """The samples that come with any ground truth."""
+        return tuple(filter(has_truth, self.samples))
+
+    def recipe(self, samples: Iterable[Sample], *, truth: bool) -> dict[str, Any]:
+        """Return id -> what a recipe says of samples of the set: their bytes and labels, and of their ground truth."""
+        return {sample.id: self._describe(sample, truth) for sample in samples}
+
+    def digest(self, samples: Iterable[Sample], *, truth: bool) -> str:
+        """Return the hash that stands for the `recipe` of samples in a key."""
+        state = hashlib.sha256()
+        for sample in samples:
+            state.update(json.dumps([sample.id, *self._describe(sample, truth).values()]).encode())
+        return state.hexdigest()
+
+    def _describe(self, sample: Sample, truth: bool) -> dict[str, Any]:
+        digest = self.digests[sample.id]
+        described: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
+        return described | {"truth": digest.truth} if truth else described
+
+
+class Shard(NamedTuple):
+    """The images of a set whose ids' hash leaves `number` when it is divided by `count`."""
+
+    number: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -47,18 +87,21 @@ class Networks:
     keys: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """One artifact of a plan, and the task that makes it.
 
     Attributes:
         label: What people call it: "walk 03/16", or "irnet".
         samples: What it runs over.
-        validation: What a training is watched on.
         config: The stage's settings.
-        recipe: All that its key is the hash of; None for an artifact of an earlier run.
+        common: What its recipe has in common with those of the stage's other artifacts; None for an artifact of an
+            earlier run.
         inputs: Stage -> keys of the artifacts that it reads.
         origin: The store of the earlier run that it is copied from.
+        images: The set that the samples are of.
+        shard: Which of its shards they are; None for the whole set.
+        watched: What a training is watched on.
     """
 
     stage: Stage
@@ -66,10 +109,28 @@ class Node:
     key: str
     samples: tuple[Sample, ...]
     config: Config
-    recipe: dict[str, Any] | None
+    common: Mapping[str, Any] | None = None
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     origin: Path | None = None
-    validation: tuple[Sample, ...] = ()
+    images: Images = field(default_factory=Images)
+    shard: Shard | None = None
+    watched: Images = field(default_factory=Images)
+
+    @property
+    def validation(self) -> tuple[Sample, ...]:
+        """The samples that a training is watched on."""
+        return self.watched.samples
+
+    @property
+    def recipe(self) -> dict[str, Any] | None:
+        """All that its key is the hash of, the samples one by one; None for an artifact of an earlier run."""
+        if self.common is None:
+            return None
+        samples = self.images.recipe(self.samples, truth=self.stage.reads_ground_truth)
+        recipe = {**self.common, "samples": samples, "inputs": {name: list(keys) for name, keys in self.inputs.items()}}
+        if self.watched.samples:
+            recipe["validation"] = self.watched.recipe(self.watched.samples, truth=True)
+        return recipe
 
 
 @dataclass(frozen=True)
@@ -77,13 +138,15 @@ class Plan:
     """The nodes of a run, each after those that it reads.
 
     Attributes:
-        validation: What the trainings are watched on.
+        images: Those of the data set.
+        validation: What the trainings are watched on, and tested on.
     """
 
     dataset: Dataset
     config: RunConfig
     nodes: tuple[Node, ...]
-    validation: tuple[Sample, ...] = ()
+    images: Images = field(default_factory=Images)
+    validation: Images = field(default_factory=Images)
 
     def of(self, stage: str) -> list[Node]:
         """Return the nodes of a stage, in the order of its shards."""
@@ -104,7 +167,8 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
     Raises:
         DatasetError: Files cannot be read; all of them are listed.
     """
-    coco_digests = {file: file_digest(file) for file in {s.coco.file for s in dataset.samples if s.coco}}
+    sources = {(s.coco.file, s.coco.category_ids) for s in dataset.samples if s.coco}
+    coco_digests = {source: f"{file_digest(source[0])} {source[1]}" for source in sources}
 
     def digest(sample: Sample) -> SampleDigest | Problem:
         file = sample.image
@@ -112,18 +176,17 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             image = file_digest(file)
             truth = []
             if coco := sample.coco:
-                truth.append(f"{coco_digests[coco.file]} {coco.image_id} {coco.category_ids}")
+                truth.append(_coco_digest(coco, coco_digests))
             for file in filter(None, (sample.semantic, sample.instances)):
                 truth.append(file_digest(file))
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
         return SampleDigest(image, " ".join(truth) or None)
 
-    with ThreadPoolExecutor(num_threads) as threads:
-        digests = dict(zip((s.id for s in dataset.samples), threads.map(digest, dataset.samples), strict=True))
-    if problems := [found for found in digests.values() if isinstance(found, Problem)]:
+    found = dict(zip((s.id for s in dataset.samples), map_in_threads(digest, dataset.samples, num_threads), strict=True))
+    if problems := [digest for digest in found.values() if isinstance(digest, Problem)]:
         raise DatasetError(problems)
-    return {sample: found for sample, found in digests.items() if isinstance(found, SampleDigest)}
+    return {sample: digest for sample, digest in found.items() if isinstance(digest, SampleDigest)}
 
 
 def weights_digest(config: RunConfig) -> str | None:
@@ -144,13 +207,13 @@ def weights_digest(config: RunConfig) -> str | None:
 def make_plan(
     dataset: Dataset,
     config: RunConfig,
-    digests: dict[str, SampleDigest],
+    digests: Mapping[str, SampleDigest],
     *,
     weights: str | None = None,
     networks: Networks | None = None,
     stages: Sequence[Stage] = STAGES,
     results: Sequence[str] = RESULTS,
-    validation: Mapping[Sample, SampleDigest] | None = None,
+    validation: Images | None = None,
 ) -> Plan:
     """Lay out all artifacts of a run. Reads the project's source, and nothing else.
 
@@ -160,15 +223,15 @@ def make_plan(
         networks: Stages to take from an earlier run; what only their training needs is left out.
         stages: The table of stages, each after those that it needs.
         results: The stages that are wanted; others are planned where these need them.
-        validation: Samples that trainings on ground truth are watched on, and their digests.
+        validation: What trainings on ground truth are watched on.
     """
-    planner = _Planner(dataset, config, digests, weights, networks, validation or {})
+    planner = _Planner(dataset, config, digests, weights, networks, validation or Images())
     wanted = _wanted(stages, results, networks.keys if networks else {})
     for stage in stages:
         if stage.name in wanted:
             planner.add(stage)
     nodes = tuple(node for nodes in planner.nodes.values() for node in nodes.values())
-    return Plan(dataset, config, nodes, tuple(planner.validation))
+    return Plan(dataset, config, nodes, planner.images, planner.validation)
 
 
 def shards(samples: Iterable[Sample], num_shards: int) -> dict[int, tuple[Sample, ...]]:
@@ -179,8 +242,13 @@ def shards(samples: Iterable[Sample], num_shards: int) -> dict[int, tuple[Sample
     """
     buckets: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        buckets[int(hashlib.sha1(sample.id.encode()).hexdigest(), 16) % num_shards].append(sample)
+        buckets[shard_of(sample.id, num_shards)].append(sample)
     return {bucket: tuple(buckets[bucket]) for bucket in sorted(buckets)}
+
+
+def shard_of(sample: str, num_shards: int) -> int:
+    """Return the number of the shard that the image with an id is dealt into."""
+    return int.from_bytes(hashlib.sha1(sample.encode()).digest()) % num_shards
 
 
 def count_shards(num_samples: int, shard_size: int) -> int:
@@ -193,10 +261,15 @@ def has_truth(sample: Sample) -> bool:
     return any((sample.semantic, sample.instances, sample.coco))
 
 
-def recipe_key(recipe: dict[str, Any]) -> str:
-    """Return the key of an artifact: the hash of its recipe."""
+def recipe_key(recipe: Mapping[str, Any]) -> str:
+    """Return the key of an artifact: the hash of its recipe, which has digests for its samples."""
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _coco_digest(coco: CocoSource, digests: Mapping[tuple[Path, tuple[int, ...]], str]) -> str:
+    text = f"{digests[coco.file, coco.category_ids]} {coco.image_id}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str]) -> set[str]:
@@ -211,74 +284,99 @@ def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str
     return wanted
 
 
+class _Part(NamedTuple):
+    """Samples that artifacts of several stages are made over, with the digest that stands for them in keys."""
+
+    shard: Shard | None
+    samples: tuple[Sample, ...]
+    digest: str
+
+
 class _Planner:
-    """Adds stages one after the other; `nodes` is stage -> bucket (None for the whole set) -> node."""
+    """Adds stages one after the other; `nodes` is stage -> shard number (None for the whole set) -> node."""
 
     def __init__(
         self,
         dataset: Dataset,
         config: RunConfig,
-        digests: dict[str, SampleDigest],
+        digests: Mapping[str, SampleDigest],
         weights: str | None,
         networks: Networks | None,
-        validation: Mapping[Sample, SampleDigest],
+        validation: Images,
     ) -> None:
         self.dataset = dataset
+        self.images = Images(dataset.samples, digests)
         self.validation = validation
         self.config = config
-        self.digests = digests
         self.weights = weights
         self.networks = networks
         self.nodes: dict[str, dict[int | None, Node]] = {}
-        num_shards = count_shards(len(dataset.samples), config.shard_size)
-        self.buckets = shards(dataset.samples, num_shards)
+        self._parts: dict[tuple[bool, bool], list[_Part]] = {}
 
     def add(self, stage: Stage) -> None:
-        buckets: dict[int | None, tuple[Sample, ...]] = {None: self.dataset.samples}
-        if stage.sharded:
-            buckets = {**self.buckets}
-        given = self.networks is not None and stage.name in self.networks.keys
-        if stage.reads_ground_truth and not given:
-            buckets = {bucket: tuple(filter(has_truth, samples)) for bucket, samples in buckets.items()}
-        self.nodes[stage.name] = {
-            bucket: self._node(stage, bucket, samples, f"{stage.name} {position:02d}/{len(buckets):02d}")
-            for position, (bucket, samples) in enumerate(buckets.items(), start=1)
-            if samples
-        }
-
-    def _node(self, stage: Stage, bucket: int | None, samples: tuple[Sample, ...], label: str) -> Node:
-        label = label if stage.sharded else stage.name
         settings = getattr(self.config, stage.settings) if stage.settings else Config()
         if self.networks and stage.name in self.networks.keys:
             key, origin = self.networks.keys[stage.name], self.networks.store
-            return Node(stage, label, key, samples, settings, recipe=None, origin=origin)
-        inputs = {name: self._input_keys(name, bucket) for name in stage.needs}
-        recipe: dict[str, Any] = {
+            node = Node(stage, stage.name, key, self.dataset.samples, settings, origin=origin, images=self.images)
+            self.nodes[stage.name] = {None: node}
+            return
+        watched = self.validation if stage.reads_ground_truth and stage.seeded else Images()
+        common = self._common(stage, settings, watched)
+        nodes: dict[int | None, Node] = {}
+        parts = self._parts_of(stage)
+        for position, part in enumerate(parts, start=1):
+            number = part.shard.number if part.shard else None
+            inputs = {name: self._input_keys(name, number) for name in stage.needs}
+            key = recipe_key({**common, "samples": part.digest, "inputs": inputs})
+            label = f"{stage.name} {position:02d}/{len(parts):02d}" if stage.sharded else stage.name
+            nodes[number] = Node(
+                stage,
+                label,
+                key,
+                part.samples,
+                settings,
+                common,
+                inputs,
+                images=self.images,
+                shard=part.shard,
+                watched=watched,
+            )
+        self.nodes[stage.name] = nodes
+
+    def _common(self, stage: Stage, settings: Config, watched: Images) -> dict[str, Any]:
+        """Return what the recipes of all artifacts of a stage have in common."""
+        common: dict[str, Any] = {
             "stage": stage.name,
             "source": source_digest(stage.function),
             "settings": settings.model_dump(mode="json"),
             "classes": list(self.dataset.classes.names),
-            "samples": {sample.id: _sample_recipe(stage, sample, self.digests[sample.id]) for sample in samples},
-            "inputs": {name: list(keys) for name, keys in inputs.items()},
         }
         if stage.seeded:
-            recipe["seed"] = self.config.seed
+            common["seed"] = self.config.seed
         if stage.uses_pretrained:
-            recipe |= {"backbone": self.config.backbone, "weights": self.weights}
-        watched = self.validation if stage.reads_ground_truth and stage.seeded else {}
-        if watched:
-            recipe["validation"] = {s.id: _sample_recipe(stage, s, digest) for s, digest in watched.items()}
-        return Node(stage, label, recipe_key(recipe), samples, settings, recipe, inputs, validation=tuple(watched))
+            common |= {"backbone": self.config.backbone, "weights": self.weights}
+        if watched.samples:
+            common["validation"] = watched.digest(watched.samples, truth=True)
+        return common
 
-    def _input_keys(self, stage: str, bucket: int | None) -> tuple[str, ...]:
+    def _parts_of(self, stage: Stage) -> list[_Part]:
+        """Return what the stage's artifacts are made over, the same for all stages that read the same."""
+        kind = (stage.sharded, stage.reads_ground_truth)
+        if kind not in self._parts:
+            self._parts[kind] = self._deal(*kind)
+        return self._parts[kind]
+
+    def _deal(self, sharded: bool, truth: bool) -> list[_Part]:
+        samples = self.images.with_truth if truth else self.images.samples
+        dealt: dict[Shard | None, tuple[Sample, ...]] = {None: samples} if samples else {}
+        if sharded:
+            # By the size of the whole set: an image's ground truth is scored beside its labels.
+            count = count_shards(len(self.images.samples), self.config.shard_size)
+            dealt = {Shard(number, count): part for number, part in shards(samples, count).items()}
+        return [_Part(shard, part, self.images.digest(part, truth=truth)) for shard, part in dealt.items()]
+
+    def _input_keys(self, stage: str, number: int | None) -> tuple[str, ...]:
         nodes = self.nodes[stage]
-        if bucket in nodes:
-            return (nodes[bucket].key,)
+        if number in nodes:
+            return (nodes[number].key,)
         return tuple(node.key for node in nodes.values())
-
-
-def _sample_recipe(stage: Stage, sample: Sample, digest: SampleDigest) -> dict[str, Any]:
-    recipe: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
-    if stage.reads_ground_truth:
-        recipe["truth"] = digest.truth
-    return recipe

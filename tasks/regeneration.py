@@ -89,10 +89,11 @@ def compare(dataset: Dataset, digests: Mapping[str, SampleDigest], entries: Iter
     labels = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     both = sorted(labels.keys() & before.keys())
     changed = tuple(id for id in both if digests[id].image != before[id].image)
+    relabelled = {id for id in both if labels[id] != before[id].labels}
     return Changes(
         added=tuple(sorted(labels.keys() - before.keys())),
         changed=changed,
-        relabelled=tuple(id for id in both if labels[id] != before[id].labels and id not in set(changed)),
+        relabelled=tuple(sorted(relabelled.difference(changed))),
         removed=tuple(sorted(before.keys() - labels.keys())),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,9 +14,10 @@ import numpy as np
 from data.dataset import DatasetError, Problem
 from data.label_maps import read_label_map
 from data.readers.ids import image_id, is_unsafe, read_text, unsafe_problem
+from data.threads import map_in_threads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What a source says of one image.
 
@@ -129,8 +129,7 @@ def _read_annotations(folder: Path) -> Iterator[Entry | Problem]:
 
 def _read_masks(folder: Path, names: tuple[str, ...]) -> Iterator[Entry | Problem]:
     files = sorted(folder.rglob("*.png"))
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(lambda file: _read_mask(folder, file, names), files)
+    yield from map_in_threads(lambda file: _read_mask(folder, file, names), files)
 
 
 def _read_mask(folder: Path, file: Path, names: tuple[str, ...]) -> Entry | Problem:

@@ -36,8 +36,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
         raise ArtifactError(f"{publication.folder(number)}: version {number} has no image {image!r}")
     stages = [
         {
-            "stage": stage,
-            "key": key,
+            "stage": manifest["stage"],
+            "key": manifest["key"],
             "settings": manifest["recipe"]["settings"],
             "source": manifest["recipe"]["source"],
             **{name: manifest["recipe"][name] for name in PRETRAINED if name in manifest["recipe"]},
@@ -45,7 +45,7 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
             "images": len(manifest["recipe"]["samples"]),
             "image": manifest["recipe"]["samples"].get(image),
         }
-        for (stage, key), manifest in provenance(entry.artifact, partial(publication.manifest, number)).items()
+        for manifest in provenance([entry.artifact], partial(publication.manifest, number))
     ]
     return {
         "image": image,
