@@ -135,7 +135,7 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
     settings, networks = request.settings, None
     if request.networks:
         source = read_run(request.networks)
-        keys = {stage: source.of(stage)[0].key for stage in TRAINED_STAGES if source.of(stage)}
+        keys = {stage: key for stage in TRAINED_STAGES if (key := source.network(stage))}
         if missing := [stage for stage in TRAINED_STAGES if stage not in keys]:
             raise ArtifactError(f"{request.networks}: the run has no {' and no '.join(missing)}")
         networks = Networks(source.store, keys)
@@ -151,7 +151,7 @@ def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
     Raises:
         DatasetError: A class of the set is not in the run's table.
     """
-    table = source.dataset.classes
+    table = source.classes
     if unknown := sorted({dataset.classes.names[c] for s in dataset.samples for c in s.labels} - set(table.names)):
         raise DatasetError(
             [

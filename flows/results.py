@@ -15,9 +15,9 @@ from data.coco import Detection, read_detections
 from data.dataset import Dataset
 from data.label_folder import DETECTIONS, KINDS, SURE, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
-from flows.request import TRAINED_STAGES, Prepared, Request, RunRequest
-from tasks.plan import Node
-from tasks.run_record import ArtifactRecord, RunRecord
+from flows.request import Prepared, Request, RunRequest
+from tasks.plan import Node, Plan
+from tasks.run_record import write_run
 
 
 def collect(request: RunRequest, prepared: Prepared) -> Path:
@@ -29,11 +29,9 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
         ArtifactError: The folder cannot be written.
     """
     run = request.out
-    plan, store = prepared.plan, prepared.store
-    manifests = {node.key: store.read_manifest(node.stage.name, node.key) for node in plan.nodes}
     with explain_os_errors(run):
-        collect_labels(run / "labels", plan.of("labels"), store, plan.dataset)
-        write_text(run / "metrics.json", json.dumps(_metrics(request, prepared, manifests), indent=1))
+        collect_labels(run / "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
+        write_text(run / "metrics.json", json.dumps(_metrics(request, prepared), indent=1))
     return run
 
 
@@ -57,7 +55,8 @@ def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: D
                 wanted.add(target / name)
                 copy_file(folder / name, target / name, entry)
             elif name == DETECTIONS:
-                detections = [*(detections or []), *read_detections(folder / name)]
+                detections = detections or []
+                detections += read_detections(folder / name)
     for folder in kinds:
         for stale in set((target / folder).rglob("*.png")) - wanted:
             stale.unlink()
@@ -76,7 +75,14 @@ def record(request: Request, prepared: Prepared) -> None:
     """
     with explain_os_errors(request.out):
         request.out.mkdir(parents=True, exist_ok=True)
-        _record(request, prepared).write(request.out)
+        write_run(
+            request.out,
+            prepared.plan,
+            prepared.store.root,
+            preset=request.preset,
+            request=request.model_dump(mode="json", exclude={"settings"}),
+            problems=prepared.problems,
+        )
     prepared.store.register(request.out)
 
 
@@ -98,7 +104,23 @@ def write_text(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
-def _metrics(request: RunRequest, prepared: Prepared, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def read_work(plan: Plan, store: Store) -> dict[str, Any]:
+    """Return "seconds": stage -> seconds of work, and "training": stage -> summary of what it trained.
+
+    What was taken from an earlier run was no work.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    training = {}
+    for node in plan.nodes:
+        manifest = store.read_manifest(node.stage.name, node.key)
+        if node.origin is None:
+            seconds[node.stage.name] += manifest["seconds"]
+        if node.stage.seeded:
+            training[node.stage.name] = manifest["summary"]
+    return {"seconds": {stage: round(value, 2) for stage, value in seconds.items()}, "training": training}
+
+
+def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
     metrics: dict[str, Any] = {}
     for node in prepared.plan.of("metrics"):
@@ -106,37 +128,5 @@ def _metrics(request: RunRequest, prepared: Prepared, manifests: dict[str, dict[
         if "labels" in metrics["semantic"]:
             threshold = request.settings.labels.background_threshold
             metrics["semantic"]["labels"]["threshold"] = threshold
-    seconds: dict[str, float] = defaultdict(float)
-    for node in prepared.plan.nodes:
-        if node.origin is None:
-            seconds[node.stage.name] += manifests[node.key]["seconds"]
-    summaries = {m["stage"]: m["summary"] for m in manifests.values() if m["stage"] in TRAINED_STAGES}
-    metrics["seconds"] = {stage: round(value, 2) for stage, value in seconds.items()}
-    metrics["images"] = len(prepared.plan.dataset.samples)
-    metrics["training"] = summaries
-    return metrics
-
-
-def _record(request: Request, prepared: Prepared) -> RunRecord:
-    plan = prepared.plan
-    artifacts = tuple(
-        ArtifactRecord(
-            stage=node.stage.name,
-            label=node.label,
-            key=node.key,
-            samples=tuple(sample.id for sample in node.samples),
-            inputs=node.inputs,
-            recipe=node.recipe,
-        )
-        for node in plan.nodes
-    )
-    return RunRecord(
-        preset=request.preset,
-        settings=plan.config.model_dump(mode="json"),
-        request=request.model_dump(mode="json", exclude={"settings"}),
-        dataset=plan.dataset,
-        store=prepared.store.root,
-        artifacts=artifacts,
-        problems=prepared.problems,
-        validation=plan.validation,
-    )
+    work = read_work(prepared.plan, prepared.store)
+    return {**metrics, "images": len(prepared.plan.dataset.samples), **work}

@@ -164,10 +164,10 @@ def _with_weights(settings: NetworkSettings) -> NetworkSettings:
     if not (isinstance(weights, Path) and (weights / FILE_NAME).is_file()):
         return settings
     record = read_run(weights)
-    classifiers = record.of("classifier")
-    if not classifiers:
+    classifier = record.network("classifier")
+    if classifier is None:
         raise ArtifactError(f"{weights}: the run has no classifier whose weights could be taken")
-    file = Store(record.store).path("classifier", classifiers[0].key) / "network.safetensors"
+    file = Store(record.store).path("classifier", classifier) / "network.safetensors"
     return settings.model_copy(update={"weights": file})
 
 
@@ -198,14 +198,14 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
     record = read_run(request.network)
     settings = settings_of(record)
     network, predictions, *_ = NETWORK_STAGES[settings.network]
-    given = Networks(record.store, {network.name: record.of(network.name)[0].key})
+    given = Networks(record.store, {network.name: record.stages[network.name].keys[0]})
 
     def lay_out(dataset: Dataset) -> Plan:
         stages = NETWORK_STAGES[settings.network]
         digests = digest_samples(dataset)
         return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(predictions.name,))
 
-    dataset, problems = open_images(request.data, record.dataset.classes, request.split, request.skip_bad)
+    dataset, problems = open_images(request.data, record.classes, request.split, request.skip_bad)
     plan = lay_out(dataset)
     if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
         found = check_images(dataset, request.num_workers)

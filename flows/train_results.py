@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 
 from data.store import explain_os_errors
 from flows.request import Prepared
-from flows.results import collect_labels, copy_file, write_text
+from flows.results import collect_labels, copy_file, read_work, write_text
 from flows.train_request import PredictRequest, TrainRequest
 from tasks.stages import NETWORK_STAGES
 
@@ -23,22 +22,19 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
     """
     run, plan, store = request.out, prepared.plan, prepared.store
     name = request.settings.network
-    manifests = {node.key: store.read_manifest(node.stage.name, node.key) for node in plan.nodes}
     _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[name])
     (trained,) = plan.of(name)
     with explain_os_errors(run):
-        for file, entry in manifests[trained.key]["files"].items():
+        for file, entry in store.read_manifest(name, trained.key)["files"].items():
             copy_file(store.path(name, trained.key) / file, run / "network" / file, entry)
         if tested := plan.of(predictions):
             collect_labels(run / "predictions", tested, store, plan.dataset)
-        seconds: dict[str, float] = defaultdict(float)
-        for node in plan.nodes:
-            seconds[node.stage.name] += manifests[node.key]["seconds"]
+        work = read_work(plan, store)
         result = {
             "network": name,
             "images": len(trained.samples),
-            "training": manifests[trained.key]["summary"],
-            "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+            "training": work["training"][name],
+            "seconds": work["seconds"],
         }
         for node in plan.of(metrics):
             result["validation"] = json.loads((store.path(metrics, node.key) / "metrics.json").read_text())

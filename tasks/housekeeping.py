@@ -45,10 +45,11 @@ def needed(store: Store, since: float) -> set[tuple[str, str]]:
             f"{store.root}: expected a store with runs; it knows of none, so what is needed cannot be told"
         )
     return {
-        (artifact.stage, artifact.key)
+        (stage, key)
         for run, record in _runs(store)
-        for artifact in record.artifacts
-        if artifact.stage in NETWORKS or (run / FILE_NAME).stat().st_mtime >= since
+        for recent in [(run / FILE_NAME).stat().st_mtime >= since]
+        for stage, key in record.artifacts
+        if recent or stage in NETWORKS
     }
 
 

@@ -68,10 +68,10 @@ class Images:
 
 
 class Shard(NamedTuple):
-    """The images of a set whose ids' hash leaves `number` when it is divided by `count`."""
+    """The images of a set whose ids' hash leaves `number` when it is divided by `of`."""
 
     number: int
-    count: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,9 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
         return SampleDigest(image, " ".join(truth) or None)
 
-    found = dict(zip((s.id for s in dataset.samples), map_in_threads(digest, dataset.samples, num_threads), strict=True))
+    found = dict(
+        zip((s.id for s in dataset.samples), map_in_threads(digest, dataset.samples, num_threads), strict=True)
+    )
     if problems := [digest for digest in found.values() if isinstance(digest, Problem)]:
         raise DatasetError(problems)
     return {sample: digest for sample, digest in found.items() if isinstance(digest, SampleDigest)}

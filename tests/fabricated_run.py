@@ -17,7 +17,9 @@ from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic import write_synthetic
 from tasks.network_settings import NETWORK_SETTINGS
-from tasks.run_record import ArtifactRecord, RunRecord
+from tasks.image_list import ImageList, write_images
+from tasks.plan import Images, SampleDigest
+from tasks.run_record import VERSION, RunRecord, StageRecord
 from tasks.settings import PipelineConfig
 
 COLLAPSED = {
@@ -77,22 +79,27 @@ def make_run(
     if not with_truth:
         samples = tuple(Sample(s.id, s.image, s.labels) for s in dataset.samples)
         dataset = Dataset(dataset.root, dataset.classes, samples)
-    _record(dataset, store, skipped).write(run)
+    _record(run, dataset, store, skipped).write(run)
     return run
 
 
 def make_training(folder: Path, network: Literal["deeplabv2", "maskrcnn"], *, with_validation: bool = True) -> Path:
     """Write a data set and a training below `folder`; it predicts the ground truth. Return the training's folder."""
     dataset, run = _dataset(folder / "set", 4), folder / "training"
+    (run / "network").mkdir(parents=True)
     settings = NETWORK_SETTINGS[network](backbone="resnet18", seed=7).model_dump(mode="json")
+    images = write_images(run, _images(dataset), dataset.root)
     record = RunRecord(
+        version=VERSION,
         preset="demo",
         request={},
         settings=settings,
-        dataset=dataset,
+        root=dataset.root,
+        classes=dataset.classes,
+        images=images,
+        validation=images if with_validation else ImageList(),
         store=folder / "store",
-        artifacts=(),
-        validation=dataset.samples if with_validation else (),
+        stages={},
     )
     history = [{"loss": 2.345, "miou": 0.111}, {"loss": 1.234}]
     metrics: dict[str, object] = {"network": network, "images": 4, "seconds": {network: 61.25}}
@@ -101,7 +108,6 @@ def make_training(folder: Path, network: Literal["deeplabv2", "maskrcnn"], *, wi
         for kind in kinds:
             shutil.copytree(dataset.root / kind, run / "predictions" / kind)
         metrics["validation"] = SEGMENTED if network == "deeplabv2" else DETECTED
-    (run / "network").mkdir(parents=True)
     (run / "network/history.json").write_text(json.dumps(history))
     (run / "metrics.json").write_text(json.dumps(metrics))
     record.write(run)
@@ -146,18 +152,23 @@ def _publish(store: Store, stage: str, key: str, write: Callable[[Draft], None])
         write(draft)
 
 
-def _record(dataset: Dataset, store: Store, skipped: bool) -> RunRecord:
+def _images(dataset: Dataset) -> Images:
+    return Images(dataset.samples, dict.fromkeys((sample.id for sample in dataset.samples), SampleDigest("0" * 64)))
+
+
+def _record(run: Path, dataset: Dataset, store: Store, skipped: bool) -> RunRecord:
     keys = {"cams": "c", "relations": "r", "irnet": "i", "fields": "f", "labels": "d"}
-    samples = tuple(sample.id for sample in dataset.samples)
     bad = Problem(dataset.root / "JPEGImages/<bad>.jpg", "expected an image, found an empty file", "<bad>")
     return RunRecord(
+        version=VERSION,
         preset="quick",
         request={},
         settings=PipelineConfig(backbone="resnet18", seed=7).model_dump(mode="json"),
-        dataset=dataset,
+        root=dataset.root,
+        classes=dataset.classes,
+        images=write_images(run, _images(dataset), dataset.root),
+        validation=ImageList(),
         store=store.root,
-        artifacts=tuple(
-            ArtifactRecord(stage=stage, label=stage, key=key, samples=samples, inputs={}) for stage, key in keys.items()
-        ),
+        stages={stage: StageRecord(keys={0: key}) for stage, key in keys.items()},
         problems=(bad,) if skipped else (),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from data.store import ArtifactError, Store
 from data.validation import set_aside
 from flows.request import RunRequest, replan
 from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
-from tasks.plan import Node, Plan
-from tasks.run_record import FILE_NAME, ArtifactRecord, RunRecord, read_run
+from tasks.image_list import OTHER_TRUTH, Change, compare_images, read_images
+from tasks.plan import Images, Node, Plan, Shard, shard_of
+from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.settings import PipelineConfig
 
 MOST_REASONS = 3
@@ -36,10 +38,11 @@ def status_of(run: Path) -> dict[str, Any]:
     record = read_run(run)
     plan = _plan_of_training(record) if "network" in record.settings else _plan_of_labels(record)
     store = Store(record.store)
+    known = _Known(record, plan)
     stages: dict[str, Any] = {}
     for stage in plan.stages:
         nodes = plan.of(stage)
-        reasons = {node.label: _reason(node, record, store) for node in nodes}
+        reasons = {node.label: _reason(node, known, store) for node in nodes}
         bad = {label: reason for label, reason in reasons.items() if reason}
         stages[stage] = {
             "state": _state(list(bad.values())),
@@ -78,15 +81,15 @@ def _summary(run: Path, store: Store) -> dict[str, Any]:
     except (ArtifactError, OSError) as error:
         return {"run": str(run), "problem": str(error)}
     stages: dict[str, dict[str, int]] = {}
-    for artifact in record.artifacts:
-        entry = stages.setdefault(artifact.stage, {"cached": 0, "total": 0})
+    for stage, key in record.artifacts:
+        entry = stages.setdefault(stage, {"cached": 0, "total": 0})
         entry["total"] += 1
-        entry["cached"] += store.path(artifact.stage, artifact.key).is_dir()
+        entry["cached"] += store.path(stage, key).is_dir()
     return {
         "run": str(run),
         "what": record.settings.get("network", "labels"),
         "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
-        "images": len(record.dataset.samples),
+        "images": record.images.count,
         "stages": stages,
         "finished": (run / "metrics.json").is_file(),
     }
@@ -116,53 +119,75 @@ def _state(reasons: list[tuple[str, str]]) -> str:
     return "cached"
 
 
-def _reason(node: Node, record: RunRecord, store: Store) -> tuple[str, str] | None:
+def _reason(node: Node, known: _Known, store: Store) -> tuple[str, str] | None:
     """Return (kind, text) for an artifact that a run would make, None for one that is there."""
-    problem = store.verify(node.stage.name, node.key)
+    stage = node.stage.name
+    problem = store.verify(stage, node.key)
     if problem is None:
         return None
     if problem != "missing":
         return "damaged", problem
-    recorded = record.of(node.stage.name)
-    if any(artifact.key == node.key for artifact in recorded):
+    if (stage, node.key) in known.artifacts:
         return "missing", "its folder is gone from the store"
-    same = [artifact for artifact in recorded if set(artifact.samples) & {sample.id for sample in node.samples}]
-    if not same:
+    if stage not in known.record.stages:
         return "missing", "not made yet"
-    return "stale", _difference(node, same[0])
+    return "stale", "; ".join(_differences(node, known)) or "recorded by another version"
 
 
-def _difference(node: Node, recorded: ArtifactRecord) -> str:
-    """Say what differs between two recipes of one artifact."""
-    new, old = node.recipe or {}, recorded.recipe or {}
-    changes = [
+def _differences(node: Node, known: _Known) -> list[str]:
+    """Say what differs between an artifact's recipe and that of the run."""
+    recorded = known.record.stages[node.stage.name]
+    new, old = node.common or {}, recorded.common or {}
+    found = [
         f"{node.stage.settings}.{name} {old.get('settings', {}).get(name)} -> {value}"
         for name, value in new.get("settings", {}).items()
         if old.get("settings", {}).get(name) != value
     ]
     if new.get("source") != old.get("source"):
-        changes.append("its source changed")
-    changes += _sample_changes(new.get("samples", {}), old.get("samples", {}))
-    changes += [
-        f"{name} changed" for name in ("classes", "seed", "backbone", "weights") if new.get(name) != old.get(name)
-    ]
-    if new.get("inputs") != old.get("inputs"):
-        stages = [name for name, keys in new.get("inputs", {}).items() if old.get("inputs", {}).get(name) != keys]
-        changes.append(f"{' and '.join(stages)} would be made again")
-    return "; ".join(changes) or "recorded by another version"
+        found.append("its source changed")
+    num_shards = node.shard and node.shard.of
+    if num_shards != recorded.num_shards:
+        found.append(f"the images are dealt into {num_shards} shards instead of {recorded.num_shards}")
+    found += known.image_changes(node)
+    names = ("classes", "seed", "backbone", "weights", "validation")
+    found += [f"{name} changed" for name in names if new.get(name) != old.get(name)]
+    again = [stage for stage, keys in node.inputs.items() if not known.artifacts.issuperset((stage, k) for k in keys)]
+    return [*found, f"{' and '.join(again)} would be made again"] if again else found
 
 
-def _sample_changes(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
-    kinds = {
-        "new": sorted(new.keys() - old.keys()),
-        "gone": sorted(old.keys() - new.keys()),
-        "changed": sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-    }
-    return [
-        f"{len(names)} image{'s' * (len(names) > 1)} {kind}: {', '.join(names[:3])}{' ...' * (len(names) > 3)}"
-        for kind, names in kinds.items()
-        if names
-    ]
+class _Known:
+    """What the record of a run says, ready to be looked up for every artifact of its plan today."""
+
+    def __init__(self, record: RunRecord, plan: Plan) -> None:
+        self.record = record
+        self.artifacts = set(record.artifacts)
+        self._images = plan.images
+        self._changes: dict[Images, list[Change]] = {}
+        self._by_shard: dict[tuple[Images, int], dict[int, list[Change]]] = {}
+
+    def image_changes(self, node: Node) -> list[str]:
+        """Say which images of an artifact are not as they were."""
+        number, count = node.shard or Shard(0, 1)
+        if (node.images, count) not in self._by_shard:
+            by_shard = self._by_shard[node.images, count] = defaultdict(list)
+            for change in self._changes_of(node.images):
+                by_shard[shard_of(change.id, count)].append(change)
+        kinds: dict[str, list[str]] = {}
+        for change in self._by_shard[node.images, count].get(number, ()):
+            # A stage that reads ground truth sees the images that have any, the others see no ground truth.
+            if change.truth if node.stage.reads_ground_truth else change.kind != OTHER_TRUTH:
+                kinds.setdefault(change.kind, []).append(change.id)
+        return [
+            f"{len(ids)} image{'s' * (len(ids) > 1)} {kind}: {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}"
+            for kind, ids in kinds.items()
+        ]
+
+    def _changes_of(self, images: Images) -> list[Change]:
+        if images not in self._changes:
+            listed = self.record.images if images is self._images else self.record.validation
+            before = read_images(self.record.folder, listed, self.record.root)
+            self._changes[images] = compare_images(before, images)
+        return self._changes[images]
 
 
 def show_runs(result: dict[str, Any], console: Console) -> None:

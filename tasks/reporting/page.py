@@ -108,7 +108,7 @@ class Page:
             record=self.record,
             columns={key: column for key, column in self.columns.items() if key in drawn},
             figures=list(dict.fromkeys(name for epoch in self.epochs for name in epoch)),
-            colors=class_colors(self.rows, self.record.dataset.classes.names),
+            colors=class_colors(self.rows, self.record.classes.names),
             wheel=pictures.data_uri(pictures.paint_wheel(WHEEL_SIDE), lossless=True),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
     """Return the page of a run that made labels; arguments and errors are those of `build_report`."""
     metrics = read_metrics(run)
     artifacts = _Artifacts(record)
-    names, samples = record.dataset.classes.names, record.dataset.samples
+    names, samples = record.classes.names, record.dataset.samples
     chosen = choose_samples(samples, artifacts.count_instances(), num_images)
     rows, full_px = draw_rows(chosen, run, artifacts, names)
     scores = semantic_tables(metrics.get("semantic", {})) | instance_tables(metrics.get("instances", {}))
@@ -160,11 +160,6 @@ class _Artifacts:
     def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._store = Store(record.store)
-        self._folders = {
-            (artifact.stage, sample): self._store.path(artifact.stage, artifact.key)
-            for artifact in record.artifacts
-            for sample in artifact.samples
-        }
 
     def folder(self, stage: str, sample: str) -> Path | None:
         """Return the folder of the artifact that covers an image; None where the run does not have the stage.
@@ -172,10 +167,8 @@ class _Artifacts:
         Raises:
             ArtifactError: The store no longer has it.
         """
-        folder = self._folders.get((stage, sample))
-        if folder is not None and not folder.is_dir():
-            raise ArtifactError(f"{folder}: missing; the command of the run makes it again")
-        return folder
+        key = self._record.stages[stage].key_of(sample) if stage in self._record.stages else None
+        return None if key is None else self._whole(stage, key)
 
     def map(self, stage: str, file: str, sample: str) -> NDArray[np.float16] | None:
         """Return an image's map as it is stored, or None where the stage has none for it."""
@@ -192,10 +185,8 @@ class _Artifacts:
     def count_instances(self) -> dict[str, Counter[int]]:
         """Return sample id -> class -> number of detections."""
         counts: dict[str, Counter[int]] = defaultdict(Counter)
-        for artifact in self._record.of("labels"):
-            folder = self.folder("labels", artifact.samples[0])
-            assert folder is not None
-            for detection in read_detections(folder / DETECTIONS):
+        for key in self._keys("labels"):
+            for detection in read_detections(self._whole("labels", key) / DETECTIONS):
                 counts[detection["image"]][detection["class"]] += 1
         return counts
 
@@ -203,9 +194,18 @@ class _Artifacts:
         """Say what makes the labels worse than they could be."""
         return [
             collapse_warning(summary)
-            for artifact in self._record.of("irnet")
-            if (summary := self._store.read_manifest("irnet", artifact.key)["summary"])["collapsed"]
+            for key in self._keys("irnet")
+            if (summary := self._store.read_manifest("irnet", key)["summary"])["collapsed"]
         ]
+
+    def _keys(self, stage: str) -> Iterable[str]:
+        return self._record.stages[stage].keys.values() if stage in self._record.stages else ()
+
+    def _whole(self, stage: str, key: str) -> Path:
+        folder = self._store.path(stage, key)
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder}: missing; the command of the run makes it again")
+        return folder
 
 
 def collapse_warning(summary: Mapping[str, Any]) -> str:

@@ -46,8 +46,8 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
     """
     metrics = read_metrics(run)
-    names = record.dataset.classes.names
-    chosen = choose_samples(record.validation, {}, num_images)
+    names, num_samples = record.classes.names, record.validation.count
+    chosen = choose_samples(record.validation_samples, {}, num_images)
     rows = []
     for sample in chosen:
         photo = pictures.fit_height(read_image(sample.image), PICTURE_HEIGHT)
@@ -62,14 +62,14 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         record=record,
         changes=changed_settings(record.settings, NETWORK_SETTINGS[record.settings["network"]]()),
         scores=scores,
-        scores_note=f"In percent, on {len(record.validation)} validation images."
+        scores_note=f"In percent, on {num_samples} validation images."
         if scores
         else "No validation images were given (--val), so nothing was scored.",
         seconds=metrics.get("seconds", {}),
         epochs=_read_epochs(run),
         columns=COLUMNS,
         rows=rows,
-        images_note=f"{len(rows)} of {len(record.validation)} validation images. Every class in turn.",
+        images_note=f"{len(rows)} of {num_samples} validation images. Every class in turn.",
     )
 
 

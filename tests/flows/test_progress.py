@@ -17,9 +17,7 @@ from tasks.stages import STAGES
 def plan_of(num_shards: int) -> Plan:
     samples = tuple(Sample(f"s{i}", Path(f"s{i}.jpg"), ()) for i in range(4 * num_shards))
     cams = next(stage for stage in STAGES if stage.name == "cams")
-    nodes = tuple(
-        Node(cams, f"cams {i}", f"k{i}", samples[4 * i : 4 * i + 4], Config()) for i in range(num_shards)
-    )
+    nodes = tuple(Node(cams, f"cams {i}", f"k{i}", samples[4 * i : 4 * i + 4], Config()) for i in range(num_shards))
     return Plan(Dataset(Path(), ClassTable(("a",)), samples), PipelineConfig(), nodes)
 
 

@@ -111,8 +111,8 @@ def test_a_stage_that_the_run_does_not_have_has_no_column(tmp_path: Path):
     """A run with the networks of another mines no relations."""
     run = make_run(tmp_path)
     record = read_run(run)
-    kept = tuple(artifact for artifact in record.artifacts if artifact.stage != "relations")
-    record.model_copy(update={"artifacts": kept}).write(run)
+    kept = {name: stage for name, stage in record.stages.items() if name != "relations"}
+    record.model_copy(update={"stages": kept}).write(run)
     assert "Relations" not in Page(build_report(run)).text
 
 

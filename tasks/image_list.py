@@ -1,0 +1,144 @@
+"""`images-<hash>.jsonl`, beside `run.json`: the images of a run with the digests of their files, a line each.
+
+The first line has what many lines would repeat. A list's name is the hash of its content, so that a record that was
+replaced never goes with the list of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data.dataset import CocoSource, Sample
+from data.store import ArtifactError
+from tasks.config import Config
+from tasks.plan import Images, SampleDigest
+
+LISTS = "images-*.jsonl"
+NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
+Source = tuple[Path, tuple[int, ...]]
+
+
+class ImageList(Config):
+    """A list of images in the folder of a run.
+
+    Attributes:
+        file: Its name; None where there are no images.
+        count: How many images it has.
+    """
+
+    file: str | None = None
+    count: int = 0
+
+
+def write_images(folder: Path, images: Images, root: Path) -> ImageList:
+    """Write a list of images into a folder; it appears whole or not at all.
+
+    Args:
+        root: The set's folder; files below it are named relative to it.
+    """
+    if not images.samples:
+        return ImageList()
+    state = hashlib.sha256()
+    temporary = folder / f".images.{secrets.token_hex(4)}"
+    with temporary.open("wb") as stream:
+        for record in _records(images, root):
+            line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+            state.update(line)
+            stream.write(line)
+    name = LISTS.replace("*", state.hexdigest()[:16])
+    temporary.replace(folder / name)
+    return ImageList(file=name, count=len(images.samples))
+
+
+def read_images(folder: Path, images: ImageList, root: Path) -> Iterator[tuple[Sample, SampleDigest]]:
+    """Yield the images of a list, in order.
+
+    Raises:
+        ArtifactError: The list is gone or damaged.
+    """
+    if images.file is None:
+        return
+    file = folder / images.file
+    try:
+        with file.open("rb") as lines:
+            sources = [(root / name, tuple(categories)) for name, categories in json.loads(next(lines))["coco"]]
+            for line in lines:
+                yield _read(json.loads(line), root, sources)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
+        message = f"{file}: cannot be read ({error}); the run's own command writes it again"
+        raise ArtifactError(message) from None
+
+
+def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
+    """Yield what the lines say."""
+    cocos = (sample.coco for sample in images.samples if sample.coco)
+    sources = {source: number for number, source in enumerate(dict.fromkeys((c.file, c.category_ids) for c in cocos))}
+    below = f"{root}{os.sep}"
+
+    def name(file: Path) -> str:
+        text = str(file)
+        return text.removeprefix(below) if text.startswith(below) else str(file.absolute())
+
+    yield {"coco": [(name(file), categories) for file, categories in sources]}
+    for sample in images.samples:
+        digest, coco = images.digests[sample.id], sample.coco
+        record: dict[str, Any] = {"id": sample.id, "labels": sample.labels, "file": name(sample.image)}
+        record["sha256"] = digest.image
+        if digest.truth:
+            record["truth"] = digest.truth
+        if sample.semantic:
+            record["semantic"] = name(sample.semantic)
+        if sample.instances:
+            record["instances"] = name(sample.instances)
+        if coco:
+            record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
+        yield record
+
+
+def _read(record: dict[str, Any], root: Path, sources: list[Source]) -> tuple[Sample, SampleDigest]:
+    semantic, instances, coco = (record.get(name) for name in ("semantic", "instances", "coco"))
+    sample = Sample(
+        record["id"],
+        root / record["file"],
+        tuple(record["labels"]),
+        root / semantic if semantic else None,
+        root / instances if instances else None,
+        CocoSource(sources[coco[0]][0], coco[1], sources[coco[0]][1]) if coco else None,
+    )
+    return sample, SampleDigest(record["sha256"], record.get("truth"))
+
+
+class Change(NamedTuple):
+    """An image that is not as it was: what happened to it, and whether it has ground truth, or had any."""
+
+    id: str
+    kind: str
+    truth: bool
+
+
+def compare_images(before: Iterable[tuple[Sample, SampleDigest]], now: Images) -> list[Change]:
+    """Return what became of the images of a list, those in the list first, in its order."""
+    labels = {sample.id: sample.labels for sample in now.samples}
+    found = []
+    for sample, old in before:
+        new = now.digests[sample.id] if sample.id in labels else None
+        kind = _kind(sample, old, labels.pop(sample.id, ()), new)
+        if kind:
+            found.append(Change(sample.id, kind, bool(old.truth or (new and new.truth))))
+    return found + [Change(id, NEW, bool(now.digests[id].truth)) for id in labels]
+
+
+def _kind(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: SampleDigest | None) -> str | None:
+    if new is None:
+        return GONE
+    if new.image != old.image:
+        return CHANGED
+    if labels != sample.labels:
+        return RELABELLED
+    return OTHER_TRUTH if new.truth != old.truth else None
