@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,13 +11,13 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated, Any, Literal
 
-import numba
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import benchmarks
+from benchmarks.machine import describe_machine, results_file, write_results
 from benchmarks.measure import CheckFailed, Result, SpeedResult, measure, measure_speed
 from benchmarks.row import Row, Speed
 from tasks.workers import keep_freed_memory
@@ -46,8 +42,7 @@ def main(
     console = Console()
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()))
     if json_file is None and not only and not quick:
-        name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['gpu'] or ''}".lower()).strip("-")
-        json_file = Path(__file__).parent / "results" / f"{name}.json"
+        json_file = results_file(machine)
     results, failures = [], 0
     document: dict[str, Any] = {"machine": machine, "rows": []}
     for row in collect(only):
@@ -59,26 +54,19 @@ def main(
             continue
         logger.info("%s: %.1f times as fast as %s", row.kernel, results[-1].ratio, row.baseline)
         document["rows"] = [asdict(result) for result in results]
-        _write(document, json_file)
+        write_results(document, json_file)
     if results:
         console.print(tabulate(results))
     speeds = []
     for speed in collect(only, "speeds"):
         speeds.append(measure_speed(speed))
         document["speeds"] = [asdict(found) for found in speeds]
-        _write(document, json_file)
+        write_results(document, json_file)
     if speeds:
         console.print(tabulate_speeds(speeds))
     if not results and not speeds and not failures:
         logger.error("no row has %r in its name", only)
     return 1 if failures or not (results or speeds) else 0
-
-
-def _write(document: dict[str, Any], file: Path | None) -> None:
-    """Write what there is so far, after every row: the whole takes a quarter of an hour."""
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def collect(only: str, kind: Literal["rows", "speeds"] = "rows") -> Iterator[Any]:
@@ -93,22 +81,6 @@ def collect(only: str, kind: Literal["rows", "speeds"] = "rows") -> Iterator[Any
 
 def _name(row: Row | Speed) -> str:
     return row.name if isinstance(row, Speed) else f"{row.kernel}: {row.baseline}"
-
-
-def describe_machine() -> dict[str, str | int | float | None]:
-    """Return what a ratio depends on; `load` is the number of running processes over the last minute."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return {
-        "cpu": found[1] if found else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numba": numba.__version__,
-    }
 
 
 def tabulate(results: list[Result]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from time import perf_counter
 
 import torch
 
+from benchmarks.memory import forget_peak, status_bytes
 from benchmarks.row import Row, Speed
 
 logger = logging.getLogger(__name__)
@@ -169,16 +169,7 @@ def peak_memory(work: Callable[[], object]) -> int | None:
 
 def _report_growth(work: Callable[[], object], sender: Connection) -> None:
     work()
-    # What the first run freed goes back to the system, and the peak is forgotten ("5": see proc(5)).
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status_bytes("VmRSS")
+    forget_peak()
+    before = status_bytes("VmRSS")
     work()
-    sender.send(max(_status_bytes("VmHWM") - before, 0))
-
-
-def _status_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+    sender.send(max(status_bytes("VmHWM") - before, 0))

@@ -16,8 +16,8 @@ from data.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic import write_synthetic
-from tasks.network_settings import NETWORK_SETTINGS
 from tasks.image_list import ImageList, write_images
+from tasks.network_settings import NETWORK_SETTINGS
 from tasks.plan import Images, SampleDigest
 from tasks.run_record import VERSION, RunRecord, StageRecord
 from tasks.settings import PipelineConfig

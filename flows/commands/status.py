@@ -37,7 +37,12 @@ def status_of(run: Path) -> dict[str, Any]:
     """
     record = read_run(run)
     plan = _plan_of_training(record) if "network" in record.settings else _plan_of_labels(record)
-    store = Store(record.store)
+    stages = compare_with_store(plan, record, Store(record.store))
+    return {"run": str(run), "store": str(record.store), "stages": stages}
+
+
+def compare_with_store(plan: Plan, record: RunRecord, store: Store) -> dict[str, Any]:
+    """Return the "stages" of `status_of`: what a store has of a plan, and how the rest differs from a run's record."""
     known = _Known(record, plan)
     stages: dict[str, Any] = {}
     for stage in plan.stages:
@@ -50,7 +55,7 @@ def status_of(run: Path) -> dict[str, Any]:
             "total": len(nodes),
             "reasons": {label: text for label, (_, text) in bad.items()},
         }
-    return {"run": str(run), "store": str(record.store), "stages": stages}
+    return stages
 
 
 def runs_of(store: Path) -> dict[str, Any]:
@@ -80,17 +85,18 @@ def _summary(run: Path, store: Store) -> dict[str, Any]:
         began = (run / FILE_NAME).stat().st_mtime
     except (ArtifactError, OSError) as error:
         return {"run": str(run), "problem": str(error)}
-    stages: dict[str, dict[str, int]] = {}
-    for stage, key in record.artifacts:
-        entry = stages.setdefault(stage, {"cached": 0, "total": 0})
-        entry["total"] += 1
-        entry["cached"] += store.path(stage, key).is_dir()
     return {
         "run": str(run),
         "what": record.settings.get("network", "labels"),
         "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
         "images": record.images.count,
-        "stages": stages,
+        "stages": {
+            name: {
+                "cached": sum(store.path(name, key).is_dir() for key in stage.keys.values()),
+                "total": len(stage.keys),
+            }
+            for name, stage in record.stages.items()
+        },
         "finished": (run / "metrics.json").is_file(),
     }
 

@@ -1,0 +1,167 @@
+"""What a run leaves on record: each image once, and enough to say what changed since."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data.dataset import ClassTable, CocoSource, Dataset, Sample
+from data.store import ArtifactError, Store
+from flows.commands.status import compare_with_store
+from tasks.image_list import Change, compare_images, read_images, write_images
+from tasks.network_settings import DeepLabV2Settings
+from tasks.plan import Images, Plan, SampleDigest, make_plan
+from tasks.run_record import RunRecord, read_run, write_run
+from tasks.settings import PipelineConfig
+from tasks.stages import NETWORK_STAGES
+
+CONFIG = PipelineConfig(shard_size=8)
+SOURCE = CocoSource(Path("set/annotations.json"), 7, (1, 3))
+
+
+def _dataset(num_images: int = 32) -> Dataset:
+    root = Path("set")
+    samples = tuple(
+        Sample(f"image{n:03d}", root / f"{n}.jpg", (n % 2,), semantic=root / f"{n}.png" if n % 4 == 0 else None)
+        for n in range(num_images)
+    )
+    return Dataset(root, ClassTable(("cat", "dog")), samples)
+
+
+def _digests(dataset: Dataset) -> dict[str, SampleDigest]:
+    return {s.id: SampleDigest(f"bytes of {s.id}", "truth" if s.semantic else None) for s in dataset.samples}
+
+
+def _write(run: Path, plan: Plan) -> RunRecord:
+    run.mkdir(exist_ok=True)
+    write_run(run, plan, run.parent / "store", preset="quick", request={"data": "set"})
+    return read_run(run)
+
+
+def _reasons(tmp_path: Path, before: Plan, after: Plan) -> dict[str, list[str]]:
+    """Return stage -> the distinct reasons why its artifacts are not there."""
+    stages = compare_with_store(after, _write(tmp_path / "run", before), Store(tmp_path / "store"))
+    return {name: list(dict.fromkeys(entry["reasons"].values())) for name, entry in stages.items()}
+
+
+def test_what_is_read_is_what_was_planned(tmp_path: Path) -> None:
+    dataset = _dataset()
+    plan = make_plan(dataset, CONFIG, _digests(dataset))
+    record = _write(tmp_path / "run", plan)
+    assert record.dataset == dataset
+    assert set(record.artifacts) == {(node.stage.name, node.key) for node in plan.nodes}
+    assert record.network("irnet") == plan.of("irnet")[0].key
+    assert record.network("deeplabv2") is None
+    for node in plan.nodes:
+        for sample in node.samples:
+            assert record.stages[node.stage.name].key_of(sample.id) == node.key
+
+
+def test_every_image_is_there_once_and_recipes_are_not(tmp_path: Path) -> None:
+    dataset = _dataset()
+    _write(tmp_path / "run", make_plan(dataset, CONFIG, _digests(dataset)))
+    text = "".join(file.read_text() for file in (tmp_path / "run").iterdir())
+    assert text.count("bytes of image005") == 1
+    assert text.count('"image005"') == 1
+
+
+def test_files_outside_the_set_and_coco_sources_come_back(tmp_path: Path) -> None:
+    outside = Sample("a", tmp_path / "elsewhere/a.jpg", (0,), instances=tmp_path / "a.png", coco=SOURCE)
+    samples = (outside, Sample("b", Path("set/deep/b.jpg"), (), coco=replace(SOURCE, image_id=8)))
+    digests = {"a": SampleDigest("1", "t"), "b": SampleDigest("2", "u")}
+    listed = write_images(tmp_path, Images(samples, digests), Path("set"))
+    found = list(read_images(tmp_path, listed, Path("set")))
+    assert [sample for sample, _ in found] == list(samples)
+    assert dict(zip("ab", (digest for _, digest in found), strict=True)) == digests
+    assert listed.count == 2
+
+
+def test_the_list_of_a_record_that_was_replaced_goes(tmp_path: Path) -> None:
+    for dataset in (_dataset(8), _dataset(9)):
+        record = _write(tmp_path / "run", make_plan(dataset, CONFIG, _digests(dataset)))
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [record.images.file, "run.json"]
+    assert len(record.dataset.samples) == record.images.count == 9
+
+
+def test_another_versions_record_and_a_damaged_list_are_named(tmp_path: Path) -> None:
+    dataset = _dataset(8)
+    record = _write(tmp_path, make_plan(dataset, CONFIG, _digests(dataset)))
+    (tmp_path / str(record.images.file)).write_text('{"coco":[]}\n{"id":')
+    with pytest.raises(ArtifactError, match=r"images-.*jsonl: cannot be read"):
+        _ = record.dataset
+    (tmp_path / "run.json").write_text(json.dumps({"preset": "quick", "artifacts": [], "dataset": {}}))
+    with pytest.raises(ArtifactError, match="another version of pseudomask wrote it"):
+        read_run(tmp_path)
+
+
+def test_what_became_of_each_image_is_told() -> None:
+    dataset = _dataset(6)
+    a, b, c, d, e, f = dataset.samples
+    digests = _digests(dataset)
+    before = [(sample, digests[sample.id]) for sample in (a, b, c, d, e)]
+    now = (replace(a, labels=(0, 1)), b, c, e, f)
+    digests |= {b.id: SampleDigest("other"), e.id: SampleDigest(digests[e.id].image, "other")}
+    assert compare_images(before, Images(now, digests)) == [
+        Change(a.id, "relabelled", True),
+        Change(b.id, "changed", False),
+        Change(d.id, "gone", False),
+        Change(e.id, "with other ground truth", True),
+        Change(f.id, "new", False),
+    ]
+
+
+def test_status_says_which_images_changed_and_which_stages_follow(tmp_path: Path) -> None:
+    dataset = _dataset()
+    digests = _digests(dataset)
+    before = make_plan(dataset, CONFIG, digests)
+    after = make_plan(dataset, CONFIG, digests | {"image005": SampleDigest("other")})
+    found = _reasons(tmp_path, before, after)
+    assert found["classifier"] == ["1 image changed: image005"]
+    follows = "classifier would be made again"
+    assert sorted(found["cams"]) == [f"1 image changed: image005; {follows}", follows]
+    assert found["scores"] == ["cams and walk and labels would be made again"]
+
+
+def test_status_tells_ground_truth_from_images_and_new_shards(tmp_path: Path) -> None:
+    dataset = _dataset()
+    digests = _digests(dataset)
+    before = make_plan(dataset, CONFIG, digests)
+    truth = digests | {"image004": replace(digests["image004"], truth="other")}
+    found = _reasons(tmp_path, before, make_plan(dataset, CONFIG, truth))
+    assert set(found["labels"]) == {"its folder is gone from the store"}
+    assert "1 image with other ground truth: image004" in found["scores"]
+    larger = make_plan(dataset, PipelineConfig(shard_size=4), digests)
+    assert any("8 shards instead of 4" in text for text in _reasons(tmp_path, before, larger)["cams"])
+
+
+def test_a_recipe_names_every_sample_and_the_inputs() -> None:
+    dataset = _dataset()
+    plan = make_plan(dataset, CONFIG, _digests(dataset))
+    node, scores = plan.of("walk")[0], plan.of("scores")[0]
+    assert node.recipe is not None
+    assert scores.recipe is not None
+    assert node.recipe["samples"] == {
+        s.id: {"image": f"bytes of {s.id}", "labels": list(s.labels)} for s in node.samples
+    }
+    assert node.recipe["inputs"] == {name: list(keys) for name, keys in node.inputs.items()}
+    assert all(described["truth"] == "truth" for described in scores.recipe["samples"].values())
+
+
+def test_what_a_training_is_watched_on_counts() -> None:
+    dataset = _dataset()
+    watched = _dataset(3)
+    keys = set()
+    for digests in ({}, _digests(watched), _digests(watched) | {"image000": SampleDigest("x", "other")}):
+        images = Images(watched.samples if digests else (), digests)
+        stages = NETWORK_STAGES["deeplabv2"]
+        plan = make_plan(
+            dataset, DeepLabV2Settings(), _digests(dataset), stages=stages, results=("deeplabv2",), validation=images
+        )
+        (node,) = plan.nodes
+        keys.add(node.key)
+        assert node.validation == images.samples
+        assert list((node.recipe or {}).get("validation", {})) == [s.id for s in images.samples]
+    assert len(keys) == 3
