@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Annotated, ParamSpec, TypeVar
 
 import tyro
@@ -47,12 +47,14 @@ class Step:
         name: What was done.
         images: Of how many images.
         seconds: It took.
+        cpu_seconds: Of them at work; the rest is waiting for other processes.
         peak_bytes: The most memory of the whole process meanwhile, with all that the steps before it keep.
     """
 
     name: str
     images: int
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -145,22 +147,25 @@ class _Meter:
         self, name: str, work: Callable[Arguments, Made], *args: Arguments.args, **kw: Arguments.kwargs
     ) -> Made:
         forget_peak()
-        begin = perf_counter()
+        begin, cpu_begin = perf_counter(), process_time()
         made = work(*args, **kw)
-        self.steps.append(Step(name, self._num_images, perf_counter() - begin, status_bytes("VmHWM")))
+        seconds, cpu_seconds = perf_counter() - begin, process_time() - cpu_begin
+        self.steps.append(Step(name, self._num_images, seconds, cpu_seconds, status_bytes("VmHWM")))
         return made
 
 
 def tabulate(steps: list[Step]) -> Table:
-    """Return the steps as a table; growth is against the size before."""
-    table = Table("step", "images", "seconds", "peak MB", "growth: seconds", "memory")
+    """Return the steps as a table; growth is against the size before, of the seconds at work."""
+    table = Table("step", "images", "seconds", "at work", "growth", "peak MB", "growth")
     before: dict[str, Step] = {}
-    for step in sorted(steps, key=lambda step: [other.name for other in steps].index(step.name)):
-        cells = [step.name, f"{step.images:,}", f"{step.seconds:.2f}", f"{step.peak_bytes / 1e6:,.0f}"]
-        if last := before.get(step.name):
-            cells += [f"x {step.seconds / last.seconds:.1f}", f"x {step.peak_bytes / last.peak_bytes:.1f}"]
-        table.add_row(*cells)
-        before[step.name] = step
+    for name in dict.fromkeys(step.name for step in steps):
+        for step in (step for step in steps if step.name == name):
+            last = before.get(name)
+            work = f"{step.cpu_seconds / last.cpu_seconds:.1f}" if last else ""
+            memory = f"{step.peak_bytes / last.peak_bytes:.1f}" if last else ""
+            seconds = (f"{step.seconds:.2f}", f"{step.cpu_seconds:.2f}")
+            table.add_row(name, f"{step.images:,}", *seconds, work, f"{step.peak_bytes / 1e6:,.0f}", memory)
+            before[name] = step
     return table
 
 

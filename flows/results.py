@@ -15,6 +15,7 @@ from data.coco import Detection, read_detections
 from data.dataset import Dataset
 from data.label_folder import DETECTIONS, KINDS, SURE, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
+from data.threads import map_in_threads
 from flows.request import Prepared, Request, RunRequest
 from tasks.plan import Node, Plan
 from tasks.run_record import write_run
@@ -111,8 +112,8 @@ def read_work(plan: Plan, store: Store) -> dict[str, Any]:
     """
     seconds: dict[str, float] = defaultdict(float)
     training = {}
-    for node in plan.nodes:
-        manifest = store.read_manifest(node.stage.name, node.key)
+    manifests = map_in_threads(lambda node: store.read_manifest(node.stage.name, node.key), plan.nodes)
+    for node, manifest in zip(plan.nodes, manifests, strict=True):
         if node.origin is None:
             seconds[node.stage.name] += manifest["seconds"]
         if node.stage.seeded:
