@@ -29,6 +29,7 @@ from flows.request import TRAINED_STAGES
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
+IMAGES, ADDED = 200, 10
 LEAST_RATIO = 10
 MOST_IDLE_S = 20
 
@@ -55,22 +56,24 @@ class Regeneration:
 
 
 def main(
-    images: int = 200, added: int = 10, json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
+    images: int = IMAGES, added: int = ADDED, json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
 ) -> int:
     """Measure the three calls; the exit code is 1 where a bound is not kept.
 
     Args:
         images: Images of the first version.
         added: Images of the second that the first does not have.
-        json_file: Where the results go; benchmarks/results/regeneration-<machine>.json if not said.
+        json_file: Where the results go; benchmarks/results/regeneration-<machine>.json if not said, for the
+            usual counts.
     """
     from benchmarks.machine import describe_machine, results_file, write_results
 
     machine = describe_machine()
+    if json_file is None and (images, added) == (IMAGES, ADDED):
+        json_file = results_file(machine, "regeneration")
     with tempfile.TemporaryDirectory() as folder:
         calls = measure(Path(folder), images, added)
-    document = {"machine": machine, "calls": [asdict(call) for call in calls]}
-    write_results(document, json_file or results_file(machine, "regeneration"))
+    write_results({"machine": machine, "calls": [asdict(call) for call in calls]}, json_file)
     Console().print(tabulate(calls))
     broken = broken_bounds(calls, added)
     for bound in broken:

@@ -183,12 +183,17 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
         return SampleDigest(image, " ".join(truth) or None)
 
-    found = dict(
-        zip((s.id for s in dataset.samples), map_in_threads(digest, dataset.samples, num_threads), strict=True)
-    )
-    if problems := [digest for digest in found.values() if isinstance(digest, Problem)]:
+    digests: dict[str, SampleDigest] = {}
+    problems: list[Problem] = []
+    found = map_in_threads(digest, dataset.samples, num_threads)
+    for sample, digested in zip(dataset.samples, found, strict=True):
+        if isinstance(digested, Problem):
+            problems.append(digested)
+        else:
+            digests[sample.id] = digested
+    if problems:
         raise DatasetError(problems)
-    return {sample: digest for sample, digest in found.items() if isinstance(digest, SampleDigest)}
+    return digests
 
 
 def weights_digest(config: RunConfig) -> str | None:

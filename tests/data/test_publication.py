@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.publication import Entry, Publication, link_file, name_of
+from data.publication import Entry, Publication, link_file, name_of, provenance
 from data.store import ArtifactError
 
 
@@ -133,3 +133,15 @@ def test_the_list_of_images_is_json_lines(tmp_path: Path) -> None:
     publish(publication, "b", "a")
     lines = (publication.folder(1) / "images.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
+
+
+def test_what_labels_came_from_is_read_once_though_many_share_it() -> None:
+    reads = []
+
+    def read(stage: str, key: str) -> dict:
+        reads.append((stage, key))
+        inputs = {"labels": {"irnet": ["net"]}, "irnet": {"relations": ["r1", "r2"], "classifier": ["c"]}}
+        return {"stage": stage, "key": key, "recipe": {"inputs": inputs.get(stage, {})}}
+
+    found = [(manifest["stage"], manifest["key"]) for manifest in provenance(["a", "b"], read)]
+    assert found == reads == [("labels", "a"), ("irnet", "net"), ("classifier", "c"), ("labels", "b")]
