@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-gpu check lint format bench clean
+.PHONY: demo test test-slow test-services test-gpu check lint format bench clean
 
 demo: .venv/installed  ## the whole pipeline on a synthetic set, into runs/demo
 	$(BIN)/pseudomask demo --out runs/demo
 
 test: .venv/installed  ## what takes minutes on two cores
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest -m "not slow and not services and not gpu"
 
 test-slow: .venv/installed  ## long runs: kills, resumes, the whole pipeline
 	$(BIN)/pytest -m slow
+
+test-services: .venv/installed  ## Prefect servers (SQLite, PostgreSQL), workers, kills, queues, a Dask cluster, an S3 server
+	$(BIN)/pytest -m services
 
 test-gpu: .venv/installed  ## needs a CUDA device
 	$(BIN)/pytest -m gpu

@@ -96,7 +96,7 @@ def measure_size(num_images: int) -> list[Step]:
         store.register(run)
         dataset, digests = meter("the set and its digests, simulated", simulate, num_images)
         plan = meter("plan with all keys", make_plan, dataset, PipelineConfig(), digests)
-        meter("record, written", write_run, run, plan, store.root, preset="voc12", request={})
+        meter("record, written", write_run, run, plan, store.address, preset="voc12", request={})
         meter("status of the store: its runs", runs_of, store.root)
         record = meter("record, read", read_run, run)
         meter("its images, read", getattr, record, "dataset")

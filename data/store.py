@@ -39,19 +39,75 @@ class Draft:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
+def store_address(address: str | Path) -> str:
+    """Return the one form of a store's address: a folder's absolute path, or `protocol://...` of anything else."""
+    protocol, separator, path = str(address).partition("://")
+    if not separator:
+        return str(Path(address).resolve())
+    if protocol in ("file", "local"):
+        return str(Path(path).resolve())
+    return f"{protocol}://{path.rstrip('/')}"
+
+
+def open_store(address: str | Path) -> Store:
+    """Return the store at an address: a folder, or anything that fsspec knows, such as "s3://bucket/prefix".
+
+    Nothing is connected to before the store is used.
+    """
+    address = store_address(address)
+    if "://" not in address:
+        return Store(Path(address))
+    # Only who uses such a store waits for its packages.
+    from data.remote_store import RemoteStore
+
+    return RemoteStore(address)
+
+
 class Store:
     """Artifacts at `<root>/<stage>/<key>/`, each with a `manifest.json` of its files' sizes and SHA-256.
 
     Only a rename publishes, so a kill at any moment leaves whole artifacts and temporary folders, never half
     an artifact. Nothing is touched on disk before `prepare` or `create`.
+
+    Attributes:
+        root: The folder on this machine: of the artifacts, of checkpoints, and of what else a run keeps between kills.
+        address: What users call the store; `open_store` opens it again, on another machine, too.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self.address = str(self.root)
 
     def path(self, stage: str, key: str) -> Path:
         """Return the folder of an artifact, whether it exists or not."""
         return self.root / stage / key
+
+    def exists(self) -> bool:
+        """Return whether there is a store at all."""
+        return self.root.is_dir()
+
+    def has(self, stage: str, key: str) -> bool:
+        """Return whether an artifact was published; `verify` tells whether it is still whole."""
+        return self.path(stage, key).is_dir()
+
+    def fetch(self, stage: str, key: str) -> Path:
+        """Return the folder of an artifact that was verified or published, brought to this machine if need be.
+
+        Raises:
+            ArtifactError: The store does not have it, or cannot be reached.
+        """
+        folder = self.path(stage, key)
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder}: missing; the command of the run makes it again")
+        return folder
+
+    def republish(self, stage: str, key: str) -> bool:
+        """Publish again what the store lost and this machine still has; return whether that was so."""
+        return False
+
+    def size(self, stage: str, key: str) -> int:
+        """Return how many bytes an artifact holds."""
+        return folder_size(self.path(stage, key))
 
     @property
     def _temporary(self) -> Path:
@@ -82,15 +138,11 @@ class Store:
         """
         file = self.path(stage, key) / MANIFEST
         try:
-            manifest = json.loads(file.read_bytes())
-            digest = manifest.pop("sha256")
+            return parse_manifest(file.read_bytes(), stage, key)
         except FileNotFoundError:
             raise ArtifactError(f"{file}: missing") from None
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise ArtifactError(f"{file}: unreadable ({error})") from None
-        if digest != _json_digest(manifest) or (manifest["stage"], manifest["key"]) != (stage, key):
-            raise ArtifactError(f"{file}: damaged, its content does not match its own SHA-256")
-        return manifest
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{file}: {error}") from None
 
     def verify(self, stage: str, key: str) -> str | None:
         """Compare an artifact with its manifest, all bytes of it.
@@ -105,17 +157,15 @@ class Store:
             files = self.read_manifest(stage, key)["files"]
         except ArtifactError as error:
             return str(error).removeprefix(f"{folder}{os.sep}")
-        with ThreadPoolExecutor() as threads:
-            problems = threads.map(lambda item: _file_problem(folder, *item), files.items())
-            return next((problem for problem in problems if problem), None)
+        return files_problem(folder, files)
 
     def manifests(self, stage: str) -> list[dict[str, Any]]:
-        """Read all readable manifests of a stage, newest first."""
+        """Read all readable manifests of a stage, in the order of their keys."""
         found = []
-        for file in (self.root / stage).glob(f"*/{MANIFEST}"):
-            with contextlib.suppress(ArtifactError, OSError):
-                found.append((file.stat().st_mtime, self.read_manifest(stage, file.parent.name)))
-        return [manifest for _, manifest in sorted(found, key=lambda pair: -pair[0])]
+        for _, key in self.artifacts(stage):
+            with contextlib.suppress(ArtifactError):
+                found.append(self.read_manifest(stage, key))
+        return found
 
     @contextlib.contextmanager
     def create(self, stage: str, key: str) -> Iterator[Draft]:
@@ -127,15 +177,12 @@ class Store:
         Raises:
             ArtifactError: No space left, or the store cannot be written.
         """
-        with explain_os_errors(self.root):
-            draft = Draft(self._temporary_folder(f"{stage}-{key}"))
-        try:
+        with self._temporary_folder(f"{stage}-{key}") as folder:
+            draft = Draft(folder)
             yield draft
             with explain_os_errors(self.root):
                 _write_manifest(draft, stage, key)
-                self._publish(draft.folder, stage, key)
-        finally:
-            shutil.rmtree(draft.folder, ignore_errors=True)
+                self._publish(folder, stage, key)
 
     def adopt(self, other: Store, stage: str, key: str) -> None:
         """Copy an artifact from another store under the same key.
@@ -144,14 +191,10 @@ class Store:
             ArtifactError: The other store does not have it whole, or this one cannot be written.
         """
         if problem := other.verify(stage, key):
-            raise ArtifactError(f"{other.path(stage, key)}: {problem}")
-        with explain_os_errors(self.root):
-            folder = self._temporary_folder(f"{stage}-{key}")
-            try:
-                shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
-                self._publish(folder, stage, key)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            raise ArtifactError(f"{other.address}/{stage}/{key}: {problem}")
+        with self._temporary_folder(f"{stage}-{key}") as folder, explain_os_errors(self.root):
+            shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
+            self._publish(folder, stage, key)
 
     def scratch(self, stage: str, key: str) -> Path:
         """Return the folder, made if need be, that keeps a training's checkpoints until it is published."""
@@ -160,8 +203,12 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def register(self, user: Path) -> None:
-        """Note that the folder `user` was made from artifacts of this store, so that gc can ask it what for."""
+    def register(self, user: Path, record: str = "run.json") -> None:
+        """Note that the folder `user` was made from artifacts of this store, so that gc can ask it what for.
+
+        Args:
+            record: Name of the file in it that tells; a store that other machines use keeps a copy of it for them.
+        """
         with explain_os_errors(self.root):
             folder = self.root / USERS
             folder.mkdir(parents=True, exist_ok=True)
@@ -175,9 +222,9 @@ class Store:
         files = (self.root / USERS).glob("*.json")
         return sorted(Path(json.loads(file.read_bytes())["folder"]) for file in files)
 
-    def artifacts(self) -> Iterator[tuple[str, str]]:
-        """Yield stage and key of every artifact, in order."""
-        for manifest in sorted(self.root.glob(f"[!.]*/*/{MANIFEST}")):
+    def artifacts(self, stage: str | None = None) -> Iterator[tuple[str, str]]:
+        """Yield stage and key of every artifact, or of every one of a stage, in order."""
+        for manifest in sorted(self.root.glob(f"{stage or '[!.]*'}/*/{MANIFEST}")):
             yield manifest.parent.parent.name, manifest.parent.name
 
     def remove(self, stage: str, key: str) -> None:
@@ -189,15 +236,27 @@ class Store:
         with explain_os_errors(self.root):
             shutil.rmtree(self._retire(self.path(stage, key)))
 
-    def _temporary_folder(self, name: str) -> Path:
+    @contextlib.contextmanager
+    def _temporary_folder(self, name: str) -> Iterator[Path]:
+        """Make a folder that goes with the block, unless it has moved to its place."""
         folder = self._temporary / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
-        folder.mkdir(parents=True)
-        return folder
+        with explain_os_errors(self.root):
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _publish(self, folder: Path, stage: str, key: str) -> None:
+        if self.verify(stage, key) is not None:
+            self._place(folder, stage, key)
+        shutil.rmtree(self.root / ".scratch" / f"{stage}-{key}", ignore_errors=True)
+
+    def _place(self, folder: Path, stage: str, key: str) -> None:
+        """Move a finished folder to the place of its artifact, in exchange for what is there."""
         target = self.path(stage, key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and self.verify(stage, key) is not None:
+        with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._retire(target), ignore_errors=True)
         try:
             folder.rename(target)
@@ -206,7 +265,6 @@ class Store:
                 raise
         else:
             _sync(target.parent)
-        shutil.rmtree(self.root / ".scratch" / f"{stage}-{key}", ignore_errors=True)
 
     def _retire(self, target: Path) -> Path:
         """Rename an artifact out of the way, so that nobody sees it while it is being deleted."""
@@ -255,6 +313,34 @@ def file_digest(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Return how many bytes the files below a folder hold."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def parse_manifest(content: bytes, stage: str, key: str) -> dict[str, Any]:
+    """Read the manifest of an artifact.
+
+    Raises:
+        ValueError: It is not what was written; says how.
+    """
+    try:
+        manifest = json.loads(content)
+        digest = manifest.pop("sha256")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"unreadable ({error})") from None
+    if digest != _json_digest(manifest) or (manifest["stage"], manifest["key"]) != (stage, key):
+        raise ValueError("damaged, its content does not match its own SHA-256")
+    return manifest
+
+
+def files_problem(folder: Path, files: dict[str, Any]) -> str | None:
+    """Compare files with their sizes and SHA-256 in a manifest; return the first bad one and how it differs."""
+    with ThreadPoolExecutor() as threads:
+        problems = threads.map(lambda item: _file_problem(folder, *item), files.items())
+        return next((problem for problem in problems if problem), None)
 
 
 def _file_problem(folder: Path, name: str, expected: dict[str, Any]) -> str | None:

@@ -19,7 +19,7 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
 from flows.server import ServerError
 from flows.train_request import NetworkSettings
-from tasks.workers import StageError
+from tasks.workers import LOG_VARIABLE, ROOMS, StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
 
@@ -92,8 +92,10 @@ def _explain_options(error: ValidationError) -> None:
 def _set_up_logging(verbose: bool) -> None:
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
-    for room in ("flows", "tasks", "models", "kernels", "data"):
+    for room in ("flows", *ROOMS):
         logging.getLogger(room).setLevel(logging.DEBUG if verbose else logging.INFO)
+    if verbose:
+        os.environ[LOG_VARIABLE] = "DEBUG"
 
 
 if __name__ == "__main__":

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
+from data.label_folder import SEMANTIC
 from flows.execution import make_artifacts
+from flows.production.flow import deployable
+from flows.production.page import show_labels, show_scores
 from flows.results import record
-from flows.train_request import PredictRequest, TrainRequest, prepare_prediction, prepare_training
+from flows.train_request import (
+    DeepLabV2Request,
+    MaskRCNNRequest,
+    PredictRequest,
+    TrainRequest,
+    prepare_prediction,
+    prepare_training,
+)
 from flows.train_results import collect_network, collect_predictions
 
 
-@flow(name="downstream", flow_run_name="{request.out}")
+@deployable("deeplabv2")
+def deeplabv2(request: DeepLabV2Request) -> str:
+    """Train DeepLab v2; as `downstream`, with a form of its own in Prefect's UI."""
+    return _train(request)
+
+
+@deployable("maskrcnn")
+def maskrcnn(request: MaskRCNNRequest) -> str:
+    """Train Mask R-CNN; as `downstream`, with a form of its own in Prefect's UI."""
+    return _train(request)
+
+
+@deployable("downstream")
 def downstream(request: TrainRequest) -> str:
     """Train the network unless it is in the store, predict the validation images, and collect all in `request.out`.
 
@@ -19,20 +39,10 @@ def downstream(request: TrainRequest) -> str:
         StageError: The training or a shard failed; the others were finished.
         ArtifactError: The store or the results cannot be written.
     """
-    prepared = prepare_training(request)
-    prepared.store.prepare()
-    record(request, prepared)
-    make_artifacts(
-        prepared.plan,
-        prepared.store,
-        num_workers=request.num_workers,
-        device=request.torch_device,
-        num_processes=request.processes,
-    )
-    return str(collect_network(request, prepared))
+    return _train(request)
 
 
-@flow(name="predict", flow_run_name="{request.out}")
+@deployable("predict")
 def predict(request: PredictRequest) -> str:
     """Predict the labels of images that are not in the store yet, and collect them in `request.out`.
 
@@ -43,5 +53,16 @@ def predict(request: PredictRequest) -> str:
     """
     prepared = prepare_prediction(request)
     prepared.store.prepare()
-    make_artifacts(prepared.plan, prepared.store, num_workers=request.num_workers, device=request.torch_device)
+    make_artifacts(request, prepared)
     return str(collect_predictions(request, prepared))
+
+
+def _train(request: TrainRequest) -> str:
+    prepared = prepare_training(request)
+    prepared.store.prepare()
+    record(request, prepared)
+    make_artifacts(request, prepared, num_processes=request.processes)
+    run = collect_network(request, prepared)
+    show_scores(run)
+    show_labels(prepared.plan.validation.samples, run / "predictions" / SEMANTIC)
+    return str(run)

@@ -1,139 +1,159 @@
-"""Making the artifacts of a plan: each a Prefect task, and a job for a worker process, published in the store."""
+"""Making the artifacts of a plan: each a Prefect task, on this machine or on a Dask cluster."""
 
 from __future__ import annotations
 
 import contextlib
-import platform
 import threading
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from data.store import Store, no_space
+from flows.making import Means, make, order
+from flows.production.page import watch_stages
+from flows.production.turns import turn
 from flows.progress import RunProgress
-from tasks.job import Job
+from flows.request import Prepared, Request
 from tasks.plan import Node, Plan
 from tasks.prefect_task import Reference, artifact_task
 from tasks.workers import StageError, WorkerPool
 
 # Enough to keep a GPU busy while another worker decodes; each holds a network and its activations.
 GPU_WORKERS = 2
+HOUR = 3600.0
+
+ArtifactTask = Task[..., Reference]
 
 
-def make_artifacts(plan: Plan, store: Store, *, num_workers: int, device: str, num_processes: int = 1) -> None:
+def make_artifacts(request: Request, prepared: Prepared, *, num_processes: int = 1) -> None:
     """Make every artifact of a plan that is not in the store yet. To be called in a flow.
 
+    A deployed run waits for its turn on the machine first.
+
+    Args:
+        num_processes: Processes that a training may use.
+
     Raises:
-        StageError: An artifact failed; the others were finished.
+        StageError: An artifact failed, and the others were finished; or the time limit was reached.
         ArtifactError: The store cannot be written.
+        ServerError: The cluster that the request names does not answer.
     """
+    with (
+        turn(),
+        RunProgress(prepared.plan, watch_stages(prepared.plan.stages)) as progress,
+        _runner(request, prepared, progress, num_processes) as (runner, task),
+    ):
+        _wait(_submit(prepared.plan, task, runner), progress, Deadline(request.time_limit))
+
+
+@contextlib.contextmanager
+def _runner(
+    request: Request, prepared: Prepared, progress: RunProgress, num_processes: int
+) -> Iterator[tuple[TaskRunner[Any], Callable[[Node], ArtifactTask]]]:
+    """Open what runs the tasks, and yield it with the function that makes a node's task."""
+    if request.cluster is not None:
+        # Only who uses a cluster waits for Dask.
+        from flows.cluster import dask_runner, task_on_cluster
+
+        with dask_runner(request) as runner:
+            yield runner, lambda node: task_on_cluster(request, prepared, node, num_processes)
+        return
     # One thread more than workers, so that cached artifacts are checked while all workers are busy.
-    runner = ThreadPoolTaskRunner(max_workers=num_workers + 1)
+    runner = ThreadPoolTaskRunner(max_workers=request.num_workers + 1)
     # The pool is left first: an interrupt must not wait for the tasks that its workers are busy with.
-    with RunProgress(plan) as progress, runner, WorkerPool(num_workers) as pool:
-        make = Maker(plan, store, pool, device, progress, num_processes)
-        _wait(_submit(plan, artifact_task(store, make), runner), progress)
+    with runner, WorkerPool(request.num_workers) as pool:
+        means = Means(pool, request.torch_device, request.num_workers, num_processes)
+        task = artifact_task(prepared.store, Maker(prepared, means, progress))
+        yield runner, lambda node: task
 
 
 class Maker:
-    """Makes the artifacts of a plan; called by Prefect tasks in threads."""
+    """Makes the artifacts of a plan in worker processes of this machine; called by Prefect tasks in threads."""
 
-    def __init__(
-        self, plan: Plan, store: Store, pool: WorkerPool, device: str, progress: RunProgress, num_processes: int = 1
-    ) -> None:
-        self._plan = plan
-        self._nodes = {(node.stage.name, node.key): node for node in plan.nodes}
-        self._store = store
-        self._pool = pool
-        self._device = device
+    def __init__(self, prepared: Prepared, means: Means, progress: RunProgress) -> None:
+        self._prepared = prepared
+        self._nodes = {(node.stage.name, node.key): node for node in prepared.plan.nodes}
+        self._means = means
         self._progress = progress
-        self._num_processes = num_processes
         self._gpu = threading.Semaphore(GPU_WORKERS)
 
     def __call__(self, stage: str, key: str) -> None:
-        """Make and publish one artifact.
-
-        Raises:
-            StageError: The stage function failed, or its worker died.
-            ArtifactError: The store cannot be written, or the disk is full.
-        """
+        """Make and publish one artifact; errors are those of `flows.making.make`."""
         node = self._nodes[stage, key]
-        if node.origin:
-            if node.origin != self._store.root:
-                self._store.adopt(Store(node.origin), stage, key)
-            return
-        on_gpu = node.stage.on_device and self._device != "cpu"
-        with self._store.create(stage, key) as draft, self._gpu if on_gpu else contextlib.nullcontext():
-            job = self._job(node, draft.folder)
-            try:
-                summary = self._pool.run(node.stage.function, job, node.label, exclusive=not node.stage.sharded)
-            except StageError as error:
-                if error.no_space:
-                    raise no_space(self._store.root) from error
-                raise
-            draft.manifest |= {
-                "recipe": node.recipe,
-                "device": job.device,
-                "num_threads": job.num_threads,
-                "seed": job.seed,
-                "seconds": summary.pop("seconds"),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": {"python": platform.python_version(), "torch": version("torch")},
-                "summary": summary,
-            }
+        on_gpu = node.stage.on_device and self._means.device != "cpu"
+        with self._gpu if on_gpu else contextlib.nullcontext():
+            ordered = order(self._prepared.plan, node)
+            make(ordered, self._prepared.store, self._means, self._progress.reporter(node))
 
-    def _job(self, node: Node, out: Path) -> Job:
-        config = self._plan.config
-        inputs = {name: tuple(self._store.path(name, key) for key in keys) for name, keys in node.inputs.items()}
-        return Job(
-            samples=node.samples,
-            classes=self._plan.dataset.classes,
-            config=node.config,
-            out=out,
-            scratch=self._store.scratch(node.stage.name, node.key),
-            inputs=inputs,
-            backbone=config.backbone,
-            weights=None if config.weights is None else str(config.weights),
-            device=self._device if node.stage.on_device else "cpu",
-            num_threads=1 if node.stage.sharded else self._pool.num_slots,
-            num_processes=1 if node.stage.sharded else self._num_processes,
-            validation=node.validation,
-            seed=config.seed,
-            progress=self._progress.reporter(node),
-        )
+
+class Deadline:
+    """The end of a run's time; it starts when the run's turn comes.
+
+    Args:
+        hours: None is no end.
+    """
+
+    def __init__(self, hours: float | None) -> None:
+        self._hours = hours
+        self._end = None if hours is None else time.monotonic() + hours * HOUR
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, or None without an end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raises:
+        StageError: It has passed.
+        """
+        if self.left == 0.0:
+            raise StageError(
+                f"stopped after {self._hours:g} hours, the time limit of the run. What is finished is kept: the same "
+                "command goes on from there"
+            )
 
 
 Futures = dict[tuple[str, str], tuple[Node, PrefectFuture[Reference]]]
 
 
-def _submit(plan: Plan, task: Task[..., Reference], runner: ThreadPoolTaskRunner) -> Futures:
+def _submit(plan: Plan, task: Callable[[Node], ArtifactTask], runner: TaskRunner[Any]) -> Futures:
     """Submit every node, each to wait for its inputs' futures."""
     futures: Futures = {}
     for node in plan.nodes:
         inputs = [futures[stage, key][1] for stage, keys in node.inputs.items() for key in keys]
         parameters = {"stage": node.stage.name, "key": node.key, "label": node.label}
-        future = runner.submit(task, parameters, wait_for=inputs)
+        future = runner.submit(task(node), parameters, wait_for=inputs)
         futures[node.stage.name, node.key] = (node, future)
     return futures
 
 
-def _wait(futures: Futures, progress: RunProgress) -> None:
+def _wait(futures: Futures, progress: RunProgress, deadline: Deadline) -> None:
     """Wait for all, and raise the first failure that is not merely the consequence of another."""
-    failure: BaseException | None = None
+    done: SimpleQueue[tuple[Node, PrefectFuture[Reference]]] = SimpleQueue()
     for node, future in futures.values():
+        future.add_done_callback(lambda future, node=node: done.put((node, future)))
+    failure: BaseException | None = None
+    unfinished: list[str] = []
+    for _ in futures:
+        try:
+            node, future = done.get(timeout=deadline.left)
+        except Empty:
+            deadline.check()
+            raise
         future.wait()
         state: State = future.state
         if state.is_completed():
             progress.finish(node, state.name.lower() if state.name == "Cached" else "")
-        elif failure is None and state.is_failed():
+            continue
+        unfinished.append(node.label)
+        if failure is None and state.is_failed():
             failure = state.result(raise_on_failure=False)
     if isinstance(failure, BaseException):
         raise failure
-    unfinished = [node.label for node, future in futures.values() if not future.state.is_completed()]
     if unfinished:
         raise StageError(f"not finished: {', '.join(unfinished)}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flows.request import RunRequest
-from flows.train_request import NetworkSettings, TrainRequest
 from tasks.network_settings import (
     DeepLabV2Settings,
     DetectorConfig,
@@ -133,33 +131,8 @@ def maskrcnn_demo() -> MaskRCNNSettings:
     )
 
 
-NETWORK_PRESETS: dict[str, dict[str, Callable[[], NetworkSettings]]] = {
+NETWORK_PRESETS: dict[str, dict[str, Callable[[], DeepLabV2Settings | MaskRCNNSettings]]] = {
     "deeplabv2": {"quick": deeplabv2_quick, "voc12": deeplabv2_voc12, "demo": deeplabv2_demo},
     "maskrcnn": {"quick": maskrcnn_quick, "voc12": maskrcnn_voc12, "demo": maskrcnn_demo},
 }
 """Network -> preset -> its settings."""
-
-
-def trainings_of(request: RunRequest) -> list[TrainRequest]:
-    """Return the trainings that a run ends with: each network's preset of the run's name, on the run's backbone.
-
-    Networks start from the weights that the run did, or without such from its classifier.
-    """
-    shared = {
-        "seed": request.settings.seed,
-        "backbone": request.settings.backbone,
-        "weights": request.settings.weights or request.out.absolute(),
-    }
-    return [
-        TrainRequest(
-            labels=request.out.absolute(),
-            val=request.val,
-            out=request.out / name,
-            store=request.store_root,
-            workers=request.workers,
-            device=request.device,
-            preset=request.preset,
-            settings=NETWORK_PRESETS[name][request.preset]().model_copy(update=shared),
-        )
-        for name in request.train
-    ]

@@ -14,10 +14,18 @@ from tasks.plan import Node, Plan
 LINE_SECONDS = 10.0
 
 
-class RunProgress:
-    """One bar a stage, in images, or in steps where it trains. A context manager."""
+Watch = Callable[[str, int, int], None]
 
-    def __init__(self, plan: Plan, console: Console | None = None) -> None:
+
+class RunProgress:
+    """One bar a stage, in images, or in steps where it trains. A context manager.
+
+    Args:
+        watch: Is told as well, as `watch(stage, done, total)`.
+    """
+
+    def __init__(self, plan: Plan, watch: Watch | None = None, console: Console | None = None) -> None:
+        self._watch = watch
         self._console = console or Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:<10}"),
@@ -70,6 +78,9 @@ class RunProgress:
             self._bars.start_task(self._tasks[stage])
             self._bars.update(self._tasks[stage], completed=count, total=self._total[stage], note=note)
             self._say(stage, count, note)
+            total = self._total[stage]
+        if self._watch:
+            self._watch(stage, count, total)
 
     def _say(self, stage: str, count: int, note: str) -> None:
         if self._console.is_terminal:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
+from data.label_folder import SEMANTIC
 from flows.downstream import downstream
 from flows.execution import make_artifacts
-from flows.network_presets import trainings_of
+from flows.production.flow import deployable
+from flows.production.page import show_labels, show_scores
 from flows.request import RunRequest, prepare
 from flows.results import collect, record
+from flows.train_request import trainings_of
 
 
-@flow(name="pseudo-labels", flow_run_name="{request.out}")
+@deployable("pseudo-labels")
 def pseudo_labels(request: RunRequest) -> str:
     """Run every stage whose artifacts are not in the store yet, and collect the results in `request.out`.
 
@@ -25,8 +26,10 @@ def pseudo_labels(request: RunRequest) -> str:
     prepared = prepare(request)
     prepared.store.prepare()
     record(request, prepared)
-    make_artifacts(prepared.plan, prepared.store, num_workers=request.num_workers, device=request.torch_device)
+    make_artifacts(request, prepared)
     run = collect(request, prepared)
+    show_scores(run)
+    show_labels(prepared.plan.dataset.samples, run / "labels" / SEMANTIC)
     for training in trainings_of(request):
         downstream(training)
     return str(run)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data.dataset import Dataset, DatasetError, Problem
 from data.publication import RUNS, Publication, name_of
 from data.readers import open_dataset
 from data.validation import check_images
+from flows.presets import PRESETS, over_preset, quick
 from flows.request import Request, RunRequest
 from tasks.plan import SampleDigest, digest_samples
 from tasks.regeneration import Changes, Decision, Gate, Retrain, compare, decide, unchanged
@@ -45,7 +46,12 @@ class RegenerateRequest(Request):
     retrain: Retrain = "auto"
     retrain_share: Fraction = 0.3
     gate: Gate = Gate()
-    settings: PipelineConfig = Field(default_factory=PipelineConfig)
+    settings: PipelineConfig = Field(default_factory=quick)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, values: Any) -> Any:
+        return over_preset(values, PRESETS)
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,10 @@ def run_request(request: RegenerateRequest, publication: Publication, work: Work
     networks = None if work.decision.train or work.base is None else networks_of(publication, work.base)
     return RunRequest(
         out=run,
-        store=request.store_root,
+        store=request.store_address,
         workers=request.workers,
         device=request.device,
+        cluster=request.cluster,
         preset=request.preset,
         data=request.data,
         labels=request.labels,

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
+from data.label_folder import SEMANTIC
 from data.publication import Publication
-from data.store import Store, explain_os_errors
+from data.store import explain_os_errors, open_store
 from flows.execution import make_artifacts
+from flows.production.flow import deployable
+from flows.production.page import show_labels, show_version
 from flows.regenerate_request import RegenerateRequest, Work, describe_work, find_work, run_request
 from flows.request import Prepared, RunRequest, replan
 from flows.results import record
@@ -19,7 +20,7 @@ from tasks.label_versions import agreement_with, keep_labels, new_labels, write_
 from tasks.regeneration import INFERENCE, TRAINING, means, objections
 
 
-@flow(name="regenerate-labels", flow_run_name="{request.out}")
+@deployable("regenerate-labels")
 def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
     """Give new labels to the images that changed, and publish them with the others' as the next version.
 
@@ -40,7 +41,11 @@ def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
             return describe_work(publication, work)
         run = run_request(request, publication, work)
         made = _make(run, work)
-        return _publish(request, publication, work, run, made)
+        answer = _publish(request, publication, work, run, made)
+    show_version(answer)
+    if made and answer["version"]:
+        show_labels(made.plan.dataset.samples, publication.folder(answer["version"]) / SEMANTIC)
+    return answer
 
 
 def _make(run: RunRequest, work: Work) -> Prepared | None:
@@ -53,11 +58,11 @@ def _make(run: RunRequest, work: Work) -> Prepared | None:
         with explain_os_errors(run.out):
             run.out.mkdir(parents=True, exist_ok=True)
             Path(str(run.split)).write_text("".join(f"{sample.id}\n" for sample in subset.samples))
-    store = Store(run.store_root)
+    store = open_store(run.store_address)
     prepared = Prepared(replan(run, subset), store, work.problems)
     store.prepare()
     record(run, prepared)
-    make_artifacts(prepared.plan, store, num_workers=run.num_workers, device=run.torch_device)
+    make_artifacts(run, prepared)
     return prepared
 
 
@@ -85,7 +90,7 @@ def _publish(
             "trained": work.decision.train,
             "run": _below(publication, run.out) if made else None,
             "networks": _below(publication, run.out if run.networks is None else run.networks),
-            "store": str(run.store_root.absolute()),
+            "store": run.store_address,
             "settings": _settings(request, publication, work),
             "means": {"version": whole, "new": means(new)},
             "agreement": agreement,

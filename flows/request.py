@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data.dataset import Dataset, DatasetError, Problem
 from data.readers import open_dataset
-from data.store import ArtifactError, Store
+from data.store import ArtifactError, Store, open_store, store_address
 from data.validation import check_images, set_aside, warnings
-from tasks.config import Config
+from flows.presets import PRESETS, over_preset, quick
+from tasks.config import Config, StoreAddress
 from tasks.plan import Networks, Plan, digest_samples, make_plan, weights_digest
 from tasks.run_record import RunRecord, read_run
 from tasks.settings import PipelineConfig
@@ -30,22 +32,28 @@ class Request(Config):
 
     Attributes:
         out: Folder of the results.
-        store: Folder of the artifacts; by default `store` beside `out`.
+        store: Where the artifacts are: a folder, or an address such as s3://bucket/prefix; by default `store` beside
+            `out`.
         workers: Worker processes; by default one a core.
         device: Where networks run; "auto" takes a GPU where there is one.
-        preset: The name of the settings' starting point, for the record.
+        cluster: A Dask cluster that makes the artifacts: "local" or "local:N" starts one of N workers on this machine,
+            `tcp://host:port` is the scheduler of one that runs.
+        time_limit: Hours after which a run is stopped, counted from its turn on the machine; what is finished is kept.
+        preset: The settings' starting point: `settings` need only name what is other.
     """
 
     out: Path
-    store: Path | None = None
+    store: StoreAddress | None = None
     workers: int | None = Field(default=None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cluster: str | None = Field(default=None, pattern=r"^(local(:[1-9][0-9]*)?|(tcp|tls)://.+:[0-9]+)$")
+    time_limit: float | None = Field(default=None, gt=0)
     preset: str = "quick"
 
     @property
-    def store_root(self) -> Path:
-        """The folder of the artifacts."""
-        return self.store or self.out.absolute().parent / "store"
+    def store_address(self) -> str:
+        """The address of the artifacts."""
+        return self.store or store_address(self.out.absolute().parent / "store")
 
     @property
     def num_workers(self) -> int:
@@ -87,7 +95,12 @@ class RunRequest(Request):
     skip_bad: bool = False
     train: tuple[NetworkName, ...] = ()
     val: str | None = None
-    settings: PipelineConfig = PipelineConfig()
+    settings: PipelineConfig = Field(default_factory=quick)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, values: Any) -> Any:
+        return over_preset(values, PRESETS)
 
 
 @dataclass(frozen=True)
@@ -108,12 +121,12 @@ def prepare(request: RunRequest) -> Prepared:
         DatasetError: Lists every problem of the set.
         ArtifactError: The run whose networks were asked for cannot be used.
     """
-    store = Store(request.store_root)
+    store = open_store(request.store_address)
     dataset, problems = open_dataset(
         request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
     )
     plan = replan(request, dataset)
-    if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
+    if request.skip_bad or not is_made(plan, store):
         found = check_images(dataset, request.num_workers)
         if found and not request.skip_bad:
             raise DatasetError(found)
@@ -123,6 +136,16 @@ def prepare(request: RunRequest) -> Prepared:
         for warning in warnings(plan.dataset):
             log.warning("%s", warning)
     return Prepared(plan, store, tuple(problems))
+
+
+def is_made(plan: Plan, store: Store) -> bool:
+    """Return whether every artifact of a plan was published."""
+    # Side by side, for stores that take a request each.
+    threads = ThreadPoolExecutor()
+    try:
+        return all(threads.map(lambda node: store.has(node.stage.name, node.key), plan.nodes))
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def replan(request: RunRequest, dataset: Dataset) -> Plan:
@@ -166,12 +189,16 @@ def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
         )
     seen = {c for sample in source.dataset.samples for c in sample.labels}
     numbers = [table.names.index(name) if name in table.names else None for name in dataset.classes.names]
+    # Ground truth in COCO's format names categories by the file's own ids; -1 and below are no category of it.
+    ids = dict(zip(dataset.classes.names, dataset.classes.category_ids, strict=True))
+    category_ids = tuple(ids.get(name, -1 - number) for number, name in enumerate(table.names))
     unseen: set[str] = set()
     samples = []
     for sample in dataset.samples:
+        coco = sample.coco and replace(sample.coco, category_ids=category_ids)
         wanted = sorted(number for c in sample.labels if (number := numbers[c]) is not None)
         unseen |= {table.names[c] for c in wanted if c not in seen}
-        samples.append(replace(sample, labels=tuple(c for c in wanted if c in seen)))
+        samples.append(replace(sample, labels=tuple(c for c in wanted if c in seen), coco=coco))
     if unseen:
         log.warning("the networks have never seen %s: these labels are left out", ", ".join(sorted(unseen)))
     return replace(dataset, classes=table, samples=tuple(samples))

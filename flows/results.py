@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: D
     detections: list[Detection] | None = None
     wanted = set()
     for node in nodes:
-        folder = store.path(node.stage.name, node.key)
+        folder = store.fetch(node.stage.name, node.key)
         for name, entry in store.read_manifest(node.stage.name, node.key)["files"].items():
             if name.startswith(kinds):
                 wanted.add(target / name)
@@ -79,12 +80,20 @@ def record(request: Request, prepared: Prepared) -> None:
         write_run(
             request.out,
             prepared.plan,
-            prepared.store.root,
+            prepared.store.address,
             preset=request.preset,
             request=request.model_dump(mode="json", exclude={"settings"}),
             problems=prepared.problems,
         )
     prepared.store.register(request.out)
+
+
+def read_manifests(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Return key -> manifest of all artifacts of a finished plan."""
+    nodes, store = prepared.plan.nodes, prepared.store
+    with ThreadPoolExecutor() as threads:
+        manifests = threads.map(lambda node: store.read_manifest(node.stage.name, node.key), nodes)
+        return {node.key: manifest for node, manifest in zip(nodes, manifests, strict=True)}
 
 
 def copy_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
@@ -125,7 +134,7 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
     metrics: dict[str, Any] = {}
     for node in prepared.plan.of("metrics"):
-        metrics = json.loads((prepared.store.path("metrics", node.key) / "metrics.json").read_text())
+        metrics = json.loads((prepared.store.fetch("metrics", node.key) / "metrics.json").read_text())
         if "labels" in metrics["semantic"]:
             threshold = request.settings.labels.background_threshold
             metrics["semantic"]["labels"]["threshold"] = threshold

@@ -16,14 +16,39 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 from data.store import explain_os_errors
 
 START_SECONDS = 120.0
+CONNECT_SECONDS = 5.0
 
 
 class ServerError(RuntimeError):
-    """The embedded server did not start; the message says where its log is."""
+    """A server that a run needs does not answer: Prefect's, or Dask's scheduler; the message says what to do."""
+
+
+def check_scheduler(address: str | None) -> None:
+    """See that something answers at the address of a Dask scheduler, within seconds and without loading Dask.
+
+    Raises:
+        ServerError: Nothing does.
+    """
+    if address is None or address.startswith("local"):
+        return
+    place = urlsplit(address)
+    try:
+        socket.create_connection((place.hostname or "", place.port or 0), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise no_scheduler(address, error) from None
+
+
+def no_scheduler(address: str, error: OSError) -> ServerError:
+    """Return the error for a Dask cluster that cannot be reached."""
+    return ServerError(
+        f"{address}: no Dask scheduler answers ({error}). Start one with `dask scheduler`, and its workers with `dask "
+        f"worker {address} --nthreads 1`; or take --cluster local"
+    )
 
 
 @contextlib.contextmanager

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.label_folder import DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset, open_images
-from data.store import ArtifactError, Store
+from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
-from flows.request import Prepared, Request
+from flows.network_presets import NETWORK_PRESETS, deeplabv2_quick, maskrcnn_quick
+from flows.presets import over_preset
+from flows.request import Prepared, Request, RunRequest, is_made
 from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings
 from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
@@ -48,6 +51,61 @@ class TrainRequest(Request):
     processes: int = Field(default=1, ge=1)
     settings: NetworkSettings = Field(discriminator="network")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, values: Any) -> Any:
+        settings = values.get("settings") if isinstance(values, dict) else None
+        presets = NETWORK_PRESETS.get(settings.get("network", "")) if isinstance(settings, dict) else None
+        return over_preset(values, presets) if presets else values
+
+
+class DeepLabV2Request(TrainRequest):
+    """A training of DeepLab v2."""
+
+    settings: DeepLabV2Settings = Field(default_factory=deeplabv2_quick)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, values: Any) -> Any:
+        return over_preset(values, NETWORK_PRESETS["deeplabv2"])
+
+
+class MaskRCNNRequest(TrainRequest):
+    """A training of Mask R-CNN."""
+
+    settings: MaskRCNNSettings = Field(default_factory=maskrcnn_quick)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, values: Any) -> Any:
+        return over_preset(values, NETWORK_PRESETS["maskrcnn"])
+
+
+def trainings_of(request: RunRequest) -> list[TrainRequest]:
+    """Return the trainings that a run ends with: each network's preset of the run's name, on the run's backbone.
+
+    Networks start from the weights that the run did, or without such from its classifier.
+    """
+    shared = {
+        "seed": request.settings.seed,
+        "backbone": request.settings.backbone,
+        "weights": request.settings.weights or request.out.absolute(),
+    }
+    return [
+        TrainRequest(
+            labels=request.out.absolute(),
+            val=request.val,
+            out=request.out / name,
+            store=request.store_address,
+            workers=request.workers,
+            device=request.device,
+            cluster=request.cluster,
+            preset=request.preset,
+            settings=NETWORK_PRESETS[name][request.preset]().model_copy(update=shared),
+        )
+        for name in request.train
+    ]
+
 
 def prepare_training(request: TrainRequest) -> Prepared:
     """Read the data sets, check them, and plan the training.
@@ -56,11 +114,11 @@ def prepare_training(request: TrainRequest) -> Prepared:
         DatasetError: Lists every problem of the sets.
         ArtifactError: The run whose labels or classifier were asked for cannot be used.
     """
-    store = Store(request.store_root)
+    store = open_store(request.store_address)
     training, validation = open_training_sets(request)
     plan = replan_training(request, training, validation)
     problems: list[Problem] = []
-    if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
+    if request.skip_bad or not is_made(plan, store):
         problems = [
             problem for dataset in (training, validation) for problem in check_images(dataset, request.num_workers)
         ]
@@ -136,7 +194,7 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
     if not validation.samples:
         return plan
     # The plan of the predictions takes the network as given: its node is that of the first plan.
-    given = Networks(Store(request.store_root).root, {network: plan.nodes[0].key})
+    given = Networks(request.store_address, {network: plan.nodes[0].key})
     testing = make_plan(validation, settings, digests, networks=given, stages=stages, results=(metrics,))
     return replace(plan, nodes=(*plan.nodes, *testing.nodes[1:]))
 
@@ -167,7 +225,7 @@ def _with_weights(settings: NetworkSettings) -> NetworkSettings:
     classifier = record.network("classifier")
     if classifier is None:
         raise ArtifactError(f"{weights}: the run has no classifier whose weights could be taken")
-    file = Store(record.store).path("classifier", classifier) / "network.safetensors"
+    file = open_store(record.store).fetch("classifier", classifier) / "network.safetensors"
     return settings.model_copy(update={"weights": file})
 
 
@@ -194,7 +252,7 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
         DatasetError: Lists every bad image.
         ArtifactError: `network` is not the folder of a training.
     """
-    store = Store(request.store_root)
+    store = open_store(request.store_address)
     record = read_run(request.network)
     settings = settings_of(record)
     network, predictions, *_ = NETWORK_STAGES[settings.network]
@@ -207,7 +265,7 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
 
     dataset, problems = open_images(request.data, record.classes, request.split, request.skip_bad)
     plan = lay_out(dataset)
-    if request.skip_bad or any(not store.path(node.stage.name, node.key).exists() for node in plan.nodes):
+    if request.skip_bad or not is_made(plan, store):
         found = check_images(dataset, request.num_workers)
         if found and not request.skip_bad:
             raise DatasetError(found)

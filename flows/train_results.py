@@ -24,9 +24,10 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
     name = request.settings.network
     _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[name])
     (trained,) = plan.of(name)
+    folder = store.fetch(name, trained.key)
     with explain_os_errors(run):
         for file, entry in store.read_manifest(name, trained.key)["files"].items():
-            copy_file(store.path(name, trained.key) / file, run / "network" / file, entry)
+            copy_file(folder / file, run / "network" / file, entry)
         if tested := plan.of(predictions):
             collect_labels(run / "predictions", tested, store, plan.dataset)
         work = read_work(plan, store)
@@ -37,7 +38,7 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
             "seconds": work["seconds"],
         }
         for node in plan.of(metrics):
-            result["validation"] = json.loads((store.path(metrics, node.key) / "metrics.json").read_text())
+            result["validation"] = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
         write_text(run / "metrics.json", json.dumps(result, indent=1))
     return run
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.store import ArtifactError, Store
+from data.store import ArtifactError, Store, folder_size
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.stages import NETWORK_STAGES
 
@@ -42,7 +42,7 @@ def needed(store: Store, since: float) -> set[tuple[str, str]]:
     """
     if not store.users():
         raise ArtifactError(
-            f"{store.root}: expected a store with runs; it knows of none, so what is needed cannot be told"
+            f"{store.address}: expected a store with runs; it knows of none, so what is needed cannot be told"
         )
     return {
         (stage, key)
@@ -61,14 +61,14 @@ def leftovers(store: Store, since: float) -> list[Leftover]:
     """
     wanted = needed(store, since)
     found = [
-        Leftover(stage, store.path(stage, key), _size(store.path(stage, key)), key)
+        Leftover(stage, store.path(stage, key), store.size(stage, key), key)
         for stage, key in store.artifacts()
         if (stage, key) not in wanted
     ]
     names = {f"{stage}-{key}" for stage, key in wanted}
     for folder in sorted((store.root / ".scratch").glob("*")):
         if folder.name not in names and folder.stat().st_mtime < since:
-            found.append(Leftover(folder.name.rpartition("-")[0], folder, _size(folder)))
+            found.append(Leftover(folder.name.rpartition("-")[0], folder, folder_size(folder)))
     return found
 
 
@@ -79,9 +79,5 @@ def _runs(store: Store) -> Iterable[tuple[Path, RunRecord]]:
         except ArtifactError:
             # The run was deleted, and with it the need.
             continue
-        if record.store.resolve() == store.root:
+        if record.store == store.address:
             yield run, record
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

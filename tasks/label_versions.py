@@ -83,7 +83,7 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
     names = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     part = Part(plan.dataset.classes, store.read_manifest, [], [], [])
     for node in plan.of("labels"):
-        folder = store.path("labels", node.key)
+        folder = store.fetch("labels", node.key)
         part.detections.extend(read_detections(folder / DETECTIONS))
         for sample in node.samples:
             maps = []

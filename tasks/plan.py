@@ -79,11 +79,11 @@ class Networks:
     """Trained networks of an earlier run, to be used in place of training.
 
     Attributes:
-        store: Where their artifacts are.
+        store: The address of the store that has their artifacts.
         keys: Stage -> key, for the stages that train.
     """
 
-    store: Path
+    store: str
     keys: dict[str, str]
 
 
@@ -98,7 +98,7 @@ class Node:
         common: What its recipe has in common with those of the stage's other artifacts; None for an artifact of an
             earlier run.
         inputs: Stage -> keys of the artifacts that it reads.
-        origin: The store of the earlier run that it is copied from.
+        origin: The address of the earlier run's store, which it is copied from.
         images: The set that the samples are of.
         shard: Which of its shards they are; None for the whole set.
         watched: What a training is watched on.
@@ -111,7 +111,7 @@ class Node:
     config: Config
     common: Mapping[str, Any] | None = None
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    origin: Path | None = None
+    origin: str | None = None
     images: Images = field(default_factory=Images)
     shard: Shard | None = None
     watched: Images = field(default_factory=Images)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Task, task
-from prefect.cache_policies import CachePolicy
+from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
 from data.store import Store
+from tasks.workers import WorkerLost
 
 Reference = dict[str, str]
+RETRIES = 2
 
 
 @dataclass
@@ -39,22 +42,26 @@ class ArtifactPolicy(CachePolicy):
         return record
 
 
-def artifact_task(store: Store, make: Callable[[str, str], None]) -> Task[..., Reference]:
+def artifact_task(store: Store, make: Callable[[str, str], None], *, keep_records: bool = True) -> Task[..., Reference]:
     """Return a Prefect task `(stage, key, label) -> {"stage", "key"}` that calls `make(stage, key)` unless cached.
+
+    It is tried again where the worker process was killed, and for no other reason.
 
     Args:
         store: Where the artifacts are; the records of Prefect's cache lie beside them.
-        make: Publishes the artifact; called in a thread of the flow's task runner.
+        make: Publishes the artifact; called where the flow's task runner runs the task.
+        keep_records: Keep them; without, a task that finds its artifact ends at once, but is not called cached.
     """
     records = store.root / ".prefect" / "records"
 
     @task(
         task_run_name="{label}",
-        cache_policy=ArtifactPolicy(store=store, records=records),
-        persist_result=True,
-        result_storage=records,
+        cache_policy=ArtifactPolicy(store=store, records=records) if keep_records else NO_CACHE,
+        persist_result=keep_records,
+        result_storage=records if keep_records else None,
         result_serializer="json",
-        retries=0,
+        retries=RETRIES,
+        retry_condition_fn=_worker_was_lost,
     )
     def artifact(stage: str, key: str, label: str) -> Reference:
         # The record may be gone while the artifact is there: killed between the two, or made by another run.
@@ -63,3 +70,7 @@ def artifact_task(store: Store, make: Callable[[str, str], None]) -> Task[..., R
         return {"stage": stage, "key": key}
 
     return artifact
+
+
+def _worker_was_lost(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.data, WorkerLost)

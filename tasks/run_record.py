@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from data.dataset import ClassTable, Dataset, Problem, Sample
 from data.store import ArtifactError
-from tasks.config import Config
+from tasks.config import Config, StoreAddress
 from tasks.image_list import LISTS, ImageList, read_images, write_images
 from tasks.plan import Plan, shard_of
 
@@ -55,7 +55,7 @@ class RunRecord(Config):
         classes: Its class table.
         images: The list of its images.
         validation: The list of the images with ground truth that a training is watched and tested on.
-        store: The folder of the artifacts.
+        store: The address of the artifacts' store: a folder, or `protocol://...`.
         stages: Each after those that it was made from.
         problems: What `--skip-bad` set aside.
         folder: Where the record is; not part of it.
@@ -69,7 +69,7 @@ class RunRecord(Config):
     classes: ClassTable
     images: ImageList
     validation: ImageList
-    store: Path
+    store: StoreAddress
     stages: dict[str, StageRecord]
     problems: tuple[Problem, ...] = ()
     folder: Path = Field(default=Path(), exclude=True)
@@ -117,7 +117,7 @@ class RunRecord(Config):
 def write_run(
     run: Path,
     plan: Plan,
-    store: Path,
+    store: str,
     *,
     preset: str,
     request: dict[str, Any],

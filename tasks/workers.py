@@ -4,7 +4,8 @@ A pool of our own instead of `ProcessPoolExecutor`: there one killed worker brea
 costs its own. The parent never imports torch; a worker does once, and serves one job after the other.
 
     parent thread --(function, job)--> worker          a duplex pipe each
-                  <--("progress", ...)-- ... <--("done", summary) or ("failed", (message, trace, no space))--
+                  <--("progress", ...) or ("log", (logger, level, message))--
+                  <--("done", summary) or ("failed", (message, trace, no space))--
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ctypes
 import dataclasses
 import errno
 import importlib
+import logging
 import os
 import signal
 import subprocess
@@ -31,6 +33,8 @@ from tasks.job import Job
 
 Progress = Callable[[int, int, str], None]
 PROGRESS_SECONDS = 0.2
+LOG_VARIABLE = "PSEUDOMASK_WORKER_LOG"  # The level from which on a worker's log lines are sent.
+ROOMS = ("tasks", "models", "kernels", "data")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -48,6 +52,10 @@ class StageError(Exception):
         super().__init__(message)
         self.trace = trace
         self.no_space = no_space
+
+
+class WorkerLost(StageError):
+    """The worker process was killed from outside, most likely for want of memory; another may do better."""
 
 
 class WorkerPool:
@@ -76,6 +84,7 @@ class WorkerPool:
             exclusive: Wait for all slots, and let nothing run beside.
 
         Raises:
+            WorkerLost: The worker was killed.
             StageError: The function raised, the worker died, or the pool was closed.
         """
         with self._slots(self.num_slots if exclusive else 1):
@@ -164,28 +173,32 @@ class _Worker:
                 kind, value = self._connection.recv()
                 if kind == "progress":
                     progress(*value)
+                elif kind == "log":
+                    name, level, message = value
+                    logging.getLogger(name).log(level, "%s", message)
                 elif kind == "done":
                     return value
                 else:
                     message, trace, no_space = value
                     raise StageError(f"{label}: {message}", trace, no_space)
         except (EOFError, OSError):
-            raise StageError(f"{label}: {self._epitaph()}") from None
+            raise self._epitaph(label) from None
 
     def stop(self) -> None:
         # Killed rather than asked: what counts has been published, and a stage may be deep in native code.
         self._process.kill()
         self._process.wait()
 
-    def _epitaph(self) -> str:
+    def _epitaph(self, label: str) -> StageError:
         code = self._process.wait()
+        kept = "What is finished is kept: the same command goes on from there"
         if code == -signal.SIGKILL:
-            return (
-                "its worker process was killed (signal 9), most likely for want of memory; try fewer --workers, "
-                "or smaller batches or scales. What is finished is kept: the same command goes on from there"
+            return WorkerLost(
+                f"{label}: its worker process was killed (signal 9), most likely for want of memory; try fewer "
+                f"--workers, or smaller batches or scales. {kept}"
             )
         reason = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"its worker process died ({reason}). What is finished is kept: the same command goes on from there"
+        return StageError(f"{label}: its worker process died ({reason}). {kept}")
 
 
 def die_with_parent(parent: int) -> None:
@@ -228,7 +241,29 @@ def limit_threads(num_threads: int) -> None:
         cv2.setNumThreads(num_threads)
 
 
+class _Forwarder(logging.Handler):
+    """Sends a worker's log lines to the parent, whose own handlers decide where they are shown."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _send(self._connection, "log", (record.name, record.levelno, record.getMessage()))
+
+
+_sending = threading.Lock()
+
+
+def _send(connection: Connection, kind: str, value: Any) -> None:
+    with _sending:
+        connection.send((kind, value))
+
+
 def _serve(connection: Connection) -> None:
+    logging.basicConfig(level=logging.WARNING, handlers=[_Forwarder(connection)])
+    for room in ROOMS:
+        logging.getLogger(room).setLevel(os.environ.get(LOG_VARIABLE, "WARNING"))
     while True:
         try:
             name, job = connection.recv()
@@ -240,10 +275,10 @@ def _serve(connection: Connection) -> None:
             limit_threads(job.num_threads)
             started = time.monotonic()
             summary = function(dataclasses.replace(job, progress=_reporter(connection)))
-            connection.send(("done", {**summary, "seconds": round(time.monotonic() - started, 3)}))
+            _send(connection, "done", {**summary, "seconds": round(time.monotonic() - started, 3)})
         except Exception as error:
             message = str(error) or type(error).__name__
-            connection.send(("failed", (message, traceback.format_exc(), _is_no_space(error))))
+            _send(connection, "failed", (message, traceback.format_exc(), _is_no_space(error)))
 
 
 def _reporter(connection: Connection) -> Progress:
@@ -255,7 +290,7 @@ def _reporter(connection: Connection) -> Progress:
         now = time.monotonic()
         if done >= total or now - last >= PROGRESS_SECONDS:
             last = now
-            connection.send(("progress", (done, total, note)))
+            _send(connection, "progress", (done, total, note))
 
     return report
 

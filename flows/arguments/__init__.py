@@ -8,6 +8,7 @@ from flows.arguments.answers import CommandFailed
 from flows.arguments.looking import LOOKING
 from flows.arguments.making import making
 from flows.arguments.publishing import publishing
+from flows.arguments.running import RUNNING
 from flows.train_request import NetworkSettings
 
 __all__ = ["CommandFailed", "commands"]
@@ -20,5 +21,5 @@ def commands(preset: str, network_settings: NetworkSettings) -> dict[str, Callab
         preset: Its settings are the defaults of the options.
         network_settings: The defaults of `train`, of the network that is to be trained.
     """
-    every = (*making(preset, network_settings), *publishing(preset), *LOOKING)
+    every = (*making(preset, network_settings), *publishing(preset), *RUNNING, *LOOKING)
     return {command.__name__: command for command in every}

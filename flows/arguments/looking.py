@@ -10,19 +10,20 @@ from tyro.conf import Positional
 from flows.arguments.answers import CommandFailed, answer
 
 
-def status(run: Positional[Path], json: bool = False) -> None:
+def status(run: Positional[str], json: bool = False) -> None:
     """Each stage of a run: cached, stale and why, damaged, missing. Of a store, all runs made from it.
 
     Args:
-        run: Folder of the run, or of a store.
+        run: Folder of the run, or of a store; or the address of a store.
         json: Print one JSON object on standard output.
     """
     from flows.commands.status import runs_of, show_runs, show_status, status_of
 
-    if (run / "run.json").exists() or not (run / ".users").is_dir():
-        answer(status_of(run), show_status, json)
-    else:
+    folder = Path(run)
+    if "://" in run or ((folder / ".users").is_dir() and not (folder / "run.json").exists()):
         answer(runs_of(run), show_runs, json)
+    else:
+        answer(status_of(folder), show_status, json)
 
 
 def doctor(
@@ -126,11 +127,11 @@ def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = F
     answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
 
 
-def gc(store: Positional[Path], keep_days: float = 30, delete: bool = False, json: bool = False) -> None:
+def gc(store: Positional[str], keep_days: float = 30, delete: bool = False, json: bool = False) -> None:
     """Artifacts that no published version and no recent run needs; what they hold, and with --delete its end.
 
     Args:
-        store: Folder of the artifacts.
+        store: Folder or address of the artifacts.
         keep_days: Runs begun in these last days keep all their artifacts; older ones their networks.
         delete: Delete them; without, only say what would be.
         json: Print one JSON object on standard output.

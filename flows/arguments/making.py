@@ -24,13 +24,15 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         labels: Path | None = None,
         split: str | None = None,
         classes: Path | None = None,
-        store: Path | None = None,
+        store: str | None = None,
         networks: Path | None = None,
         skip_bad: bool = False,
         train: tuple[NetworkName, ...] = (),
         val: str | None = None,
         workers: int | None = None,
+        time_limit: float | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        cluster: str | None = None,
         preset: Literal["quick", "voc12"] = preset if preset in ("quick", "voc12") else "quick",  # pyright: ignore
         json: bool = False,
         verbose: Verbose = False,
@@ -44,13 +46,15 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
-            store: Folder of the artifacts; by default `store` beside the results.
+            store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             networks: An earlier run whose networks are used; nothing is trained.
             skip_bad: Set bad images aside, and list them in the report.
             train: Networks to train on the labels.
             val: A list of images with ground truth to evaluate these on.
             workers: Worker processes; by default one a core.
+            time_limit: Hours after which it is stopped; what is finished is kept.
             device: Where networks run; auto takes a GPU where there is one.
+            cluster: Dask workers for all artifacts: local, local:N, or tcp://host:port of a scheduler.
             preset: Where all settings below start from.
             json: Print one JSON object on standard output.
             verbose: More log lines, and tracebacks.
@@ -64,13 +68,15 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             labels=labels and labels.absolute(),
             split=list_or_file(split),
             classes=classes and classes.absolute(),
-            store=store and store.absolute(),
+            store=store,
             networks=networks,
             skip_bad=skip_bad,
             train=train,
             val=list_or_file(val),
             workers=workers,
+            time_limit=time_limit,
             device=device,
+            cluster=cluster,
             preset=preset,
             settings=settings,
         )
@@ -81,9 +87,11 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         images: int = 256,
         data_seed: int = 0,
         train: tuple[NetworkName, ...] = (),
-        store: Path | None = None,
+        store: str | None = None,
         workers: int | None = None,
+        time_limit: float | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        cluster: str | None = None,
         json: bool = False,
         verbose: Verbose = False,
         settings: Settings = settings_of_preset,
@@ -95,9 +103,11 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             images: Images of the set.
             data_seed: Seed of the set.
             train: Networks to train on the labels, and to evaluate on images that were held out.
-            store: Folder of the artifacts; by default `store` beside the results.
+            store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             workers: Worker processes; by default one a core.
+            time_limit: Hours after which it is stopped; what is finished is kept.
             device: Where networks run; auto takes a GPU where there is one.
+            cluster: Dask workers for all artifacts: local, local:N, or tcp://host:port of a scheduler.
             json: Print one JSON object on standard output.
             verbose: More log lines, and tracebacks.
             settings: The settings of all stages.
@@ -111,11 +121,13 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             data=data,
             out=out,
             split="train",
-            store=store and store.absolute(),
+            store=store,
             train=train,
             val="val",
             workers=workers,
+            time_limit=time_limit,
             device=device,
+            cluster=cluster,
             preset="demo",
             settings=settings,
         )
@@ -131,11 +143,13 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         split: str | None = None,
         val: str | None = None,
         classes: Path | None = None,
-        store: Path | None = None,
+        store: str | None = None,
         skip_bad: bool = False,
         workers: int | None = None,
+        time_limit: float | None = None,
         processes: int = 1,
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        cluster: str | None = None,
         preset: Literal["quick", "voc12", "demo"] = preset,  # pyright: ignore[reportArgumentType]
         json: bool = False,
         verbose: Verbose = False,
@@ -151,11 +165,13 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split: A list of images to learn from: a file, or the name of a list of the set.
             val: A list of images with ground truth to evaluate on.
             classes: File with the name of a class a line.
-            store: Folder of the artifacts; by default `store` beside the results.
+            store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             skip_bad: Set bad images aside.
             workers: Worker processes; by default one a core.
+            time_limit: Hours after which it is stopped; what is finished is kept.
             processes: Processes that train together, by GPU where there are any.
             device: Where the network runs; auto takes a GPU where there is one.
+            cluster: Dask workers for all artifacts: local, local:N, or tcp://host:port of a scheduler.
             preset: Where all settings below start from.
             json: Print one JSON object on standard output.
             verbose: More log lines, and tracebacks.
@@ -170,11 +186,13 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             val=list_or_file(val),
             classes=classes and classes.absolute(),
             out=out,
-            store=store and store.absolute(),
+            store=store,
             skip_bad=skip_bad,
             workers=workers,
+            time_limit=time_limit,
             processes=processes,
             device=device,
+            cluster=cluster,
             preset=preset,
             settings=settings,
         )
@@ -188,10 +206,12 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         data: Path,
         out: Path,
         split: str | None = None,
-        store: Path | None = None,
+        store: str | None = None,
         skip_bad: bool = False,
         workers: int | None = None,
+        time_limit: float | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        cluster: str | None = None,
         json: bool = False,
     ) -> None:
         """The labels of images, from a trained network: palette PNGs, and COCO JSON of instances.
@@ -201,10 +221,12 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             data: Folder of images, or of a data set.
             out: Folder of the labels.
             split: A list of the images: a file, or the name of a list of the set.
-            store: Folder of the artifacts; by default `store` beside the results.
+            store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             skip_bad: Set bad images aside.
             workers: Worker processes; by default one a core.
+            time_limit: Hours after which it is stopped; what is finished is kept.
             device: Where the network runs; auto takes a GPU where there is one.
+            cluster: Dask workers for all artifacts: local, local:N, or tcp://host:port of a scheduler.
             json: Print one JSON object on standard output.
         """
         from flows.commands.train import predict_images, show_prediction
@@ -214,10 +236,12 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             data=data.absolute(),
             out=out,
             split=list_or_file(split),
-            store=store and store.absolute(),
+            store=store,
             skip_bad=skip_bad,
             workers=workers,
+            time_limit=time_limit,
             device=device,
+            cluster=cluster,
         )
         answer(predict_images(request), show_prediction, json)
 

@@ -24,13 +24,16 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
         labels: Path | None = None,
         split: str | None = None,
         classes: Path | None = None,
-        store: Path | None = None,
+        store: str | None = None,
         skip_bad: bool = False,
         retrain: Retrain = "auto",
         retrain_share: float = 0.3,
         dry_run: bool = False,
+        schedule: str | None = None,
+        time_limit: float | None = None,
         workers: int | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        cluster: str | None = None,
         preset: Literal["quick", "voc12", "demo"] = preset,  # pyright: ignore[reportArgumentType]
         json: bool = False,
         verbose: Verbose = False,
@@ -45,13 +48,16 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
-            store: Folder of the artifacts; by default `store` beside the versions.
+            store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the versions.
             skip_bad: Leave bad images out.
             retrain: Train the networks never, always, or for new classes, settings and many new images.
             retrain_share: The share of new images above which auto trains.
             dry_run: Only say what would be done, and why.
+            schedule: Have the deployed flow do it at these times (cron, UTC) and when images land; "off" ends that.
+            time_limit: Hours after which it is stopped; what is finished is kept.
             workers: Worker processes; by default one a core.
             device: Where networks run; auto takes a GPU where there is one.
+            cluster: Dask workers for all artifacts: local, local:N, or tcp://host:port of a scheduler.
             preset: Where all settings below start from.
             json: Print one JSON object on standard output.
             verbose: More log lines, and tracebacks.
@@ -66,16 +72,24 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             labels=labels and labels.absolute(),
             split=list_or_file(split),
             classes=classes and classes.absolute(),
-            store=store and store.absolute(),
+            store=store,
             skip_bad=skip_bad,
             retrain=retrain,
             retrain_share=retrain_share,
             workers=workers,
+            time_limit=time_limit,
             device=device,
+            cluster=cluster,
             preset=preset,
             gate=gate,
             settings=settings,
         )
+        if schedule is not None:
+            from flows.commands.production import show_schedule
+            from flows.production.schedules import schedule as set_schedule
+
+            answer(set_schedule(request, schedule), show_schedule, json)
+            return
         result = regenerate_published(request, dry_run=dry_run)
         answer(result, show_regeneration, json)
         if result["held"]:

@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from data.store import ArtifactError, Store, explain_os_errors
+from data.store import ArtifactError, explain_os_errors, open_store
 from tasks.housekeeping import leftovers
 
 DAY = 86_400.0
 
 
 @validate_call
-def collect_garbage(store: Path, keep_days: Annotated[float, Field(ge=0)] = 30, delete: bool = False) -> dict[str, Any]:
+def collect_garbage(
+    store: str | Path, keep_days: Annotated[float, Field(ge=0)] = 30, delete: bool = False
+) -> dict[str, Any]:
     """Find what nobody needs, and delete it if asked to.
 
     Returns:
@@ -28,9 +30,9 @@ def collect_garbage(store: Path, keep_days: Annotated[float, Field(ge=0)] = 30, 
     Raises:
         ArtifactError: There is no such store, or it knows no run, or something cannot be deleted.
     """
-    if not store.is_dir():
-        raise ArtifactError(f"{store}: expected the folder of a store, found none")
-    artifacts = Store(store)
+    artifacts = open_store(store)
+    if not artifacts.exists():
+        raise ArtifactError(f"{artifacts.address}: expected a store, found none")
     found = leftovers(artifacts, time.time() - keep_days * DAY)
     kept = sum(1 for _ in artifacts.artifacts()) - sum(leftover.key is not None for leftover in found)
     stages: dict[str, dict[str, int]] = {}
@@ -44,7 +46,7 @@ def collect_garbage(store: Path, keep_days: Annotated[float, Field(ge=0)] = 30, 
             with explain_os_errors(leftover.folder):
                 shutil.rmtree(leftover.folder)
     return {
-        "store": str(artifacts.root),
+        "store": artifacts.address,
         "keep_days": keep_days,
         "deleted": delete,
         "stages": stages,

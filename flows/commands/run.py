@@ -14,11 +14,11 @@ from rich.table import Table
 
 from data.dataset import DatasetError
 from data.readers import open_dataset
-from data.store import ArtifactError, no_space
+from data.store import ArtifactError, no_space, open_store
 from data.synthetic import write_synthetic
 from flows.commands.tables import percent, show_validation
 from flows.request import Request, RunRequest
-from flows.server import prefect_server
+from flows.server import check_scheduler, prefect_server
 from tasks.source import source_digest
 from tasks.stages import NETWORK_STAGES, STAGES, Stage
 from tasks.workers import StageError
@@ -47,13 +47,15 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
 def read_result(request: Request) -> dict[str, Any]:
     """Return what a finished run's `metrics.json` holds, and where the run is."""
     metrics = json.loads((request.out / "metrics.json").read_text())
-    return {"run": str(request.out), "store": str(request.store_root), **metrics}
+    return {"run": str(request.out), "store": request.store_address, **metrics}
 
 
 @contextlib.contextmanager
 def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]:
     """Have a Prefect server in the block, whose first import of Prefect must be there: one of its own if need be."""
-    with _explain_full_disk(request.store_root), prefect_server(request.store_root / ".prefect") as server:
+    check_scheduler(request.cluster)
+    root = open_store(request.store_address).root
+    with _explain_full_disk(root), prefect_server(root / ".prefect") as server:
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         import flows.execution  # noqa: F401
 

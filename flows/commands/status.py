@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.readers import open_dataset
-from data.store import ArtifactError, Store
+from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
 from flows.request import RunRequest, replan
 from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
@@ -37,8 +37,8 @@ def status_of(run: Path) -> dict[str, Any]:
     """
     record = read_run(run)
     plan = _plan_of_training(record) if "network" in record.settings else _plan_of_labels(record)
-    stages = compare_with_store(plan, record, Store(record.store))
-    return {"run": str(run), "store": str(record.store), "stages": stages}
+    stages = compare_with_store(plan, record, open_store(record.store))
+    return {"run": str(run), "store": record.store, "stages": stages}
 
 
 def compare_with_store(plan: Plan, record: RunRecord, store: Store) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def compare_with_store(plan: Plan, record: RunRecord, store: Store) -> dict[str,
     return stages
 
 
-def runs_of(store: Path) -> dict[str, Any]:
+def runs_of(store: str | Path) -> dict[str, Any]:
     """Return what is known of every run that was made from a store's artifacts, the newest first.
 
     Whether artifacts are there is told by their folders; `status_of` a run looks at every byte.
@@ -71,12 +71,12 @@ def runs_of(store: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: There is no such store, or no run was made from it.
     """
-    artifacts = Store(store)
-    users = artifacts.users() if store.is_dir() else []
+    artifacts = open_store(store)
+    users = artifacts.users() if artifacts.exists() else []
     if not users:
         raise ArtifactError(f"{store}: expected the folder of a run, or of a store that runs were made from")
     runs = sorted((_summary(run, artifacts) for run in users), key=lambda entry: entry.get("began", ""), reverse=True)
-    return {"store": str(artifacts.root), "runs": runs}
+    return {"store": artifacts.address, "runs": runs}
 
 
 def _summary(run: Path, store: Store) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from data.dataset import Sample
 from data.images import read_image
 from data.label_folder import DETECTIONS
 from data.label_maps import read_label_map
-from data.store import ArtifactError, Store
+from data.store import ArtifactError, open_store
 from tasks.reporting import pictures
 from tasks.reporting.page import (
     PICTURE_HEIGHT,
@@ -159,7 +160,8 @@ class _Artifacts:
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
-        self._store = Store(record.store)
+        self._store = open_store(record.store)
+        self._fetch = cache(self._store.fetch)
 
     def folder(self, stage: str, sample: str) -> Path | None:
         """Return the folder of the artifact that covers an image; None where the run does not have the stage.
@@ -168,7 +170,7 @@ class _Artifacts:
             ArtifactError: The store no longer has it.
         """
         key = self._record.stages[stage].key_of(sample) if stage in self._record.stages else None
-        return None if key is None else self._whole(stage, key)
+        return None if key is None else self._fetch(stage, key)
 
     def map(self, stage: str, file: str, sample: str) -> NDArray[np.float16] | None:
         """Return an image's map as it is stored, or None where the stage has none for it."""
@@ -186,7 +188,7 @@ class _Artifacts:
         """Return sample id -> class -> number of detections."""
         counts: dict[str, Counter[int]] = defaultdict(Counter)
         for key in self._keys("labels"):
-            for detection in read_detections(self._whole("labels", key) / DETECTIONS):
+            for detection in read_detections(self._fetch("labels", key) / DETECTIONS):
                 counts[detection["image"]][detection["class"]] += 1
         return counts
 
@@ -200,12 +202,6 @@ class _Artifacts:
 
     def _keys(self, stage: str) -> Iterable[str]:
         return self._record.stages[stage].keys.values() if stage in self._record.stages else ()
-
-    def _whole(self, stage: str, key: str) -> Path:
-        folder = self._store.path(stage, key)
-        if not folder.is_dir():
-            raise ArtifactError(f"{folder}: missing; the command of the run makes it again")
-        return folder
 
 
 def collapse_warning(summary: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ def test_lines_are_rare_and_the_last_is_always_said(monkeypatch: pytest.MonkeyPa
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     plan, out = plan_of(2), io.StringIO()
-    with progress.RunProgress(plan, Console(file=out, force_terminal=False, width=80)) as bars:
+    with progress.RunProgress(plan, console=Console(file=out, force_terminal=False, width=80)) as bars:
         first = bars.reporter(plan.nodes[0])
         for done in range(1, 4):
             first(done, 4)

@@ -124,12 +124,12 @@ def test_networks_of_another_run_replace_training_and_what_only_training_needs()
     first = _plan()
     keys = {stage: first.of(stage)[0].key for stage in ("classifier", "irnet")}
     dataset = _dataset(5)
-    plan = _plan(dataset, networks=Networks(Path("store"), keys))
+    plan = _plan(dataset, networks=Networks("store", keys))
     assert "relations" not in plan.stages
     for stage, key in keys.items():
         (node,) = plan.of(stage)
-        assert (node.key, node.origin, node.inputs, node.recipe) == (key, Path("store"), {}, None)
-    other = _plan(dataset, networks=Networks(Path("elsewhere"), {**keys, "irnet": "another"}))
+        assert (node.key, node.origin, node.inputs, node.recipe) == (key, "store", {}, None)
+    other = _plan(dataset, networks=Networks("elsewhere", {**keys, "irnet": "another"}))
     assert {"cams"}.isdisjoint(_changed(plan, other))
     assert "fields" in _changed(plan, other)
 

@@ -150,3 +150,12 @@ def test_workers_die_when_their_parent_is_killed(job: Job) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert _wait_until(lambda: not _runs(worker))
+
+
+def test_a_workers_log_lines_reach_the_parents_loggers(
+    pool: WorkerPool, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.run("toy_stages:warn", job, "toy")
+    assert [(record.name, record.levelname, record.message) for record in caplog.records] == [
+        ("tasks.toy", "WARNING", "watch out: 3")
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import time
@@ -19,6 +20,13 @@ def echo(job: Job) -> dict[str, Any]:
         (job.out / f"{sample.id}.txt").write_text(f"{sample.id} {len(texts)}\n")
         job.progress(done, len(job.samples), "echo")
     return {"samples": len(job.samples), "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def warn(job: Job) -> dict[str, Any]:
+    log = logging.getLogger("tasks.toy")
+    log.info("not told")
+    log.warning("watch out: %d", 3)
+    return {}
 
 
 def fail(job: Job) -> dict[str, Any]:

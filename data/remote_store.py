@@ -1,0 +1,292 @@
+"""The artifact store on any file system that fsspec knows, read through a folder of this machine.
+
+What is at the address is the truth: an artifact that is gone from there is missing, whatever this machine still has.
+The layout is that of a local store, so that a store copied into a bucket is one there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from data.store import (
+    MANIFEST,
+    NO_SPACE,
+    USERS,
+    ArtifactError,
+    Store,
+    explain_os_errors,
+    files_problem,
+    parse_manifest,
+)
+
+CACHE_VARIABLE = "PSEUDOMASK_CACHE"
+REQUESTS = 16  # Side by side, for small objects.
+
+
+def cache_folder(address: str) -> Path:
+    """Return the folder of this machine that a store is read through.
+
+    It lies in the folder that `PSEUDOMASK_CACHE` names, else in `pseudomask` of the user's cache folder.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    caches = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pseudomask"
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", address).strip("-")[-40:]
+    return caches / f"{readable}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
+
+
+class RemoteStore(Store):
+    """A store at an address, with copies of the artifacts that this machine made or read below `root`.
+
+    An artifact's manifest is uploaded last, so that nobody sees a part of one. A kill leaves files without manifest,
+    which the artifact's next upload overwrites. Where the address cannot be used, every method raises `ArtifactError`.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(cache_folder(address))
+        self.address = address
+
+    def __reduce__(self) -> tuple[Callable[[str], RemoteStore], tuple[str]]:
+        # Where it is unpickled, the cache is that machine's own.
+        return RemoteStore, (self.address,)
+
+    def prepare(self) -> None:
+        """Do what a local store does, and prove that the address can be written."""
+        super().prepare()
+        probe = f".probe-{socket.gethostname()}-{os.getpid()}"
+        self._write(probe, b"")
+        with self._reaching() as files:
+            files.rm_file(self._at(probe))
+
+    def exists(self) -> bool:
+        """Return whether there is anything at the address."""
+        return bool(self._names())
+
+    def has(self, stage: str, key: str) -> bool:
+        """Return whether an artifact was published."""
+        with self._reaching() as files:
+            try:
+                return bool(files.info(self._at(stage, key, MANIFEST)))
+            except FileNotFoundError:
+                return False
+
+    def read_manifest(self, stage: str, key: str) -> dict[str, Any]:
+        """Read an artifact's manifest: this machine's copy, or where it has none that at the address."""
+        with contextlib.suppress(ArtifactError):
+            return super().read_manifest(stage, key)
+        content = self._manifest(stage, key)
+        try:
+            if content is not None:
+                return parse_manifest(content, stage, key)
+            problem = "missing"
+        except ValueError as error:
+            problem = str(error)
+        raise ArtifactError(f"{self.address}/{stage}/{key}/{MANIFEST}: {problem}")
+
+    def verify(self, stage: str, key: str) -> str | None:
+        """Download an artifact unless this machine's copy is whole, and of the manifest at the address.
+
+        Returns:
+            None where the copy is whole now, else what is wrong at the address.
+        """
+        manifest = self._manifest(stage, key)
+        if manifest is None:
+            return "missing"
+        if self._copied(stage, key) == manifest and super().verify(stage, key) is None:
+            return None
+        return self._download(stage, key, manifest)
+
+    def fetch(self, stage: str, key: str) -> Path:
+        """Return the folder of this machine's copy, downloaded unless it is of the manifest at the address."""
+        manifest = self._manifest(stage, key)
+        problem = "missing"
+        if manifest is not None:
+            current = self._copied(stage, key) == manifest
+            problem = None if current else self._download(stage, key, manifest)
+        if problem:
+            raise ArtifactError(f"{self.address}/{stage}/{key}: {problem}; the command of the run makes it again")
+        return self.path(stage, key)
+
+    def republish(self, stage: str, key: str) -> bool:
+        """Upload this machine's copy, where that is whole."""
+        if super().verify(stage, key) is not None:
+            return False
+        self._upload(stage, key)
+        return True
+
+    def size(self, stage: str, key: str) -> int:
+        """Return how many bytes an artifact holds at the address."""
+        with self._reaching() as files:
+            return int(files.du(self._at(stage, key)))  # pyright: ignore[reportArgumentType]
+
+    def register(self, user: Path, record: str = "run.json") -> None:
+        """Do what a local store does, with a copy of the record for the machines that do not see `user`."""
+        folder, host = user.absolute(), socket.gethostname()
+        note = {
+            "folder": str(folder),
+            "host": host,
+            "time": time.time(),
+            "record": record,
+            "content": (folder / record).read_text(encoding="utf-8"),
+        }
+        name = hashlib.sha1(f"{host}:{folder}".encode()).hexdigest()
+        self._write(f"{USERS}/{name}.json", json.dumps(note).encode())
+
+    def users(self) -> list[Path]:
+        """Return the folders that were registered; for one of another machine, a folder here with its record."""
+        with self._reaching() as files:
+            notes = [files.cat_file(self._at(USERS, name)) for name in self._names(USERS)]
+        return sorted(self._user(json.loads(note)) for note in notes)
+
+    def artifacts(self, stage: str | None = None) -> Iterator[tuple[str, str]]:
+        """Yield stage and key of every artifact at the address, or of every one of a stage, in order."""
+        stages = [name for name in self._names() if not name.startswith(".")] if stage is None else [stage]
+        pairs = [(name, key) for name in stages for key in self._names(name)]
+        with ThreadPoolExecutor(REQUESTS) as threads:
+            there = threads.map(lambda pair: self.has(*pair), pairs)
+            yield from (pair for pair, found in zip(pairs, there, strict=True) if found)
+
+    def remove(self, stage: str, key: str) -> None:
+        """Delete an artifact, its manifest first, and this machine's copy."""
+        with self._reaching() as files:
+            files.rm_file(self._at(stage, key, MANIFEST))
+            with contextlib.suppress(FileNotFoundError):
+                files.rm(self._at(stage, key), recursive=True)
+        if self.path(stage, key).is_dir():
+            super().remove(stage, key)
+
+    def _place(self, folder: Path, stage: str, key: str) -> None:
+        super()._place(folder, stage, key)
+        self._upload(stage, key)
+
+    def _upload(self, stage: str, key: str) -> None:
+        """Upload this machine's copy of an artifact."""
+        names = list(super().read_manifest(stage, key)["files"])
+        for group in (names, [MANIFEST]):
+            with self._reaching() as files:
+                files.put(
+                    [str(self.path(stage, key) / name) for name in group], [self._at(stage, key, n) for n in group]
+                )
+
+    def _download(self, stage: str, key: str, manifest: bytes) -> str | None:
+        """Bring an artifact here, once where several ask for it; return what is wrong with it."""
+        try:
+            listing = parse_manifest(manifest, stage, key)["files"]
+        except ValueError as error:
+            return f"{MANIFEST}: {error}"
+        with self._lock(key), self._temporary_folder(f"{stage}-{key}") as folder, explain_os_errors(self.root):
+            if self._copied(stage, key) == manifest and super().verify(stage, key) is None:
+                return None
+            # What is not there is found below.
+            with self._reaching() as files, contextlib.suppress(FileNotFoundError):
+                files.get([self._at(stage, key, name) for name in listing], [str(folder / name) for name in listing])
+            if problem := files_problem(folder, listing):
+                return problem
+            (folder / MANIFEST).write_bytes(manifest)
+            super()._place(folder, stage, key)
+        return None
+
+    def _manifest(self, stage: str, key: str) -> bytes | None:
+        """Return the manifest at the address, None where there is none."""
+        with self._reaching() as files:
+            try:
+                return files.cat_file(self._at(stage, key, MANIFEST))  # pyright: ignore[reportReturnType]
+            except FileNotFoundError:
+                return None
+
+    def _copied(self, stage: str, key: str) -> bytes | None:
+        """Return the manifest of this machine's copy, None where it has none."""
+        try:
+            return (self.path(stage, key) / MANIFEST).read_bytes()
+        except OSError:
+            return None
+
+    def _write(self, name: str, content: bytes) -> None:
+        with self._temporary_folder("upload") as folder, explain_os_errors(self.root):
+            file = folder / "content"
+            file.write_bytes(content)
+            # Of fsspec's ways to write, this one makes folders where the file system has such.
+            with self._reaching() as files:
+                files.put([str(file)], [self._at(name)])
+
+    def _names(self, folder: str = "") -> list[str]:
+        """Return the names in a folder at the address, in order."""
+        with self._reaching() as files:
+            files.invalidate_cache()
+            try:
+                return sorted(PurePosixPath(path).name for path in files.ls(self._at(folder), detail=False))
+            except FileNotFoundError:
+                return []
+
+    def _user(self, note: dict[str, Any]) -> Path:
+        """Return a registered folder, or for one that only another machine sees, a folder here with its record."""
+        folder, record = Path(note["folder"]), note["record"]
+        if note["host"] == socket.gethostname() or (folder / record).is_file():
+            return folder
+        copy = self.root / USERS / note["host"] / folder.relative_to(folder.anchor)
+        with explain_os_errors(self.root):
+            copy.mkdir(parents=True, exist_ok=True)
+            (copy / record).write_text(note["content"], encoding="utf-8")
+            os.utime(copy / record, (note["time"],) * 2)
+        return copy
+
+    def _at(self, *names: str) -> str:
+        return "/".join(filter(None, [self._connection[1], *names]))
+
+    @cached_property
+    def _connection(self) -> tuple[AbstractFileSystem, str]:
+        """The file system, and the path of the store in it."""
+        try:
+            files, path = url_to_fs(self.address)
+        except ImportError as error:
+            protocol = self.address.partition("://")[0]
+            raise ArtifactError(f"{self.address}: {error}; the package for {protocol}:// is not installed") from None
+        except Exception as error:
+            raise self._unusable(error) from error
+        return files, path.rstrip("/")
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[AbstractFileSystem]:
+        """Explain what goes wrong at the address; every file system has errors of its own."""
+        try:
+            yield self._connection[0]
+        except ArtifactError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                raise
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ArtifactError:
+        reason = str(error) or type(error).__name__
+        return ArtifactError(
+            f"{self.address}: cannot be read or written ({reason}); check the address, that its bucket exists, the "
+            "network and the credentials, or choose another store with --store"
+        )
+
+    @contextlib.contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        """Let one download at a time, of all processes of this machine, fill the place of an artifact."""
+        folder = self.root / ".locks"
+        with explain_os_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / key[:2], os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,131 @@
+"""Making one artifact: the order for it, which says all, and the work, on any machine that sees images and store."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data.dataset import ClassTable, Sample
+from data.store import Store, no_space, open_store
+from tasks.config import Config
+from tasks.job import Job
+from tasks.plan import Node, Plan
+from tasks.stages import Stage
+from tasks.workers import StageError, WorkerPool
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that an artifact is made from but the bytes: small enough to be sent to another machine.
+
+    The names are those of `tasks.plan.Node` and `tasks.job.Job`.
+    """
+
+    stage: Stage
+    key: str
+    label: str
+    samples: tuple[Sample, ...]
+    classes: ClassTable
+    config: Config
+    recipe: dict[str, Any] | None
+    inputs: dict[str, tuple[str, ...]]
+    origin: str | None
+    validation: tuple[Sample, ...]
+    backbone: str
+    weights: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a machine gives to the work.
+
+    Attributes:
+        pool: The worker processes.
+        device: Where networks run.
+        num_threads: Threads of a stage that is not sharded.
+        num_processes: Processes that a training may use.
+    """
+
+    pool: WorkerPool
+    device: str
+    num_threads: int
+    num_processes: int = 1
+
+
+def order(plan: Plan, node: Node) -> Order:
+    """Return the order for an artifact of a plan."""
+    return Order(
+        stage=node.stage,
+        key=node.key,
+        label=node.label,
+        samples=node.samples,
+        classes=plan.dataset.classes,
+        config=node.config,
+        recipe=node.recipe,
+        inputs=node.inputs,
+        origin=node.origin,
+        validation=node.validation,
+        backbone=plan.config.backbone,
+        weights=None if plan.config.weights is None else str(plan.config.weights),
+        seed=plan.config.seed,
+    )
+
+
+def make(order: Order, store: Store, means: Means, progress: Callable[..., None] = Job.progress) -> None:
+    """Make and publish an artifact; where it was made already, publish it again or copy it.
+
+    Raises:
+        StageError: The stage function failed, or its worker died.
+        ArtifactError: The store cannot be written, or the disk is full.
+    """
+    stage = order.stage.name
+    if store.republish(stage, order.key):
+        return
+    if order.origin:
+        if order.origin != store.address:
+            store.adopt(open_store(order.origin), stage, order.key)
+        return
+    with store.create(stage, order.key) as draft:
+        job = _job(order, store, means, draft.folder, progress)
+        try:
+            summary = means.pool.run(order.stage.function, job, order.label, exclusive=not order.stage.sharded)
+        except StageError as error:
+            if error.no_space:
+                raise no_space(store.root) from error
+            raise
+        draft.manifest |= {
+            "recipe": order.recipe,
+            "device": job.device,
+            "num_threads": job.num_threads,
+            "seed": job.seed,
+            "seconds": summary.pop("seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {"python": platform.python_version(), "torch": version("torch")},
+            "summary": summary,
+        }
+
+
+def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable[..., None]) -> Job:
+    sharded = order.stage.sharded
+    return Job(
+        samples=order.samples,
+        classes=order.classes,
+        config=order.config,
+        out=out,
+        scratch=store.scratch(order.stage.name, order.key),
+        inputs={name: tuple(store.fetch(name, key) for key in keys) for name, keys in order.inputs.items()},
+        backbone=order.backbone,
+        weights=order.weights,
+        device=means.device if order.stage.on_device else "cpu",
+        num_threads=1 if sharded else means.num_threads,
+        num_processes=1 if sharded else means.num_processes,
+        validation=order.validation,
+        seed=order.seed,
+        progress=progress,
+    )

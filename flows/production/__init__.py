@@ -1,0 +1,1 @@
+"""Runs that nobody sits beside: deployments, schedules, a worker that takes up what was killed, turns, pages."""

@@ -1,0 +1,34 @@
+"""A Prefect flow as the product has them: alike on the command line and deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, get_type_hints
+
+from prefect import Flow, flow
+
+from flows.production.at_work import at_work
+from flows.production.hooks import tell_of_failure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a function `(request) -> ...` a flow whose runs are named like the folder of their results.
+
+    A deployed run is at work (`at_work`) while it lasts, and all runs tell of their failure.
+    """
+
+    def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        # Prefect looks the names of annotations up in the module of what it is given, which is not the function's.
+        function.__annotations__ = get_type_hints(function)
+        decorated = flow(
+            name=name,
+            flow_run_name="{request.out}",
+            on_failure=[tell_of_failure],
+            on_crashed=[tell_of_failure],
+        )
+        return decorated(at_work()(function))
+
+    return decorate

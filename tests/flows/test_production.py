@@ -1,0 +1,182 @@
+"""What deployed runs have beside their work, without a server: turns, words of killed runs, hooks, time limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_HOME, temporary_settings
+from tests_flows_support import ROOT, pseudomask, run_words
+
+from flows.execution import Deadline
+from flows.production import recovery
+from flows.production.at_work import abandoned, at_work, machine_folder
+from flows.production.hooks import COMMAND_VARIABLE, tell_of_failure
+from flows.production.schedules import slug
+from tasks.workers import StageError
+
+TAKE_TURN = """
+import time
+from flows.production.turns import _locked_file
+with _locked_file(2):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+LEAVE_WORD = """
+import sys, time
+from flows.production.at_work import _leave_word
+_leave_word("{run}")
+print("in", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Any:
+    with temporary_settings({PREFECT_HOME: tmp_path}):
+        yield tmp_path
+
+
+def start(home: Path, script: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_run_leaves_word_that_is_found_once_its_process_is_gone(home: Path) -> None:
+    run = str(uuid4())
+    process = start(home, LEAVE_WORD.format(run=run))
+    assert process.stdout
+    assert process.stdout.readline() == "in\n"
+    assert list(abandoned()) == []
+    process.kill()
+    process.wait()
+    assert [(name, file.name) for name, file in abandoned()] == [(run, run)]
+
+
+class Server:
+    """A client of a server that knows one run."""
+
+    def __init__(self, kind: StateType, run_count: int = 1) -> None:
+        self.run = SimpleNamespace(id=None, name="run", state=SimpleNamespace(type=kind), run_count=run_count)
+        self.states: list[str] = []
+
+    def read_flow_run(self, run_id: Any) -> Any:
+        self.run.id = run_id
+        return self.run
+
+    def set_flow_run_state(self, run_id: Any, state: Any, force: bool = False) -> None:
+        assert run_id == self.run.id
+        self.states.append(state.name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "run_count", "states"),
+    [
+        (StateType.RUNNING, 1, ["AwaitingRetry"]),
+        (StateType.CRASHED, 4, ["AwaitingRetry"]),
+        (StateType.CRASHED, recovery.MOST_TRIES, []),
+        (StateType.CANCELLING, 1, ["Cancelled"]),
+        (StateType.COMPLETED, 1, []),
+    ],
+)
+def test_what_was_killed_is_scheduled_again_and_what_ended_is_not(
+    home: Path, kind: StateType, run_count: int, states: list[str]
+) -> None:
+    file = machine_folder() / "at-work" / str(uuid4())
+    file.parent.mkdir(parents=True)
+    file.touch()
+    server = Server(kind, run_count)
+    taken = recovery.take_up(server)  # pyright: ignore[reportArgumentType]
+    assert server.states == states
+    assert bool(taken) == (states == ["AwaitingRetry"])
+    assert not file.exists()
+
+
+def test_turns_are_as_many_as_the_limit_and_a_kill_gives_its_own_back(home: Path) -> None:
+    processes = [start(home, TAKE_TURN) for _ in range(3)]
+    try:
+        time.sleep(0.1)
+        inside = []
+        deadline = time.monotonic() + 60
+        while len(inside) < 2 and time.monotonic() < deadline:
+            inside = [process for process in processes if _said(process)]
+            time.sleep(0.1)
+        time.sleep(2)
+        waiting = [process for process in processes if not _said(process)]
+        assert len(waiting) == 1
+        inside[0].send_signal(signal.SIGKILL)
+        assert waiting[0].stdout
+        assert waiting[0].stdout.readline() == "in\n"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _said(process: subprocess.Popen[str]) -> bool:
+    import select
+
+    if getattr(process, "said", False):
+        return True
+    assert process.stdout
+    ready, _, _ = select.select([process.stdout], [], [], 0)
+    if ready:
+        process.said = process.stdout.readline() == "in\n"  # type: ignore[attr-defined]
+    return bool(ready)
+
+
+def test_outside_of_a_deployment_nothing_is_marked(home: Path) -> None:
+    with at_work():
+        assert not machine_folder().exists()
+
+
+def test_the_failure_command_gets_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    news = tmp_path / "news.json"
+    monkeypatch.setenv(COMMAND_VARIABLE, f"dd of={news} status=none")
+    run = SimpleNamespace(name="runs/first", deployment_id=None, id=uuid4())
+    state = SimpleNamespace(name="Failed", message="a.jpg: truncated")
+    tell_of_failure(SimpleNamespace(name="pseudo-labels"), run, state)  # pyright: ignore[reportArgumentType]
+    expected = {"flow": "pseudo-labels", "run": "runs/first", "state": "Failed", "reason": "a.jpg: truncated"}
+    assert json.loads(news.read_text()) == expected
+
+
+def test_a_failure_command_that_fails_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(COMMAND_VARIABLE, "false")
+    run = SimpleNamespace(name="runs/first", deployment_id=None, id=uuid4())
+    tell_of_failure(SimpleNamespace(name="f"), run, SimpleNamespace(name="Failed", message=None))  # pyright: ignore
+    assert COMMAND_VARIABLE in caplog.text
+
+
+def test_a_deadline_passes_and_says_so() -> None:
+    Deadline(None).check()
+    deadline = Deadline(1e-6)
+    time.sleep(0.01)
+    assert deadline.left == 0
+    with pytest.raises(StageError, match=r"1e-06 hours, the time limit"):
+        deadline.check()
+
+
+def test_a_run_stops_at_its_time_limit_and_keeps_what_is_done(tiny_data: Path, tmp_path: Path) -> None:
+    limited = run_words(tiny_data, tmp_path, ["--time-limit", str(2 / 3600), "--classifier.epochs", "5000"])
+    answer = pseudomask(*limited)
+    assert answer.returncode == 1
+    assert "the time limit of the run" in answer.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_folders_of_one_name_have_schedules_of_their_own() -> None:
+    one, other = slug(Path("/a/Labels 1")), slug(Path("/b/Labels 1"))
+    assert one != other
+    assert one.startswith("labels-1-")
