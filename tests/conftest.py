@@ -1,6 +1,7 @@
 """Where the tests find what is not in the repository."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,13 @@ def oracles() -> Path:
 def real_data() -> Path:
     """Small sets of real photographs, and ImageNet weights."""
     return _folder("PSEUDOMASK_REAL_DATA", "../shared/data")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The address of an empty bucket of an S3 server on loopback; this process and its children are pointed to it."""
+    # Only who asks for it needs the server's packages.
+    from s3_server import s3_server
+
+    with pytest.MonkeyPatch.context() as environment, s3_server(environment) as address:
+        yield address

@@ -7,22 +7,14 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import s3_server
 
 from data.remote_store import CACHE_VARIABLE, RemoteStore
 from data.store import ArtifactError, open_store
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment, s3_server(environment) as address:
-        yield address
 
 
 @pytest.fixture

@@ -12,18 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import s3_server
 from tests_flows_support import ROOT, pseudomask, run_words
 
 from data.store import open_store
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment, s3_server(environment) as address:
-        yield address
 
 
 @pytest.fixture

@@ -174,6 +174,18 @@ def labels_request(data: Path, out: Path, **settings: Any) -> dict[str, Any]:
     return {"data": str(data), "split": "train", "out": str(out), "settings": {**TINY, **settings}}
 
 
+def as_options(settings: dict[str, Any], prefix: str = "--") -> list[str]:
+    """Return nested settings as options of the command line."""
+    words = []
+    for name, value in settings.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(value, dict):
+            words += as_options(value, f"{option}.")
+        else:
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
 def label_bytes(run: Path) -> dict[str, bytes]:
     """Return the label maps and instances of a run, or of a published version."""
     folder = run / "labels" if (run / "labels").is_dir() else run

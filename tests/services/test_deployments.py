@@ -10,9 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from services_support import Prefect, label_bytes, labels_request, wait_for
+from services_support import TINY, Prefect, as_options, label_bytes, labels_request, wait_for
 
 from flows.production.schedules import EVENT, resource, slug
+
+OPEN_GATE = {"background": [0, 1], "classes": [0, 30], "instances": [0, 100], "agreement": 0}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,17 @@ def test_a_schedule_and_an_event_regenerate_labels(prefect: Prefect, tiny_data: 
     names = (data / "ImageSets/Segmentation/train.txt").read_text().split()
     listed = data / "listed.txt"
     listed.write_text("\n".join(names[:10]))
-    words = ["--data", data, "--split", listed, "--out", out, "--preset", "quick", *_as_options()]
+    words = [
+        "--data",
+        data,
+        "--split",
+        listed,
+        "--out",
+        out,
+        "--preset",
+        "quick",
+        *as_options(TINY | {"gate": OPEN_GATE}),
+    ]
     said = prefect.command("flows", "regenerate", *words, "--schedule", "* * * * *", "--json")
     assert said.returncode == 0, said.stderr
     wait_for(lambda: (out / "latest").is_symlink(), "the schedule's first version", 400)
@@ -167,23 +179,3 @@ def _active(prefect: Prefect) -> list[str]:
     body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}}
     now = datetime.now().astimezone().isoformat()
     return [run["id"] for run in prefect.call("/flow_runs/filter", body) if (run["expected_start_time"] or now) <= now]
-
-
-def _as_options() -> list[str]:
-    options = {
-        "--backbone": ["resnet18"],
-        "--shard-size": ["4"],
-        "--classifier.resize-long": ["64", "80"],
-        "--classifier.crop-size": ["64"],
-        "--classifier.epochs": ["1"],
-        "--cams.scales": ["1"],
-        "--irnet.crop-size": ["64"],
-        "--irnet.radius-px": ["3"],
-        "--irnet.epochs": ["1"],
-        "--walk.steps": ["16"],
-        "--gate.background": ["0", "1"],
-        "--gate.classes": ["0", "30"],
-        "--gate.instances": ["0", "100"],
-        "--gate.agreement": ["0"],
-    }
-    return [word for option, values in options.items() for word in (option, *values)]
