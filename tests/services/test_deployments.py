@@ -134,7 +134,7 @@ def test_twenty_runs_take_turns_and_none_is_lost(prefect: Prefect, tiny_data: Pa
     runs, stores = {}, {}
     for number in range(20):
         # Each has work of its own: other scores of the shared labels, or other labels.
-        settings = {"labels": {"background_threshold": 0.2 + number / 100}}
+        settings = {"labels": {"background_threshold": 0.25 + number / 100}}
         if number % 4 == 3:
             deployment = "predict/predict"
             request = {"network": str(base / "none"), "data": str(tiny_data), "out": str(base / f"{number}" / "run")}
