@@ -20,6 +20,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
+from data.store import is_alive
 from tasks.workers import LOG_VARIABLE, ROOMS
 
 WORKER_VARIABLE = "PSEUDOMASK_WORKER"
@@ -104,5 +105,6 @@ def _is_alive(pid: int) -> bool:
     try:
         # A killed process stays in the table as long as its parent does not ask for it.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    except OSError:
+        # It is gone, or this system has no such files.
+        return is_alive(pid)
