@@ -37,7 +37,7 @@ def prefect(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     finally:
         service.stop()
         if postgres:
-            postgres.kill()
+            postgres.remove()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -39,15 +40,12 @@ class Postgres:
     """A PostgreSQL server with a database `prefect`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder / "postgres", free_port()
-        # PostgreSQL refuses to run as root.
+        # Not below pytest's folders, which are their user's alone: PostgreSQL refuses to run as root.
+        self.folder, self.port = Path(tempfile.mkdtemp(prefix="postgres-")), free_port()
+        self._log = folder / "postgres.log"
         self._as = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
-        self.folder.mkdir()
         if self._as:
             os.chown(self.folder, int(NOBODY), int(NOBODY))
-            # pytest's folders are its user's alone; nobody has to get through to his own.
-            for parent in self.folder.parents[:3]:
-                parent.chmod(0o711)
         self._run("initdb", "-D", str(self.folder / "db"), "-U", "prefect", "--auth=trust", "-E", "UTF8")
         self.start()
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "prefect", "prefect")
@@ -59,7 +57,7 @@ class Postgres:
     def start(self) -> None:
         command = [*self._as, _binary("postgres"), "-D", str(self.folder / "db"), "-p", str(self.port)]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}"]
-        log = (self.folder.parent / "postgres.log").open("ab")
+        log = self._log.open("ab")
         self.process = subprocess.Popen(command, cwd="/", stdout=log, stderr=subprocess.STDOUT)
         wait_for(lambda: _connects(self.port), "PostgreSQL")
 
@@ -69,6 +67,10 @@ class Postgres:
         for pid in (self.process.pid, *map(int, children)):
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, name: str, *words: str) -> None:
         subprocess.run([*self._as, _binary(name), *words], cwd="/", check=True, capture_output=True)
