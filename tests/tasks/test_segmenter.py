@@ -111,12 +111,14 @@ def test_the_best_network_takes_images_to_find_it_by(tmp_path: Path) -> None:
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     samples = [sample_of(tmp_path, name, halves()) for name in ("a", "bb", "ccc")]
     config = CONFIG.model_copy(update={"sync_norm": True, "batch_size": 3, "epochs": 3})
-    losses = []
+    summaries = []
     for name, num_processes in (("one", 1), ("two", 2)):
         job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
-        summary = deeplabv2.train(job)
-        losses.append([summary["loss"], summary["miou"]])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+        summaries.append(deeplabv2.train(job))
+    one, two = summaries
+    assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+    # Where inference is in bfloat16, a pixel or two of the validation images may fall to the other side.
+    assert one["miou"] == pytest.approx(two["miou"], abs=2e-3)
 
 
 def test_probabilities_mirror_with_the_image_and_sum_to_one() -> None:
