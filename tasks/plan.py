@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.collector import paused_collector
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.store import file_digest
 from data.threads import map_in_threads
@@ -50,16 +50,34 @@ class Images:
         """The samples that come with any ground truth."""
         return tuple(filter(has_truth, self.samples))
 
+    @paused_collector()
     def recipe(self, samples: Iterable[Sample], *, truth: bool) -> dict[str, Any]:
         """Return id -> what a recipe says of samples of the set: their bytes and labels, and of their ground truth."""
         return {sample.id: self._describe(sample, truth) for sample in samples}
 
-    def digest(self, samples: Iterable[Sample], *, truth: bool) -> str:
-        """Return the hash that stands for the `recipe` of samples in a key."""
-        state = hashlib.sha256()
+    def deal(self, samples: Iterable[Sample], num_shards: int | None, *, truth: bool) -> list[Part]:
+        """Deal samples of the set into shards by the hash of their ids, so that a new image changes one shard only.
+
+        Args:
+            num_shards: None for one part that is the whole set.
+            truth: Digest their ground truth too.
+
+        Returns:
+            The parts in the order of their shards; empty ones are left out.
+        """
+        dealt: dict[int, tuple[list[Sample], Any]] = {}
+        # One way through the set in its own order, which is that of its objects in memory.
         for sample in samples:
+            number = shard_of(sample.id, num_shards or 1)
+            if number not in dealt:
+                dealt[number] = [], hashlib.sha256()
+            part, state = dealt[number]
+            part.append(sample)
             state.update(json.dumps([sample.id, *self._describe(sample, truth).values()]).encode())
-        return state.hexdigest()
+        return [
+            Part(Shard(number, num_shards) if num_shards else None, tuple(part), state.hexdigest())
+            for number, (part, state) in sorted(dealt.items())
+        ]
 
     def _describe(self, sample: Sample, truth: bool) -> dict[str, Any]:
         digest = self.digests[sample.id]
@@ -72,6 +90,14 @@ class Shard(NamedTuple):
 
     number: int
     of: int
+
+
+class Part(NamedTuple):
+    """Samples that artifacts of several stages are made over, with the digest that stands for them in keys."""
+
+    shard: Shard | None
+    samples: tuple[Sample, ...]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -158,6 +184,7 @@ class Plan:
         return list(dict.fromkeys(node.stage.name for node in self.nodes))
 
 
+@paused_collector()
 def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str, SampleDigest]:
     """Hash the bytes of every image and its ground truth.
 
@@ -211,6 +238,7 @@ def weights_digest(config: RunConfig) -> str | None:
         raise DatasetError([Problem(config.weights, message)]) from None
 
 
+@paused_collector()
 def make_plan(
     dataset: Dataset,
     config: RunConfig,
@@ -239,18 +267,6 @@ def make_plan(
             planner.add(stage)
     nodes = tuple(node for nodes in planner.nodes.values() for node in nodes.values())
     return Plan(dataset, config, nodes, planner.images, planner.validation)
-
-
-def shards(samples: Iterable[Sample], num_shards: int) -> dict[int, tuple[Sample, ...]]:
-    """Deal samples into buckets by the hash of their ids, so that a new image changes one bucket only.
-
-    Returns:
-        Bucket in [0, num_shards) -> samples; empty buckets are left out.
-    """
-    buckets: dict[int, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        buckets[shard_of(sample.id, num_shards)].append(sample)
-    return {bucket: tuple(buckets[bucket]) for bucket in sorted(buckets)}
 
 
 def shard_of(sample: str, num_shards: int) -> int:
@@ -291,14 +307,6 @@ def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str
     return wanted
 
 
-class _Part(NamedTuple):
-    """Samples that artifacts of several stages are made over, with the digest that stands for them in keys."""
-
-    shard: Shard | None
-    samples: tuple[Sample, ...]
-    digest: str
-
-
 class _Planner:
     """Adds stages one after the other; `nodes` is stage -> shard number (None for the whole set) -> node."""
 
@@ -318,7 +326,7 @@ class _Planner:
         self.weights = weights
         self.networks = networks
         self.nodes: dict[str, dict[int | None, Node]] = {}
-        self._parts: dict[tuple[bool, bool], list[_Part]] = {}
+        self._parts: dict[tuple[bool, bool], list[Part]] = {}
 
     def add(self, stage: Stage) -> None:
         settings = getattr(self.config, stage.settings) if stage.settings else Config()
@@ -363,24 +371,19 @@ class _Planner:
         if stage.uses_pretrained:
             common |= {"backbone": self.config.backbone, "weights": self.weights}
         if watched.samples:
-            common["validation"] = watched.digest(watched.samples, truth=True)
+            (part,) = watched.deal(watched.samples, None, truth=True)
+            common["validation"] = part.digest
         return common
 
-    def _parts_of(self, stage: Stage) -> list[_Part]:
+    def _parts_of(self, stage: Stage) -> list[Part]:
         """Return what the stage's artifacts are made over, the same for all stages that read the same."""
         kind = (stage.sharded, stage.reads_ground_truth)
         if kind not in self._parts:
-            self._parts[kind] = self._deal(*kind)
-        return self._parts[kind]
-
-    def _deal(self, sharded: bool, truth: bool) -> list[_Part]:
-        samples = self.images.with_truth if truth else self.images.samples
-        dealt: dict[Shard | None, tuple[Sample, ...]] = {None: samples} if samples else {}
-        if sharded:
             # By the size of the whole set: an image's ground truth is scored beside its labels.
-            count = count_shards(len(self.images.samples), self.config.shard_size)
-            dealt = {Shard(number, count): part for number, part in shards(samples, count).items()}
-        return [_Part(shard, part, self.images.digest(part, truth=truth)) for shard, part in dealt.items()]
+            count = count_shards(len(self.images.samples), self.config.shard_size) if stage.sharded else None
+            samples = self.images.with_truth if stage.reads_ground_truth else self.images.samples
+            self._parts[kind] = self.images.deal(samples, count, truth=stage.reads_ground_truth)
+        return self._parts[kind]
 
     def _input_keys(self, stage: str, number: int | None) -> tuple[str, ...]:
         nodes = self.nodes[stage]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from data.collector import paused_collector
 from data.dataset import ClassTable, Dataset, Problem, Sample
 from data.store import ArtifactError
 from tasks.config import Config, StoreAddress
@@ -110,6 +111,7 @@ class RunRecord(Config):
             if file.name not in (self.images.file, self.validation.file):
                 file.unlink(missing_ok=True)
 
+    @paused_collector()
     def _samples(self, images: ImageList) -> tuple[Sample, ...]:
         return tuple(sample for sample, _ in read_images(self.folder, images, self.root))
 

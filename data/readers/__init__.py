@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.collector import paused_collector
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers.coco import find_coco_file, read_coco_set
 from data.readers.folder import read_folder, read_images
@@ -12,6 +13,7 @@ from data.validation import set_aside, set_problems
 __all__ = ["open_dataset", "open_images"]
 
 
+@paused_collector()
 def open_dataset(
     root: Path,
     labels: Path | None = None,

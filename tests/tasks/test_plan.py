@@ -10,7 +10,17 @@ import pytest
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
 from tasks import plan as planning
-from tasks.plan import Networks, Plan, SampleDigest, count_shards, digest_samples, make_plan, shards, weights_digest
+from tasks.plan import (
+    Images,
+    Networks,
+    Part,
+    Plan,
+    SampleDigest,
+    count_shards,
+    digest_samples,
+    make_plan,
+    weights_digest,
+)
 from tasks.settings import PipelineConfig, WalkConfig
 from tasks.stages import STAGES
 
@@ -32,6 +42,10 @@ def _digests(dataset: Dataset) -> dict[str, SampleDigest]:
 def _plan(dataset: Dataset | None = None, config: PipelineConfig = CONFIG, **options) -> Plan:
     dataset = dataset or _dataset()
     return make_plan(dataset, config, options.pop("digests", _digests(dataset)), **options)
+
+
+def _deal(dataset: Dataset, num_shards: int) -> list[Part]:
+    return Images(dataset.samples, _digests(dataset)).deal(dataset.samples, num_shards, truth=False)
 
 
 def _changed(before: Plan, after: Plan) -> dict[str, int]:
@@ -135,16 +149,15 @@ def test_networks_of_another_run_replace_training_and_what_only_training_needs()
 
 
 def test_a_new_image_changes_one_shard_only() -> None:
-    before = shards(_dataset(64).samples, 8)
-    after = shards(_dataset(65).samples, 8)
-    assert sum(before[bucket] != after[bucket] for bucket in after) == 1
-    assert sum(map(len, after.values())) == 65
+    before, after = _deal(_dataset(64), 8), _deal(_dataset(65), 8)
+    assert sum(old != new for old, new in zip(before, after, strict=True)) == 1
+    assert sum(len(part.samples) for part in after) == 65
 
 
 def test_empty_shards_are_left_out() -> None:
-    dealt = shards(_dataset(2).samples, 64)
+    dealt = _deal(_dataset(2), 64)
     assert 1 <= len(dealt) <= 2
-    assert all(dealt.values())
+    assert all(part.samples for part in dealt)
 
 
 @pytest.mark.parametrize(
