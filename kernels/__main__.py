@@ -14,6 +14,7 @@ from kernels.convolution import convolve
 from kernels.crf import refine_many
 from kernels.displacement import find_centroids
 from kernels.pair_losses import pair_terms
+from kernels.pooling import max_pool, max_unpool
 from kernels.random_walk import propagate
 
 SIZE = (24, 24)
@@ -28,6 +29,7 @@ def main() -> None:
         "displacement": lambda: find_centroids(torch.rand(2, *SIZE), 2),
         "dense CRF": _crf,
         "convolution": _convolution,
+        "pooling": _pooling,
     }
     console = Console()
     for name, step in steps.items():
@@ -56,6 +58,13 @@ def _convolution() -> None:
         weight, bias = torch.rand(4, 4, size, size), torch.rand(4)
         for residual in (None, x):
             convolve(x, weight, bias, residual=residual, low=0)
+
+
+def _pooling() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.rand(1, 4, *SIZE).to(dtype).requires_grad_()
+        maxima, indices = max_pool(x)
+        max_unpool(maxima, indices, SIZE).sum().backward()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from kernels.affinity import boundary_to_affinity
 from kernels.displacement import instance_map, instance_maps
 from kernels.pair_losses import pair_terms
+from kernels.pooling import max_pool, max_unpool
 from kernels.random_walk import propagate, propagate_batch
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
@@ -79,7 +80,27 @@ assert torch.equal(refine(fields[0], 7, backend="triton"), refine(fields[0], 7, 
 for field, ids in zip(fields, instance_maps(fields, iterations=20, backend="triton"), strict=True):
     assert torch.equal(ids, instance_map(field, iterations=20, backend="torch"))
 """
-CHECKS = {"affinity": AFFINITY, "walk": WALK, "pairs": PAIRS, "displacement": DISPLACEMENT}
+POOLING = """
+import torch
+from kernels.pooling import max_pool, max_unpool
+empty = torch.empty
+torch.empty = lambda *given, **named: empty(*given, **named).fill_(99)
+generator = torch.Generator().manual_seed(0)
+for shape in [(2, 3, 8, 12), (1, 5, 7, 19), (2, 1, 1, 6), (1, 2, 3, 3)]:
+    for dtype in (torch.float32, torch.float16):
+        for order in (torch.contiguous_format, torch.channels_last):
+            maps = (torch.randint(-4, 5, shape, generator=generator).to(dtype) / 2).contiguous(memory_format=order)
+            results = []
+            for backend in ("triton", "torch"):
+                leaf = maps.clone().requires_grad_()
+                maxima, indices = max_pool(leaf, backend=backend)
+                spread = max_unpool(maxima.square(), indices, shape[2:], backend=backend)
+                (spread * torch.arange(spread.numel()).view(shape)).sum().backward()
+                results.append([maxima, indices, spread, leaf.grad])
+            for found, expected in zip(*results, strict=True):
+                assert torch.equal(found, expected), (shape, dtype, order)
+"""
+CHECKS = {"affinity": AFFINITY, "walk": WALK, "pairs": PAIRS, "displacement": DISPLACEMENT, "pooling": POOLING}
 
 
 @needs_triton
@@ -102,7 +123,7 @@ def test_the_kernels_are_imported_without_triton():
     code = (
         "import sys; sys.modules['triton'] = None; import kernels.affinity, kernels.displacement, kernels.pair_losses"
     )
-    code += ", kernels.random_walk"
+    code += ", kernels.pooling, kernels.random_walk"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -143,3 +164,19 @@ def test_pair_losses_and_displacement_on_a_gpu_agree_with_torch():
     fields = [0.1 * displacement[0], displacement[1, :, :17]]
     for ids, field in zip(instance_maps([field.cuda() for field in fields]), fields, strict=True):
         assert torch.equal(ids.cpu(), instance_map(field, backend="torch"))
+
+
+@pytest.mark.gpu
+@needs_triton
+def test_pooling_on_a_gpu_agrees_with_torch():
+    maps = torch.randn(2, 16, 45, 61, generator=torch.Generator().manual_seed(0)).relu()
+    for order in (torch.contiguous_format, torch.channels_last):
+        results = []
+        for device, backend in (("cuda", "triton"), ("cpu", "torch")):
+            leaf = maps.to(device).contiguous(memory_format=order).requires_grad_()
+            maxima, indices = max_pool(leaf, backend=backend)
+            spread = max_unpool(maxima.square(), indices, (45, 61), backend=backend)
+            spread.square().sum().backward()
+            results.append([one.cpu() for one in (maxima, indices, spread, leaf.grad)])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected)
