@@ -8,16 +8,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The foreground classes of a data set.
+    """The classes of a data set.
 
     Attributes:
         names: Class `c` (counted from 0) is called `names[c]`; its value in a label map is `c + 1`.
             0 is background and 255 is "do not care".
         category_ids: The ids that COCO JSON uses for the classes; `c + 1` where a format has none.
+        has_background: Without one, as in sets of scenes, every pixel has a class, and the value of class `c` in a
+            label map is `c`.
     """
 
     names: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
+    has_background: bool = True
 
     def __post_init__(self) -> None:
         if not self.category_ids:
@@ -25,6 +28,11 @@ class ClassTable:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What the values of a label map are called, from 0."""
+        return ("background", *self.names) if self.has_background else self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Sample:
         semantic: Palette or grey PNG of class values (0 background, 255 void), or None.
         instances: PNG of instance ids (0 background, 255 void), or None.
         coco: Where the ground truth is a COCO file instead of PNGs.
+        coding: How `semantic` is stored where it is not as said: a name in `data.label_codings.LABEL_CODINGS`.
     """
 
     id: str
@@ -61,6 +70,7 @@ class Sample:
     semantic: Path | None = None
     instances: Path | None = None
     coco: CocoSource | None = None
+    coding: str | None = None
 
 
 @dataclass(frozen=True)

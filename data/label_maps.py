@@ -13,6 +13,7 @@ from data import coco
 from data.coco import VOID
 from data.dataset import DatasetError, Problem, Sample
 from data.images import image_orientation, image_size, opened, orient
+from data.label_codings import read_coded
 
 
 def _voc_palette() -> np.ndarray:
@@ -36,7 +37,7 @@ class GroundTruth:
     """What is known of one image, in the coordinates of `read_image`.
 
     Attributes:
-        semantic: uint8 [H, W], 0 background, class + 1, 255 void; or None.
+        semantic: uint8 [H, W] of the class table's values, 255 void; or None.
         instances: int32 [H, W], 0 background, an id for each instance, 255 void; or None.
     """
 
@@ -87,7 +88,10 @@ def read_ground_truth(sample: Sample) -> GroundTruth:
         DatasetError: A file is missing or damaged, or a COCO entry is not of the image's size.
     """
     if sample.coco is None:
-        semantic = None if sample.semantic is None else read_label_map(sample.semantic)
+        semantic = None
+        if sample.semantic is not None:
+            coding = sample.coding
+            semantic = read_coded(sample.semantic, coding) if coding else read_label_map(sample.semantic)
         instances = None if sample.instances is None else _read_values(sample.instances).astype(np.int32)
         return GroundTruth(semantic, instances)
     semantic, instances = (upright(sample, labels) for labels in coco.read_maps(sample.coco))

@@ -23,7 +23,9 @@ def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
         A problem, with the sample's id, for each image or mask that cannot be read, each mask of another size than
         its image, and each semantic mask with a value outside the class table; in the order of the samples.
     """
-    found = map_in_threads(lambda sample: _check_sample(sample, len(dataset.classes)), dataset.samples, num_workers)
+    found = map_in_threads(
+        lambda sample: _check_sample(sample, len(dataset.classes.values)), dataset.samples, num_workers
+    )
     return [problem for problems in found for problem in problems]
 
 
@@ -32,7 +34,7 @@ def set_problems(dataset: Dataset) -> list[Problem]:
     problems = []
     if not dataset.samples:
         problems.append(Problem(dataset.root, "expected at least one usable image, found none"))
-    elif not any(sample.labels for sample in dataset.samples):
+    elif dataset.classes.has_background and not any(sample.labels for sample in dataset.samples):
         problems.append(
             Problem(dataset.root, f"expected labels, but none of the {len(dataset.samples)} images has any")
         )
@@ -65,20 +67,21 @@ def warnings(dataset: Dataset) -> list[str]:
     counts = Counter(label for sample in dataset.samples for label in sample.labels)
     if single := [dataset.classes.names[label] for label in sorted(counts) if counts[label] == 1]:
         notes.append(f"classes with a single image: {', '.join(single)}")
-    if unlabelled := sum(not sample.labels for sample in dataset.samples):
+    unlabelled = sum(not sample.labels for sample in dataset.samples)
+    if unlabelled and dataset.classes.has_background:
         notes.append(f"images without labels, taken for background only: {unlabelled}")
     return notes
 
 
-def _check_sample(sample: Sample, num_classes: int) -> list[Problem]:
+def _check_sample(sample: Sample, num_values: int) -> list[Problem]:
     try:
         height, width = read_image(sample.image).shape[:2]
-        return truth_problems(sample, read_ground_truth(sample), (height, width), num_classes)
+        return truth_problems(sample, read_ground_truth(sample), (height, width), num_values)
     except DatasetError as error:
         return [replace(problem, sample=sample.id) for problem in error.problems]
 
 
-def truth_problems(sample: Sample, truth: GroundTruth, size: tuple[int, int], num_classes: int) -> list[Problem]:
+def truth_problems(sample: Sample, truth: GroundTruth, size: tuple[int, int], num_values: int) -> list[Problem]:
     """Return what is wrong with a sample's maps: another size than the image's (H, W), values outside the table."""
     problems = []
     for kind in ("semantic", "instances"):
@@ -92,7 +95,7 @@ def truth_problems(sample: Sample, truth: GroundTruth, size: tuple[int, int], nu
             problems.append(Problem(file, message, sample.id))
     if truth.semantic is not None:
         values = np.flatnonzero(np.bincount(truth.semantic.ravel(), minlength=256))
-        if unknown := [int(value) for value in values if num_classes < value < 255]:
-            message = f"expected values 0 to {num_classes} and 255, found {', '.join(map(str, unknown))}"
+        if unknown := [int(value) for value in values if num_values <= value < 255]:
+            message = f"expected values 0 to {num_values - 1} and 255, found {', '.join(map(str, unknown))}"
             problems.append(Problem(sample.semantic or sample.image, message, sample.id))
     return problems

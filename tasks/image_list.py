@@ -94,6 +94,8 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
             record["truth"] = digest.truth
         if sample.semantic:
             record["semantic"] = name(sample.semantic)
+        if sample.coding:
+            record["coding"] = sample.coding
         if sample.instances:
             record["instances"] = name(sample.instances)
         if coco:
@@ -110,6 +112,7 @@ def _read(record: dict[str, Any], root: Path, sources: list[Source]) -> tuple[Sa
         root / semantic if semantic else None,
         root / instances if instances else None,
         CocoSource(sources[coco[0]][0], coco[1], sources[coco[0]][1]) if coco else None,
+        record.get("coding"),
     )
     return sample, SampleDigest(record["sha256"], record.get("truth"))
 

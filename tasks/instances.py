@@ -119,7 +119,7 @@ def _from_maps(sample: Sample, num_classes: int) -> Instances:
         if sample.labels:
             raise DatasetError([Problem(sample.image, "expected maps of classes and of instances for it", sample.id)])
         return Instances(nothing, np.zeros(0, np.int64), nothing)
-    if problems := truth_problems(sample, truth, size, num_classes):
+    if problems := truth_problems(sample, truth, size, num_classes + 1):
         raise DatasetError(problems)
     try:
         return Instances(*separate_objects(truth.semantic, truth.instances), nothing)

@@ -206,6 +206,7 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
                 truth.append(_coco_digest(coco, coco_digests))
             for file in filter(None, (sample.semantic, sample.instances)):
                 truth.append(file_digest(file))
+            truth += filter(None, [sample.coding])
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
         return SampleDigest(image, " ".join(truth) or None)
@@ -366,6 +367,8 @@ class _Planner:
             "settings": settings.model_dump(mode="json"),
             "classes": list(self.dataset.classes.names),
         }
+        if not self.dataset.classes.has_background:
+            common["background"] = False
         if stage.seeded:
             common["seed"] = self.config.seed
         if stage.uses_pretrained:

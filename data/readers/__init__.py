@@ -8,6 +8,7 @@ from data.collector import paused_collector
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers.coco import find_coco_file, read_coco_set
 from data.readers.folder import read_folder, read_images
+from data.readers.scenes import find_scenes, read_scenes
 from data.validation import set_aside, set_problems
 
 __all__ = ["open_dataset", "open_images"]
@@ -25,6 +26,8 @@ def open_dataset(
 
     Layouts, in the order they are tried:
 
+    - Scenes (`data.readers.scenes`): CamVid, SUN RGB-D. Every pixel has a class, there is no background, and the
+      class table is the set's own.
     - COCO: `labels` is a `.json` instance file, or `root` has `annotations/*.json` and neither `JPEGImages` nor
       a label file.
     - VOC: `root` has `JPEGImages`.
@@ -56,7 +59,12 @@ def open_dataset(
     if not root.is_dir():
         raise DatasetError([Problem(root, "expected the folder of a data set, found none")])
     coco_file = find_coco_file(root, labels, split)
-    if coco_file is not None:
+    scenes = find_scenes(root) if labels is None else None
+    if scenes is not None:
+        if classes is not None:
+            raise DatasetError([Problem(classes, f"{root} has a class table of its own: leave this one out")])
+        dataset, problems = read_scenes(scenes, root, split)
+    elif coco_file is not None:
         dataset, problems = read_coco_set(root, coco_file, split, classes)
     else:
         dataset, problems = read_folder(root, labels, split, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import ParamSpec, TypeVar, get_type_hints
 
 from prefect import Flow, flow
@@ -23,12 +24,19 @@ def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
         # Prefect looks the names of annotations up in the module of what it is given, which is not the function's.
         function.__annotations__ = get_type_hints(function)
+
+        # Not `at_work()` as a decorator: the flow is sent to the workers of a cluster, which a generator cannot be.
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with at_work():
+                return function(*args, **kwargs)
+
         decorated = flow(
             name=name,
             flow_run_name="{request.out}",
             on_failure=[tell_of_failure],
             on_crashed=[tell_of_failure],
         )
-        return decorated(at_work()(function))
+        return decorated(run)
 
     return decorate

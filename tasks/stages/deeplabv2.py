@@ -23,7 +23,7 @@ def train_here(job: Job) -> dict[str, Any]:
     """Train in this process, alone or as one of several."""
     torch.manual_seed(job.seed)
     backbone = build_backbone(job.backbone, job.weights, output_stride=OUTPUT_STRIDE)
-    return train_segmenter(DeepLabV2(backbone, len(job.classes) + 1), job)
+    return train_segmenter(DeepLabV2(backbone, len(job.classes.values)), job)
 
 
 def predict(job: Job) -> dict[str, Any]:

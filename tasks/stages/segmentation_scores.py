@@ -18,7 +18,7 @@ from tasks.stages.segmenter import read_labels
 def score_shard(job: Job) -> dict[str, Any]:
     """Write what adds up over shards."""
     ((folder,),) = job.inputs.values()
-    num_classes = len(job.classes) + 1
+    num_classes = len(job.classes.values)
     counts = np.zeros((num_classes, num_classes + 1), np.int64)
     contours = []
     for done, sample in enumerate(job.samples, start=1):
@@ -34,7 +34,7 @@ def score_shard(job: Job) -> dict[str, Any]:
 def summarize(job: Job) -> dict[str, Any]:
     """Write `metrics.json`."""
     (folders,) = job.inputs.values()
-    names = ("background", *job.classes.names)
+    names = job.classes.values
     counts = np.zeros((len(names), len(names) + 1), np.int64)
     contours = []
     for folder in folders:

@@ -13,16 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import cloudpickle
 import pytest
 from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_HOME, temporary_settings
 from tests_flows_support import ROOT, pseudomask, run_words
 
+from flows.downstream import deeplabv2, downstream, maskrcnn, predict
 from flows.execution import Deadline
 from flows.production import recovery
 from flows.production.at_work import abandoned, at_work, machine_folder
 from flows.production.hooks import COMMAND_VARIABLE, tell_of_failure
 from flows.production.schedules import slug
+from flows.pseudo_labels import pseudo_labels
+from flows.regeneration import regenerate_labels
 from tasks.workers import StageError
 
 TAKE_TURN = """
@@ -180,3 +184,8 @@ def test_folders_of_one_name_have_schedules_of_their_own() -> None:
     one, other = slug(Path("/a/Labels 1")), slug(Path("/b/Labels 1"))
     assert one != other
     assert one.startswith("labels-1-")
+
+
+@pytest.mark.parametrize("flow", [pseudo_labels, regenerate_labels, downstream, deeplabv2, maskrcnn, predict])
+def test_a_flow_can_be_sent_to_the_workers_of_a_cluster(flow) -> None:
+    assert cloudpickle.dumps(flow)

@@ -67,7 +67,7 @@ def test_indices_take_two_bits_a_window() -> None:
     _, indices = max_pool(torch.rand(1, 64, 180, 240))
     # The paper's figures: 0.17 MB for the maps of 64 channels and 180 x 240 pixels, which take 11 MB.
     assert indices.nbytes == 64 * 90 * 120 / 4 == 172_800
-    assert 64 * 180 * 240 * 4 == 64 * indices.nbytes
+    assert 64 * indices.nbytes == 64 * 180 * 240 * 4
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,0 +1,136 @@
+"""Sets of scenes, in which every pixel has a class: CamVid in either form, and SUN RGB-D.
+
+| layout | images | label maps | lists |
+|---|---|---|---|
+| CamVid, 11 classes | `train`, `val`, `test` | `trainannot`, `valannot`, `testannot`, of the same names | the folders |
+| CamVid, 701 frames | `701_StillsRaw_full` | `LabeledApproved_full`, named `*_L.png` | of the SegNet paper, by rule |
+| SUN RGB-D | `SUNRGBD-train_images`, `SUNRGBD-test_images` | `sunrgbd_train_test_labels` | `train`, `test` |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
+from data.label_codings import LABEL_CODINGS
+from data.readers.ids import index_images, read_split
+
+CAMVID_SPLITS = ("train", "val", "test")
+FRAMES, COLOURS = "701_StillsRaw_full", "LabeledApproved_full"
+SUNRGBD_LABELS = "sunrgbd_train_test_labels"
+# The label maps of the test images come first; both lists count from 1.
+SUNRGBD_FIRST = {"test": 1, "train": 5051}
+
+Lists = dict[str, list[Sample]]
+Reader = Callable[[Path], tuple[str, Lists, list[Problem]]]
+
+
+def find_scenes(root: Path) -> Reader | None:
+    """Return what reads a set of scenes, or None where the folder has another layout."""
+    if any((root / f"{split}annot").is_dir() for split in CAMVID_SPLITS):
+        return _camvid
+    if (root / FRAMES).is_dir() and (root / COLOURS).is_dir():
+        return _camvid_frames
+    if (root / SUNRGBD_LABELS).is_dir():
+        return _sunrgbd
+    return None
+
+
+def read_scenes(reader: Reader, root: Path, split: str | Path | None) -> tuple[Dataset, list[Problem]]:
+    """Read a set of scenes, one of its lists, or the images that a file lists; all have label maps.
+
+    Returns:
+        The set with every image that has a label map, and all problems.
+
+    Raises:
+        DatasetError: There is no such list.
+    """
+    coding, lists, problems = reader(root)
+    samples = {sample.id: sample for listed in lists.values() for sample in listed}
+    if split in lists:
+        chosen = [sample.id for sample in lists[str(split)]]
+    elif split is None:
+        chosen = list(samples)
+    else:
+        try:
+            file, chosen, more = read_split(root, split)
+        except DatasetError:
+            message = f"expected a file, or one of the set's lists: {', '.join(lists)}"
+            raise DatasetError([Problem(Path(split), message)]) from None
+        missing = [id for id in chosen if id not in samples]
+        problems += more + [Problem(file, f"expected images of {root}, found {id!r}", id) for id in missing]
+        chosen = [id for id in chosen if id in samples]
+    if split is not None:
+        ids = set(chosen)
+        problems = [problem for problem in problems if problem.sample is None or problem.sample in ids]
+    table = ClassTable(LABEL_CODINGS[coding].classes, has_background=False)
+    return Dataset(root, table, tuple(samples[id] for id in sorted(chosen))), problems
+
+
+def _camvid(root: Path) -> tuple[str, Lists, list[Problem]]:
+    lists: Lists = {}
+    problems = []
+    for split in CAMVID_SPLITS:
+        if (root / split).is_dir() or (root / f"{split}annot").is_dir():
+            images, more = index_images(root / split)
+            labels, others = index_images(root / f"{split}annot")
+            lists[split], unpaired = _pair(images, labels, root / f"{split}annot", "camvid-values")
+            problems += more + others + unpaired
+    return "camvid-values", lists, problems
+
+
+def _camvid_frames(root: Path) -> tuple[str, Lists, list[Problem]]:
+    images, problems = index_images(root / FRAMES)
+    labels, more = index_images(root / COLOURS)
+    by_frame = {id.removesuffix("_L"): file for id, file in labels.items()}
+    samples, unpaired = _pair(images, by_frame, root / COLOURS, "camvid-colours")
+    lists: Lists = {split: [] for split in CAMVID_SPLITS}
+    for sample in samples:
+        lists[_list_of_frame(sample.id)].append(sample)
+    return "camvid-colours", lists, problems + more + unpaired
+
+
+def _list_of_frame(id: str) -> str:
+    """Return the list that a frame has in the SegNet paper: 367 to train, 101 to validate, 233 to test.
+
+    The test frames are one sequence and the second half of the one at dusk, those for validation the part of another
+    that is labelled 15 times a second.
+    """
+    sequence, _, frame = id.rpartition("_")
+    number = int(re.sub(r"\D", "", frame) or 0)
+    if sequence.endswith("Seq05VD") or (sequence.endswith("0001TP") and number >= 8550):
+        return "test"
+    return "val" if sequence.endswith("0016E5") and 7959 <= number <= 8159 else "train"
+
+
+def _sunrgbd(root: Path) -> tuple[str, Lists, list[Problem]]:
+    lists: Lists = {}
+    problems = []
+    labels, more = index_images(root / SUNRGBD_LABELS)
+    problems += more
+    for split, first in SUNRGBD_FIRST.items():
+        folder = root / f"SUNRGBD-{split}_images"
+        if folder.is_dir():
+            images, more = index_images(folder)
+            problems += more
+            named = {f"{split}/{id}": file for id, file in images.items()}
+            # Image n of a list has the n-th label map from its first on.
+            numbers = {id: int(re.sub(r"\D", "", id) or 0) + first - 1 for id in named}
+            maps = {id: labels[name] for id, n in numbers.items() if (name := f"img-{n:06d}") in labels}
+            lists[split], unpaired = _pair(named, maps, root / SUNRGBD_LABELS, "sunrgbd-values")
+            problems += unpaired
+    return "sunrgbd-values", lists, problems
+
+
+def _pair(
+    images: dict[str, Path], labels: dict[str, Path], folder: Path, coding: str
+) -> tuple[list[Sample], list[Problem]]:
+    """Return the images that have label maps, and a problem for each image and each map that is alone."""
+    samples = [Sample(id, images[id], (), labels[id], coding=coding) for id in sorted(images.keys() & labels.keys())]
+    problems = [
+        Problem(images[id], f"expected its label map in {folder}, found none", id) for id in images.keys() - labels
+    ]
+    problems += [Problem(labels[id], "expected its image, found none", id) for id in labels.keys() - images.keys()]
+    return samples, sorted(problems, key=str)

@@ -1,0 +1,41 @@
+"""DeepLab-LargeFOV on VGG16 (Chen et al. 2015), with batch norm as the paper benchmarks it (Sec. 4)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.segnet.encoders import VGG16, SceneNetwork
+from models.segnet.inputs import Input
+from models.segnet.parts import conv_norm, start_as_he
+
+RATE = 12
+FULLY_CONNECTED = 1024
+
+
+class DeepLabLargeFOV(SceneNetwork):
+    """Three poolings, so that the scores are at an eighth of the image; what follows is dilated.
+
+    Args:
+        dropout: Behind the two deepest encoders, and behind the two layers that were fully connected.
+    """
+
+    def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
+        super().__init__(VGG16(input, dropout, dilation=2), num_classes)
+        self.head = nn.Sequential(
+            *conv_norm(512, FULLY_CONNECTED, 3, dilation=RATE),
+            nn.Dropout(dropout),
+            *conv_norm(FULLY_CONNECTED, FULLY_CONNECTED, 1),
+            nn.Dropout(dropout),
+            nn.Conv2d(FULLY_CONNECTED, num_classes, 1),
+        )
+        start_as_he(self)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the classes' logits for normalised input, upsampled to its size."""
+        size = x.shape[2:]
+        for number, encoder in enumerate(self.backbone.encoders):
+            x = encoder(x)
+            x = F.max_pool2d(x, 2) if number < 3 else F.max_pool2d(x, 3, stride=1, padding=1)
+        return F.interpolate(self.head(x), size, mode="bilinear", align_corners=False)

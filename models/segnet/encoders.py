@@ -1,0 +1,111 @@
+"""The two encoders: the 13 convolutions of VGG16 with batch norm, and the four of SegNet-Basic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from models.backbones import load_imagenet_state
+from models.segnet.inputs import INPUTS, Input
+from models.segnet.parts import conv_norm
+
+VGG16_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+BASIC_WIDTH = 64
+BASIC_KERNEL = 7
+BASIC_DEPTH = 4
+# "imagenet" is torchvision's download of these.
+IMAGENET = "vgg16_bn"
+
+
+class Encoder(nn.Module):
+    """Encoders, each to be followed by pooling.
+
+    Attributes:
+        encoders: As given.
+        input: What the network is shown.
+        normalize: From RGB pixels [B, 3, H, W] in [0, 255] to the network's input.
+        pretrained: Whether its weights are those of ImageNet.
+    """
+
+    def __init__(self, encoders: list[nn.Module], input: Input) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.input: Input = input
+        self.pretrained = False
+        self.normalize = INPUTS[input]()
+
+
+class VGG16(Encoder):
+    """The 13 convolutions of VGG16, 3 x 3, each with batch norm and a rectifier, in five encoders.
+
+    Args:
+        input: What the network is shown.
+        dropout: Behind the two deepest encoders.
+        dilation: Of the convolutions of the fifth.
+    """
+
+    def __init__(self, input: Input = "imagenet", dropout: float = 0.0, dilation: int = 1) -> None:
+        encoders: list[nn.Module] = []
+        channels = 3
+        for number, widths in enumerate(VGG16_WIDTHS):
+            layers = nn.Sequential()
+            for width in widths:
+                layers.extend(conv_norm(channels, width, 3, dilation=dilation if number == 4 else 1))
+                channels = width
+            if number >= 3 and dropout:
+                layers.append(nn.Dropout(dropout))
+            encoders.append(layers)
+        super().__init__(encoders, input)
+
+    def load(self, weights: str | Path) -> None:
+        """Take ImageNet's weights: torchvision's download ("imagenet"), or a file in the layout of its VGG16.
+
+        A file without batch norm gives the convolutions alone.
+
+        Raises:
+            ValueError: The file's keys or shapes are not those of VGG16.
+        """
+        state = load_imagenet_state(IMAGENET, weights)
+        with_norm = any(key.endswith("running_mean") for key in state)
+        layers = [module for module in self.encoders.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+        if not with_norm:
+            layers = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        names = list(dict.fromkeys(key.rpartition(".")[0] for key in state if key.startswith("features.")))
+        if len(names) != len(layers):
+            raise ValueError(f"{weights}: not the weights of VGG16: {len(names)} layers, expected {len(layers)}")
+        for name, layer in zip(names, layers, strict=True):
+            own = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
+            try:
+                layer.load_state_dict(own)
+            except RuntimeError as error:
+                raise ValueError(f"{weights}: not the weights of VGG16: {name}: {error}") from error
+        self.pretrained = True
+
+
+class BasicEncoder(Encoder):
+    """Four encoders of one 7 x 7 convolution each, 64 maps, without biases (Sec. 3.1)."""
+
+    def __init__(self, input: Input = "local_contrast") -> None:
+        channels = (3, *[BASIC_WIDTH] * BASIC_DEPTH)
+        super().__init__(
+            [conv_norm(a, b, BASIC_KERNEL, bias=False) for a, b in zip(channels, channels[1:], strict=False)], input
+        )
+
+
+class SceneNetwork(nn.Module):
+    """A network that gives every pixel a class.
+
+    Attributes:
+        backbone: Its encoder.
+        num_classes: Of the logits.
+    """
+
+    def __init__(self, backbone: Encoder, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = num_classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, num_classes, H, W] for normalised input [B, 3, H, W]."""
+        raise NotImplementedError

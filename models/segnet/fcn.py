@@ -1,0 +1,52 @@
+"""FCN-8s on VGG16 (Long et al. 2015), with batch norm as the paper benchmarks it (Sec. 4)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.segnet.encoders import VGG16, SceneNetwork
+from models.segnet.inputs import Input
+from models.segnet.parts import Upsampling, conv_norm, start_as_he
+
+FULLY_CONNECTED = 4096
+
+
+class FCN(SceneNetwork):
+    """The classes' scores at strides 32, 16 and 8, added up on the way back to the image's size.
+
+    Args:
+        learned: Upsampling is learned, from bilinear interpolation on; otherwise it is that.
+        dropout: Behind the two deepest encoders, and behind the two layers that were fully connected.
+    """
+
+    def __init__(
+        self, num_classes: int, *, learned: bool = True, dropout: float = 0.5, input: Input = "imagenet"
+    ) -> None:
+        super().__init__(VGG16(input, dropout), num_classes)
+        self.connected = nn.Sequential(
+            *conv_norm(512, FULLY_CONNECTED, 7),
+            nn.Dropout(dropout),
+            *conv_norm(FULLY_CONNECTED, FULLY_CONNECTED, 1),
+            nn.Dropout(dropout),
+        )
+        self.scores = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in (FULLY_CONNECTED, 512, 256))
+        self.upsamplings = nn.ModuleList(Upsampling(num_classes, factor) for factor in (2, 2, 8) if learned)
+        start_as_he(self)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the classes' logits for normalised input."""
+        size, levels = x.shape[2:], []
+        for encoder in self.backbone.encoders:
+            x = F.max_pool2d(encoder(x), 2)
+            levels.append(x)
+        x = self.scores[0](self.connected(levels[4]))
+        for number, level in enumerate((levels[3], levels[2]), start=1):
+            x = self._upsampled(x, number - 1, level.shape[2:]) + self.scores[number](level)
+        return self._upsampled(x, 2, size)
+
+    def _upsampled(self, x: Tensor, number: int, size: tuple[int, ...]) -> Tensor:
+        if self.upsamplings:
+            return self.upsamplings[number](x, size)
+        return F.interpolate(x, size, mode="bilinear", align_corners=False)
