@@ -13,8 +13,8 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.memory import forget_peak, status_bytes
 from benchmarks.row import Row, Speed
+from tasks.memory import forget_peak, status_bytes
 
 logger = logging.getLogger(__name__)
 

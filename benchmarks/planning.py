@@ -23,11 +23,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.memory import forget_peak, status_bytes
 from data.dataset import ClassTable, Dataset, Sample
 from data.store import Store
 from data.voc import VOC_CLASSES
 from flows.commands.status import compare_with_store, runs_of
+from tasks.memory import forget_peak, status_bytes
 from tasks.plan import Node, Plan, SampleDigest, make_plan
 from tasks.run_record import read_run, write_run
 from tasks.settings import PipelineConfig, WalkConfig

@@ -1,4 +1,4 @@
-"""Ground truth of scenes as their sets store it, and what its values mean: every pixel has a class, or none is known."""
+"""Ground truth of scenes as their sets store it: every pixel has a class, or none is known."""
 
 from __future__ import annotations
 

@@ -23,9 +23,8 @@ def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
         A problem, with the sample's id, for each image or mask that cannot be read, each mask of another size than
         its image, and each semantic mask with a value outside the class table; in the order of the samples.
     """
-    found = map_in_threads(
-        lambda sample: _check_sample(sample, len(dataset.classes.values)), dataset.samples, num_workers
-    )
+    num_values = len(dataset.classes.values)
+    found = map_in_threads(lambda sample: _check_sample(sample, num_values), dataset.samples, num_workers)
     return [problem for problems in found for problem in problems]
 
 

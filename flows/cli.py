@@ -61,17 +61,23 @@ def main(argv: list[str] | None = None) -> int:
 
 def _preset(argv: list[str]) -> str:
     """Return the preset that the command line names; its settings are then the options' defaults."""
+    name = _named_preset(argv)
+    return name if name in PRESETS else "demo" if argv[:1] == ["demo"] else "quick"
+
+
+def _named_preset(argv: list[str]) -> str | None:
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        name = word.partition("=")[2] if word.startswith("--preset=") else following if word == "--preset" else None
-        if name in PRESETS:
-            return name
-    return "demo" if argv[:1] == ["demo"] else "quick"
+        if word.startswith("--preset=") or word == "--preset":
+            return word.partition("=")[2] or following
+    return None
 
 
 def _network_settings(argv: list[str]) -> NetworkSettings:
     """Return the settings of the network and the preset that the command line names."""
     presets = NETWORK_PRESETS[next((word for word in argv[1:] if word in NETWORK_PRESETS), "deeplabv2")]
-    return presets[_preset(argv)]()
+    name = _named_preset(argv)
+    # A name that is not the network's is refused with the other options.
+    return presets[name if name in presets else "quick"]()
 
 
 def _explain(error: BaseException) -> None:

@@ -11,6 +11,7 @@ from flows.train_request import (
     DeepLabV2Request,
     MaskRCNNRequest,
     PredictRequest,
+    SceneRequest,
     TrainRequest,
     prepare_prediction,
     prepare_training,
@@ -27,6 +28,12 @@ def deeplabv2(request: DeepLabV2Request) -> str:
 @deployable("maskrcnn")
 def maskrcnn(request: MaskRCNNRequest) -> str:
     """Train Mask R-CNN; as `downstream`, with a form of its own in Prefect's UI."""
+    return _train(request)
+
+
+@deployable("segnet")
+def segnet(request: SceneRequest) -> str:
+    """Train SegNet, a variant, or what it is measured against; as `downstream`, with a form in Prefect's UI."""
     return _train(request)
 
 

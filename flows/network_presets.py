@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tasks.network_settings import (
+    SCENE_NETWORKS,
     DeepLabV2Settings,
     DetectorConfig,
     MaskRCNNSettings,
+    SceneConfig,
+    SceneNetworkName,
+    SceneSettings,
     SegmentationConfig,
     SegmenterConfig,
 )
@@ -131,8 +136,82 @@ def maskrcnn_demo() -> MaskRCNNSettings:
     )
 
 
-NETWORK_PRESETS: dict[str, dict[str, Callable[[], DeepLabV2Settings | MaskRCNNSettings]]] = {
+# The networks on VGG16, which the paper trains from ImageNet's weights (Sec. 4).
+ON_VGG16 = ("segnet", "fcn-fixed", "fcn-learned", "deeplab-largefov", "deconvnet")
+
+
+def scene_camvid(network: SceneNetworkName) -> SceneSettings:
+    """The paper's settings for CamVid's 367 images on a GPU.
+
+    Command: `pseudomask train segnet --data CamVid --split train --val val --preset camvid --out runs/segnet`
+    """
+    if network in ON_VGG16:
+        return SceneSettings(network=network, weights="imagenet", training=_benchmarked(batch_size=5, epochs=200))
+    return SceneSettings(network=network)
+
+
+def scene_sunrgbd(network: SceneNetworkName) -> SceneSettings:
+    """The paper's settings for SUN RGB-D's 5,285 images on a GPU.
+
+    Command: `pseudomask train segnet --data SUNRGBD --split train --val test --preset sunrgbd --out runs/segnet`
+    """
+    if network in ON_VGG16:
+        return SceneSettings(network=network, weights="imagenet", training=_benchmarked(batch_size=4, epochs=180))
+    return SceneSettings(network=network)
+
+
+def scene_quick(network: SceneNetworkName) -> SceneSettings:
+    """Small images and few steps from random weights: a hundred photographs of streets on a CPU.
+
+    Command: `pseudomask train segnet-basic --data camvid --split train --val val --out runs/segnet-basic`
+    """
+    return SceneSettings(
+        network=network,
+        training=SceneConfig(
+            image_size=(120, 160),
+            batch_size=6,
+            epochs=40,
+            learning_rate=0.1 if network not in ON_VGG16 else 0.02,
+            power=0.9,
+            dropout=0.2,
+            mirror=True,
+            validate_epochs=5,
+        ),
+        shard_size=16,
+    )
+
+
+def scene_demo(network: SceneNetworkName) -> SceneSettings:
+    """For the synthetic set of `pseudomask demo`.
+
+    Command: `pseudomask train segnet-basic --labels runs/demo --val val --preset demo --out runs/demo-segnet-basic`
+    """
+    quick = scene_quick(network)
+    return quick.model_copy(update={"training": quick.training.model_copy(update={"image_size": (128, 128)})})
+
+
+def _benchmarked(*, batch_size: int, epochs: int) -> SceneConfig:
+    return SceneConfig(
+        batch_size=batch_size,
+        epochs=epochs,
+        learning_rate=1e-3,
+        validate_epochs=10,
+        class_weights="none",
+        input="imagenet",
+    )
+
+
+NETWORK_PRESETS: dict[str, dict[str, Callable[[], DeepLabV2Settings | MaskRCNNSettings | SceneSettings]]] = {
     "deeplabv2": {"quick": deeplabv2_quick, "voc12": deeplabv2_voc12, "demo": deeplabv2_demo},
     "maskrcnn": {"quick": maskrcnn_quick, "voc12": maskrcnn_voc12, "demo": maskrcnn_demo},
+    **{
+        name: {
+            "quick": partial(scene_quick, name),
+            "camvid": partial(scene_camvid, name),
+            "sunrgbd": partial(scene_sunrgbd, name),
+            "demo": partial(scene_demo, name),
+        }
+        for name in SCENE_NETWORKS
+    },
 }
 """Network -> preset -> its settings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -17,13 +17,13 @@ from data.validation import check_images, set_aside
 from flows.network_presets import NETWORK_PRESETS, deeplabv2_quick, maskrcnn_quick
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
-from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings
+from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings, SceneSettings
 from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
-NetworkSettings = DeepLabV2Settings | MaskRCNNSettings
+NetworkSettings = DeepLabV2Settings | MaskRCNNSettings | SceneSettings
 # Of the networks that learn instances, not label maps.
 DETECTORS = ("maskrcnn",)
 
@@ -51,34 +51,44 @@ class TrainRequest(Request):
     processes: int = Field(default=1, ge=1)
     settings: NetworkSettings = Field(discriminator="network")
 
+    # What is trained where the settings do not say.
+    default_network: ClassVar[str | None] = None
+
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
-        settings = values.get("settings") if isinstance(values, dict) else None
-        presets = NETWORK_PRESETS.get(settings.get("network", "")) if isinstance(settings, dict) else None
+        settings = values.get("settings", {}) if isinstance(values, dict) else None
+        network = settings.get("network", cls.default_network) if isinstance(settings, dict) else None
+        presets = NETWORK_PRESETS.get(network) if isinstance(network, str) else None
         return over_preset(values, presets) if presets else values
+
+    @model_validator(mode="after")
+    def _preset_is_the_networks(self) -> TrainRequest:
+        presets = NETWORK_PRESETS[self.settings.network]
+        if self.preset not in presets:
+            raise ValueError(f"preset {self.preset!r} of {self.settings.network}: expected one of {', '.join(presets)}")
+        return self
 
 
 class DeepLabV2Request(TrainRequest):
     """A training of DeepLab v2."""
 
+    default_network: ClassVar[str | None] = "deeplabv2"
     settings: DeepLabV2Settings = Field(default_factory=deeplabv2_quick)  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _start_from_the_preset(cls, values: Any) -> Any:
-        return over_preset(values, NETWORK_PRESETS["deeplabv2"])
 
 
 class MaskRCNNRequest(TrainRequest):
     """A training of Mask R-CNN."""
 
+    default_network: ClassVar[str | None] = "maskrcnn"
     settings: MaskRCNNSettings = Field(default_factory=maskrcnn_quick)  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _start_from_the_preset(cls, values: Any) -> Any:
-        return over_preset(values, NETWORK_PRESETS["maskrcnn"])
+
+class SceneRequest(TrainRequest):
+    """A training of SegNet, of a variant, or of a network that it is measured against."""
+
+    default_network: ClassVar[str | None] = "segnet-basic"
+    settings: SceneSettings = Field(default_factory=NETWORK_PRESETS["segnet-basic"]["quick"])  # pyright: ignore
 
 
 def trainings_of(request: RunRequest) -> list[TrainRequest]:
@@ -237,12 +247,14 @@ class PredictRequest(Request):
         data: Folder of images, or of a data set.
         split: A list of its images.
         skip_bad: Set bad images aside instead of refusing all.
+        evaluate: Score the labels against the ground truth of the images, which then must have some.
     """
 
     network: Path
     data: Path
     split: str | None = None
     skip_bad: bool = False
+    evaluate: bool = False
 
 
 def prepare_prediction(request: PredictRequest) -> Prepared:
@@ -255,15 +267,16 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
     store = open_store(request.store_address)
     record = read_run(request.network)
     settings = settings_of(record)
-    network, predictions, *_ = NETWORK_STAGES[settings.network]
+    network, predictions, _, metrics = NETWORK_STAGES[settings.network]
+    result = (metrics if request.evaluate else predictions).name
     given = Networks(record.store, {network.name: record.stages[network.name].keys[0]})
 
     def lay_out(dataset: Dataset) -> Plan:
         stages = NETWORK_STAGES[settings.network]
         digests = digest_samples(dataset)
-        return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(predictions.name,))
+        return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(result,))
 
-    dataset, problems = open_images(request.data, record.classes, request.split, request.skip_bad)
+    dataset, problems = _open_images(request, record)
     plan = lay_out(dataset)
     if request.skip_bad or not is_made(plan, store):
         found = check_images(dataset, request.num_workers)
@@ -276,6 +289,22 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
                 raise DatasetError(found)
             problems, plan = [*problems, *found], lay_out(replace(dataset, samples=kept))
     return Prepared(plan, store, tuple(problems))
+
+
+def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, list[Problem]]:
+    """Return images without labels, or with the ground truth that they are to be scored against."""
+    if not request.evaluate:
+        return open_images(request.data, record.classes, request.split, request.skip_bad)
+    dataset, problems = open_dataset(request.data, split=request.split, skip_bad=request.skip_bad)
+    if dataset.classes.values != record.classes.values:
+        message = f"expected the network's classes, {', '.join(record.classes.names)}, found "
+        raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])
+    lacking = [sample for sample in dataset.samples if not has_truth(sample)]
+    if lacking and not request.skip_bad:
+        raise DatasetError(
+            [Problem(s.image, "expected ground truth to score against, found none", s.id) for s in lacking]
+        )
+    return set_aside(dataset, [Problem(s.image, "has no ground truth", s.id) for s in lacking]), problems
 
 
 def settings_of(record: RunRecord) -> NetworkSettings:

@@ -9,6 +9,7 @@ from data.store import explain_os_errors
 from flows.request import Prepared
 from flows.results import collect_labels, copy_file, read_work, write_text
 from flows.train_request import PredictRequest, TrainRequest
+from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
 
 
@@ -46,10 +47,16 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
 def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
     """Bring the label maps of finished predictions together in `request.out`, with COCO JSON where there are instances.
 
+    `metrics.json` has their scores where they were evaluated.
+
     Raises:
         ArtifactError: The folder cannot be written.
     """
-    plan = prepared.plan
+    plan, store = prepared.plan, prepared.store
+    _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[read_run(request.network).settings["network"]])
     with explain_os_errors(request.out):
-        collect_labels(request.out, plan.of(plan.stages[-1]), prepared.store, plan.dataset)
+        collect_labels(request.out, plan.of(predictions), store, plan.dataset)
+        for node in plan.of(metrics):
+            scores = (store.fetch(metrics, node.key) / "metrics.json").read_text()
+            write_text(request.out / "metrics.json", scores)
     return request.out

@@ -46,7 +46,8 @@ def choose(
     """
     if backend == "auto":
         able = [name for name in FASTEST_FIRST if name in backends and _obstacle(name, tensor, needs_gradient) is None]
-        _log_choice(kernel, able[0], tensor.device.type)
+        if not tensor.is_meta:
+            _log_choice(kernel, able[0], tensor.device.type)
         return able[0]
     if backend not in backends:
         *names, last = map(repr, ("auto", *backends))

@@ -8,21 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones import Backbone
+from models.segmenter import Segmenter
 
 RATES = (6, 12, 18, 24)
 OUTPUT_STRIDE = 8
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(Segmenter):
     """A backbone at output stride 8, and atrous spatial pyramid pooling: classifiers of four rates, added up.
 
     Args:
         backbone: At output stride 8.
         num_classes: With the background.
-
-    Attributes:
-        backbone: As given.
-        num_classes: As given.
 
     Raises:
         ValueError: The backbone has another output stride.

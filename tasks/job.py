@@ -29,6 +29,7 @@ class Job:
         inputs: Stage name -> folders of the artifacts this one is made from (one folder, or one a shard).
         out: An empty folder; published as the artifact once the function returns.
         scratch: A folder that outlives a kill under the same key: a training keeps its checkpoints here.
+        stage: Name of the stage; where one function trains several networks, of the network.
         backbone: Name in `models.backbones.BACKBONES`.
         weights: File of ImageNet weights, "imagenet" for torchvision's download, or None for random weights.
         device: "cpu", "cuda", "cuda:1".
@@ -44,6 +45,7 @@ class Job:
     config: Config
     out: Path
     scratch: Path
+    stage: str = ""
     inputs: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     backbone: str = "resnet50"
     weights: str | None = None

@@ -45,7 +45,8 @@ def keep_labels(publication: Publication, base: int, gone: Collection[str], draf
     content = json.loads((folder / DETECTIONS).read_bytes())
     # The images of the file are in the order of the entries.
     ids = {image["id"]: entry.id for image, entry in zip(content["images"], entries, strict=True)}
-    table = ClassTable(*zip(*((category["name"], category["id"]) for category in content["categories"]), strict=True))
+    categories = content["categories"]
+    table = ClassTable(tuple(each["name"] for each in categories), tuple(each["id"] for each in categories))
     classes = {category: index for index, category in enumerate(table.category_ids)}
     kept = [entry for entry in entries if entry.id not in gone]
     for entry in kept:

@@ -5,12 +5,14 @@ The defaults are those of the papers; `flows.presets` has smaller ones.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from tasks.config import Config
 from tasks.settings import Fraction, NonNegative, OptimizerName, Positive, PositiveInt, Range, RunConfig
+
+Side = Annotated[int, Field(ge=32)]
 
 
 class TrainerConfig(Config):
@@ -57,22 +59,63 @@ class TrainerConfig(Config):
     log_steps: Annotated[int, Field(ge=0)] = 10
 
 
-class SegmenterConfig(TrainerConfig):
+class PixelTrainerConfig(TrainerConfig):
     """Training of a network that gives every pixel a class.
+
+    Attributes:
+        class_weights: Of the cross-entropy: "none"; "median_frequency", the median of the classes' frequencies over
+            a class's own, a frequency being that among the pixels of the images that have the class; "inverse_log",
+            1 / ln(1.02 + the class's share of all pixels).
+        keep_by: What the best network is the best in: the mean IoU, or the share of pixels that are right.
+    """
+
+    class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
+    keep_by: Literal["miou", "accuracy"] = "miou"
+
+
+class SegmenterConfig(PixelTrainerConfig):
+    """Training on random crops.
 
     Attributes:
         crop_size: Side of the square training crop in pixels; what the image does not fill is ignored.
         rescale: Range of the random rescaling before the crop.
         photometric: Strength of random brightness, contrast and saturation, 0 for none.
-        class_weights: Of the cross-entropy: "none"; "median_frequency", the median of the classes' frequencies over
-            a class's own, a frequency being that among the pixels of the images that have the class; "inverse_log",
-            1 / ln(1.02 + the class's share of all pixels).
     """
 
     crop_size: Annotated[int, Field(ge=32)] = 321
     rescale: Range = (0.5, 1.5)
     photometric: Fraction = 0.0
-    class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
+
+
+class SceneConfig(PixelTrainerConfig):
+    """Training on whole images of one size (Badrinarayanan et al. 2017, Sec. 3.2 and 4).
+
+    Attributes:
+        image_size: (H, W) that every image is resized to, in training and testing.
+        mirror: Mirror training images at random.
+        input: What the network is shown: "local_contrast" (pixels against their surroundings, which the paper has for
+            the decoder variants), or "imagenet" (by ImageNet's mean and deviation, which VGG16's weights expect).
+        dropout: Of the networks on VGG16.
+        recompute_norms: Before each evaluation the statistics of batch norm are computed anew, over the whole training
+            set. Without, they are running means of the last batches.
+    """
+
+    batch_size: PositiveInt = 12
+    epochs: PositiveInt = 330
+    learning_rate: Positive = 0.1
+    head_lr_factor: Positive = 1.0
+    momentum: Fraction = 0.9
+    power: NonNegative = 0.0
+    freeze_norm: bool = False
+    validate_epochs: PositiveInt = 33
+    keep: Literal["last", "best"] = "best"
+    keep_by: Literal["miou", "accuracy"] = "accuracy"
+    class_weights: Literal["none", "median_frequency", "inverse_log"] = "median_frequency"
+    image_size: tuple[Side, Side] = (360, 480)
+    mirror: bool = False
+    input: Literal["imagenet", "local_contrast"] = "local_contrast"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    recompute_norms: bool = True
 
 
 class SegmentationConfig(Config):
@@ -153,5 +196,40 @@ class MaskRCNNSettings(RunConfig):
     testing: DetectionConfig = DetectionConfig()
 
 
-NETWORK_SETTINGS: dict[str, type[RunConfig]] = {"deeplabv2": DeepLabV2Settings, "maskrcnn": MaskRCNNSettings}
+SceneNetworkName = Literal[
+    "segnet",
+    "segnet-basic",
+    "segnet-basic-encoder-addition",
+    "segnet-basic-single-channel-decoder",
+    "bilinear-interpolation",
+    "fcn-basic",
+    "fcn-basic-no-addition",
+    "fcn-basic-no-dim-reduction",
+    "fcn-basic-no-addition-no-dim-reduction",
+    "fcn-fixed",
+    "fcn-learned",
+    "deeplab-largefov",
+    "deconvnet",
+]
+SCENE_NETWORKS: tuple[SceneNetworkName, ...] = get_args(SceneNetworkName)
+
+
+class SceneSettings(RunConfig):
+    """SegNet, its decoder variants, and what it is measured against; the defaults are the paper's for the variants.
+
+    Attributes:
+        backbone: Of those on VGG16; the others start from random weights.
+    """
+
+    network: SceneNetworkName = "segnet-basic"
+    backbone: Literal["vgg16"] = "vgg16"  # pyright: ignore[reportIncompatibleVariableOverride]
+    training: SceneConfig = SceneConfig()
+    testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
+
+
+NETWORK_SETTINGS: dict[str, type[RunConfig]] = {
+    "deeplabv2": DeepLabV2Settings,
+    "maskrcnn": MaskRCNNSettings,
+    **dict.fromkeys(SCENE_NETWORKS, SceneSettings),
+}
 """Network -> its settings."""

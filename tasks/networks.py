@@ -14,17 +14,30 @@ from models.cam import CAMNet
 from models.deeplabv2 import DeepLabV2
 from models.irnet import IRNet
 from models.maskrcnn import FeaturePyramid, MaskRCNN
+from models.segnet import NETWORKS, SceneNetwork, build_scene_network
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def save_network(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN, folder: Path, **options: Any) -> None:
+def save_network(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN | SceneNetwork, folder: Path, **options: Any) -> None:
     """Write `network.safetensors` (every tensor) and `network.json` (how to build the module, with these options)."""
-    backbone = net.backbone.body if isinstance(net.backbone, FeaturePyramid) else net.backbone
-    assert isinstance(backbone, Backbone)
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     save_file(state, folder / "network.safetensors")
-    recipe = {
+    (folder / "network.json").write_text(json.dumps(_recipe(net, options), indent=1))
+
+
+def _recipe(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN | SceneNetwork, options: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(net, SceneNetwork):
+        return {
+            "network": net.name,
+            "num_classes": net.num_classes,
+            "input": net.backbone.input,
+            "dropout": net.dropout,
+            "image_size": net.image_size,
+        }
+    backbone = net.backbone.body if isinstance(net.backbone, FeaturePyramid) else net.backbone
+    assert isinstance(backbone, Backbone)
+    return {
         "backbone": backbone.name,
         "convention": backbone.convention,
         "pretrained": backbone.pretrained,
@@ -32,7 +45,6 @@ def save_network(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN, folder: Path, **opt
         "num_classes": None if isinstance(net, IRNet) else net.num_classes,
         "options": options,
     }
-    (folder / "network.json").write_text(json.dumps(recipe, indent=1))
 
 
 def load_classifier(folder: Path, device: str = "cpu") -> CAMNet:
@@ -58,13 +70,23 @@ def load_maskrcnn(folder: Path, device: str = "cpu") -> MaskRCNN:
     return _filled(MaskRCNN(backbone, recipe["num_classes"], **recipe["options"]), folder, device)
 
 
-def load_trained(network: str, folder: Path) -> DeepLabV2 | MaskRCNN:
+def load_scene_network(folder: Path, device: str = "cpu") -> SceneNetwork:
+    """Return the network of an artifact whose scenes have one size, in evaluation mode."""
+    recipe = json.loads((folder / "network.json").read_text())
+    options = {"input": recipe["input"], "dropout": recipe["dropout"]}
+    net = build_scene_network(recipe["network"], recipe["num_classes"], **options)
+    net.image_size = tuple(recipe["image_size"])
+    return _filled(net, folder, device)
+
+
+def load_trained(network: str, folder: Path) -> DeepLabV2 | MaskRCNN | SceneNetwork:
     """Return a network by the name of its training, in evaluation mode.
 
     Raises:
         ValueError: No training has this name.
     """
-    loaders = {"deeplabv2": load_deeplabv2, "maskrcnn": load_maskrcnn}
+    scenes = dict.fromkeys(NETWORKS, load_scene_network)
+    loaders = {"deeplabv2": load_deeplabv2, "maskrcnn": load_maskrcnn, **scenes}
     if network not in loaders:
         raise ValueError(f"unknown network {network!r}; expected one of {', '.join(loaders)}")
     return loaders[network](folder)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
 from data.label_codings import LABEL_CODINGS
@@ -23,8 +24,16 @@ SUNRGBD_LABELS = "sunrgbd_train_test_labels"
 # The label maps of the test images come first; both lists count from 1.
 SUNRGBD_FIRST = {"test": 1, "train": 5051}
 
-Lists = dict[str, list[Sample]]
-Reader = Callable[[Path], tuple[str, Lists, list[Problem]]]
+
+class ImageList(NamedTuple):
+    """The images of a list that have label maps, and what is wrong with the others."""
+
+    samples: list[Sample]
+    problems: list[Problem]
+
+
+Lists = dict[str, ImageList]
+Reader = Callable[[Path], tuple[str, Lists]]
 
 
 def find_scenes(root: Path) -> Reader | None:
@@ -47,49 +56,53 @@ def read_scenes(reader: Reader, root: Path, split: str | Path | None) -> tuple[D
     Raises:
         DatasetError: There is no such list.
     """
-    coding, lists, problems = reader(root)
-    samples = {sample.id: sample for listed in lists.values() for sample in listed}
-    if split in lists:
-        chosen = [sample.id for sample in lists[str(split)]]
-    elif split is None:
-        chosen = list(samples)
-    else:
-        try:
-            file, chosen, more = read_split(root, split)
-        except DatasetError:
-            message = f"expected a file, or one of the set's lists: {', '.join(lists)}"
-            raise DatasetError([Problem(Path(split), message)]) from None
-        missing = [id for id in chosen if id not in samples]
-        problems += more + [Problem(file, f"expected images of {root}, found {id!r}", id) for id in missing]
-        chosen = [id for id in chosen if id in samples]
-    if split is not None:
-        ids = set(chosen)
-        problems = [problem for problem in problems if problem.sample is None or problem.sample in ids]
+    coding, lists = reader(root)
+    named = [lists[str(split)]] if split in lists else list(lists.values())
+    samples = {sample.id: sample for listed in named for sample in listed.samples}
+    problems = [problem for listed in named for problem in listed.problems]
+    if split is not None and split not in lists:
+        samples, problems = _choose(root, split, samples, problems, list(lists))
     table = ClassTable(LABEL_CODINGS[coding].classes, has_background=False)
-    return Dataset(root, table, tuple(samples[id] for id in sorted(chosen))), problems
+    return Dataset(root, table, tuple(samples[id] for id in sorted(samples))), problems
 
 
-def _camvid(root: Path) -> tuple[str, Lists, list[Problem]]:
+def _choose(
+    root: Path, split: str | Path, samples: dict[str, Sample], problems: list[Problem], lists: list[str]
+) -> tuple[dict[str, Sample], list[Problem]]:
+    """Return the samples that a file lists, and what is wrong with the list and with them."""
+    try:
+        file, chosen, found = read_split(root, split)
+    except DatasetError:
+        message = f"expected a file, or one of the set's lists: {', '.join(lists)}"
+        raise DatasetError([Problem(Path(split), message)]) from None
+    ids, bad = set(chosen), {problem.sample for problem in problems}
+    found += [problem for problem in problems if problem.sample in ids]
+    unknown = ids - samples.keys() - bad
+    found += [Problem(file, f"expected images of {root}, found {id!r}", id) for id in sorted(unknown)]
+    return {id: samples[id] for id in chosen if id in samples}, found
+
+
+def _camvid(root: Path) -> tuple[str, Lists]:
     lists: Lists = {}
-    problems = []
     for split in CAMVID_SPLITS:
         if (root / split).is_dir() or (root / f"{split}annot").is_dir():
-            images, more = index_images(root / split)
-            labels, others = index_images(root / f"{split}annot")
-            lists[split], unpaired = _pair(images, labels, root / f"{split}annot", "camvid-values")
-            problems += more + others + unpaired
-    return "camvid-values", lists, problems
+            images, problems = index_images(root / split)
+            labels, more = index_images(root / f"{split}annot")
+            lists[split] = _pair(images, labels, root / f"{split}annot", "camvid-values", problems + more)
+    return "camvid-values", lists
 
 
-def _camvid_frames(root: Path) -> tuple[str, Lists, list[Problem]]:
+def _camvid_frames(root: Path) -> tuple[str, Lists]:
     images, problems = index_images(root / FRAMES)
     labels, more = index_images(root / COLOURS)
     by_frame = {id.removesuffix("_L"): file for id, file in labels.items()}
-    samples, unpaired = _pair(images, by_frame, root / COLOURS, "camvid-colours")
-    lists: Lists = {split: [] for split in CAMVID_SPLITS}
-    for sample in samples:
-        lists[_list_of_frame(sample.id)].append(sample)
-    return "camvid-colours", lists, problems + more + unpaired
+    every = _pair(images, by_frame, root / COLOURS, "camvid-colours", problems + more)
+    lists: Lists = {split: ImageList([], []) for split in CAMVID_SPLITS}
+    for sample in every.samples:
+        lists[_list_of_frame(sample.id)].samples.append(sample)
+    for problem in every.problems:
+        lists[_list_of_frame(problem.sample or "")].problems.append(problem)
+    return "camvid-colours", lists
 
 
 def _list_of_frame(id: str) -> str:
@@ -105,32 +118,27 @@ def _list_of_frame(id: str) -> str:
     return "val" if sequence.endswith("0016E5") and 7959 <= number <= 8159 else "train"
 
 
-def _sunrgbd(root: Path) -> tuple[str, Lists, list[Problem]]:
+def _sunrgbd(root: Path) -> tuple[str, Lists]:
     lists: Lists = {}
-    problems = []
-    labels, more = index_images(root / SUNRGBD_LABELS)
-    problems += more
+    labels, problems = index_images(root / SUNRGBD_LABELS)
     for split, first in SUNRGBD_FIRST.items():
         folder = root / f"SUNRGBD-{split}_images"
         if folder.is_dir():
             images, more = index_images(folder)
-            problems += more
-            named = {f"{split}/{id}": file for id, file in images.items()}
             # Image n of a list has the n-th label map from its first on.
-            numbers = {id: int(re.sub(r"\D", "", id) or 0) + first - 1 for id in named}
-            maps = {id: labels[name] for id, n in numbers.items() if (name := f"img-{n:06d}") in labels}
-            lists[split], unpaired = _pair(named, maps, root / SUNRGBD_LABELS, "sunrgbd-values")
-            problems += unpaired
-    return "sunrgbd-values", lists, problems
+            maps = {id: labels.get(f"img-{int(re.sub(r'[^0-9]', '', id) or 0) + first - 1:06d}") for id in images}
+            found = {f"{split}/{id}": file for id, file in maps.items() if file}
+            named = {f"{split}/{id}": file for id, file in images.items()}
+            lists[split] = _pair(named, found, root / SUNRGBD_LABELS, "sunrgbd-values", problems + more)
+    return "sunrgbd-values", lists
 
 
 def _pair(
-    images: dict[str, Path], labels: dict[str, Path], folder: Path, coding: str
-) -> tuple[list[Sample], list[Problem]]:
-    """Return the images that have label maps, and a problem for each image and each map that is alone."""
+    images: dict[str, Path], labels: dict[str, Path], folder: Path, coding: str, problems: list[Problem]
+) -> ImageList:
+    """Return the images that have label maps, and a problem more for each image and each map that is alone."""
     samples = [Sample(id, images[id], (), labels[id], coding=coding) for id in sorted(images.keys() & labels.keys())]
-    problems = [
-        Problem(images[id], f"expected its label map in {folder}, found none", id) for id in images.keys() - labels
-    ]
-    problems += [Problem(labels[id], "expected its image, found none", id) for id in labels.keys() - images.keys()]
-    return samples, sorted(problems, key=str)
+    lacking = f"expected its label map in {folder}, found none"
+    alone = [Problem(images[id], lacking, id) for id in sorted(images.keys() - labels.keys())]
+    alone += [Problem(labels[id], "expected its image, found none", id) for id in sorted(labels.keys() - images.keys())]
+    return ImageList(samples, problems + alone)

@@ -12,6 +12,10 @@ from flows.arguments.answers import Settings, Verbose, answer, list_or_file
 from flows.presets import PRESETS
 from flows.request import NetworkName, RunRequest
 from flows.train_request import NetworkSettings, PredictRequest, TrainRequest
+from tasks.network_settings import SceneNetworkName
+
+TrainedNetwork = Literal["deeplabv2", "maskrcnn"] | SceneNetworkName
+NetworkPreset = Literal["quick", "voc12", "demo", "camvid", "sunrgbd"]
 
 
 def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[..., None], ...]:
@@ -136,7 +140,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         answer(result, show_results, json)
 
     def train(
-        network: Positional[NetworkName],
+        network: Positional[TrainedNetwork],
         out: Path,
         data: Path | None = None,
         labels: Path | None = None,
@@ -150,7 +154,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         processes: int = 1,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         cluster: str | None = None,
-        preset: Literal["quick", "voc12", "demo"] = preset,  # pyright: ignore[reportArgumentType]
+        preset: NetworkPreset = preset,  # pyright: ignore[reportArgumentType]
         json: bool = False,
         verbose: Verbose = False,
         settings: Any = network_settings,
@@ -208,6 +212,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         split: str | None = None,
         store: str | None = None,
         skip_bad: bool = False,
+        evaluate: bool = False,
         workers: int | None = None,
         time_limit: float | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -223,6 +228,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split: A list of the images: a file, or the name of a list of the set.
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             skip_bad: Set bad images aside.
+            evaluate: Score the labels against the images' ground truth.
             workers: Worker processes; by default one a core.
             time_limit: Hours after which it is stopped; what is finished is kept.
             device: Where the network runs; auto takes a GPU where there is one.
@@ -238,6 +244,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split=list_or_file(split),
             store=store,
             skip_bad=skip_bad,
+            evaluate=evaluate,
             workers=workers,
             time_limit=time_limit,
             device=device,

@@ -16,10 +16,10 @@ Count = Annotated[int, Field(ge=1)]
 
 @validate_call
 def list_models(classes: Count = 20, size: tuple[Count, Count] = (512, 512)) -> list[dict[str, Any]]:
-    """Return name, parameters and gmacs (billions of multiply-adds for one image) of every network.
+    """Return the `models.profile.Profile` of every network.
 
     Args:
-        classes: Foreground classes.
+        classes: Without the background.
         size: (H, W) of the image.
 
     Raises:
@@ -33,10 +33,18 @@ def show_models(result: list[dict[str, Any]], console: Console, *, classes: int,
     table = Table(
         title=f"Networks for {classes} classes, at {size[0]} x {size[1]} pixels (height x width)", title_justify="left"
     )
-    table.add_column("network")
+    table.add_column("network", no_wrap=True)
     table.add_column("parameters", justify="right")
     table.add_column("GMACs", justify="right")
+    table.add_column("MB", justify="right")
+    table.add_column("in the paper", justify="right")
     for network in result:
-        table.add_row(network["name"], f"{network['parameters']:,}", f"{network['gmacs']:.2f}")
+        cells = (f"{network['parameters']:,}", f"{network['gmacs']:.2f}", f"{network['megabytes']:.1f}")
+        table.add_row(network["name"], *cells, _paper(network["paper"]))
     console.print(table)
     console.print("GMACs: billions of multiply-adds of the convolutions and matrix products.", highlight=False)
+
+
+def _paper(figures: dict[str, float]) -> str:
+    units = {"parameters": (1e6, "M"), "encoder_parameters": (1e6, "M encoder"), "megabytes": (1, "MB")}
+    return ", ".join(f"{value / units[name][0]:g} {units[name][1]}" for name, value in figures.items())

@@ -18,12 +18,12 @@ def show_validation(result: dict[str, Any], console: Console) -> None:
 
 def semantic_table(result: dict[str, Any], title: str = "Semantic labels, in percent") -> Table:
     """Return what `tasks.evaluation.folders.evaluate_semantic` answers, a row a class."""
-    table = _table(title, "IoU")
+    table = _table(title, "IoU", "accuracy")
     for name, score in result["iou"].items():
-        table.add_row(name, percent(score))
+        table.add_row(name, percent(score), percent(result["accuracy_per_class"][name]))
     table.add_section()
-    table.add_row("mean", percent(result["miou"]))
-    table.add_row("pixel accuracy", percent(result["accuracy"]))
+    table.add_row("mean", percent(result["miou"]), percent(result["class_accuracy"]))
+    table.add_row("pixel accuracy", "", percent(result["accuracy"]))
     table.add_row("boundary F", percent(result["boundary_f"]))
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.console import Console
 from flows.commands.run import embedded_server, read_result
 from flows.commands.tables import show_validation
 from flows.train_request import PredictRequest, TrainRequest, open_training_sets, prepare_prediction
+from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
 
 
@@ -31,11 +33,16 @@ def predict_images(request: PredictRequest) -> dict[str, Any]:
 
         predict(request)
     left_out = [str(problem) for problem in prepared.problems]
-    return {"out": str(request.out), "images": len(prepared.plan.dataset.samples), "left_out": left_out}
+    result = {"out": str(request.out), "images": len(prepared.plan.dataset.samples), "left_out": left_out}
+    if request.evaluate:
+        network = read_run(request.network).settings["network"]
+        result |= {"network": network, "validation": json.loads((request.out / "metrics.json").read_text())}
+    return result
 
 
 def show_prediction(result: dict[str, Any], console: Console) -> None:
     """Print how many images were predicted, those that were not, and where the labels are."""
+    show_validation(result, console)
     console.print(f"labels of {result['images']} images: {result['out']}", highlight=False, soft_wrap=True)
     for problem in result["left_out"]:
         console.print(f"left out: {problem}", highlight=False, soft_wrap=True, markup=False)

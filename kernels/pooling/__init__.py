@@ -1,8 +1,8 @@
-"""Max-pooling that remembers where each maximum was in two bits, and its inverse (SegNet, Badrinarayanan et al., Sec. 3).
+"""Max-pooling that remembers where each maximum was in two bits, and its inverse (Badrinarayanan et al. 2017, Sec. 3).
 
-A window is 2 x 2 and the stride 2, so that windows do not overlap: n = 2 dy + dx in {0, 1, 2, 3} says where the maximum
-was. Four windows that lie side by side share a byte, the left one in its lowest bits. An odd last row or column is in no
-window.
+A window is 2 x 2 and the stride 2, so that windows do not overlap: n = 2 dy + dx in {0, 1, 2, 3} says where the
+maximum was. Four windows that lie side by side share a byte, the left one in its lowest bits. An odd last row or column
+is in no window.
 
 Nothing but the indices is kept for the backward pass: the gradient of pooling is unpooling, and the other way round.
 """
@@ -29,7 +29,7 @@ MODULES = {"numba": "cpu", "torch": "reference", "triton": "gpu"}
 def max_pool(
     x: Float[Tensor, "b c h w"], *, backend: str = "auto"
 ) -> tuple[Float[Tensor, "b c p q"], UInt8[Tensor, "b c p k"]]:
-    """Return the maximum of each 2 x 2 window and where it was: y[p, q] = x[2 p + dy, 2 q + dx], (dy, dx) its maximum's.
+    """Return the maximum of each 2 x 2 window, y[p, q] = max x[2 p + dy, 2 q + dx], and the (dy, dx) that it has.
 
     Of equal values the first in raster order is the maximum. A window with NaN has the maximum NaN.
 
@@ -40,7 +40,7 @@ def max_pool(
             triton for those on a GPU where it is installed, else torch.
 
     Returns:
-        The maxima [B, C, H // 2, W // 2], and their packed indices [B, C, H // 2, ceil((W // 2) / 4)], two bits a window.
+        The maxima [B, C, H // 2, W // 2], and their packed indices [B, C, H // 2, ceil((W // 2) / 4)].
 
     Raises:
         ValueError: Not a batch of maps, or the backend cannot run.
@@ -95,7 +95,7 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
         (indices,) = ctx.saved_tensors
         return ctx.module.unpool(gradients[0], indices, *ctx.size), None
 
@@ -109,6 +109,6 @@ class _Unpool(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         (indices,) = ctx.saved_tensors
         return ctx.module.pick(gradients[0], indices), None, None, None, None

@@ -14,7 +14,7 @@ from models.segnet.fcn import FCN
 from models.segnet.inputs import Input
 from models.segnet.segnet import SegNet
 
-__all__ = ["NETWORKS", "SceneNetwork", "build_scene_network"]
+__all__ = ["NETWORKS", "SceneNetwork", "build_scene_network", "stored_maps"]
 
 NETWORKS: dict[str, Callable[..., SceneNetwork]] = {
     "segnet": SegNet,
@@ -31,7 +31,7 @@ NETWORKS: dict[str, Callable[..., SceneNetwork]] = {
     "deeplab-largefov": DeepLabLargeFOV,
     "deconvnet": DeconvNet,
 }
-"""Name -> function from the number of classes to the network; keyword arguments are `input` and, on VGG16, `dropout`."""
+"""Name -> function from the number of classes to the network; its keywords are `input` and, on VGG16, `dropout`."""
 
 
 def build_scene_network(
@@ -52,8 +52,24 @@ def build_scene_network(
         raise ValueError(f"unknown network {name!r}; expected one of {', '.join(NETWORKS)}")
     on_vgg = not name.startswith(("segnet-basic", "fcn-basic", "bilinear"))
     net = NETWORKS[name](num_classes, input=input, **({"dropout": dropout} if on_vgg else {}))
+    net.name, net.dropout = name, dropout
     if weights is not None:
         if not isinstance(net.backbone, VGG16):
             raise ValueError(f"{name} starts from random weights: its encoder is not that of an ImageNet classifier")
         net.backbone.load(weights)
     return net
+
+
+def stored_maps(name: str, num_classes: int) -> float:
+    """Return what a decoder is given of the first encoder's maps, in maps of floats after its pooling.
+
+    Two bits a window of 64 maps are as many bytes as 4 such maps; full maps are 64, reduced ones `num_classes`.
+    """
+    maps, indices = 64, 64 * 2 / 32
+    if name in ("segnet", "segnet-basic", "segnet-basic-single-channel-decoder", "deconvnet"):
+        return indices
+    if name == "segnet-basic-encoder-addition":
+        return indices + maps
+    if name == "fcn-basic":
+        return num_classes
+    return maps if name == "fcn-basic-no-dim-reduction" else 0

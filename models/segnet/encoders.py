@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from models.backbones import load_imagenet_state
+from models.segmenter import Segmenter
 from models.segnet.inputs import INPUTS, Input
 from models.segnet.parts import conv_norm
 
@@ -88,24 +90,21 @@ class BasicEncoder(Encoder):
 
     def __init__(self, input: Input = "local_contrast") -> None:
         channels = (3, *[BASIC_WIDTH] * BASIC_DEPTH)
-        super().__init__(
-            [conv_norm(a, b, BASIC_KERNEL, bias=False) for a, b in zip(channels, channels[1:], strict=False)], input
-        )
+        super().__init__([conv_norm(a, b, BASIC_KERNEL, bias=False) for a, b in pairwise(channels)], input)
 
 
-class SceneNetwork(nn.Module):
-    """A network that gives every pixel a class.
+class SceneNetwork(Segmenter):
+    """A network on one of the encoders.
 
     Attributes:
-        backbone: Its encoder.
-        num_classes: Of the logits.
+        name: That it is built by.
+        dropout: That it is trained with.
     """
+
+    name: str
+    dropout: float
 
     def __init__(self, backbone: Encoder, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits [B, num_classes, H, W] for normalised input [B, 3, H, W]."""
-        raise NotImplementedError

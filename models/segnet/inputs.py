@@ -15,6 +15,7 @@ Input = Literal["imagenet", "local_contrast"]
 WINDOW = 9
 # The Gaussian's standard deviation, so that the window holds nearly all of it.
 SIGMA = 2.0
+LEAST_CONTRAST = 1e-3
 
 
 class ImageNetInput(nn.Module):
@@ -53,7 +54,7 @@ class LocalContrast(nn.Module):
         centred = x - self._blur(x.mean(1, keepdim=True))
         deviation = self._blur(centred.square().mean(1, keepdim=True)).sqrt()
         floor = deviation.mean((2, 3), keepdim=True)
-        return centred / deviation.maximum(floor).clamp(min=1e-6)
+        return centred / deviation.maximum(floor).clamp(min=LEAST_CONTRAST)
 
     def _blur(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         reach = WINDOW // 2

@@ -17,6 +17,8 @@ class SemanticScore(TypedDict):
     miou: float | None
     iou: dict[str, float | None]
     accuracy: float | None
+    class_accuracy: float | None
+    accuracy_per_class: dict[str, float | None]
 
 
 def confusion(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
@@ -67,10 +69,23 @@ def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
 
 
+def recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the fraction of each class's pixels that are right [n], NaN for a class that the truth lacks.
+
+    Args:
+        confusion: As of `iou`.
+    """
+    pixels = confusion.sum(axis=1)
+    hits = np.diagonal(confusion).astype(np.float64)
+    return np.divide(hits, pixels, out=np.full_like(hits, np.nan), where=pixels > 0)
+
+
 def semantic_summary(confusion: NDArray[np.int64], class_names: Sequence[str]) -> SemanticScore:
     """Summarize the confusion matrix of a whole set.
 
-    The mean is over the classes that occur in the ground truth or the predictions.
+    `accuracy` is the fraction of all pixels that are right (the SegNet paper's G), `class_accuracy` the mean of that
+    of each class's pixels (its C). The mean IoU is over the classes that occur in the ground truth or the predictions,
+    the mean accuracy over those in the ground truth.
 
     Args:
         confusion: [n, n + 1] as `confusion` gives it, summed over the set.
@@ -79,11 +94,21 @@ def semantic_summary(confusion: NDArray[np.int64], class_names: Sequence[str]) -
     Raises:
         ValueError: As many names as rows were expected.
     """
-    scores = iou(confusion)
-    known = scores[~np.isnan(scores)]
+    scores, accuracies = iou(confusion), recall(confusion)
     num_pixels = int(confusion.sum())
     return SemanticScore(
-        miou=float(known.mean()) if len(known) else None,
-        iou={name: None if np.isnan(score) else float(score) for name, score in zip(class_names, scores, strict=True)},
+        miou=_mean(scores),
+        iou=_by_class(scores, class_names),
         accuracy=float(np.diagonal(confusion).sum() / num_pixels) if num_pixels else None,
+        class_accuracy=_mean(accuracies),
+        accuracy_per_class=_by_class(accuracies, class_names),
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _by_class(values: NDArray[np.float64], names: Sequence[str]) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}

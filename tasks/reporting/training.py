@@ -77,12 +77,19 @@ def score_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
     """Return the tables of `metrics.json`'s scores on the validation images, of either kind of network."""
     if "miou" in scores:
         whole = Table(
-            ("mIoU", "Pixel accuracy", "Boundary F"),
-            {"Validation images": (scores["miou"], scores["accuracy"], scores["boundary_f"])},
+            ("mIoU", "Pixel accuracy", "Class accuracy", "Boundary F"),
+            {
+                "Validation images": (
+                    scores["miou"],
+                    scores["accuracy"],
+                    scores["class_accuracy"],
+                    scores["boundary_f"],
+                )
+            },
         )
-        boundary = scores["boundary_f_per_class"]
-        per_class = {name: (iou, boundary.get(name)) for name, iou in scores["iou"].items()}
-        return {"Label maps": whole, "Each class": Table(("IoU", "Boundary F"), per_class)}
+        accuracy, boundary = scores["accuracy_per_class"], scores["boundary_f_per_class"]
+        per_class = {name: (iou, accuracy.get(name), boundary.get(name)) for name, iou in scores["iou"].items()}
+        return {"Label maps": whole, "Each class": Table(("IoU", "Accuracy", "Boundary F"), per_class)}
     if "ap50" in scores:
         coco = scores["coco"]
         whole = Table(("AP50", "AP70", "COCO AP"), {"Validation images": (scores["ap50"], scores["ap70"], coco["ap"])})

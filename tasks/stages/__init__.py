@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from tasks.network_settings import SCENE_NETWORKS
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -71,8 +73,12 @@ def _network_stages(name: str, module: str, kind: str) -> tuple[Stage, ...]:
     )
 
 
-NETWORK_STAGES = {
+NETWORK_STAGES: dict[str, tuple[Stage, ...]] = {
     "deeplabv2": _network_stages("deeplabv2", "tasks.stages.deeplabv2", "tasks.stages.segmentation_scores"),
     "maskrcnn": _network_stages("maskrcnn", "tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
+    **{
+        name: _network_stages(name, "tasks.stages.scenes", "tasks.stages.segmentation_scores")
+        for name in SCENE_NETWORKS
+    },
 }
 """Network -> its stages, of the names NAME, NAME-predictions, NAME-scores and NAME-metrics."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -20,28 +22,29 @@ from data.label_maps import read_ground_truth, write_label_map
 from kernels.crf import refine_probabilities
 from models.deeplabv2 import DeepLabV2
 from models.inference import prepare_inference
+from models.segnet import SceneNetwork
 from tasks.augment import flip_and_crop, normalize, photometric, resize
-from tasks.evaluation.semantic_metrics import confusion, iou
+from tasks.evaluation.semantic_metrics import confusion, iou, recall
 from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.job import Job
-from tasks.network_settings import SegmentationConfig, SegmenterConfig
+from tasks.network_settings import SceneConfig, SegmentationConfig, SegmenterConfig
 from tasks.networks import save_network
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.class_weights import class_weights, count_pixels
 from tasks.training.group import Group
-from tasks.training.norms import freeze_norms, synchronize_norms
+from tasks.training.norms import freeze_norms, recompute_norms, synchronize_norms
 
-Segmenter = DeepLabV2
+SegmenterNetwork = DeepLabV2 | SceneNetwork
 VOID = 255
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.
 CRF_PROBABILITY = 0.05
 
 
-def train_segmenter(net: Segmenter, job: Job) -> dict[str, Any]:
+def train_segmenter(net: SegmenterNetwork, job: Job) -> dict[str, Any]:
     """Train with cross-entropy over the pixels that are not void, and write the network, its history and its logs."""
     config = job.config
-    assert isinstance(config, SegmenterConfig)
+    assert isinstance(config, SegmenterConfig | SceneConfig)
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     net.train()
     if config.sync_norm:
@@ -49,16 +52,18 @@ def train_segmenter(net: Segmenter, job: Job) -> dict[str, Any]:
     if config.freeze_norm and net.backbone.pretrained:
         freeze_norms(net.backbone)
     history = fit(net, _recipe(net, config, job), job)
+    if isinstance(config, SceneConfig) and config.recompute_norms and not job.validation:
+        _recompute_norms(net, config, job)
     return finish(net, history, job, lambda: save_network(net, job.out))
 
 
-def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
+def predict_segments(net: SegmenterNetwork, job: Job) -> dict[str, Any]:
     """Write a label map of every image."""
     config = job.config
     assert isinstance(config, SegmentationConfig)
     net = prepare_inference(net)
     done = 0
-    for batch, pyramids in batches(job.samples, lambda image: Pyramid.of(image, config.scales), job.device):
+    for batch, pyramids in batches(job.samples, partial(_view, net.image_size, config.scales), job.device):
         probabilities = class_probabilities(net, pyramids, job.device, mirror=config.mirror)
         for sample, found in zip(batch, probabilities, strict=True):
             if config.crf_iterations:
@@ -71,7 +76,7 @@ def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
 
 @torch.no_grad()
 def class_probabilities(
-    net: Segmenter, pyramids: Sequence[Pyramid], device: str, *, mirror: bool = True
+    net: SegmenterNetwork, pyramids: Sequence[Pyramid], device: str, *, mirror: bool = True
 ) -> Float[Tensor, "b c h w"]:
     """Return, for several images of one size, the mean of the classes' probabilities over all scales and mirrored."""
     total = None
@@ -114,7 +119,77 @@ def _refine(image: NDArray[np.uint8], probabilities: Float[Tensor, "c h w"], ite
     return refined
 
 
-def _recipe(net: Segmenter, config: SegmenterConfig, job: Job) -> Recipe:
+def _view(image_size: tuple[int, int] | None, scales: tuple[float, ...], image: NDArray[np.uint8]) -> Pyramid:
+    """Return what a network is shown of an image: at its own size or at the network's, times every scale."""
+    if image_size is None:
+        return Pyramid.of(image, scales)
+    return Pyramid(image.shape[:2], Pyramid.of(_resized(image, image_size), scales).scales)
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize to (H, W); each pixel of a smaller image is the mean of those that it stands for."""
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+
+
+Example = tuple[Tensor, Tensor]
+ExampleOf = Callable[[NDArray[np.uint8], NDArray[np.uint8], np.random.Generator], Example]
+
+
+def _crops(net: DeepLabV2, config: SegmenterConfig) -> ExampleOf:
+    """Return what makes a random crop of an image and its label map, rescaled and recoloured."""
+
+    def example(image: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator) -> Example:
+        scale = rng.uniform(*config.rescale)
+        image, labels = resize(image, scale, cv2.INTER_LINEAR), resize(labels, scale, cv2.INTER_NEAREST)
+        normalized = normalize(photometric(image, config.photometric, rng), net.backbone)
+        crop, label_crop = flip_and_crop(normalized, labels, config.crop_size, rng)
+        return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(label_crop)
+
+    return example
+
+
+def _scenes(net: SceneNetwork, config: SceneConfig, *, mirror: bool) -> ExampleOf:
+    """Return what makes a whole image of one size with its label map, mirrored at random where that is wanted."""
+    # The network's own may be on a GPU.
+    normalized = copy.deepcopy(net.backbone.normalize).cpu()
+
+    def example(image: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator) -> Example:
+        image = _resized(image, config.image_size)
+        labels = cv2.resize(labels, config.image_size[::-1], interpolation=cv2.INTER_NEAREST)  # pyright: ignore
+        if mirror and rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        return normalized(pixels[None])[0], torch.from_numpy(np.ascontiguousarray(labels))
+
+    return example
+
+
+def _load(sample: Sample, num_classes: int, example: ExampleOf, rng: np.random.Generator) -> Example:
+    image, labels = read_image(sample.image), read_labels(sample, num_classes)
+    if labels.shape != image.shape[:2]:
+        message = f"expected the image's size {image.shape[:2]}, found {labels.shape}"
+        raise DatasetError([Problem(sample.semantic or sample.image, message, sample.id)])
+    return example(image, labels, rng)
+
+
+def _recompute_norms(net: nn.Module, config: SceneConfig, job: Job) -> None:
+    """Give batch norm the statistics of the training set, each process for its share of the batches."""
+    assert isinstance(net, SceneNetwork)
+    example, group, rng = _scenes(net, config, mirror=False), Group.current(job.device), np.random.default_rng(0)
+    cuts = list(range(0, len(job.samples), config.batch_size))
+    # As many for each process: synchronised norms wait for one another.
+    cuts += cuts[: -len(cuts) % group.size]
+
+    def run(begin: int) -> None:
+        batch = job.samples[begin : begin + config.batch_size]
+        images = torch.stack([_load(sample, net.num_classes, example, rng)[0] for sample in batch])
+        with autocast(job.device, config.precision):
+            net(images.to(job.device, memory_format=torch.channels_last))
+
+    recompute_norms(net, (partial(run, begin) for begin in cuts[group.rank :: group.size]), group)
+
+
+def _recipe(net: SegmenterNetwork, config: SegmenterConfig | SceneConfig, job: Job) -> Recipe:
     num_classes = net.num_classes
     if config.class_weights == "none":
         weights = torch.ones(num_classes)
@@ -124,22 +199,20 @@ def _recipe(net: Segmenter, config: SegmenterConfig, job: Job) -> Recipe:
     weights = torch.cat([weights, torch.zeros(VOID + 1 - num_classes)])
     weights_on_device = weights[:num_classes].to(job.device)
 
-    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        sample = job.samples[index]
-        image, labels = read_image(sample.image), read_labels(sample, num_classes)
-        if labels.shape != image.shape[:2]:
-            message = f"expected the image's size {image.shape[:2]}, found {labels.shape}"
-            raise DatasetError([Problem(sample.semantic or sample.image, message, sample.id)])
-        scale = rng.uniform(*config.rescale)
-        image, labels = resize(image, scale, cv2.INTER_LINEAR), resize(labels, scale, cv2.INTER_NEAREST)
-        image = normalize(photometric(image, config.photometric, rng), net.backbone)
-        crop, label_crop = flip_and_crop(image, labels, config.crop_size, rng)
-        return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(label_crop)
+    if isinstance(config, SceneConfig):
+        assert isinstance(net, SceneNetwork)
+        example = _scenes(net, config, mirror=config.mirror)
+    else:
+        assert isinstance(net, DeepLabV2)
+        example = _crops(net, config)
 
-    def weigh(batch: list[tuple[Tensor, Tensor]]) -> float:
+    def load(index: int, rng: np.random.Generator) -> Example:
+        return _load(job.samples[index], num_classes, example, rng)
+
+    def weigh(batch: list[Example]) -> float:
         return sum(float(weights[labels.long()].sum()) for _, labels in batch)
 
-    def step(net: nn.Module, batch: list[tuple[Tensor, Tensor]], _: float) -> tuple[Tensor, dict[str, float]]:
+    def step(net: nn.Module, batch: list[Example], _: float) -> tuple[Tensor, dict[str, float]]:
         images, labels = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
@@ -150,20 +223,28 @@ def _recipe(net: Segmenter, config: SegmenterConfig, job: Job) -> Recipe:
         loss = loss / (weigh(batch) or 1.0)
         return loss, {"loss": loss.item()}
 
-    validate = (lambda net: _validate(net, job)) if job.validation else None
+    def validate(net: nn.Module) -> dict[str, float]:
+        if isinstance(config, SceneConfig) and config.recompute_norms:
+            _recompute_norms(net, config, job)
+        return _validate(net, job)
+
     groups = parameter_groups(net, net.backbone, config)
-    return recipe_of(config, load, step, groups, weigh=weigh, validate=validate, best="miou")
+    checked = validate if job.validation else None
+    return recipe_of(config, load, step, groups, weigh=weigh, validate=checked, best=config.keep_by)
 
 
 def _validate(net: nn.Module, job: Job) -> dict[str, float]:
-    """Return the mIoU of the validation images at their own scale; each process predicts its share of them."""
-    assert isinstance(net, Segmenter)
+    """Return the validation images' scores at one scale; each process predicts its share of them."""
+    assert isinstance(net, SegmenterNetwork)
     group = Group.current(job.device)
     counts = np.zeros((net.num_classes, net.num_classes + 1), np.int64)
     own = job.validation[group.rank :: group.size]
-    for batch, pyramids in batches(own, lambda image: Pyramid.of(image, (1.0,)), job.device):
+    for batch, pyramids in batches(own, partial(_view, net.image_size, (1.0,)), job.device):
         predicted = class_probabilities(net, pyramids, job.device, mirror=False).argmax(1).byte().cpu().numpy()
         for sample, labels in zip(batch, predicted, strict=True):
             counts += confusion(read_labels(sample, net.num_classes), labels, net.num_classes)
     counts = np.array(group.sum(counts.ravel().astype(float).tolist())).reshape(counts.shape)
-    return {"miou": float(np.nanmean(iou(counts.round().astype(np.int64))))}
+    counts = counts.round().astype(np.int64)
+    figures = {"miou": iou(counts), "class_accuracy": recall(counts)}
+    accuracy = float(np.diagonal(counts).sum() / max(counts.sum(), 1))
+    return {"accuracy": accuracy, **{name: float(np.nanmean(values)) for name, values in figures.items()}}

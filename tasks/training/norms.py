@@ -1,12 +1,15 @@
-"""Batch norm while a network is trained: kept as it is, or with the statistics of all processes."""
+"""Batch norm of a network in training: kept as it is, of all processes' images, or computed anew over a set."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from tasks.training.group import Group
 
 
 class _Sum(torch.autograd.Function):
@@ -40,6 +43,36 @@ def synchronize_norms(net: nn.Module, device: str) -> nn.Module:
             if type(child) is nn.BatchNorm2d:
                 setattr(parent, name, SyncBatchNormCpu.of(child))
     return net
+
+
+@torch.no_grad()
+def recompute_norms(net: nn.Module, batches: Iterable[Callable[[], object]], group: Group) -> None:
+    """Set the statistics of every batch norm to their means over batches, and leave the network in evaluation mode.
+
+    Args:
+        batches: Each runs the network on one batch; of several processes each has its own.
+        group: The processes.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    net.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        # The mean of all batches, not one that forgets.
+        norm.momentum = None
+    count = 0
+    for run in batches:
+        run()
+        count += 1
+    statistics = [norm.get_buffer(name) for norm in norms for name in ("running_mean", "running_var")]
+    sums = group.sum([count, *(count * value for one in statistics for value in one.tolist())])
+    means = torch.tensor(sums[1:], dtype=torch.float64) / sums[0]
+    for statistic, mean in zip(statistics, means.split([len(one) for one in statistics]), strict=True):
+        statistic.copy_(mean)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 class SyncBatchNormCpu(nn.BatchNorm2d):

@@ -73,7 +73,7 @@ def test_indices_take_two_bits_a_window() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_maps_without_a_window_pool_to_nothing(backend) -> None:
     maxima, indices = max_pool(torch.ones(2, 3, 1, 4), backend=backend)
-    assert maxima.shape == indices.shape[:2] + (0, 2)
+    assert maxima.shape == (*indices.shape[:2], 0, 2)
     assert torch.equal(max_unpool(maxima, indices, (1, 4), backend=backend), torch.zeros(2, 3, 1, 4))
 
 

@@ -8,6 +8,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from models import profile as profiles
 from models.backbones import BACKBONES, build_backbone
 from models.profile import NETWORKS, profile
+from models.segnet import NETWORKS as SCENE_NETWORKS
 
 RESNET50 = 23_508_032
 BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
@@ -15,7 +16,7 @@ BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
 
 def test_every_backbone_has_a_network_of_each_kind():
     kinds = ("cam", "irnet", "deeplabv2", "maskrcnn")
-    assert set(NETWORKS) == {f"{kind}-{name}" for kind in kinds for name in BACKBONES}
+    assert set(NETWORKS) == {f"{kind}-{name}" for kind in kinds for name in BACKBONES} | set(SCENE_NETWORKS)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,18 @@ def test_void_in_the_prediction_is_a_miss_and_no_false_alarm() -> None:
 def test_nothing_to_score_gives_none() -> None:
     void = np.full((3, 3), 255, np.uint8)
     summary = semantic_summary(confusion(void, void, 2), ("background", "cat"))
-    assert summary == {"miou": None, "iou": {"background": None, "cat": None}, "accuracy": None}
+    none = {"background": None, "cat": None}
+    means = {"miou": None, "accuracy": None, "class_accuracy": None}
+    assert summary == {**means, "iou": none, "accuracy_per_class": none}
+
+
+def test_the_accuracies_are_of_all_pixels_and_the_mean_of_each_true_classs() -> None:
+    gt = np.array([[0, 0, 0, 0, 1, 1, 255, 3]], np.uint8)
+    pred = np.array([[0, 0, 0, 2, 1, 0, 0, 255]], np.uint8)
+    summary = semantic_summary(confusion(gt, pred, 4), tuple("abcd"))
+    assert summary["accuracy"] == pytest.approx(4 / 7)
+    assert summary["accuracy_per_class"] == {"a": 0.75, "b": 0.5, "c": None, "d": 0.0}
+    assert summary["class_accuracy"] == pytest.approx((0.75 + 0.5 + 0.0) / 3)
 
 
 def test_values_outside_the_class_table_are_refused_even_under_void() -> None:

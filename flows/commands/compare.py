@@ -1,0 +1,181 @@
+"""`pseudomask compare`: the tables of the SegNet paper, made anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data.readers import open_dataset
+from data.store import explain_os_errors
+from flows.commands.run import embedded_server
+from flows.compare_request import CompareRequest, Trial, trials
+from flows.results import write_text
+from flows.train_request import open_training_sets
+from tasks.reporting.comparison import comparison_page
+from tasks.run_record import read_run
+from tasks.stages import NETWORK_STAGES
+
+log = logging.getLogger(__name__)
+FILE_NAME = "comparison.json"
+# The paper's names of the scores.
+SCORES = {"G": "accuracy", "C": "class_accuracy", "mIoU": "miou", "BF": "boundary_f"}
+TESTS = ("test", "train")
+RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
+
+
+def compare_networks(request: CompareRequest) -> dict[str, Any]:
+    """Run the flow, write `comparison.json`, the table and the report into the folder, and return what the JSON has."""
+    from tasks.resources import measure_inference
+
+    all_trials = list(trials(request))
+    open_training_sets(all_trials[0].training)
+    networks = {trial.training.settings.network for trial in all_trials}
+    with embedded_server(request, [stage for name in networks for stage in NETWORK_STAGES[name]]):
+        from flows.comparison import compare
+
+        compare(request)
+    settings = all_trials[0].training.settings
+    num_classes = len(read_run(all_trials[0].training.out).classes.values)
+    costs = {
+        name: asdict(measure_inference(name, num_classes, settings.training.image_size, device=request.torch_device))
+        for name in dict.fromkeys(trial.training.settings.network for trial in all_trials)
+    }
+    result = {
+        "table": request.table,
+        "out": str(request.out),
+        "size": list(settings.training.image_size),
+        "seeds": list(request.seeds),
+        "device": request.torch_device,
+        "rows": _rows(all_trials, costs),
+    }
+    with explain_os_errors(request.out):
+        write_text(request.out / FILE_NAME, json.dumps(result, indent=1))
+        for weighting, table in tables_of(result).items():
+            write_text(request.out / f"{request.table}-{weighting}.md", _markdown(table))
+        shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
+        samples = open_dataset(request.data, split=request.test)[0].samples
+        page = comparison_page(request.table, shown, result["rows"], samples)
+        (request.out / "report").mkdir(exist_ok=True)
+        write_text(request.out / "report" / "index.html", page.render())
+    return result
+
+
+def compare_resources(
+    networks: Iterable[str],
+    size: tuple[int, int],
+    num_classes: int,
+    device: str,
+    num_threads: int,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Measure time and memory of networks, each in processes of its own (Table 6); `out` gets `comparison.json`."""
+    from tasks.resources import measure_resources
+
+    rows = []
+    for name in networks:
+        log.info("%s at %d x %d", name, *size)
+        measured = measure_resources(name, num_classes, size, device=device, num_threads=num_threads)
+        rows.append({"network": name, **asdict(measured)})
+    result = {"table": "segnet-resources", "size": list(size), "device": device, "threads": num_threads, "rows": rows}
+    if out is not None:
+        with explain_os_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_text(out / FILE_NAME, json.dumps(result, indent=1))
+    return result
+
+
+def show_comparison(result: dict[str, Any], console: Console, *, per_class: bool = False) -> None:
+    """Print the tables, and the next command to type."""
+    tables = tables_of(result)
+    for table in tables.values():
+        console.print(table)
+    if per_class:
+        for row in result["rows"]:
+            console.print(_class_table(row))
+    where = result["out"]
+    console.print(f"figures  {where}/{FILE_NAME}\nreport   {where}/report/index.html", highlight=False, soft_wrap=True)
+
+
+def show_resources(result: dict[str, Any], console: Console) -> None:
+    """Print a row a network."""
+    height, width = result["size"]
+    title = f"One image of {height} x {width} on {result['device']}, {result['threads']} threads; training memory of 4"
+    table = Table(title=title, title_justify="left")
+    columns = ("network", "forward ms", "backward ms", "inference ms", "inference MB", "training MB", "model MB")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for row in result["rows"]:
+        seconds = (row[name] for name in ("forward_seconds", "backward_seconds", "inference_seconds"))
+        sizes = (row[name] for name in ("inference_bytes", "training_bytes", "model_bytes"))
+        table.add_row(row["network"], *(f"{1e3 * s:,.0f}" for s in seconds), *(f"{b / 1e6:,.0f}" for b in sizes))
+    console.print(table)
+
+
+def tables_of(result: dict[str, Any]) -> dict[str, Table]:
+    """Return a table for each weighting of the classes; scores in percent, with their deviation over the seeds."""
+    by_weighting: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in result["rows"]:
+        by_weighting[row["weighting"]].append(row)
+    tables = {}
+    for weighting, rows in by_weighting.items():
+        classes = {"none": "classes weighted alike", "median_frequency": "median frequency balancing"}[weighting]
+        table = Table(title=f"{result['table']}, {classes}, {len(result['seeds'])} seeds", title_justify="left")
+        table.add_column("network", no_wrap=True)
+        for column in ("M parameters", "storage", "ms", *(f"{test} {name}" for test in TESTS for name in SCORES)):
+            table.add_column(column, justify="right")
+        for row in rows:
+            scores = (_percent(row[test][name]) for test in TESTS for name in SCORES)
+            cost = (f"{row['parameters'] / 1e6:.3f}", f"{row['storage']:g}", f"{1e3 * row['seconds']:.0f}")
+            table.add_row(row["row"], *cost, *scores)
+        tables[weighting] = table
+    return tables
+
+
+def _rows(all_trials: Iterable[Trial], costs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is known of each row and weighting: the scores of every seed, and what the network costs."""
+    grouped: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+    for trial in all_trials:
+        grouped[trial.row, trial.weighting].append(trial)
+    rows = []
+    for (row, weighting), group in grouped.items():
+        network = group[0].training.settings.network
+        scores: dict[str, Any] = {}
+        for test in TESTS:
+            found = [json.loads((trial.tests[test].out / "metrics.json").read_text()) for trial in group]
+            scores[test] = {name: [one[key] for one in found] for name, key in SCORES.items()}
+            per_class = {"iou": "iou", "accuracy": "accuracy_per_class"}
+            scores[test] |= {name: [one[key] for one in found] for name, key in per_class.items()}
+        rows.append({"row": row, "network": network, "weighting": weighting, **costs[network], **scores})
+    return rows
+
+
+def _class_table(row: dict[str, Any]) -> Table:
+    table = Table(title=f"{row['row']}, {row['weighting']}: each class of the test images", title_justify="left")
+    for column in ("class", "accuracy", "IoU"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name in row["test"]["iou"][0]:
+        values = ([seed[name] for seed in row["test"][kind] if seed[name] is not None] for kind in ("accuracy", "iou"))
+        table.add_row(name, *(_percent(found) if found else "-" for found in values))
+    return table
+
+
+def _percent(values: list[float]) -> str:
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"
+
+
+def _markdown(table: Table) -> str:
+    """Return a table for a page of documentation."""
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    head = [str(column.header) for column in table.columns]
+    lines = [head, ["---"] * len(head), *map(list, zip(*columns, strict=True))]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,23 @@
+"""The flow that sets networks side by side, as the tables of papers have them: trained, chosen and tested alike."""
+
+from __future__ import annotations
+
+from flows.compare_request import CompareRequest, trials
+from flows.downstream import downstream, predict
+from flows.production.flow import deployable
+
+
+@deployable("compare")
+def compare(request: CompareRequest) -> str:
+    """Train and test every network of a table that is not in the store yet.
+
+    Raises:
+        DatasetError: A data set cannot be used; every problem is listed.
+        StageError: A training failed; what was finished before it is kept.
+        ArtifactError: The store or the results cannot be written.
+    """
+    for trial in trials(request):
+        downstream(trial.training)
+        for test in trial.tests.values():
+            predict(test)
+    return str(request.out)

@@ -1,0 +1,116 @@
+"""Sets of scenes: CamVid in both forms, SUN RGB-D."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.dataset import DatasetError
+from data.label_codings import CAMVID_CLASSES, CAMVID_COLOURS, SUNRGBD_CLASSES
+from data.label_maps import read_ground_truth
+from data.readers import open_dataset
+from data.validation import check_images
+
+
+def _save(file: Path, pixels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+
+
+def _photo(file: Path, size: tuple[int, int] = (4, 6)) -> None:
+    _save(file, np.zeros((*size, 3), np.uint8))
+
+
+def test_camvid_of_eleven_classes_has_its_folders_for_lists(tmp_path: Path) -> None:
+    labels = np.arange(24, dtype=np.uint8).reshape(4, 6) % 12
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        for number in range(count):
+            _photo(tmp_path / split / f"{split}{number}.jpg")
+            _save(tmp_path / f"{split}annot" / f"{split}{number}.png", labels)
+    dataset, problems = open_dataset(tmp_path, split="train")
+    assert not problems
+    assert dataset.classes.values == CAMVID_CLASSES
+    assert [sample.id for sample in dataset.samples] == ["train0", "train1", "train2"]
+    truth = read_ground_truth(dataset.samples[0]).semantic
+    assert truth is not None
+    assert np.array_equal(truth, np.where(labels == 11, 255, labels))
+    assert len(open_dataset(tmp_path)[0].samples) == 6
+    (tmp_path / "some.txt").write_text("val0\ntest1.png\n")
+    assert [sample.id for sample in open_dataset(tmp_path, split="some")[0].samples] == ["test1", "val0"]
+
+
+def test_every_fault_of_a_set_is_told_with_its_file(tmp_path: Path) -> None:
+    for number in range(3):
+        _photo(tmp_path / "train" / f"{number}.png")
+        _save(tmp_path / "trainannot" / f"{number}.png", np.full((4, 6), 12 if number == 1 else 3, np.uint8))
+    (tmp_path / "trainannot" / "2.png").unlink()
+    _save(tmp_path / "trainannot" / "9.png", np.zeros((4, 6), np.uint8))
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path, split="train")
+    assert [problem.sample for problem in caught.value.problems] == ["2", "9"]
+    assert "expected its label map" in str(caught.value)
+    dataset, _ = open_dataset(tmp_path, split="train", skip_bad=True)
+    (problem,) = check_images(dataset, 1)
+    assert (problem.file.name, problem.sample) == ("1.png", "1")
+    assert "expected values 0 to 10 and 255, found 12" in problem.message
+    with pytest.raises(DatasetError, match="one of the set's lists: train"):
+        open_dataset(tmp_path, split="testing")
+    with pytest.raises(DatasetError, match="class table of its own"):
+        open_dataset(tmp_path, split="train", classes=tmp_path / "classes.txt")
+
+
+def test_camvids_frames_are_decoded_from_colours_and_listed_as_in_the_paper(tmp_path: Path) -> None:
+    colours = [colour for name in CAMVID_CLASSES for colour in CAMVID_COLOURS[name]]
+    assert len(set(colours)) == 31
+    # Void, and a colour of no class.
+    labels = np.array([[*colours, (0, 0, 0), (1, 2, 3)]], np.uint8)
+    expected = [value for value, name in enumerate(CAMVID_CLASSES) for _ in CAMVID_COLOURS[name]] + [255, 255]
+    names = {
+        "0001TP_008520": "train",
+        "0001TP_008550": "test",
+        "0006R0_f00930": "train",
+        "0016E5_07957": "train",
+        "0016E5_07959": "val",
+        "0016E5_08159": "val",
+        "0016E5_08161": "train",
+        "Seq05VD_f00000": "test",
+    }
+    for name in names:
+        _photo(tmp_path / "701_StillsRaw_full" / f"{name}.png", (1, 33))
+        _save(tmp_path / "LabeledApproved_full" / f"{name}_L.png", labels)
+    for split in ("train", "val", "test"):
+        dataset, _ = open_dataset(tmp_path, split=split)
+        assert [sample.id for sample in dataset.samples] == [name for name, of in names.items() if of == split]
+        truth = read_ground_truth(dataset.samples[0]).semantic
+        assert truth is not None
+        assert truth.tolist() == [expected]
+
+
+def test_sunrgbd_has_its_test_labels_first(tmp_path: Path) -> None:
+    for split, numbers in (("test", (1, 5050)), ("train", (1, 2))):
+        for number in numbers:
+            _photo(tmp_path / f"SUNRGBD-{split}_images" / f"img-{number:06d}.jpg")
+    for number, value in ((1, 0), (5050, 1), (5051, 37), (5052, 5)):
+        _save(tmp_path / "sunrgbd_train_test_labels" / f"img-{number:06d}.png", np.full((4, 6), value, np.uint8))
+    values = {}
+    for split in ("train", "test"):
+        dataset, problems = open_dataset(tmp_path, split=split)
+        assert not problems
+        assert dataset.classes.values == SUNRGBD_CLASSES
+        for sample in dataset.samples:
+            truth = read_ground_truth(sample).semantic
+            assert truth is not None
+            values[sample.id] = int(truth[0, 0])
+    expected = {"test/img-000001": 255, "test/img-005050": 0, "train/img-000001": 36, "train/img-000002": 4}
+    assert values == expected
+
+
+def test_a_label_map_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
+    _photo(tmp_path / "train" / "a.png")
+    _save(tmp_path / "trainannot" / "a.png", np.zeros((4, 6, 3), np.uint8))
+    (problem,) = check_images(open_dataset(tmp_path, split="train")[0], 1)
+    assert problem.file.name == "a.png"
+    assert "expected a label map of L or P pixels, found RGB" in problem.message

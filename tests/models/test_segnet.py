@@ -1,0 +1,134 @@
+"""SegNet and the networks that it is measured against: the paper's sizes, plain pooling, odd sizes, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.inference import prepare_inference
+from models.profile import PAPER, profile
+from models.segnet import NETWORKS, build_scene_network, parts
+from models.segnet.encoders import VGG16
+from models.segnet.inputs import LocalContrast
+from models.segnet.parts import Upsampling
+
+SMALL = ("segnet-basic", "segnet-basic-encoder-addition", "segnet-basic-single-channel-decoder", "fcn-basic")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_sizes_are_those_of_the_paper(name: str) -> None:
+    found = profile(name, num_classes=11, size=(96, 96))
+    assert found.paper == PAPER[name]
+    for figure, value in found.paper.items():
+        assert getattr(found, figure) == pytest.approx(value, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["segnet", "segnet-basic", "segnet-basic-encoder-addition"])
+def test_outputs_and_gradients_are_those_of_plain_pooling(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against torch's own layers, with indices of 64 bits."""
+    torch.manual_seed(0)
+    net = build_scene_network(name, 11, input="imagenet", dropout=0.0).double()
+    x = torch.randn(2, 3, 70, 93, dtype=torch.float64)
+    cotangent = torch.randn(2, 11, 70, 93, dtype=torch.float64)
+    own = _run(net, x, cotangent)
+    pool, unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+    monkeypatch.setattr(parts, "max_pool", pool)
+    monkeypatch.setattr(parts, "max_unpool", lambda x, indices, size: unpool(x, indices, output_size=size))
+    for found, expected in zip(own, _run(net, x, cotangent), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * max(1.0, float(expected.abs().max())))
+
+
+def _run(net: nn.Module, x: Tensor, cotangent: Tensor) -> list[Tensor]:
+    net.zero_grad()
+    logits = net(x)
+    (logits * cotangent).sum().backward()
+    gradients = [parameter.grad for parameter in net.parameters()]
+    return [logits.detach(), *(gradient.clone() for gradient in gradients if gradient is not None)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_have_the_images_size_whatever_that_is(name: str) -> None:
+    torch.manual_seed(0)
+    net = build_scene_network(name, 5, input="imagenet").eval()
+    for size in ((64, 64), (67, 91)):
+        with torch.no_grad():
+            assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "segnet"])
+def test_what_is_made_ready_for_inference_is_the_same_network(name: str) -> None:
+    torch.manual_seed(0)
+    net = build_scene_network(name, 5, input="imagenet")
+    net(torch.randn(2, 3, 64, 96))
+    net.eval()
+    x = torch.randn(1, 3, 65, 70)
+    with torch.no_grad():
+        expected = net(x)
+        found = prepare_inference(net)(x)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_upsampling_starts_as_bilinear_interpolation() -> None:
+    maps = torch.rand(1, 3, 6, 7)
+    for factor, kernel_size in ((2, 8), (2, 4), (8, 16)):
+        up = Upsampling(3, factor, kernel_size)
+        expected = F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
+        inside = (..., slice(factor, -factor), slice(factor, -factor))
+        torch.testing.assert_close(up(maps)[inside], expected[inside])
+        assert up(maps, (6 * factor + 1, 7 * factor)).shape == (1, 3, 6 * factor + 1, 7 * factor)
+
+
+def test_local_contrast_is_the_definition_pixel_by_pixel() -> None:
+    pixels = torch.randint(256, (2, 3, 13, 11), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found = LocalContrast()(pixels)
+    line = torch.exp(-((torch.arange(9.0) - 4) ** 2) / 8)
+    weights = torch.outer(line, line) / line.sum() ** 2 / 3
+    x = pixels.double() / 255
+
+    def around(maps: Tensor, y: int, x: int) -> Tensor:
+        rows, columns = (y + torch.arange(-4, 5)).clamp(0, 12), (x + torch.arange(-4, 5)).clamp(0, 10)
+        return (maps[:, rows][:, :, columns] * weights).sum()
+
+    for image, normalized in zip(x, found, strict=True):
+        mean = torch.tensor([[around(image, y, x) for x in range(11)] for y in range(13)])
+        centred = image - mean
+        deviation = torch.tensor([[around(centred**2, y, x) for x in range(11)] for y in range(13)]).sqrt()
+        expected = centred / deviation.clamp(min=float(deviation.mean()))
+        torch.testing.assert_close(normalized.double(), expected, rtol=0, atol=1e-5)
+    assert LocalContrast()(torch.full((1, 3, 9, 9), 7)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("with_norm", [True, False])
+def test_imagenet_weights_of_either_layout_are_taken(with_norm: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = (torchvision.models.vgg16_bn if with_norm else torchvision.models.vgg16)(weights=None)
+    state = {key: value for key, value in theirs.state_dict().items() if key.startswith("features.")}
+    torch.save(state | {"classifier.0.weight": torch.zeros(2, 2)}, tmp_path / "vgg.pth")
+    net = build_scene_network("segnet", 3, weights=tmp_path / "vgg.pth", input="imagenet", dropout=0.0).eval()
+    assert net.backbone.pretrained
+    assert isinstance(net.backbone, VGG16)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        if with_norm:
+            own = x
+            for encoder in net.backbone.encoders:
+                own = F.max_pool2d(encoder(own), 2)
+            torch.testing.assert_close(own, theirs.eval().features(x))
+        else:
+            first = [module for module in net.modules() if isinstance(module, nn.Conv2d)][12]
+            assert torch.equal(first.weight, theirs.features[28].weight)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth: not the weights of VGG16"):
+        build_scene_network("segnet", 3, weights=tmp_path / "other.pth", input="imagenet")
+    with pytest.raises(ValueError, match="starts from random weights"):
+        build_scene_network("segnet-basic", 3, weights=tmp_path / "other.pth", input="imagenet")
+    with pytest.raises(ValueError, match="unknown network"):
+        build_scene_network("unet", 3, input="imagenet")
