@@ -152,10 +152,13 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
     """Lay out the artifacts of a request over a data set that was read already.
 
     Raises:
-        DatasetError: Files cannot be read, or the networks asked for do not know the set's classes.
+        DatasetError: Files cannot be read, the set has no background, or the networks do not know its classes.
         ArtifactError: The run whose networks were asked for cannot be used.
     """
     settings, networks = request.settings, None
+    if not dataset.classes.has_background:
+        message = "expected image-level labels; every pixel of this set has a class: train a network on it (pseudomask "
+        raise DatasetError([Problem(dataset.root, message + "train segnet --data ...)")])
     if request.networks:
         source = read_run(request.networks)
         keys = {stage: key for stage in TRAINED_STAGES if (key := source.network(stage))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 
@@ -14,7 +16,9 @@ class Segmenter(nn.Module):
     Attributes:
         num_classes: The values of a label map.
         image_size: (H, W) that whole images are resized to, or None where they are seen at their own.
+        unpools: It has unpooling, where rounding may move a value to another place of its window: a jump.
     """
 
+    unpools: ClassVar[bool] = False
     num_classes: int
     image_size: tuple[int, int] | None = None

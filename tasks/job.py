@@ -45,8 +45,8 @@ class Job:
     config: Config
     out: Path
     scratch: Path
-    stage: str = ""
     inputs: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    stage: str = ""
     backbone: str = "resnet50"
     weights: str | None = None
     device: str = "cpu"

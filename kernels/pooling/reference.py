@@ -12,37 +12,54 @@ SHIFTS = (0, 2, 4, 6)
 
 def pool(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c p q"], UInt8[Tensor, "b c p k"]]:
     """See `kernels.pooling.max_pool`."""
-    batch, channels, height, width = x.shape
-    if min(height, width) < 2:
-        empty = x.new_empty(batch, channels, height // 2, width // 2)
-        return empty, _pack(empty.to(torch.uint8))
-    maxima, places = F.max_pool2d(x, 2, return_indices=True)
-    # torch counts the pixels of a map: y W + x, and a window begins at even ones.
-    numbers = 2 * (places // width % 2) + places % width % 2
-    return maxima, _pack(numbers.to(torch.uint8))
+    maxima, numbers = pool_windows(x)
+    return maxima, _pack(numbers)
 
 
 def unpool(
     x: Float[Tensor, "b c p q"], indices: UInt8[Tensor, "b c p k"], height: int, width: int
 ) -> Float[Tensor, "b c h w"]:
     """See `kernels.pooling.max_unpool`."""
-    spread = x.new_zeros(*x.shape[:2], height, width)
-    numbers = _unpack(indices, x.shape[3])
-    for number in range(4):
-        view = spread[..., number // 2 : 2 * x.shape[2] : 2, number % 2 : 2 * x.shape[3] : 2]
-        view.copy_(torch.where(numbers == number, x, 0))
-    return spread
+    return unpool_windows(x, _unpack(indices, x.shape[3]), height, width)
 
 
 def pick(x: Float[Tensor, "b c h w"], indices: UInt8[Tensor, "b c p k"]) -> Float[Tensor, "b c p q"]:
     """Return the values [B, C, H // 2, W // 2] at the maxima's places: the gradient of unpooling."""
-    height, width = x.shape[2] // 2, x.shape[3] // 2
-    numbers = _unpack(indices, width)
-    picked = x.new_zeros(*x.shape[:2], height, width)
-    for number in range(4):
-        view = x[..., number // 2 : 2 * height : 2, number % 2 : 2 * width : 2]
-        picked = torch.where(numbers == number, view, picked)
+    corners = _corners(x)
+    numbers = _unpack(indices, corners[0].shape[3])
+    picked = corners[0]
+    for number in range(1, 4):
+        picked = torch.where(numbers == number, corners[number], picked)
     return picked
+
+
+def pool_windows(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c p q"], UInt8[Tensor, "b c p q"]]:
+    """Return the maximum of each window, and which of its four places has it: 2 dy + dx, a byte each."""
+    corners = _corners(x)
+    maxima, numbers = corners[0], torch.zeros_like(corners[0], dtype=torch.uint8)
+    for number in range(1, 4):
+        greater = ((corners[number] > maxima) | corners[number].isnan()) & ~maxima.isnan()
+        maxima = torch.where(greater, corners[number], maxima)
+        numbers = torch.where(greater, number, numbers).to(torch.uint8)
+    return maxima, numbers
+
+
+def unpool_windows(
+    x: Float[Tensor, "b c p q"], numbers: UInt8[Tensor, "b c p q"], height: int, width: int
+) -> Float[Tensor, "b c h w"]:
+    """Return maps of a size with the values at the places of `pool_windows`, and 0 elsewhere."""
+    batch, channels, rows, columns = x.shape
+    spread = torch.stack([torch.where(numbers == number, x, 0) for number in range(4)], dim=-1)
+    windows = spread.reshape(batch, channels, rows, columns, 2, 2).transpose(3, 4)
+    return F.pad(
+        windows.reshape(batch, channels, 2 * rows, 2 * columns), (0, width - 2 * columns, 0, height - 2 * rows)
+    )
+
+
+def _corners(x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c p q"]]:
+    """Return the values at the four places of the windows, the left upper ones first."""
+    height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+    return [x[:, :, dy:height:2, dx:width:2] for dy in range(2) for dx in range(2)]
 
 
 def _pack(numbers: UInt8[Tensor, "b c p q"]) -> UInt8[Tensor, "b c p k"]:

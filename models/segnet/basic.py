@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ class SegNetBasic(SceneNetwork):
         addition: Add each encoder's maps after pooling to those that have come to their size (EncoderAddition).
         single_channel: Each filter sees its own map only (SingleChannelDecoder).
     """
+
+    unpools: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class DeconvNet(SceneNetwork):
     Args:
         dropout: Behind the two deepest encoders and decoders, and behind the two layers that were fully connected.
     """
+
+    unpools: ClassVar[bool] = True
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
         super().__init__(VGG16(input, dropout), num_classes)

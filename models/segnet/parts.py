@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 
 from kernels.pooling import max_pool, max_unpool
+from kernels.pooling.reference import pool_windows, unpool_windows
 
 
 class Pooled(NamedTuple):
@@ -48,12 +50,15 @@ def conv_norm(
 
 def pool(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c p q"], Pooled]:
     """Return the maxima of 2 x 2 windows, and what it takes to unpool."""
-    maxima, indices = max_pool(x)
+    # A network that is traced for other programs knows torch's operations alone.
+    maxima, indices = pool_windows(x) if is_tracing() else max_pool(x)
     return maxima, Pooled(indices, (x.shape[2], x.shape[3]))
 
 
 def unpool(x: Float[Tensor, "b c p q"], pooled: Pooled) -> Float[Tensor, "b c h w"]:
     """Return sparse maps with the values where the encoder's maxima were (Fig. 3)."""
+    if is_tracing():
+        return unpool_windows(x, pooled.indices, *pooled.size)
     return max_unpool(x, *pooled)
 
 
@@ -84,12 +89,16 @@ class Upsampling(nn.ConvTranspose2d):
 
     def __init__(self, channels: int, factor: int, kernel_size: int | None = None) -> None:
         kernel_size = kernel_size or 2 * factor
-        super().__init__(channels, channels, kernel_size, factor, (kernel_size - factor) // 2, bias=False)
+        padding = (kernel_size - factor) // 2
+        # As large as any size that pools to the input's; what is too much is cut off.
+        super().__init__(channels, channels, kernel_size, factor, padding, output_padding=factor - 1, bias=False)
         start_bilinear(self)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Return maps of `output_size` (H, W), which `factor` divides into those of the input."""
-        return super().forward(input, list(output_size) if output_size else None)
+        """Return maps of `output_size` (H, W), by default `factor` times the input's, and less than once more."""
+        factor = self.stride[0]
+        height, width = output_size or (factor * input.shape[2], factor * input.shape[3])
+        return super().forward(input)[:, :, :height, :width]
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting) -> Tenso
     totals = counts.sum(axis=0)
     present = totals > 0
     weights = np.ones(len(totals))
-    if weighting == "median_frequency":
+    if weighting == "median_frequency" and present.any():
         pixels = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
         frequencies = totals / np.maximum(pixels, 1)
         weights = np.median(frequencies[present]) / np.where(present, frequencies, 1)

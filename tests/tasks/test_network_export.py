@@ -15,7 +15,9 @@ from data.store import ArtifactError
 from models.backbones import Backbone
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
-from tasks.network_export import SIZES, TOLERANCE, export_onnx, export_torchscript
+from models.segnet import build_scene_network
+from models.segnet.inputs import Input
+from tasks.network_export import SIZES, TOLERANCE, UNPOOLING_TOLERANCE, export_onnx, export_torchscript
 
 Export = Callable[[nn.Module, Path], dict[str, Any]]
 FORMATS = pytest.mark.parametrize("export", [export_onnx, export_torchscript])
@@ -68,6 +70,20 @@ def test_a_semantic_export_takes_pixels_of_any_size_and_batch(
     with torch.no_grad():
         torch.testing.assert_close(logits, net(net.backbone.normalize(pixels)), atol=TOLERANCE, rtol=0)
     deeplab.train()
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("name", "input"),
+    [("segnet-basic-single-channel-decoder", "local_contrast"), ("fcn-basic", "imagenet"), ("segnet", "imagenet")],
+)
+def test_networks_of_scenes_are_exported_with_their_pooling_and_their_input(
+    name: str, input: Input, export: Export, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = build_scene_network(name, 4, input=input).eval()
+    answer = export(net, tmp_path / "net")
+    assert max(answer["errors"].values()) <= (UNPOOLING_TOLERANCE if net.unpools else TOLERANCE)
 
 
 @FORMATS

@@ -15,11 +15,12 @@ from data.dataset import Dataset
 from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
-from tasks.network_settings import DetectorConfig, SegmenterConfig
+from tasks.network_settings import DetectorConfig, SceneConfig, SegmenterConfig
 from tasks.training import checkpoint
 
 CONFIGS: dict[str, Config] = {
     "deeplabv2": SegmenterConfig(crop_size=64, batch_size=2, epochs=3, ema_decay=0.9, photometric=0.2, keep="best"),
+    "segnet-basic": SceneConfig(image_size=(32, 48), batch_size=2, epochs=3, mirror=True, validate_epochs=1),
     "maskrcnn": DetectorConfig(
         batch_size=2,
         epochs=3,
@@ -51,11 +52,13 @@ def train_and_die(network: str, root: str, folder: str, kill_at: str) -> None:
         CONFIGS[network],
         Path(folder, "out"),
         Path(folder, "scratch"),
+        stage=network,
         backbone="resnet18",
         validation=samples[:2],
         progress=progress,
     )
-    importlib.import_module(f"tasks.stages.{network}").train(job)
+    module = network if network in ("deeplabv2", "maskrcnn") else "scenes"
+    importlib.import_module(f"tasks.stages.{module}").train(job)
 
 
 def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int:
@@ -68,7 +71,7 @@ def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int
     return subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, check=False, timeout=600).returncode
 
 
-@pytest.mark.parametrize("network", ["deeplabv2", pytest.param("maskrcnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("network", ["deeplabv2", "segnet-basic", pytest.param("maskrcnn", marks=pytest.mark.slow)])
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     tiny_set: Dataset, tmp_path: Path, network: str
 ) -> None:
@@ -80,6 +83,6 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert train(network, tiny_set, tmp_path / "killed") == 0
     files = [tmp_path / name / "out/network.safetensors" for name in ("undisturbed", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert len(load_file(files[0])) > 50
+    assert len(load_file(files[0])) >= 50
     histories = [file.with_name("history.json").read_text() for file in files]
     assert histories[0] == histories[1]

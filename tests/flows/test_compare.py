@@ -1,0 +1,114 @@
+"""`pseudomask compare`, `train` and `predict --evaluate` on scenes, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests_flows_support import pseudomask
+
+from flows.commands.compare import tables_of
+
+ROWS = ("segnet-basic-single-channel-decoder", "bilinear-interpolation")
+SETTINGS = ("--set", "image_size=[32,48]", "epochs=1", "batch-size=4", "validate_epochs=1", "log_steps=0")
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a set in CamVid's layout: road below, sky above, a car now and then."""
+    root = tmp_path_factory.mktemp("camvid")
+    for split, count in (("train", 6), ("val", 2), ("test", 3)):
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir()
+        for number in range(count):
+            generator = np.random.default_rng(number)
+            image, labels = generator.integers(0, 90, (40, 60, 3)), np.full((40, 60), 3)
+            image[:20] += 150
+            labels[:20] = 0
+            labels[25:30, 5 * number : 5 * number + 9] = 8
+            labels[-1] = 11
+            cv2.imwrite(str(root / split / f"{split}{number}.png"), image.astype(np.uint8))
+            cv2.imwrite(str(root / f"{split}annot" / f"{split}{number}.png"), labels.astype(np.uint8))
+    return root
+
+
+def test_a_comparison_has_a_row_a_network_its_report_and_is_cached(camvid: Path, tmp_path: Path) -> None:
+    words = ["compare", "segnet-decoders", "--data", camvid, "--out", tmp_path / "table", "--rows", *ROWS]
+    words += [*SETTINGS, "--json"]
+    answer = pseudomask(*words)
+    assert answer.returncode == 0, answer.stderr
+    result = json.loads(answer.stdout)
+    assert [row["row"] for row in result["rows"]] == list(ROWS)
+    for row in result["rows"]:
+        assert len(row["test"]["mIoU"]) == len(row["train"]["BF"]) == 1
+        assert 0 <= row["test"]["G"][0] <= 1
+        assert row["bytes"] > row["model_bytes"] > 4 * row["parameters"]
+        # Most classes are in no image: they are left out.
+        assert row["test"]["accuracy"][0]["tree"] is None
+    stored = {row["row"]: row["storage"] for row in result["rows"]}
+    assert stored == dict(zip(ROWS, (4, 0), strict=True))
+    folder = tmp_path / "table"
+    assert json.loads((folder / "comparison.json").read_text()) == result
+    assert (folder / "segnet-decoders-median_frequency.md").read_text().count("\n") == 4
+    page = (folder / "report/index.html").read_text()
+    # Three photographs with their truth, and what each network makes of them.
+    assert page.count('<img src="data:image') == 3 * 4
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "store").glob("*/*/manifest.json")}
+    assert len([file for file in before if file.parts[-3] in ROWS]) == 2
+    again = pseudomask(*words[:-1])
+    assert again.returncode == 0, again.stderr
+    assert "segnet-basic-single-channel-decoder" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_use(
+    camvid: Path, tmp_path: Path
+) -> None:
+    small = ["--training.image-size", "32", "48", "--training.epochs", "1", "--training.batch-size", "4"]
+    words = ["train", "segnet-basic", "--data", camvid, "--split", "train", "--val", "val", "--out", tmp_path / "net"]
+    answer = pseudomask(*words, *small, "--json")
+    assert answer.returncode == 0, answer.stderr
+    validation = json.loads(answer.stdout)["validation"]
+    assert validation["images"] == 2
+    assert validation["accuracy_per_class"]["fence"] is None
+    words = ["predict", tmp_path / "net", "--data", camvid, "--split", "test", "--out", tmp_path / "test"]
+    tested = pseudomask(*words, "--evaluate", "--json")
+    assert tested.returncode == 0, tested.stderr
+    assert json.loads(tested.stdout)["validation"]["images"] == 3
+    assert len(list((tmp_path / "test/SegmentationClass").glob("*.png"))) == 3
+    report = pseudomask("report", tmp_path / "net")
+    assert report.returncode == 0, report.stderr
+    for words, said in (
+        (("train", "segnet", "--preset", "voc12", "--data", camvid, "--out", tmp_path / "x"), "expected one of quick"),
+        (("train", "segnet", "--data", camvid, "--split", "train", "--out", tmp_path / "x", *small), "--val"),
+        (("run", "--data", camvid, "--out", tmp_path / "x"), "image-level labels"),
+        (("compare", "segnet-decoders", "--out", tmp_path / "x"), "--data"),
+        (("compare", "segnet-resources", "--rows", "unet"), "unknown networks unet"),
+    ):
+        refused = pseudomask(*words)
+        assert refused.returncode in (1, 2), words
+        assert said in refused.stderr.replace("\n", " "), refused.stderr
+
+
+def test_resources_are_measured_of_each_network() -> None:
+    words = ["compare", "segnet-resources", "--rows", "segnet-basic", "fcn-basic", "--size", "64", "96", "--json"]
+    answer = pseudomask(*words)
+    assert answer.returncode == 0, answer.stderr
+    rows = json.loads(answer.stdout)["rows"]
+    assert [row["network"] for row in rows] == ["segnet-basic", "fcn-basic"]
+    for row in rows:
+        assert row["training_bytes"] > row["model_bytes"]
+        assert min(row[name] for name in ("forward_seconds", "backward_seconds", "inference_seconds")) > 0
+
+
+def test_a_table_has_mean_and_deviation_over_the_seeds_and_a_part_a_weighting() -> None:
+    scores = {"G": [0.8, 0.9], "C": [0.5, 0.5], "mIoU": [0.25, 0.35], "BF": [0.1, 0.2]}
+    row = {"row": "segnet", "network": "segnet", "parameters": 1_425_000, "storage": 4, "seconds": 0.0524}
+    rows = [row | {"weighting": name, "test": scores, "train": scores} for name in ("median_frequency", "none")]
+    tables = tables_of({"table": "segnet-decoders", "seeds": [0, 1], "rows": rows})
+    assert list(tables) == ["median_frequency", "none"]
+    cells = [next(iter(column.cells)) for column in tables["none"].columns]
+    assert cells[:7] == ["segnet", "1.425", "4", "52", "85.0 ± 7.1", "50.0 ± 0.0", "30.0 ± 7.1"]
