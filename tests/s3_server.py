@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import boto3
 import pytest
+import s3fs
 from moto.server import ThreadedMotoServer
 
 BUCKET = "pseudomask"
@@ -27,6 +28,9 @@ def s3_server(environment: pytest.MonkeyPatch) -> Iterator[str]:
     }
     for name, value in variables.items():
         environment.setenv(name, value)
+    # These keep the address of a server that an earlier test had.
+    boto3.setup_default_session()
+    s3fs.S3FileSystem.clear_instance_cache()
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     try:
         yield f"s3://{BUCKET}"
