@@ -205,3 +205,14 @@ def test_weights_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
     assert weights_digest(config) != first
     assert weights_digest(CONFIG) is None
     assert weights_digest(CONFIG.model_copy(update={"weights": "imagenet"})) == "imagenet"
+
+
+def test_an_image_of_another_name_is_another_image() -> None:
+    """Labels are named like their images: the same bytes under another name are other labels."""
+    dataset = _dataset(3)
+    renamed = replace(dataset, samples=(*dataset.samples[:2], replace(dataset.samples[2], id="other")))
+    digests = _digests(dataset)
+    before = _plan(dataset, digests=digests)
+    after = _plan(renamed, digests=digests | {"other": digests[dataset.samples[2].id]})
+    assert set(_changed(before, after)) >= {"cams", "labels"}
+    assert _changed(before, after)["cams"] == len(after.of("cams"))
