@@ -1,13 +1,14 @@
 """The five feature levels of image classification networks, whose last down-samplings may be left out.
 
 At output stride 32 the network is as it was trained. At 16 the last down-sampling has stride 1 and nothing is dilated
-(Ahn et al. 2019, Sec. 3). At 8 so has the one before, and what follows is dilated, as DeepLab v2 has it
-(Chen et al. 2017, Sec. 3.1).
+(Ahn et al. 2019, Sec. 3), unless that is asked for (Chen et al. 2018, Sec. 3.1). At 8 so has the one before, and what
+follows is dilated, as DeepLab v2 has it (Chen et al. 2017, Sec. 3.1).
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 InputConvention = Literal["torchvision", "tensorflow"]
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121")
 OUTPUT_STRIDE = 16
 OutputStride = Literal[8, 16, 32]
 Net = TypeVar("Net", bound=nn.Module)
@@ -81,7 +82,12 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str, convention: InputConvention = "torchvision", output_stride: OutputStride = 16
+        self,
+        name: str,
+        convention: InputConvention = "torchvision",
+        output_stride: OutputStride = 16,
+        *,
+        dilated: bool = False,
     ) -> None:
         super().__init__()
         if name not in BACKBONES:
@@ -90,7 +96,9 @@ class Backbone(nn.Module):
         self.convention: InputConvention = convention
         self.pretrained = False
         self.strides = (4, 4, 8, min(output_stride, 16), output_stride)
-        self.trunk = (_mobilenet if name == "mobilenet_v2" else _resnet)(name, output_stride)
+        self.dilated = dilated
+        build = {"mobilenet_v2": _mobilenet, "densenet121": _densenet}.get(name, _resnet)
+        self.trunk = build(name, output_stride, dilated)
         if convention == "tensorflow":
             _pad_as_tensorflow(self.trunk)
         self.channels = _channels(self.trunk)
@@ -105,6 +113,9 @@ class Backbone(nn.Module):
         t = self.trunk
         if self.name == "mobilenet_v2":
             cuts = (0, 3, 4, 7, 14, 19)
+            return [t.features[a:b] for a, b in itertools.pairwise(cuts)]  # pyright: ignore
+        if self.name == "densenet121":
+            cuts = (0, 4, 5, 7, 9, 13)
             return [t.features[a:b] for a, b in itertools.pairwise(cuts)]  # pyright: ignore
         return [nn.Sequential(t.conv1, t.bn1, t.relu, t.maxpool), t.layer1, t.layer2, t.layer3, t.layer4]  # pyright: ignore
 
@@ -133,6 +144,8 @@ def build_backbone(
     weights: str | Path | None = None,
     convention: InputConvention | Literal["auto"] = "auto",
     output_stride: OutputStride = 16,
+    *,
+    dilated: bool = False,
 ) -> Backbone:
     """Build a backbone, with weights where asked for.
 
@@ -143,6 +156,7 @@ def build_backbone(
         convention: Which input the weights expect. "auto" takes TensorFlow's where every batch norm of the
             file is folded (mean 0, variance 1), as converted checkpoints have it, and torchvision's elsewhere.
         output_stride: 32, 16, or 8 with dilated convolutions.
+        dilated: Dilate the last level at output stride 16 too.
 
     Raises:
         ValueError: The file's keys or shapes are not those of the network.
@@ -150,7 +164,7 @@ def build_backbone(
     state = load_imagenet_state(name, weights) if weights is not None else None
     if convention == "auto":
         convention = "tensorflow" if state is not None and _has_folded_norms(state) else "torchvision"
-    backbone = Backbone(name, convention, output_stride)
+    backbone = Backbone(name, convention, output_stride, dilated=dilated)
     if state is not None:
         _load_trunk(backbone, state, source=str(weights))
     return backbone
@@ -185,6 +199,8 @@ def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
 def _load_trunk(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
     """Load a torchvision state dict; the classification layer, which the backbone lacks, is left out."""
     state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
+    # torchvision's download of DenseNet has the names of an older torch.
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", k): v for k, v in state.items()}
     try:
         backbone.trunk.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -198,18 +214,18 @@ def _has_folded_norms(state: Mapping[str, Tensor]) -> bool:
     return bool(means) and all((m == 0).all() for m in means) and all((v == 1).all() for v in variances)
 
 
-def _resnet(name: str, output_stride: OutputStride) -> nn.Module:
+def _resnet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
     net = tv.get_model(name, weights=None)
     assert isinstance(net, tv.ResNet)
-    _remove_strides(net.layer3, net.layer4, output_stride)
+    _remove_strides(net.layer3, net.layer4, output_stride, dilated)
     net.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
 
 
-def _remove_strides(third: nn.Module, last: nn.Module, output_stride: OutputStride) -> None:
+def _remove_strides(third: nn.Module, last: nn.Module, output_stride: OutputStride, dilated: bool) -> None:
     """Let the parts at strides 16 and 32 run at 16 and 16, or, dilated, at 8 and 8, or leave them as they are."""
     if output_stride == 16:
-        _remove_stride(last, 1, 1)
+        _remove_stride(last, 1, 2 if dilated else 1)
     elif output_stride == 8:
         _remove_stride(third, 1, 2)
         _remove_stride(last, 2, 4)
@@ -228,10 +244,31 @@ def _remove_stride(part: nn.Module, rate_before: int, rate: int) -> None:
                 conv.dilation = conv.padding = (own, own)
 
 
-def _mobilenet(name: str, output_stride: OutputStride) -> nn.Module:
+def _mobilenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
     net = tv.get_model(name, weights=None)
     assert isinstance(net, tv.MobileNetV2)
-    _remove_strides(net.features[7:14], net.features[14:], output_stride)
+    _remove_strides(net.features[7:14], net.features[14:], output_stride, dilated)
+    net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    return net
+
+
+def _densenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
+    net = tv.get_model(name, weights=None)
+    assert isinstance(net, tv.DenseNet)
+    parts = net.features
+    # What halves the maps is the pooling at the end of a transition.
+    if output_stride <= 16:
+        parts.transition3.pool = nn.Identity()  # pyright: ignore
+        rate = 4 if output_stride == 8 else 2 if dilated else 1
+        _remove_stride(parts.denseblock4, 1, rate)  # pyright: ignore[reportArgumentType]
+    if output_stride == 8:
+        parts.transition2.pool = nn.Identity()  # pyright: ignore
+        _remove_stride(parts.denseblock3, 1, 2)  # pyright: ignore[reportArgumentType]
+    # Maps of odd sizes are rounded up, and the levels end with a rectifier, as the other networks' do.
+    for module in parts.modules():
+        if isinstance(module, nn.AvgPool2d):
+            module.ceil_mode = True
+    parts.add_module("relu5", nn.ReLU(inplace=True))
     net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
 
@@ -239,6 +276,8 @@ def _mobilenet(name: str, output_stride: OutputStride) -> nn.Module:
 def _channels(trunk: nn.Module) -> tuple[int, ...]:
     if isinstance(trunk, tv.MobileNetV2):
         return (24, 24, 32, 96, 1280)
+    if isinstance(trunk, tv.DenseNet):
+        return (64, 256, 512, 1024, 1024)
     assert isinstance(trunk, tv.ResNet)
     widths = []
     for layer in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tasks.config import Config
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 PositiveInt = Annotated[int, Field(ge=1)]

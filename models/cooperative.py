@@ -1,0 +1,152 @@
+"""Two networks of one kind that are trained together, the second with features of the first (Ikedo and Hotta 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.segmenter import Segmenter
+
+Connections = Mapping[str, Sequence[str]]
+"""Layer of the second network -> layers of the first whose inputs are laid beside its own input."""
+
+Prediction = Literal["second", "mean"]
+
+
+class Cooperative(Segmenter):
+    """Two networks, and paths from layers of the first to layers of the second.
+
+    At a connected layer the input of the second network has the inputs of layers of the first beside its own, resized
+    to its size: a convolution over both is the sum of one over each, so that the layer keeps its weights and each path
+    has a convolution of its own. With the weights of the paths at zero the second network is one that is alone. Without
+    connections the two are an ensemble.
+
+    In training the outputs of both are returned, whose losses add up (Eq. 1).
+
+    Args:
+        first: Gives its features.
+        second: Takes them; of the same kind.
+        connections: All layers are convolutions with one group.
+        prediction: What counts: the second network's output, or the mean of both networks' probabilities.
+
+    Raises:
+        ValueError: A layer that is named does not exist, or is no convolution with one group.
+    """
+
+    def __init__(
+        self, first: Segmenter, second: Segmenter, connections: Connections, *, prediction: Prediction = "second"
+    ) -> None:
+        super().__init__()
+        self.num_classes = first.num_classes
+        self.backbone: nn.Module = first.backbone  # pyright: ignore
+        self.prediction: Prediction = prediction
+        taps = {name: _Tap(_layer(first, name)) for names in connections.values() for name in names}
+        for name, tap in taps.items():
+            _replace(first, name, tap)
+        for name, sources in connections.items():
+            _replace(second, name, _Joint(_layer(second, name), [taps[source] for source in sources]))
+        self.first, self.second = first, second
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Tensor:
+        """Return logits [B, C, H, W] for normalised input; in training those of both networks, [2, B, C, H, W]."""
+        try:
+            outputs = torch.stack([self.first(x), self.second(x)])
+        finally:
+            for module in self.first.modules():
+                if isinstance(module, _Tap):
+                    module.seen = None
+        if self.training:
+            return outputs
+        if self.prediction == "second":
+            return outputs[1]
+        return outputs.log_softmax(2).logsumexp(0)
+
+
+class _Tap(nn.Module):
+    """A layer whose input can be read until the networks are done."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = layer
+        self.seen: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x
+        return self.layer(x)
+
+
+class _Joint(nn.Module):
+    """A layer, and a path for each layer of the other network that it is connected to."""
+
+    def __init__(self, layer: nn.Conv2d, taps: Sequence[_Tap]) -> None:
+        super().__init__()
+        self.layer = layer
+        # In a tuple, so that they are not parts of this network too.
+        self._taps = tuple(taps)
+        self.paths = nn.ModuleList(_path(tap.layer.in_channels, layer) for tap in taps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        for tap, path in zip(self._taps, self.paths, strict=True):
+            assert tap.seen is not None
+            y = y + path(_resized(tap.seen, x.shape[2:]))
+        return y
+
+
+def _path(in_channels: int, layer: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution like a layer, of other input."""
+    return nn.Conv2d(
+        in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # pyright: ignore[reportArgumentType]
+        layer.stride,  # pyright: ignore[reportArgumentType]
+        layer.padding,  # pyright: ignore[reportArgumentType]
+        layer.dilation,  # pyright: ignore[reportArgumentType]
+        bias=False,
+    )
+
+
+def _resized(maps: Tensor, size: torch.Size) -> Tensor:
+    return maps if maps.shape[2:] == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _layer(net: nn.Module, name: str) -> nn.Conv2d:
+    try:
+        layer = net.get_submodule(name)
+    except AttributeError:
+        raise ValueError(f"{type(net).__name__} has no layer {name!r}") from None
+    layer = layer.layer if isinstance(layer, _Tap | _Joint) else layer
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
+        raise ValueError(f"{name}: expected a convolution with one group, found {type(layer).__name__}")
+    return layer
+
+
+def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, module)
+
+
+# Where the features of each kind of network meet; DANet's streams are not mixed.
+DEEPLABV3PLUS_LAYERS = (
+    "aspp.branches.0.0",
+    "aspp.project.0",
+    "decoder.detail.0",
+    "decoder.fuse.0",
+    "decoder.classifier",
+)
+DANET_STREAMS = (("position.before.0", "position.after.0"), ("channel.before.0", "channel.after.0"))
+
+
+def same_layer(layers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Connect each layer with the same layer (Sec. 3.2)."""
+    return {name: (name,) for name in layers}
+
+
+def multi_layer(layers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Connect each layer with all of them, whatever their depth (Sec. 3.3)."""
+    return {name: tuple(layers) for name in layers}

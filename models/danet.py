@@ -1,0 +1,106 @@
+"""DANet: attention between positions, and between channels, added up (Fu et al. 2019)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.backbones import Backbone
+from models.deeplabv3plus import conv_norm
+from models.segmenter import Segmenter
+
+OUTPUT_STRIDE = 8
+# Of the last features' channels that the attention modules see, and of theirs that queries and keys have.
+REDUCTION, QUERY_REDUCTION = 4, 8
+
+
+class PositionAttention(nn.Module):
+    """Each position gets the mean of all positions' values, weighted by how alike they are (Fu et al., Sec. 3.2).
+
+    E_j = alpha sum_i s_ji D_i + A_j with s_ji = softmax_i(B_i C_j). The matrix of all pairs of positions is never
+    built: the values are split into heads as wide as queries and keys, all with the same weights, so that torch's fused
+    attention takes them.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels // QUERY_REDUCTION, 1)
+        self.key = nn.Conv2d(channels, channels // QUERY_REDUCTION, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.alpha = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the maps with what they attend to."""
+        # Torch falls back to the whole matrix where the channels do not lie side by side.
+        query, key, value = (
+            conv(x).flatten(2).transpose(1, 2).contiguous() for conv in (self.query, self.key, self.value)
+        )
+        heads = value.unflatten(2, (QUERY_REDUCTION, -1)).transpose(1, 2)
+        query, key = (part[:, None].expand(-1, QUERY_REDUCTION, -1, -1) for part in (query, key))
+        # The authors divide by nothing.
+        attended = F.scaled_dot_product_attention(query, key, heads, scale=1.0)
+        return self.alpha * attended.transpose(2, 3).flatten(1, 2).view_as(x) + x
+
+
+class ChannelAttention(nn.Module):
+    """Each channel gets the sum of all channels, weighted by how unlike they are (Fu et al., Sec. 3.3).
+
+    E_j = beta sum_i x_ji A_i + A_j with x_ji = softmax_i(max_i A_i A_j - A_i A_j), as in the authors' code.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the maps with what they attend to."""
+        maps = x.flatten(2)
+        energy = maps @ maps.transpose(1, 2)
+        weights = (energy.amax(-1, keepdim=True) - energy).softmax(-1)
+        return self.beta * (weights @ maps).view_as(x) + x
+
+
+class Stream(nn.Module):
+    """A convolution, an attention module, and a convolution."""
+
+    def __init__(self, in_channels: int, channels: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.before = conv_norm(in_channels, channels, 3)
+        self.attention = attention
+        self.after = conv_norm(channels, channels, 3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Return the stream's maps."""
+        return self.after(self.attention(self.before(x)))
+
+
+class DANet(Segmenter):
+    """A backbone at output stride 8, and two streams of attention, whose sum is classified.
+
+    Args:
+        backbone: At output stride 8.
+        num_classes: Of the logits.
+
+    Raises:
+        ValueError: The backbone has another output stride.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        if backbone.strides[-1] != OUTPUT_STRIDE:
+            raise ValueError(f"DANet needs a backbone at output stride 8, got {backbone.strides[-1]}")
+        self.backbone = backbone
+        self.num_classes = num_classes
+        width = backbone.channels[-1] // REDUCTION
+        self.position = Stream(backbone.channels[-1], width, PositionAttention(width))
+        self.channel = Stream(backbone.channels[-1], width, ChannelAttention())
+        self.dropout = nn.Dropout2d(0.1)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the classes' logits for normalised input, upsampled to its size."""
+        features = self.backbone(x)[-1]
+        logits = self.classifier(self.dropout(self.position(features) + self.channel(features)))
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)

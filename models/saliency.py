@@ -1,0 +1,102 @@
+"""Segmentation and saliency from one encoder, and the loss that learns how much each counts (Sima et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.backbones import Backbone
+from models.deeplabv3plus import ASPP, OUTPUT_STRIDE, WIDTH, Decoder
+from models.segmenter import Segmenter
+
+
+class Maps(NamedTuple):
+    """What the network says of a batch.
+
+    Attributes:
+        classes: Logits [B, n, H, W], y_seg.
+        saliency: Logit [B, H, W] of being salient, y_sal.
+    """
+
+    classes: Tensor
+    saliency: Tensor
+
+
+class SaliencyDeepLabV3Plus(Segmenter):
+    """DeepLab v3+ with a second decoder for saliency.
+
+    Segmentation is y_seg = up4(x_R1 + up4(x_mid)) (Eq. 1), where "+" lays maps side by side before the decoder's
+    convolutions. Saliency is a sum over the classes, y_sal = sum s_fea s_seg (Eq. 4), of maps s_seg from a decoder of
+    its own (Eq. 3), each weighted by s_fea = sigmoid(mean of the class's map of x_mid) (Eq. 2).
+
+    Args:
+        backbone: At output stride 16.
+        num_classes: n, of the logits.
+        dsc: Take DSC-ASPP.
+
+    Raises:
+        ValueError: The backbone has another output stride.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, dsc: bool = True) -> None:
+        super().__init__()
+        if backbone.strides[-1] != OUTPUT_STRIDE:
+            raise ValueError(f"DeepLab v3+ needs a backbone at output stride 16, got {backbone.strides[-1]}")
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.dsc = dsc
+        self.aspp = ASPP(backbone.channels[-1], dsc=dsc)
+        self.decoder = Decoder(backbone.channels[1], num_classes)
+        self.saliency_decoder = Decoder(backbone.channels[1], num_classes)
+        self.class_maps = nn.Conv2d(WIDTH, num_classes, 1)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the classes' logits for normalised input, upsampled to its size."""
+        levels = self.backbone(x)
+        return _upsampled(self.decoder(self.aspp(levels[-1]), levels[1]), x)
+
+    def both(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
+        """Return both tasks' logits for normalised input, upsampled to its size."""
+        levels = self.backbone(x)
+        mid = self.aspp(levels[-1])
+        weights = self.class_maps(mid).mean((2, 3), keepdim=True).sigmoid()
+        salient = (weights * self.saliency_decoder(mid, levels[1])).sum(1, keepdim=True)
+        return Maps(_upsampled(self.decoder(mid, levels[1]), x), _upsampled(salient, x)[:, 0])
+
+
+class UncertaintyLoss(nn.Module):
+    """The joint loss with learned homoscedastic uncertainty (Eq. 8).
+
+    L = L1 / sigma1^2 + L2 / sigma2^2 + log sigma1 + log sigma2, each task's loss a mean cross-entropy. What is learned
+    is s = log sigma^2, so that sigma is positive; it is kept within [-LIMIT, LIMIT], so that the loss is finite.
+    """
+
+    LIMIT = 10.0
+
+    def __init__(self, num_tasks: int = 2, start: float = 0.0) -> None:
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.full((num_tasks,), float(start)))
+
+    @property
+    def sigma(self) -> Float[Tensor, " tasks"]:
+        """The standard deviations sigma."""
+        return (self._bounded() / 2).exp()
+
+    def forward(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, ""]:
+        """Return the joint loss of the tasks' own losses; a task without data has NaN, and counts for nothing."""
+        known = ~losses.isnan()
+        s = self._bounded()
+        return torch.where(known, losses.nan_to_num() * (-s).exp() + s / 2, 0).sum()
+
+    def _bounded(self) -> Tensor:
+        # The gradient is let through beyond the limits, so that none is stuck there.
+        s = self.log_variance
+        return s + (s.clamp(-self.LIMIT, self.LIMIT) - s).detach()
+
+
+def _upsampled(maps: Tensor, x: Tensor) -> Tensor:
+    return F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)

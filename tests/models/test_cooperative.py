@@ -1,0 +1,102 @@
+"""Two networks that share features: paths of either kind, their gradients, odd sizes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from models.backbones import Backbone
+from models.cooperative import DANET_STREAMS, DEEPLABV3PLUS_LAYERS, Connections, Cooperative, multi_layer, same_layer
+from models.danet import DANet
+from models.deeplabv3plus import DeepLabV3Plus
+from models.inference import prepare_inference
+from models.segmenter import Segmenter
+
+STREAMS = [layer for stream in DANET_STREAMS for layer in stream]
+KINDS: dict[str, Connections] = {
+    "deeplabv3plus, same layer": same_layer(DEEPLABV3PLUS_LAYERS),
+    "deeplabv3plus, multi layer": multi_layer(DEEPLABV3PLUS_LAYERS),
+    "danet, same layer": same_layer(STREAMS),
+    "danet, multi layer": {name: layers for stream in DANET_STREAMS for name, layers in multi_layer(stream).items()},
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def network(kind: str) -> Segmenter:
+    if kind.startswith("danet"):
+        return DANet(Backbone("resnet18", output_stride=8), 5)
+    return DeepLabV3Plus(Backbone("resnet18", dilated=True), 5)
+
+
+def pair(kind: str, **options) -> Cooperative:
+    torch.manual_seed(0)
+    return Cooperative(network(kind), network(kind), KINDS[kind], **options)
+
+
+@each_kind
+def test_without_the_paths_weights_the_second_network_is_one_alone(kind: str) -> None:
+    torch.manual_seed(0)
+    first, second = network(kind), network(kind)
+    alone = copy.deepcopy(second).eval()
+    net = Cooperative(first, second, KINDS[kind]).eval()
+    x = torch.randn(1, 3, 65, 81)
+    with torch.no_grad():
+        assert not torch.equal(net(x), alone(x))
+        for name, parameter in net.second.named_parameters():
+            if ".paths." in name:
+                parameter.zero_()
+        torch.testing.assert_close(net(x), alone(x))
+
+
+@each_kind
+def test_the_second_networks_loss_reaches_the_first_through_every_path(kind: str) -> None:
+    net = pair(kind).train()
+    x = torch.randn(2, 3, 64, 64)
+    paths = [name for name, _ in net.second.named_parameters() if ".paths." in name]
+    assert len(paths) == sum(map(len, KINDS[kind].values()))
+    for only in paths:
+        for name, parameter in net.second.named_parameters():
+            if ".paths." in name:
+                parameter.data.fill_(0.01 if name == only else 0)
+        net.zero_grad()
+        net(x)[1].square().mean().backward()
+        reached = [p.grad for p in net.first.parameters() if p.grad is not None]
+        assert any(gradient.abs().sum() > 0 for gradient in reached), only
+
+
+@each_kind
+def test_any_size_and_both_outputs_in_training(kind: str) -> None:
+    net = pair(kind)
+    for size in ((64, 64), (67, 91)):
+        x = torch.randn(2, 3, *size)
+        assert net.train()(x).shape == (2, 2, 5, *size)
+        with torch.no_grad():
+            assert net.eval()(x).shape == (2, 5, *size)
+    # Nothing of an image is kept.
+    copy.deepcopy(net)
+
+
+@each_kind
+def test_what_is_made_ready_for_inference_is_the_same_network(kind: str) -> None:
+    net = pair(kind).eval()
+    x = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        expected = net(x)
+        torch.testing.assert_close(prepare_inference(net)(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_prediction_is_the_second_networks_or_the_mean_of_both_probabilities() -> None:
+    x = torch.randn(1, 3, 64, 64)
+    second, mean = (pair("danet, same layer", prediction=which).eval() for which in ("second", "mean"))
+    with torch.no_grad():
+        outputs = [mean.first(x).softmax(1), second(x).softmax(1)]
+        torch.testing.assert_close(mean(x).softmax(1), (outputs[0] + outputs[1]) / 2)
+
+
+def test_layers_that_cannot_be_connected_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"has no layer 'decoder\.nowhere'"):
+        Cooperative(network("d"), network("d"), {"decoder.nowhere": ("decoder.classifier",)})
+    with pytest.raises(ValueError, match="expected a convolution with one group, found Sequential"):
+        Cooperative(network("d"), network("d"), {"decoder.fuse": ("decoder.classifier",)})
