@@ -51,7 +51,9 @@ def test_a_prepared_backbone_has_the_same_features(name: str, output_stride: int
         for ours, theirs in zip(prepared(x.to(memory_format=torch.channels_last)), expected, strict=True):
             assert_alike(ours, theirs)
         assert torch.equal(x, before)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in prepared.modules())
+    # DenseNet's stand before a rectifier, and cannot be folded.
+    left = [module for module in prepared.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert not left or name == "densenet121"
 
 
 @pytest.mark.usefixtures("threads")
