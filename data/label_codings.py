@@ -88,6 +88,29 @@ SUNRGBD_CLASSES = (
     "bathtub",
     "bag",
 )
+# The 19 classes that are evaluated, by the ids of `*_labelIds.png`; what is not here is void.
+CITYSCAPES_IDS = {
+    7: "road",
+    8: "sidewalk",
+    11: "building",
+    12: "wall",
+    13: "fence",
+    17: "pole",
+    19: "traffic light",
+    20: "traffic sign",
+    21: "vegetation",
+    22: "terrain",
+    23: "sky",
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
+}
+SALIENT = ("salient",)
 
 
 @dataclass(frozen=True)
@@ -95,14 +118,16 @@ class LabelCoding:
     """How the label maps of a set are stored.
 
     Attributes:
-        classes: Class `c` has the value `c` in a label map that was read.
+        classes: Class `c` has the value `c` in a label map that was read; `c + 1` with a background.
         decode: From what the file has, [H, W] or [H, W, 3], to uint8 [H, W] with 255 where no class is known.
         modes: Of the files, as Pillow names them.
+        has_background: See `data.dataset.ClassTable`.
     """
 
     classes: tuple[str, ...]
     decode: Callable[[NDArray], NDArray[np.uint8]]
     modes: tuple[str, ...]
+    has_background: bool = False
 
 
 def _camvid_values(values: NDArray) -> NDArray[np.uint8]:
@@ -130,10 +155,29 @@ def _camvid_table() -> NDArray[np.uint8]:
     return table
 
 
+def _cityscapes_ids(values: NDArray) -> NDArray[np.uint8]:
+    return _CITYSCAPES_TABLE[values]
+
+
+def _cityscapes_table() -> NDArray[np.uint8]:
+    table = np.full(256, VOID, np.uint8)
+    table[list(CITYSCAPES_IDS)] = np.arange(len(CITYSCAPES_IDS))
+    return table
+
+
+def _salient(values: NDArray) -> NDArray[np.uint8]:
+    # Masks are black and white, with grey edges where they were stored as JPEG or scaled.
+    grey = values.astype(np.float32).mean(axis=2) if values.ndim == 3 else values
+    return (grey >= 128).astype(np.uint8)
+
+
 _CAMVID_TABLE = _camvid_table()
+_CITYSCAPES_TABLE = _cityscapes_table()
 LABEL_CODINGS = {
     "camvid-values": LabelCoding(CAMVID_CLASSES, _camvid_values, ("L", "P")),
     "camvid-colours": LabelCoding(CAMVID_CLASSES, _camvid_colours, ("RGB",)),
+    "cityscapes-ids": LabelCoding(tuple(CITYSCAPES_IDS.values()), _cityscapes_ids, ("L", "P")),
+    "saliency": LabelCoding(SALIENT, _salient, ("L", "RGB"), has_background=True),
     "sunrgbd-values": LabelCoding(SUNRGBD_CLASSES, _sunrgbd_values, ("L", "P", "I", "I;16")),
 }
 """Name, as a `Sample` has it -> coding."""

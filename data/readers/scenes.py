@@ -1,16 +1,20 @@
-"""Sets of scenes, in which every pixel has a class: CamVid in either form, and SUN RGB-D.
+"""Sets with label maps of their own coding: scenes, in which every pixel has a class, and salient objects.
 
 | layout | images | label maps | lists |
 |---|---|---|---|
 | CamVid, 11 classes | `train`, `val`, `test` | `trainannot`, `valannot`, `testannot`, of the same names | the folders |
 | CamVid, 701 frames | `701_StillsRaw_full` | `LabeledApproved_full`, named `*_L.png` | of the SegNet paper, by rule |
 | SUN RGB-D | `SUNRGBD-train_images`, `SUNRGBD-test_images` | `sunrgbd_train_test_labels` | `train`, `test` |
+| Cityscapes | `leftImg8bit/train` and so on, by city | `gtFine`, `*_labelIds.png` | the folders |
+| DUTS | `DUTS-TR/DUTS-TR-Image`, `DUTS-TE/DUTS-TE-Image` | `DUTS-TR-Mask`, `DUTS-TE-Mask` | `train`, `test` |
+| ECSSD | `images` | `ground_truth_mask` | `all` |
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +25,7 @@ from data.readers.ids import index_images, read_split
 CAMVID_SPLITS = ("train", "val", "test")
 FRAMES, COLOURS = "701_StillsRaw_full", "LabeledApproved_full"
 SUNRGBD_LABELS = "sunrgbd_train_test_labels"
+DUTS = {"train": "DUTS-TR", "test": "DUTS-TE"}
 # The label maps of the test images come first; both lists count from 1.
 SUNRGBD_FIRST = {"test": 1, "train": 5051}
 
@@ -44,6 +49,12 @@ def find_scenes(root: Path) -> Reader | None:
         return _camvid_frames
     if (root / SUNRGBD_LABELS).is_dir():
         return _sunrgbd
+    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
+        return _cityscapes
+    if any((root / name / f"{name}-Mask").is_dir() for name in DUTS.values()):
+        return _duts
+    if (root / "images").is_dir() and (root / "ground_truth_mask").is_dir():
+        return _ecssd
     return None
 
 
@@ -62,7 +73,11 @@ def read_scenes(reader: Reader, root: Path, split: str | Path | None) -> tuple[D
     problems = [problem for listed in named for problem in listed.problems]
     if split is not None and split not in lists:
         samples, problems = _choose(root, split, samples, problems, list(lists))
-    table = ClassTable(LABEL_CODINGS[coding].classes, has_background=False)
+    known = LABEL_CODINGS[coding]
+    table = ClassTable(known.classes, has_background=known.has_background)
+    if known.has_background:
+        # Whether a photograph has a salient object is not looked up: it is what such photographs were chosen for.
+        samples = {id: replace(sample, labels=tuple(range(len(table)))) for id, sample in samples.items()}
     return Dataset(root, table, tuple(samples[id] for id in sorted(samples))), problems
 
 
@@ -131,6 +146,37 @@ def _sunrgbd(root: Path) -> tuple[str, Lists]:
             named = {f"{split}/{id}": file for id, file in images.items()}
             lists[split] = _pair(named, found, root / SUNRGBD_LABELS, "sunrgbd-values", problems + more)
     return "sunrgbd-values", lists
+
+
+def _cityscapes(root: Path) -> tuple[str, Lists]:
+    lists: Lists = {}
+    for split in CAMVID_SPLITS:
+        folder = root / "gtFine" / split
+        if (root / "leftImg8bit" / split).is_dir() and folder.is_dir():
+            images, problems = index_images(root / "leftImg8bit" / split)
+            maps, more = index_images(folder)
+            ending = "_gtFine_labelIds"
+            labels = {id.removesuffix(ending): file for id, file in maps.items() if id.endswith(ending)}
+            named = {id.removesuffix("_leftImg8bit"): file for id, file in images.items()}
+            lists[split] = _pair(named, labels, folder, "cityscapes-ids", problems + more)
+    return "cityscapes-ids", lists
+
+
+def _duts(root: Path) -> tuple[str, Lists]:
+    lists: Lists = {}
+    for split, name in DUTS.items():
+        folder = root / name / f"{name}-Mask"
+        if folder.is_dir():
+            images, problems = index_images(root / name / f"{name}-Image")
+            masks, more = index_images(folder)
+            lists[split] = _pair(images, masks, folder, "saliency", problems + more)
+    return "saliency", lists
+
+
+def _ecssd(root: Path) -> tuple[str, Lists]:
+    images, problems = index_images(root / "images")
+    masks, more = index_images(root / "ground_truth_mask")
+    return "saliency", {"all": _pair(images, masks, root / "ground_truth_mask", "saliency", problems + more)}
 
 
 def _pair(

@@ -114,3 +114,37 @@ def test_a_label_map_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
     (problem,) = check_images(open_dataset(tmp_path, split="train")[0], 1)
     assert problem.file.name == "a.png"
     assert "expected a label map of L or P pixels, found RGB" in problem.message
+
+
+def test_cityscapes_is_read_by_its_ids(tmp_path: Path) -> None:
+    ids = np.array([[0, 7, 33, 9], [26, 11, 255, 4]], np.uint8)
+    for split, city in (("train", "aachen"), ("val", "ulm")):
+        name = f"{city}/{city}_000000_000019"
+        _photo(tmp_path / "leftImg8bit" / split / f"{name}_leftImg8bit.png", (2, 4))
+        _save(tmp_path / "gtFine" / split / f"{name}_gtFine_labelIds.png", ids)
+        _save(tmp_path / "gtFine" / split / f"{name}_gtFine_instanceIds.png", ids)
+    dataset, problems = open_dataset(tmp_path, split="val")
+    assert not problems
+    assert len(dataset.classes.values) == 19
+    (sample,) = dataset.samples
+    assert sample.id == "ulm/ulm_000000_000019"
+    truth = read_ground_truth(sample).semantic
+    assert truth is not None
+    assert truth.tolist() == [[255, 0, 18, 255], [13, 2, 255, 255]]
+    assert not check_images(dataset, 1)
+
+
+def test_saliency_sets_have_a_background_and_one_class(tmp_path: Path) -> None:
+    mask = np.array([[0, 100, 128, 255]], np.uint8)
+    for name in ("DUTS-TR", "DUTS-TE"):
+        _photo(tmp_path / "duts" / name / f"{name}-Image" / "a.jpg", (1, 4))
+        _save(tmp_path / "duts" / name / f"{name}-Mask" / "a.png", mask)
+    _photo(tmp_path / "ecssd/images/0001.jpg", (1, 4))
+    _save(tmp_path / "ecssd/ground_truth_mask/0001.png", np.repeat(mask[..., None], 3, axis=2))
+    for root, split in (("duts", "train"), ("duts", "test"), ("ecssd", None)):
+        dataset, _ = open_dataset(tmp_path / root, split=split)
+        assert dataset.classes.values == ("background", "salient")
+        truth = read_ground_truth(dataset.samples[0]).semantic
+        assert truth is not None
+        assert truth.tolist() == [[0, 0, 1, 1]]
+        assert not check_images(dataset, 1)
