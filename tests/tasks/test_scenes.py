@@ -137,3 +137,16 @@ def test_void_alone_trains_without_a_nan_and_other_values_are_refused_by_name(tm
     strange = scene(tmp_path / "set", 1, np.full((40, 60), 7, np.uint8))
     with pytest.raises(DatasetError, match=r"1_labels\.png: expected values up to 2 and 255, found 7"):
         scenes.train(job_of(tmp_path / "strange", [strange], CONFIG.model_copy(update={"keep": "last"})))
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does_and_agree_on_the_norms(tmp_path: Path) -> None:
+    samples = [scene(tmp_path / "set", number) for number in range(3)]
+    config = CONFIG.model_copy(update={"sync_norm": True, "keep": "last", "epochs": 3})
+    summaries, norms = [], []
+    for name, num_processes in (("one", 1), ("two", 2)):
+        job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
+        summaries.append(scenes.train(job))
+        norms.append(load_scene_network(job.out).state_dict()["decoders.3.1.running_var"])
+    assert summaries[0]["loss"] == pytest.approx(summaries[1]["loss"], abs=1e-3)
+    torch.testing.assert_close(*norms, rtol=0.05, atol=1e-4)
