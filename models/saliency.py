@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones import Backbone
-from models.deeplabv3plus import ASPP, OUTPUT_STRIDE, WIDTH, Decoder
-from models.segmenter import Segmenter
+from models.deeplabv3plus import WIDTH, Decoder, DeepLabV3Plus
 
 
 class Maps(NamedTuple):
@@ -26,7 +25,7 @@ class Maps(NamedTuple):
     saliency: Tensor
 
 
-class SaliencyDeepLabV3Plus(Segmenter):
+class SaliencyDeepLabV3Plus(DeepLabV3Plus):
     """DeepLab v3+ with a second decoder for saliency.
 
     Segmentation is y_seg = up4(x_R1 + up4(x_mid)) (Eq. 1), where "+" lays maps side by side before the decoder's
@@ -43,21 +42,9 @@ class SaliencyDeepLabV3Plus(Segmenter):
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, *, dsc: bool = True) -> None:
-        super().__init__()
-        if backbone.strides[-1] != OUTPUT_STRIDE:
-            raise ValueError(f"DeepLab v3+ needs a backbone at output stride 16, got {backbone.strides[-1]}")
-        self.backbone = backbone
-        self.num_classes = num_classes
-        self.dsc = dsc
-        self.aspp = ASPP(backbone.channels[-1], dsc=dsc)
-        self.decoder = Decoder(backbone.channels[1], num_classes)
+        super().__init__(backbone, num_classes, dsc=dsc)
         self.saliency_decoder = Decoder(backbone.channels[1], num_classes)
         self.class_maps = nn.Conv2d(WIDTH, num_classes, 1)
-
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the classes' logits for normalised input, upsampled to its size."""
-        levels = self.backbone(x)
-        return _upsampled(self.decoder(self.aspp(levels[-1]), levels[1]), x)
 
     def both(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
         """Return both tasks' logits for normalised input, upsampled to its size."""

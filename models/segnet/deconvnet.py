@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import partial
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import Input
 from models.segnet.parts import conv_norm, decode, encode, start_as_he
-from models.segnet.segnet import mirrored
+from models.segnet.segnet import mirrored_decoders
 
 FULLY_CONNECTED = 1024
 
@@ -34,15 +34,7 @@ class DeconvNet(SceneNetwork):
             nn.Dropout(dropout),
             *_deconv_norm(FULLY_CONNECTED, 512, 7),
         )
-        decoders = []
-        for number, widths in enumerate(mirrored()):
-            layers = nn.Sequential()
-            for a, b in pairwise(widths):
-                layers.extend(_deconv_norm(a, b, 3))
-            if number < 2 and dropout:
-                layers.append(nn.Dropout(dropout))
-            decoders.append(layers)
-        self.decoders = nn.ModuleList(decoders)
+        self.decoders = nn.ModuleList(mirrored_decoders(partial(_deconv_norm, kernel_size=3), dropout))
         self.classifier = nn.Conv2d(64, num_classes, 1)
         start_as_he(self)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
@@ -13,13 +15,25 @@ from models.segnet.inputs import Input
 from models.segnet.parts import conv_norm, decode, encode, start_as_he
 
 
-def mirrored(num_decoders: int = len(VGG16_WIDTHS)) -> list[tuple[int, ...]]:
-    """Return the channels that go through each decoder, the deepest first: those of its encoder, the other way round.
+def mirrored_decoders(layer: Callable[[int, int], nn.Sequential], dropout: float) -> list[nn.Sequential]:
+    """Return the decoders of VGG16's encoders, the deepest first: what an encoder has, the other way round.
 
     A decoder ends with the channels that its encoder begins from, the last with 64 in place of RGB.
+
+    Args:
+        layer: Returns a convolution, with what follows it, from so many channels to so many.
+        dropout: Behind the two deepest.
     """
-    begins = [64, *(widths[-1] for widths in VGG16_WIDTHS)]
-    return [(*reversed(VGG16_WIDTHS[n]), begins[n]) for n in reversed(range(num_decoders))]
+    ends = [64, *(widths[-1] for widths in VGG16_WIDTHS)]
+    decoders = []
+    for number in reversed(range(len(VGG16_WIDTHS))):
+        layers = nn.Sequential()
+        for a, b in pairwise((*reversed(VGG16_WIDTHS[number]), ends[number])):
+            layers.extend(layer(a, b))
+        if number >= 3 and dropout:
+            layers.append(nn.Dropout(dropout))
+        decoders.append(layers)
+    return decoders
 
 
 class SegNet(SceneNetwork):
@@ -35,14 +49,7 @@ class SegNet(SceneNetwork):
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
         super().__init__(VGG16(input, dropout), num_classes)
-        decoders = []
-        for number, widths in enumerate(mirrored()):
-            layers = nn.Sequential()
-            for a, b in pairwise(widths):
-                layers.extend(conv_norm(a, b, 3))
-            if number < 2 and dropout:
-                layers.append(nn.Dropout(dropout))
-            decoders.append(layers)
+        decoders = mirrored_decoders(partial(conv_norm, kernel_size=3), dropout)
         decoders[-1] = nn.Sequential(*conv_norm(64, 64, 3), nn.Conv2d(64, num_classes, 3, padding=1))
         self.decoders = nn.ModuleList(decoders)
         start_as_he(self)
