@@ -69,8 +69,9 @@ class FusedConv(nn.Module):
         if self.pointwise and on_cpu:
             # Laid out as the product's right side: [C, O] in memory.
             conv.weight.data = conv.weight.flatten(1).t().contiguous().t()[..., None, None]
+        # Four times the size of the weights, and made when it is needed first.
         self.spectrum: Tensor | None
-        self.register_buffer("spectrum", spectrum_of(conv.weight) if self.winograd and on_cpu else None)
+        self.register_buffer("spectrum", None, persistent=False)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         plain = x.device.type != "cpu" or torch.get_num_threads() > 1 or torch.is_autocast_enabled("cpu")
@@ -82,6 +83,8 @@ class FusedConv(nn.Module):
         if self.pointwise or self.winograd:
             (down, right), weight, bias = self.conv.stride, self.conv.weight, self.conv.bias
             assert bias is not None
+            if self.winograd and self.spectrum is None:
+                self.spectrum = spectrum_of(weight)
             return convolve(x[:, :, ::down, ::right], weight, bias, spectrum=self.spectrum, **options)
         y = self.conv(x).contiguous(memory_format=torch.channels_last)
         finish(y, torch.zeros(y.shape[1]), **options)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from models.inference import prepare_inference
 from models.segnet import build_scene_network, stored_maps
+from tasks.inference import inference_autocast
 from tasks.memory import forget_peak, status_bytes
 
 REPEATS = 10
@@ -66,7 +67,8 @@ def measure_resources(
 ) -> Resources:
     """Measure a network with random weights on images of random pixels of `size` (H, W).
 
-    Memory is the process's on a CPU, above what it had with the libraries loaded, and torch's own on a GPU.
+    Inference is as it is for predictions, in bfloat16 where the machine multiplies it in hardware; training in single
+    precision. Memory is the process's on a CPU, above what it had with the libraries loaded, and torch's own on a GPU.
     """
     context = multiprocessing.get_context("spawn")
     arguments = (network, num_classes, size, device, num_threads)
@@ -96,7 +98,7 @@ def _measure_inference(
     x = torch.rand(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
 
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), inference_autocast(device):
             net(x)
 
     run()
