@@ -252,17 +252,33 @@ def _mobilenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Modu
     return net
 
 
+class _Mean(nn.Module):
+    """The mean of 2 x 2 pixels that lie `rate` apart, at every pixel; beyond the border there are none."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis in (2, 3):
+            rate = min(self.rate, x.shape[axis])
+            end = x.narrow(axis, x.shape[axis] - rate, rate)
+            following = torch.cat([x.narrow(axis, rate, x.shape[axis] - rate), end], dim=axis)
+            x = (x + following) / 2
+        return x
+
+
 def _densenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
     net = tv.get_model(name, weights=None)
     assert isinstance(net, tv.DenseNet)
     parts = net.features
     # What halves the maps is the pooling at the end of a transition.
     if output_stride <= 16:
-        parts.transition3.pool = nn.Identity()  # pyright: ignore
+        parts.transition3.pool = _Mean(2 if output_stride == 8 else 1)  # pyright: ignore
         rate = 4 if output_stride == 8 else 2 if dilated else 1
         _remove_stride(parts.denseblock4, 1, rate)  # pyright: ignore[reportArgumentType]
     if output_stride == 8:
-        parts.transition2.pool = nn.Identity()  # pyright: ignore
+        parts.transition2.pool = _Mean(1)  # pyright: ignore
         _remove_stride(parts.denseblock3, 1, 2)  # pyright: ignore[reportArgumentType]
     # Maps of odd sizes are rounded up, and the levels end with a rectifier, as the other networks' do.
     for module in parts.modules():

@@ -18,6 +18,9 @@ def test_at_output_stride_8_every_fourth_feature_is_the_undilated_network_s(name
     state = {key: value for key, value in original.state_dict().items() if not key.startswith(("fc.", "classifier."))}
     backbone.trunk.load_state_dict(state)
     features = original.eval().features if name == "mobilenet_v2" else nn.Sequential(*list(original.children())[:-2])
+    if name == "densenet121":
+        # Its rectifier is no part of its features.
+        features = nn.Sequential(original.features, nn.ReLU())
     x = torch.randn(1, 3, 96, 128, dtype=torch.float64)
     levels = backbone(x)
     assert [level.shape[-1] for level in levels] == [32, 32, 16, 16, 16]
