@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones import Backbone
-from models.deeplabv3plus import conv_norm
+from models.layers import conv_norm
 from models.segmenter import Segmenter
 
 OUTPUT_STRIDE = 8
@@ -67,9 +67,9 @@ class Stream(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, attention: nn.Module) -> None:
         super().__init__()
-        self.before = conv_norm(in_channels, channels, 3)
+        self.before = conv_norm(in_channels, channels, 3, bias=False)
         self.attention = attention
-        self.after = conv_norm(channels, channels, 3)
+        self.after = conv_norm(channels, channels, 3, bias=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Return the stream's maps."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones import Backbone
+from models.layers import conv_norm
 from models.segmenter import Segmenter
 
 OUTPUT_STRIDE = 16
@@ -16,17 +17,10 @@ WIDTH = 256
 DETAIL_WIDTH = 48
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel_size: int, *, rate: int = 1) -> nn.Sequential:
-    """Return a convolution without bias that keeps the maps' size, batch norm and a rectifier."""
-    padding = rate * (kernel_size // 2)
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=rate, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
-
-
 def separable(in_channels: int, out_channels: int, rate: int) -> nn.Sequential:
     """Return a dilated 3 x 3 convolution of each map by itself, then one over the maps (Sima et al. 2023, Sec. 3.2)."""
     own = nn.Conv2d(in_channels, in_channels, 3, padding=rate, dilation=rate, groups=in_channels, bias=False)
-    return nn.Sequential(own, *conv_norm(in_channels, out_channels, 1))
+    return nn.Sequential(own, *conv_norm(in_channels, out_channels, 1, bias=False))
 
 
 class ASPP(nn.Module):
@@ -38,11 +32,14 @@ class ASPP(nn.Module):
 
     def __init__(self, in_channels: int, *, dsc: bool = False) -> None:
         super().__init__()
-        dilated = (separable(in_channels, WIDTH, r) if dsc else conv_norm(in_channels, WIDTH, 3, rate=r) for r in RATES)
-        self.branches = nn.ModuleList([conv_norm(in_channels, WIDTH, 1), *dilated])
+        dilated = (
+            separable(in_channels, WIDTH, r) if dsc else conv_norm(in_channels, WIDTH, 3, bias=False, dilation=r)
+            for r in RATES
+        )
+        self.branches = nn.ModuleList([conv_norm(in_channels, WIDTH, 1, bias=False), *dilated])
         # Without batch norm: of one image there is one value.
         self.pooled = nn.Sequential(nn.Conv2d(in_channels, WIDTH, 1), nn.ReLU(inplace=True))
-        self.project = conv_norm(WIDTH * (len(RATES) + 2), WIDTH, 1)
+        self.project = conv_norm(WIDTH * (len(RATES) + 2), WIDTH, 1, bias=False)
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -57,9 +54,12 @@ class Decoder(nn.Module):
 
     def __init__(self, detail_channels: int, num_classes: int) -> None:
         super().__init__()
-        self.detail = conv_norm(detail_channels, DETAIL_WIDTH, 1)
+        self.detail = conv_norm(detail_channels, DETAIL_WIDTH, 1, bias=False)
         self.fuse = nn.Sequential(
-            *conv_norm(WIDTH + DETAIL_WIDTH, WIDTH, 3), nn.Dropout(0.5), *conv_norm(WIDTH, WIDTH, 3), nn.Dropout(0.1)
+            *conv_norm(WIDTH + DETAIL_WIDTH, WIDTH, 3, bias=False),
+            nn.Dropout(0.5),
+            *conv_norm(WIDTH, WIDTH, 3, bias=False),
+            nn.Dropout(0.1),
         )
         self.classifier = nn.Conv2d(WIDTH, num_classes, 1)
 

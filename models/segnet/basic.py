@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import conv_norm
 from models.segnet.encoders import BASIC_DEPTH, BASIC_KERNEL, BASIC_WIDTH, BasicEncoder, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import Upsampling, conv_norm, pool, start_as_he, unpool
+from models.segnet.parts import Upsampling, pool, start_as_he, unpool
 
 FCN_KERNEL = 8
 

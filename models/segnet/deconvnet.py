@@ -8,9 +8,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.layers import conv_norm
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import conv_norm, decode, encode, start_as_he
+from models.segnet.parts import decode, encode, start_as_he
 from models.segnet.segnet import mirrored_decoders
 
 FULLY_CONNECTED = 1024

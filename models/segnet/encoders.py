@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from models.backbones import load_imagenet_state
+from models.layers import conv_norm
 from models.segmenter import Segmenter
 from models.segnet.inputs import INPUTS, Input
-from models.segnet.parts import conv_norm
 
 VGG16_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 BASIC_WIDTH = 64

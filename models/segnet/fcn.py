@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import conv_norm
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import Upsampling, conv_norm, start_as_he
+from models.segnet.parts import Upsampling, start_as_he
 
 FULLY_CONNECTED = 4096
 
