@@ -3,6 +3,7 @@
 SegmentationClass/<id>.png     class values
 SegmentationObject/<id>.png    instance ids, where there are instances
 SegmentationSure/<id>.png      class values where the labels are sure, 255 elsewhere; where a run was told to write them
+Saliency/<id>.png              255 times the probability of being salient, of networks that say it
 instances.json                 COCO's instance JSON, likewise
 classes.txt                    the name of a class a line
 """
@@ -18,6 +19,7 @@ from data.images import image_size
 
 SEMANTIC, INSTANCES = KINDS = ("SegmentationClass", "SegmentationObject")
 SURE = "SegmentationSure"
+SALIENCY = "Saliency"
 DETECTIONS, CLASSES = "instances.json", "classes.txt"
 
 

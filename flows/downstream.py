@@ -8,9 +8,12 @@ from flows.production.flow import deployable
 from flows.production.page import show_labels, show_scores
 from flows.results import record
 from flows.train_request import (
+    CooperativeRequest,
     DeepLabV2Request,
+    DeepLabV3PlusRequest,
     MaskRCNNRequest,
     PredictRequest,
+    SaliencyRequest,
     SceneRequest,
     TrainRequest,
     prepare_prediction,
@@ -34,6 +37,24 @@ def maskrcnn(request: MaskRCNNRequest) -> str:
 @deployable("segnet")
 def segnet(request: SceneRequest) -> str:
     """Train SegNet, a variant, or what it is measured against; as `downstream`, with a form in Prefect's UI."""
+    return _train(request)
+
+
+@deployable("deeplabv3plus")
+def deeplabv3plus(request: DeepLabV3PlusRequest) -> str:
+    """Train DeepLab v3+; as `downstream`, with a form of its own in Prefect's UI."""
+    return _train(request)
+
+
+@deployable("saliency")
+def saliency(request: SaliencyRequest) -> str:
+    """Train DeepLab v3+ that learns saliency too; as `downstream`, with a form of its own in Prefect's UI."""
+    return _train(request)
+
+
+@deployable("cooperative")
+def cooperative(request: CooperativeRequest) -> str:
+    """Train two networks that cooperate; as `downstream`, with a form of its own in Prefect's UI."""
     return _train(request)
 
 

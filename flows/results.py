@@ -14,7 +14,7 @@ from typing import Any
 
 from data.coco import Detection, read_detections
 from data.dataset import Dataset
-from data.label_folder import DETECTIONS, KINDS, SURE, image_info, index_files
+from data.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
 from data.threads import map_in_threads
 from flows.request import Prepared, Request, RunRequest
@@ -47,7 +47,7 @@ def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: D
         nodes: Of one stage.
         dataset: Whose root the file names in `instances.json` are relative to.
     """
-    kinds = (*KINDS, SURE)
+    kinds = (*KINDS, SURE, SALIENCY)
     detections: list[Detection] | None = None
     wanted = set()
     for node in nodes:

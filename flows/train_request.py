@@ -9,23 +9,34 @@ from typing import Any, ClassVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
+from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.label_folder import DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset, open_images
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
-from flows.network_presets import NETWORK_PRESETS, deeplabv2_quick, maskrcnn_quick
+from flows.network_presets import NETWORK_PRESETS
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
-from tasks.network_settings import DeepLabV2Settings, MaskRCNNSettings, SceneSettings
+from tasks.network_settings import (
+    CooperativeDANetSettings,
+    CooperativeDeepLabV3PlusSettings,
+    DeepLabV2Settings,
+    DeepLabV3PlusSettings,
+    MaskRCNNSettings,
+    NetworkSettings,
+    SaliencyConfig,
+    SaliencySettings,
+    SceneSettings,
+)
 from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
+from tasks.saliency_masks import as_saliency_samples, has_own_mask, salient_values
 from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
-NetworkSettings = DeepLabV2Settings | MaskRCNNSettings | SceneSettings
 # Of the networks that learn instances, not label maps.
 DETECTORS = ("maskrcnn",)
+SALIENCY_NETWORK = "saliency-deeplabv3plus"
 
 
 class TrainRequest(Request):
@@ -37,6 +48,9 @@ class TrainRequest(Request):
         split: A list of the images of the set to learn from.
         val: A list of images with ground truth to evaluate on; without one nothing is evaluated.
         classes: File with the name of a class a line.
+        saliency: Folder of a set with masks of salient objects, for the network that learns saliency too; without one
+            it derives masks from the label maps.
+        saliency_split: A list of that set's images.
         skip_bad: Set bad images aside instead of refusing the set.
         processes: Processes that train together, each on a GPU of its own or with its share of the cores.
         settings: The network's settings; its weights may also be a run, whose classifier is taken.
@@ -47,6 +61,8 @@ class TrainRequest(Request):
     split: str | None = None
     val: str | None = None
     classes: Path | None = None
+    saliency: Path | None = None
+    saliency_split: str | None = None
     skip_bad: bool = False
     processes: int = Field(default=1, ge=1)
     settings: NetworkSettings = Field(discriminator="network")
@@ -69,19 +85,27 @@ class TrainRequest(Request):
             raise ValueError(f"preset {self.preset!r} of {self.settings.network}: expected one of {', '.join(presets)}")
         return self
 
+    @model_validator(mode="after")
+    def _saliency_is_learned(self) -> TrainRequest:
+        if self.saliency and not isinstance(self.settings, SaliencySettings):
+            raise ValueError(f"{self.settings.network} does not learn saliency; saliency-deeplabv3plus does")
+        if self.saliency_split and not self.saliency:
+            raise ValueError("a list of images to learn saliency from takes their data set (saliency)")
+        return self
+
 
 class DeepLabV2Request(TrainRequest):
     """A training of DeepLab v2."""
 
     default_network: ClassVar[str | None] = "deeplabv2"
-    settings: DeepLabV2Settings = Field(default_factory=deeplabv2_quick)  # pyright: ignore[reportIncompatibleVariableOverride]
+    settings: DeepLabV2Settings = Field(default_factory=NETWORK_PRESETS["deeplabv2"]["quick"])  # pyright: ignore
 
 
 class MaskRCNNRequest(TrainRequest):
     """A training of Mask R-CNN."""
 
     default_network: ClassVar[str | None] = "maskrcnn"
-    settings: MaskRCNNSettings = Field(default_factory=maskrcnn_quick)  # pyright: ignore[reportIncompatibleVariableOverride]
+    settings: MaskRCNNSettings = Field(default_factory=NETWORK_PRESETS["maskrcnn"]["quick"])  # pyright: ignore
 
 
 class SceneRequest(TrainRequest):
@@ -89,6 +113,29 @@ class SceneRequest(TrainRequest):
 
     default_network: ClassVar[str | None] = "segnet-basic"
     settings: SceneSettings = Field(default_factory=NETWORK_PRESETS["segnet-basic"]["quick"])  # pyright: ignore
+
+
+class DeepLabV3PlusRequest(TrainRequest):
+    """A training of DeepLab v3+."""
+
+    default_network: ClassVar[str | None] = "deeplabv3plus"
+    settings: DeepLabV3PlusSettings = Field(default_factory=NETWORK_PRESETS["deeplabv3plus"]["quick"])  # pyright: ignore
+
+
+class SaliencyRequest(TrainRequest):
+    """A training of DeepLab v3+ that learns saliency too."""
+
+    default_network: ClassVar[str | None] = "saliency-deeplabv3plus"
+    settings: SaliencySettings = Field(default_factory=NETWORK_PRESETS["saliency-deeplabv3plus"]["quick"])  # pyright: ignore
+
+
+class CooperativeRequest(TrainRequest):
+    """A training of two networks that cooperate."""
+
+    default_network: ClassVar[str | None] = "cooperative-deeplabv3plus"
+    settings: CooperativeDANetSettings | CooperativeDeepLabV3PlusSettings = Field(  # pyright: ignore
+        default_factory=NETWORK_PRESETS["cooperative-deeplabv3plus"]["quick"], discriminator="network"
+    )
 
 
 def trainings_of(request: RunRequest) -> list[TrainRequest]:
@@ -164,7 +211,7 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
         raise DatasetError([Problem(training.root, "expected images with label maps to learn from, found none")])
     if len(labelled) < len(training.samples):
         log.warning("%d images have no label map and are left out", len(training.samples) - len(labelled))
-    training = replace(training, samples=labelled)
+    training = replace(training, samples=(*labelled, *_saliency_samples(request, training.classes)))
     if request.val is None:
         return training, replace(training, samples=())
     validation, _ = open_dataset(data, split=request.val, classes=classes, skip_bad=request.skip_bad)
@@ -179,6 +226,23 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
         message = f"expected images with ground truth in the list {request.val!r}, found none"
         raise DatasetError([Problem(validation.root, message)])
     return training, replace(validation, samples=tested)
+
+
+def _saliency_samples(request: TrainRequest, classes: ClassTable) -> list[Sample]:
+    """Return the samples of the set with masks of salient objects, and none where masks are derived.
+
+    Raises:
+        DatasetError: The set has no such masks, or none can be derived.
+    """
+    if request.saliency is None:
+        if isinstance(request.settings.training, SaliencyConfig):
+            salient_values(classes, request.settings.training.salient_classes)
+        return []
+    dataset, _ = open_dataset(request.saliency, split=request.saliency_split, skip_bad=request.skip_bad)
+    if not dataset.samples or not all(map(has_own_mask, dataset.samples)):
+        message = "expected a set with masks of salient objects, in the layout of DUTS or ECSSD"
+        raise DatasetError([Problem(dataset.root, message)])
+    return as_saliency_samples(dataset.samples)
 
 
 def replan_training(request: TrainRequest, training: Dataset, validation: Dataset) -> Plan:
@@ -296,6 +360,10 @@ def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, l
     if not request.evaluate:
         return open_images(request.data, record.classes, request.split, request.skip_bad)
     dataset, problems = open_dataset(request.data, split=request.split, skip_bad=request.skip_bad)
+    if record.settings["network"] == SALIENCY_NETWORK and all(map(has_own_mask, dataset.samples)):
+        # Scored by their masks alone.
+        samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
+        return replace(dataset, classes=record.classes, samples=samples), problems
     if dataset.classes.values != record.classes.values:
         message = f"expected the network's classes, {', '.join(record.classes.names)}, found "
         raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])

@@ -43,7 +43,6 @@ class Cooperative(Segmenter):
     ) -> None:
         super().__init__()
         self.num_classes = first.num_classes
-        self.backbone: nn.Module = first.backbone  # pyright: ignore
         self.prediction: Prediction = prediction
         taps = {name: _Tap(_layer(first, name)) for names in connections.values() for name in names}
         for name, tap in taps.items():
@@ -51,6 +50,16 @@ class Cooperative(Segmenter):
         for name, sources in connections.items():
             _replace(second, name, _Joint(_layer(second, name), [taps[source] for source in sources]))
         self.first, self.second = first, second
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The first network's; both normalise alike."""
+        return self.first.backbone  # pyright: ignore[reportReturnType]
+
+    @property
+    def backbones(self) -> tuple[nn.Module, ...]:
+        """Both networks'."""
+        return (*self.first.backbones, *self.second.backbones)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Tensor:
         """Return logits [B, C, H, W] for normalised input; in training those of both networks, [2, B, C, H, W]."""

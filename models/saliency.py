@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,18 @@ class Maps(NamedTuple):
     saliency: Tensor
 
 
+class FixedLoss(nn.Module):
+    """The joint loss with weights that stay: sum_i w_i L_i."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.weights = tuple(weights)
+
+    def forward(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, ""]:
+        """Return the joint loss of the tasks' own losses; a task without data has NaN, and counts for nothing."""
+        return (losses.new_tensor(self.weights) * losses.nan_to_num()).sum()
+
+
 class SaliencyDeepLabV3Plus(DeepLabV3Plus):
     """DeepLab v3+ with a second decoder for saliency.
 
@@ -32,19 +45,34 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
     convolutions. Saliency is a sum over the classes, y_sal = sum s_fea s_seg (Eq. 4), of maps s_seg from a decoder of
     its own (Eq. 3), each weighted by s_fea = sigmoid(mean of the class's map of x_mid) (Eq. 2).
 
+    In training both tasks' logits are returned, which the losses of `joint_loss` are of.
+
     Args:
         backbone: At output stride 16.
         num_classes: n, of the logits.
         dsc: Take DSC-ASPP.
+        task_weights: Of the loss of segmentation and of that of saliency; None learns them (`UncertaintyLoss`).
 
     Raises:
         ValueError: The backbone has another output stride.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, dsc: bool = True) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        dsc: bool = True,
+        task_weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(backbone, num_classes, dsc=dsc)
+        self.joint_loss = UncertaintyLoss() if task_weights is None else FixedLoss(task_weights)
         self.saliency_decoder = Decoder(backbone.channels[1], num_classes)
         self.class_maps = nn.Conv2d(WIDTH, num_classes, 1)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Tensor | Maps:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the classes' logits [B, n, H, W] for normalised input; in training both tasks'."""
+        return self.both(x) if self.training else super().forward(x)
 
     def both(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
         """Return both tasks' logits for normalised input, upsampled to its size."""

@@ -42,26 +42,27 @@ def normalize(image: Image, backbone: Backbone) -> NDArray[np.float32]:
 
 
 def flip_and_crop(
-    image: NDArray, labels: Image | None, crop_size: int, rng: np.random.Generator
+    image: NDArray, labels: Image | None, crop_size: int | tuple[int, int], rng: np.random.Generator
 ) -> tuple[NDArray, Image | None]:
-    """Mirror at random and cut a square.
+    """Mirror at random and cut a square, or a rectangle (H, W).
 
-    An image that is smaller than the square lies at a random place in it; the rest is 0 in the image and 255
+    An image that is smaller than the crop lies at a random place in it; the rest is 0 in the image and 255
     (do not care) in the label map.
     """
+    crop_shape = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
     if rng.random() < 0.5:
         image = image[:, ::-1]
         labels = labels[:, ::-1] if labels is not None else None
     source, target = [], []
-    for size in image.shape[:2]:
-        slack = crop_size - size
+    for size, wanted in zip(image.shape[:2], crop_shape, strict=True):
+        slack = wanted - size
         start = int(rng.integers(0, abs(slack) + 1))
-        source.append(slice(0, size) if slack >= 0 else slice(start, start + crop_size))
-        target.append(slice(start, start + size) if slack >= 0 else slice(0, crop_size))
-    crop = np.zeros((crop_size, crop_size, image.shape[2]), image.dtype)
+        source.append(slice(0, size) if slack >= 0 else slice(start, start + wanted))
+        target.append(slice(start, start + size) if slack >= 0 else slice(0, wanted))
+    crop = np.zeros((*crop_shape, image.shape[2]), image.dtype)
     crop[tuple(target)] = image[tuple(source)]
     if labels is None:
         return crop, None
-    label_crop = np.full((crop_size, crop_size), 255, np.uint8)
+    label_crop = np.full(crop_shape, 255, np.uint8)
     label_crop[tuple(target)] = labels[tuple(source)]
     return crop, label_crop

@@ -9,94 +9,91 @@ from typing import Any, TypeVar
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.backbones import Backbone
+from models.backbones import Backbone, OutputStride
 from models.cam import CAMNet
-from models.deeplabv2 import DeepLabV2
 from models.irnet import IRNet
 from models.maskrcnn import FeaturePyramid, MaskRCNN
-from models.segnet import NETWORKS, SceneNetwork, build_scene_network
+from models.segmenter import Segmenter
+from models.segmenters import SEGMENTERS, build_segmenter
+from models.segnet import NETWORKS, build_scene_network
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def save_network(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN | SceneNetwork, folder: Path, **options: Any) -> None:
+def save_network(net: CAMNet | IRNet | MaskRCNN | Segmenter, folder: Path, **options: Any) -> None:
     """Write `network.safetensors` (every tensor) and `network.json` (how to build the module, with these options)."""
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     save_file(state, folder / "network.safetensors")
     (folder / "network.json").write_text(json.dumps(_recipe(net, options), indent=1))
 
 
-def _recipe(net: CAMNet | IRNet | DeepLabV2 | MaskRCNN | SceneNetwork, options: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(net, SceneNetwork):
-        return {
-            "network": net.name,
-            "num_classes": net.num_classes,
-            "input": net.backbone.input,
-            "dropout": net.dropout,
-            "image_size": net.image_size,
-        }
+def _recipe(net: CAMNet | IRNet | MaskRCNN | Segmenter, options: dict[str, Any]) -> dict[str, Any]:
     backbone = net.backbone.body if isinstance(net.backbone, FeaturePyramid) else net.backbone
-    assert isinstance(backbone, Backbone)
-    return {
-        "backbone": backbone.name,
-        "convention": backbone.convention,
-        "pretrained": backbone.pretrained,
-        "output_stride": backbone.strides[-1],
-        "num_classes": None if isinstance(net, IRNet) else net.num_classes,
-        "options": options,
-    }
+    recipe: dict[str, Any] = {"num_classes": None if isinstance(net, IRNet) else net.num_classes, "options": options}
+    if isinstance(net, Segmenter):
+        recipe |= {"network": net.name, "options": dict(net.options), "image_size": net.image_size}
+    if isinstance(backbone, Backbone):
+        recipe |= {
+            "backbone": backbone.name,
+            "convention": backbone.convention,
+            "pretrained": backbone.pretrained,
+            "output_stride": backbone.strides[-1],
+        }
+    return recipe
 
 
 def load_classifier(folder: Path, device: str = "cpu") -> CAMNet:
     """Return the classifier of an artifact, in evaluation mode."""
-    backbone, recipe = _backbone(folder)
-    return _filled(CAMNet(backbone, recipe["num_classes"]), folder, device)
+    recipe = _read_recipe(folder)
+    return _filled(CAMNet(_backbone(recipe), recipe["num_classes"]), folder, device)
 
 
 def load_irnet(folder: Path, device: str = "cpu") -> IRNet:
     """Return the IRNet of an artifact, in evaluation mode."""
-    return _filled(IRNet(_backbone(folder)[0]), folder, device)
-
-
-def load_deeplabv2(folder: Path, device: str = "cpu") -> DeepLabV2:
-    """Return the DeepLab v2 of an artifact, in evaluation mode."""
-    backbone, recipe = _backbone(folder)
-    return _filled(DeepLabV2(backbone, recipe["num_classes"]), folder, device)
+    return _filled(IRNet(_backbone(_read_recipe(folder))), folder, device)
 
 
 def load_maskrcnn(folder: Path, device: str = "cpu") -> MaskRCNN:
     """Return the Mask R-CNN of an artifact, in evaluation mode."""
-    backbone, recipe = _backbone(folder)
-    return _filled(MaskRCNN(backbone, recipe["num_classes"], **recipe["options"]), folder, device)
+    recipe = _read_recipe(folder)
+    return _filled(MaskRCNN(_backbone(recipe), recipe["num_classes"], **recipe["options"]), folder, device)
 
 
-def load_scene_network(folder: Path, device: str = "cpu") -> SceneNetwork:
-    """Return the network of an artifact whose scenes have one size, in evaluation mode."""
-    recipe = json.loads((folder / "network.json").read_text())
-    options = {"input": recipe["input"], "dropout": recipe["dropout"]}
-    net = build_scene_network(recipe["network"], recipe["num_classes"], **options)
-    net.image_size = tuple(recipe["image_size"])
+def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
+    """Return the network of an artifact that gives every pixel a class, in evaluation mode."""
+    recipe = _read_recipe(folder)
+
+    def backbone(*, output_stride: OutputStride, dilated: bool) -> Backbone:
+        return _backbone({**recipe, "output_stride": output_stride}, dilated=dilated)
+
+    if recipe["network"] in NETWORKS:
+        net = build_scene_network(recipe["network"], recipe["num_classes"], **recipe["options"])
+    else:
+        net = build_segmenter(recipe["network"], recipe["num_classes"], backbone, recipe["options"])
+    net.image_size = tuple(recipe["image_size"]) if recipe["image_size"] else None
     return _filled(net, folder, device)
 
 
-def load_trained(network: str, folder: Path) -> DeepLabV2 | MaskRCNN | SceneNetwork:
+def load_trained(network: str, folder: Path) -> MaskRCNN | Segmenter:
     """Return a network by the name of its training, in evaluation mode.
 
     Raises:
         ValueError: No training has this name.
     """
-    scenes = dict.fromkeys(NETWORKS, load_scene_network)
-    loaders = {"deeplabv2": load_deeplabv2, "maskrcnn": load_maskrcnn, **scenes}
+    loaders = {**dict.fromkeys((*SEGMENTERS, *NETWORKS), load_segmenter), "maskrcnn": load_maskrcnn}
     if network not in loaders:
         raise ValueError(f"unknown network {network!r}; expected one of {', '.join(loaders)}")
     return loaders[network](folder)
 
 
-def _backbone(folder: Path) -> tuple[Backbone, dict]:
-    recipe = json.loads((folder / "network.json").read_text())
-    backbone = Backbone(recipe["backbone"], recipe["convention"], recipe["output_stride"])
+def _read_recipe(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "network.json").read_text())
+
+
+def _backbone(recipe: dict[str, Any], *, dilated: bool = False) -> Backbone:
+    backbone = Backbone(recipe["backbone"], recipe["convention"], recipe["output_stride"], dilated=dilated)
     backbone.pretrained = recipe["pretrained"]
-    return backbone, recipe
+    return backbone
 
 
 def _filled(net: Net, folder: Path, device: str) -> Net:

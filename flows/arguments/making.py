@@ -14,8 +14,18 @@ from flows.request import NetworkName, RunRequest
 from flows.train_request import NetworkSettings, PredictRequest, TrainRequest
 from tasks.network_settings import SceneNetworkName
 
-TrainedNetwork = Literal["deeplabv2", "maskrcnn"] | SceneNetworkName
-NetworkPreset = Literal["quick", "voc12", "demo", "camvid", "sunrgbd"]
+TrainedNetwork = (
+    Literal[
+        "deeplabv2",
+        "maskrcnn",
+        "deeplabv3plus",
+        "saliency-deeplabv3plus",
+        "cooperative-danet",
+        "cooperative-deeplabv3plus",
+    ]
+    | SceneNetworkName
+)
+NetworkPreset = Literal["quick", "voc12", "demo", "camvid", "sunrgbd", "cityscapes"]
 
 
 def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[..., None], ...]:
@@ -147,6 +157,8 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         split: str | None = None,
         val: str | None = None,
         classes: Path | None = None,
+        saliency: Path | None = None,
+        saliency_split: str | None = None,
         store: str | None = None,
         skip_bad: bool = False,
         workers: int | None = None,
@@ -169,6 +181,8 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split: A list of images to learn from: a file, or the name of a list of the set.
             val: A list of images with ground truth to evaluate on.
             classes: File with the name of a class a line.
+            saliency: Folder of a set with masks of salient objects, for saliency-deeplabv3plus.
+            saliency_split: A list of its images.
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             skip_bad: Set bad images aside.
             workers: Worker processes; by default one a core.
@@ -189,6 +203,8 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split=list_or_file(split),
             val=list_or_file(val),
             classes=classes and classes.absolute(),
+            saliency=saliency and saliency.absolute(),
+            saliency_split=list_or_file(saliency_split),
             out=out,
             store=store,
             skip_bad=skip_bad,

@@ -52,7 +52,7 @@ def build_scene_network(
         raise ValueError(f"unknown network {name!r}; expected one of {', '.join(NETWORKS)}")
     on_vgg = not name.startswith(("segnet-basic", "fcn-basic", "bilinear"))
     net = NETWORKS[name](num_classes, input=input, **({"dropout": dropout} if on_vgg else {}))
-    net.name, net.dropout = name, dropout
+    net.name, net.options = name, {"input": input, "dropout": dropout}
     if weights is not None:
         if not isinstance(net.backbone, VGG16):
             raise ValueError(f"{name} starts from random weights: its encoder is not that of an ImageNet classifier")

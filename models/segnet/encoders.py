@@ -94,15 +94,7 @@ class BasicEncoder(Encoder):
 
 
 class SceneNetwork(Segmenter):
-    """A network on one of the encoders.
-
-    Attributes:
-        name: That it is built by.
-        dropout: That it is trained with.
-    """
-
-    name: str
-    dropout: float
+    """A network on one of the encoders."""
 
     def __init__(self, backbone: Encoder, num_classes: int) -> None:
         super().__init__()

@@ -30,6 +30,11 @@ class BoundarySums(NamedTuple):
     class_scores: NDArray[np.float64]
     class_images: NDArray[np.int64]
 
+    @classmethod
+    def of_nothing(cls, num_classes: int) -> BoundarySums:
+        """Return the sums of no images."""
+        return cls(np.float64(0), np.int64(0), np.zeros(num_classes), np.zeros(num_classes, np.int64))
+
 
 class BoundaryScore(TypedDict):
     """Fractions in [0, 1]; None where there is nothing to score."""

@@ -73,12 +73,16 @@ def _network_stages(name: str, module: str, kind: str) -> tuple[Stage, ...]:
     )
 
 
+_SEGMENTERS = ("deeplabv2", "deeplabv3plus", "cooperative-danet", "cooperative-deeplabv3plus", *SCENE_NETWORKS)
+
 NETWORK_STAGES: dict[str, tuple[Stage, ...]] = {
-    "deeplabv2": _network_stages("deeplabv2", "tasks.stages.deeplabv2", "tasks.stages.segmentation_scores"),
-    "maskrcnn": _network_stages("maskrcnn", "tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
     **{
-        name: _network_stages(name, "tasks.stages.scenes", "tasks.stages.segmentation_scores")
-        for name in SCENE_NETWORKS
+        name: _network_stages(name, "tasks.stages.segmenter", "tasks.stages.segmentation_scores")
+        for name in _SEGMENTERS
     },
+    "saliency-deeplabv3plus": _network_stages(
+        "saliency-deeplabv3plus", "tasks.stages.saliency", "tasks.stages.segmentation_scores"
+    ),
+    "maskrcnn": _network_stages("maskrcnn", "tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
 }
 """Network -> its stages, of the names NAME, NAME-predictions, NAME-scores and NAME-metrics."""

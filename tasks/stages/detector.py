@@ -107,7 +107,7 @@ def _recipe(net: MaskRCNN, config: DetectorConfig, job: Job) -> Recipe:
         return loss, {"loss": loss.item(), **figures}
 
     validate = (lambda net: _validate(net, job)) if job.validation else None
-    groups = parameter_groups(net, net.backbone.body, config)  # pyright: ignore[reportArgumentType]
+    groups = parameter_groups(net, [net.backbone.body], config)  # pyright: ignore[reportArgumentType]
     return recipe_of(config, load, step, groups, validate=validate, best="ap50")
 
 

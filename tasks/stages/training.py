@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -14,9 +14,9 @@ from tasks.training import Recipe, build_optimizer, write_history
 from tasks.training.group import Group
 
 
-def parameter_groups(net: nn.Module, backbone: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
-    """Return the backbone's and the other trained parameters, with their learning rates."""
-    own = {id(parameter) for parameter in backbone.parameters()}
+def parameter_groups(net: nn.Module, backbones: Iterable[nn.Module], config: TrainerConfig) -> list[dict[str, Any]]:
+    """Return the backbones' and the other trained parameters, with their learning rates."""
+    own = {id(parameter) for backbone in backbones for parameter in backbone.parameters()}
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in trained if id(p) in own], "lr": config.learning_rate},

@@ -16,6 +16,7 @@ from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
 from tasks.network_settings import DetectorConfig, SceneConfig, SegmenterConfig
+from tasks.stages import NETWORK_STAGES
 from tasks.training import checkpoint
 
 CONFIGS: dict[str, Config] = {
@@ -57,8 +58,8 @@ def train_and_die(network: str, root: str, folder: str, kill_at: str) -> None:
         validation=samples[:2],
         progress=progress,
     )
-    module = network if network in ("deeplabv2", "maskrcnn") else "scenes"
-    importlib.import_module(f"tasks.stages.{module}").train(job)
+    module, _, function = NETWORK_STAGES[network][0].function.partition(":")
+    getattr(importlib.import_module(module), function)(job)
 
 
 def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int:

@@ -12,11 +12,12 @@ from torch import nn
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map
+from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.network_settings import SceneConfig, SegmentationConfig
-from tasks.networks import load_scene_network
-from tasks.stages import scenes, segmentation_scores
-from tasks.stages.segmenter import Pyramid, class_probabilities
+from tasks.networks import load_segmenter
+from tasks.stages import segmentation_scores, segmenter
+from tasks.stages.segmenter import class_probabilities
 from tasks.training.group import Group
 from tasks.training.norms import recompute_norms
 
@@ -48,7 +49,7 @@ def test_a_network_learns_scenes_and_its_predictions_are_scored(tmp_path: Path) 
     samples = [scene(tmp_path / "set", number) for number in range(6)]
     config = CONFIG.model_copy(update={"epochs": 6})
     job = job_of(tmp_path / "net", samples, config, validation=tuple(samples[:3]))
-    assert scenes.train(job)["accuracy"] > 0.9
+    assert segmenter.train(job)["accuracy"] > 0.9
     predicted = Job(
         tuple(samples),
         CLASSES,
@@ -59,7 +60,7 @@ def test_a_network_learns_scenes_and_its_predictions_are_scored(tmp_path: Path) 
         stage=f"{NAME}-predictions",
     )
     predicted.out.mkdir()
-    scenes.predict(predicted)
+    segmenter.predict(predicted)
     labels = read_label_map(predicted.out / "SegmentationClass/0.png")
     assert labels.shape == (40, 60)
     assert set(np.unique(labels)) <= {0, 1, 2}
@@ -83,10 +84,10 @@ def test_what_comes_out_is_the_network_of_the_best_epoch(tmp_path: Path, monkeyp
         states.append({key: value.clone() for key, value in net.state_dict().items()})
         return {"accuracy": next(accuracies), "miou": 1 - len(states)}
 
-    monkeypatch.setattr("tasks.stages.segmenter._validate", validate)
+    monkeypatch.setattr("tasks.stages.segmenter.validate_segmenter", validate)
     job = job_of(tmp_path / "net", samples, CONFIG.model_copy(update={"epochs": 3}), validation=tuple(samples))
-    scenes.train(job)
-    kept = load_scene_network(job.out).state_dict()
+    segmenter.train(job)
+    kept = load_segmenter(job.out).state_dict()
     assert all(torch.equal(kept[key], value) for key, value in states[1].items())
     assert any(not torch.equal(kept[key], value) for key, value in states[2].items())
 
@@ -113,8 +114,8 @@ def test_a_training_recomputes_norms_with_or_without_validation(tmp_path: Path, 
     for recompute in (True, False):
         config = CONFIG.model_copy(update={"keep": "last", "recompute_norms": recompute, "epochs": 1})
         job = job_of(tmp_path / f"{recompute}", samples, config, **more)
-        scenes.train(job)
-        state = load_scene_network(job.out).state_dict()
+        segmenter.train(job)
+        state = load_segmenter(job.out).state_dict()
         counts[recompute] = state["decoders.0.1.running_mean"]
     assert not torch.equal(counts[True], counts[False])
 
@@ -122,8 +123,8 @@ def test_a_training_recomputes_norms_with_or_without_validation(tmp_path: Path, 
 def test_images_of_any_size_are_seen_at_the_networks(tmp_path: Path) -> None:
     samples = [scene(tmp_path / "set", number) for number in range(2)]
     job = job_of(tmp_path / "net", samples, CONFIG.model_copy(update={"keep": "last"}))
-    scenes.train(job)
-    net = load_scene_network(job.out)
+    segmenter.train(job)
+    net = load_segmenter(job.out)
     assert net.image_size == (32, 48)
     pixels = torch.randint(256, (3, 32, 48), dtype=torch.uint8)
     assert class_probabilities(net, [Pyramid((100, 37), [pixels])], "cpu").shape == (1, 3, 100, 37)
@@ -132,11 +133,11 @@ def test_images_of_any_size_are_seen_at_the_networks(tmp_path: Path) -> None:
 def test_void_alone_trains_without_a_nan_and_other_values_are_refused_by_name(tmp_path: Path) -> None:
     void = scene(tmp_path / "set", 0, np.full((40, 60), 11, np.uint8))
     job = job_of(tmp_path / "void", [void, void], CONFIG.model_copy(update={"keep": "last"}))
-    assert scenes.train(job)["loss"] == 0
-    assert all(torch.isfinite(value).all() for value in load_scene_network(job.out).state_dict().values())
+    assert segmenter.train(job)["loss"] == 0
+    assert all(torch.isfinite(value).all() for value in load_segmenter(job.out).state_dict().values())
     strange = scene(tmp_path / "set", 1, np.full((40, 60), 7, np.uint8))
     with pytest.raises(DatasetError, match=r"1_labels\.png: expected values up to 2 and 255, found 7"):
-        scenes.train(job_of(tmp_path / "strange", [strange], CONFIG.model_copy(update={"keep": "last"})))
+        segmenter.train(job_of(tmp_path / "strange", [strange], CONFIG.model_copy(update={"keep": "last"})))
 
 
 @pytest.mark.slow
@@ -146,7 +147,7 @@ def test_two_processes_train_what_one_does_and_agree_on_the_norms(tmp_path: Path
     summaries, norms = [], []
     for name, num_processes in (("one", 1), ("two", 2)):
         job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
-        summaries.append(scenes.train(job))
-        norms.append(load_scene_network(job.out).state_dict()["decoders.3.1.running_var"])
+        summaries.append(segmenter.train(job))
+        norms.append(load_segmenter(job.out).state_dict()["decoders.3.1.running_var"])
     assert summaries[0]["loss"] == pytest.approx(summaries[1]["loss"], abs=1e-3)
     torch.testing.assert_close(*norms, rtol=0.05, atol=1e-4)

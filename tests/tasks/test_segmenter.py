@@ -13,12 +13,12 @@ from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
 from models.backbones import build_backbone
 from models.deeplabv2 import DeepLabV2
+from tasks.examples import read_labels
 from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.network_settings import SegmentationConfig, SegmenterConfig
-from tasks.networks import load_deeplabv2
-from tasks.stages import deeplabv2
-from tasks.stages.segmenter import class_probabilities, predict_segments, read_labels
+from tasks.networks import load_segmenter
+from tasks.stages.segmenter import class_probabilities, predict_segments, train
 from tasks.training.class_weights import class_weights, count_pixels
 
 CONFIG = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)
@@ -37,7 +37,7 @@ def job_of(folder: Path, samples: list[Sample], config=CONFIG, **more) -> Job:
     out = folder / "out"
     out.mkdir(parents=True)
     classes = ClassTable(("cat", "dog"))
-    return Job(tuple(samples), classes, config, out, folder / "scratch", backbone="resnet18", **more)
+    return Job(tuple(samples), classes, config, out, folder / "scratch", stage="deeplabv2", backbone="resnet18", **more)
 
 
 def halves() -> np.ndarray:
@@ -68,8 +68,8 @@ def test_void_is_not_counted(tmp_path: Path) -> None:
 def test_a_set_of_void_alone_trains_without_a_nan(tmp_path: Path) -> None:
     sample = sample_of(tmp_path, "a", np.full(SIZE, 255))
     job = job_of(tmp_path / "run", [sample])
-    assert deeplabv2.train(job)["loss"] == 0
-    net = load_deeplabv2(job.out)
+    assert train(job)["loss"] == 0
+    net = load_segmenter(job.out)
     assert all(torch.isfinite(value).all() for value in net.state_dict().values())
 
 
@@ -80,8 +80,8 @@ def test_weighted_classes_train_to_other_weights(tmp_path: Path) -> None:
     for weighting in ("none", "median_frequency"):
         config = CONFIG.model_copy(update={"class_weights": weighting})
         job = job_of(tmp_path / weighting, [sample_of(tmp_path, "a", labels)], config)
-        deeplabv2.train(job)
-        nets.append(load_deeplabv2(job.out).classifiers[0].weight)
+        train(job)
+        nets.append(load_segmenter(job.out).classifiers[0].weight)
     assert not torch.equal(nets[0], nets[1])
 
 
@@ -95,15 +95,15 @@ def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     other = sample_of(tmp_path, "c", halves())
     write_label_map(tmp_path / "labels/c.png", np.zeros((5, 6), np.uint8))
     with pytest.raises(DatasetError, match=r"labels/c\.png: expected the image's size \(48, 56\), found \(5, 6\)"):
-        deeplabv2.train(job_of(tmp_path / "run", [other]))
+        train(job_of(tmp_path / "run", [other]))
 
 
 def test_the_best_network_takes_images_to_find_it_by(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"keep": "best"})
     sample = sample_of(tmp_path, "a", halves())
     with pytest.raises(ValueError, match="--val"):
-        deeplabv2.train(job_of(tmp_path / "without", [sample], config))
-    watched = deeplabv2.train(job_of(tmp_path / "with", [sample], config, validation=(sample,)))
+        train(job_of(tmp_path / "without", [sample], config))
+    watched = train(job_of(tmp_path / "with", [sample], config, validation=(sample,)))
     assert 0 <= watched["miou"] <= 1
 
 
@@ -114,7 +114,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     summaries = []
     for name, num_processes in (("one", 1), ("two", 2)):
         job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
-        summaries.append(deeplabv2.train(job))
+        summaries.append(train(job))
     one, two = summaries
     assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
     # Where inference is in bfloat16, a pixel or two of the validation images may fall to the other side.

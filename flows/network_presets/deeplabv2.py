@@ -1,0 +1,62 @@
+"""Presets of DeepLab v2."""
+
+from __future__ import annotations
+
+from tasks.network_settings import DeepLabV2Settings, SegmentationConfig, SegmenterConfig
+
+
+def voc12() -> DeepLabV2Settings:
+    """The original's settings, for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-50 on a GPU.
+
+    Command: `pseudomask train deeplabv2 --labels runs/voc12 --val val --preset voc12 --out runs/deeplabv2`
+    """
+    return DeepLabV2Settings(weights="imagenet", testing=SegmentationConfig(crf_iterations=10))
+
+
+def quick() -> DeepLabV2Settings:
+    """Small crops and few steps on MobileNetV2: some hundreds of photographs on a CPU.
+
+    Command: `pseudomask train deeplabv2 --labels runs/first --val val --weights FILE --out runs/deeplabv2`
+    """
+    return DeepLabV2Settings(
+        backbone="mobilenet_v2",
+        training=SegmenterConfig(
+            crop_size=256,
+            rescale=(0.5, 1.25),
+            batch_size=8,
+            epochs=8,
+            optimizer="adamw",
+            learning_rate=1e-4,
+            weight_decay=0.01,
+            warmup_steps=20,
+            clip_norm=10,
+            ema_decay=0.98,
+            photometric=0.3,
+        ),
+        testing=SegmentationConfig(scales=(1.0,), crf_iterations=10),
+        shard_size=16,
+    )
+
+
+def demo() -> DeepLabV2Settings:
+    """For the synthetic set of `pseudomask demo`, from the classifier of its run.
+
+    Command: `pseudomask train deeplabv2 --labels runs/demo --weights runs/demo --val val --preset demo
+    --out runs/demo-deeplabv2`
+    """
+    return DeepLabV2Settings(
+        backbone="resnet18",
+        training=SegmenterConfig(
+            crop_size=112,
+            rescale=(0.7, 1.2),
+            batch_size=8,
+            epochs=12,
+            optimizer="adamw",
+            learning_rate=3e-4,
+            head_lr_factor=5,
+            ema_decay=0.97,
+            freeze_norm=False,
+            photometric=0.3,
+        ),
+        testing=SegmentationConfig(scales=(1.0,), crf_iterations=10),
+    )

@@ -1,0 +1,87 @@
+"""Presets of DeepLab v3+, alone, with its saliency branch, and of networks that cooperate."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from tasks.network_settings import (
+    CooperativeDANetSettings,
+    CooperativeDeepLabV3PlusSettings,
+    DeepLabV3PlusSettings,
+    SaliencySettings,
+)
+
+Settings = TypeVar(
+    "Settings", DeepLabV3PlusSettings, SaliencySettings, CooperativeDANetSettings, CooperativeDeepLabV3PlusSettings
+)
+# Both sides of VOC's crops or images in the papers.
+SALIENCY_VOC, COOPERATIVE_VOC = 256, 513
+
+
+def cityscapes(kind: type[Settings]) -> Settings:
+    """The papers' settings for Cityscapes with ImageNet ResNet-101 on a GPU.
+
+    Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS
+    --preset cityscapes --out runs/saliency`
+    """
+    return kind(weights="imagenet")
+
+
+def voc12(kind: type[Settings]) -> Settings:
+    """The papers' settings for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-101 on a GPU.
+
+    Whole images of 256 x 256 in batches of 16 for DeepLab v3+ and its saliency branch, crops of 513 x 513 for networks
+    that cooperate.
+
+    Command: `pseudomask train cooperative-danet --labels runs/voc12 --val val --preset voc12 --out runs/cooperative`
+    """
+    if issubclass(kind, DeepLabV3PlusSettings):
+        side = (SALIENCY_VOC, SALIENCY_VOC)
+        return _changed(kind(weights="imagenet"), image_size=side, crop_size=side, batch_size=16)
+    return _changed(kind(weights="imagenet"), crop_size=COOPERATIVE_VOC, epochs=60)
+
+
+def quick(kind: type[Settings]) -> Settings:
+    """Small images and few steps on MobileNetV2: a hundred photographs of streets on a CPU.
+
+    Command: `pseudomask train cooperative-danet --data camvid --split train --val val --weights FILE
+    --out runs/cooperative`
+    """
+    settings = kind(backbone="mobilenet_v2", shard_size=16)
+    return _changed(
+        settings,
+        image_size=(180, 240),
+        crop_size=(180, 240),
+        rescale=(0.8, 1.25),
+        batch_size=8,
+        epochs=30,
+        optimizer="adamw",
+        learning_rate=2e-4,
+        head_lr_factor=5,
+        weight_decay=0.01,
+        freeze_norm=True,
+        validate_epochs=5,
+        keep="best",
+    )
+
+
+def demo(kind: type[Settings]) -> Settings:
+    """For the synthetic set of `pseudomask demo`, from the classifier of its run.
+
+    Command: `pseudomask train saliency-deeplabv3plus --labels runs/demo --weights runs/demo --val val --preset demo
+    --out runs/demo-saliency`
+    """
+    settings = quick(kind).model_copy(update={"backbone": "resnet18"})
+    return _changed(
+        settings,
+        image_size=(128, 128),
+        crop_size=(112, 112),
+        epochs=8,
+        learning_rate=3e-4,
+        freeze_norm=False,
+        validate_epochs=2,
+    )
+
+
+def _changed(settings: Settings, **training: Any) -> Settings:
+    return settings.model_copy(update={"training": settings.training.model_copy(update=training)})

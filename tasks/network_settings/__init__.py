@@ -1,0 +1,64 @@
+"""The settings of networks that are trained on label maps or instance masks, and of their testing.
+
+The defaults are those of the papers; `flows.network_presets` has smaller ones.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from tasks.network_settings.deeplab import (
+    CooperativeConfig,
+    CooperativeDANetSettings,
+    CooperativeDeepLabV3PlusConfig,
+    CooperativeDeepLabV3PlusSettings,
+    DeepLabV2Settings,
+    DeepLabV3PlusConfig,
+    DeepLabV3PlusSettings,
+    SaliencyConfig,
+    SaliencySettings,
+)
+from tasks.network_settings.maskrcnn import DetectionConfig, DetectorConfig, MaskRCNNSettings
+from tasks.network_settings.pixels import PixelTrainerConfig, SegmentationConfig, SegmenterConfig
+from tasks.network_settings.scenes import SCENE_NETWORKS, SceneConfig, SceneNetworkName, SceneSettings
+from tasks.network_settings.trainer import TrainerConfig
+from tasks.settings import RunConfig
+
+__all__ = [
+    "NETWORK_SETTINGS",
+    "SCENE_NETWORKS",
+    "CooperativeConfig",
+    "CooperativeDANetSettings",
+    "CooperativeDeepLabV3PlusConfig",
+    "CooperativeDeepLabV3PlusSettings",
+    "DeepLabV2Settings",
+    "DeepLabV3PlusConfig",
+    "DeepLabV3PlusSettings",
+    "DetectionConfig",
+    "DetectorConfig",
+    "MaskRCNNSettings",
+    "NetworkSettings",
+    "PixelTrainerConfig",
+    "SaliencyConfig",
+    "SaliencySettings",
+    "SceneConfig",
+    "SceneNetworkName",
+    "SceneSettings",
+    "SegmentationConfig",
+    "SegmenterConfig",
+    "TrainerConfig",
+]
+
+NetworkSettings = (
+    DeepLabV2Settings
+    | DeepLabV3PlusSettings
+    | SaliencySettings
+    | CooperativeDANetSettings
+    | CooperativeDeepLabV3PlusSettings
+    | MaskRCNNSettings
+    | SceneSettings
+)
+NETWORK_SETTINGS: dict[str, type[RunConfig]] = {
+    name: kind for kind in get_args(NetworkSettings) for name in get_args(kind.model_fields["network"].annotation)
+}
+"""Network -> its settings."""

@@ -1,0 +1,145 @@
+"""Settings of DeepLab v2 and v3+, of the saliency branch, and of two networks that cooperate."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from tasks.network_settings.pixels import ClassWeights, SegmentationConfig, SegmenterConfig, Side
+from tasks.settings import BackboneName, NonNegative, OptimizerName, Positive, PositiveInt, Range, RunConfig
+
+
+class DeepLabV2Settings(RunConfig):
+    """DeepLab v2; the defaults are the original's for VOC 2012: 20,000 steps of 10 of its 10,582 images."""
+
+    network: Literal["deeplabv2"] = "deeplabv2"
+    training: SegmenterConfig = SegmenterConfig()
+    testing: SegmentationConfig = SegmentationConfig()
+
+
+class DeepLabV3PlusConfig(SegmenterConfig):
+    """Training of DeepLab v3+; the defaults are those of Sima et al. 2023, Sec. 4.1, for Cityscapes, whole images.
+
+    The paper gives neither learning rate nor epochs.
+
+    Attributes:
+        dsc: The dilated convolutions of its pyramid pooling are depthwise separable (DSC-ASPP).
+    """
+
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 100
+    optimizer: OptimizerName = "adam"
+    learning_rate: Positive = 1e-4
+    head_lr_factor: Positive = 10.0
+    weight_decay: NonNegative = 0.0
+    freeze_norm: bool = False
+    class_weights: ClassWeights = "inverse_log"
+    image_size: tuple[Side, Side] | None = (512, 1024)
+    crop_size: Side | tuple[Side, Side] = (512, 1024)
+    rescale: Range = (1.0, 1.0)
+    dsc: bool = False
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What the network itself is told."""
+        return {"dsc": self.dsc}
+
+
+class DeepLabV3PlusSettings(RunConfig):
+    """DeepLab v3+ with pyramid pooling of plain convolutions or of depthwise separable ones."""
+
+    network: Literal["deeplabv3plus"] = "deeplabv3plus"
+    backbone: BackboneName = "resnet101"
+    training: DeepLabV3PlusConfig = DeepLabV3PlusConfig()
+    testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
+
+
+class SaliencyConfig(DeepLabV3PlusConfig):
+    """Training of DeepLab v3+ that finds salient objects too.
+
+    Attributes:
+        task_weights: Of the loss of segmentation and of that of saliency, such as 0.5 0.5. None: they are learned, by
+            the tasks' homoscedastic uncertainty (Eq. 8).
+        salient_classes: Where no set with masks of salient objects is given, they are derived from the label maps:
+            what has one of these classes is salient. If none are named, all classes but the background are, and of
+            scenes, which have none, the movable things and signs (`tasks.saliency_masks.THINGS`).
+    """
+
+    dsc: bool = True
+    task_weights: tuple[NonNegative, NonNegative] | None = None
+    salient_classes: tuple[str, ...] = ()
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What the network itself is told."""
+        return {**super().network_options, "task_weights": self.task_weights}
+
+
+class SaliencySettings(DeepLabV3PlusSettings):
+    """Saliency co-learning (Sima et al. 2023)."""
+
+    network: Literal["saliency-deeplabv3plus"] = "saliency-deeplabv3plus"  # pyright: ignore
+    training: SaliencyConfig = SaliencyConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class CooperativeConfig(SegmenterConfig):
+    """Training of two networks of a kind together; the defaults are those of Ikedo and Hotta 2021 for Cityscapes.
+
+    The paper gives the crops; the rest is that of DANet's and DeepLab v3+'s own papers.
+
+    Attributes:
+        connections: "same-layer": features of the first network go to the same layers of the second. "multi-layer":
+            features of several depths go to each of these layers. "ensemble": there are no paths. "single": there is
+            one network.
+        prediction: The output of the "second" network, or the "mean" of both. None: the mean of an ensemble, the
+            second's where there are paths.
+    """
+
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 240
+    learning_rate: Positive = 0.01
+    head_lr_factor: Positive = 1.0
+    weight_decay: NonNegative = 1e-4
+    freeze_norm: bool = False
+    sync_norm: bool = True
+    crop_size: Side | tuple[Side, Side] = 768
+    rescale: Range = (0.5, 2.0)
+    connections: Literal["single", "ensemble", "same-layer", "multi-layer"] = "same-layer"
+    prediction: Literal["second", "mean"] | None = None
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What the network itself is told."""
+        return {**super().network_options, "connections": self.connections, "prediction": self.prediction}
+
+
+class CooperativeDeepLabV3PlusConfig(CooperativeConfig):
+    """The same of two DeepLab v3+.
+
+    Attributes:
+        dsc: See `DeepLabV3PlusConfig`.
+    """
+
+    dsc: bool = False
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What the network itself is told."""
+        return {**super().network_options, "dsc": self.dsc}
+
+
+class CooperativeDANetSettings(RunConfig):
+    """Two DANets that cooperate."""
+
+    network: Literal["cooperative-danet"] = "cooperative-danet"
+    backbone: BackboneName = "resnet101"
+    training: CooperativeConfig = CooperativeConfig()
+    testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
+
+
+class CooperativeDeepLabV3PlusSettings(RunConfig):
+    """Two DeepLab v3+ that cooperate."""
+
+    network: Literal["cooperative-deeplabv3plus"] = "cooperative-deeplabv3plus"
+    backbone: BackboneName = "resnet101"
+    training: CooperativeDeepLabV3PlusConfig = CooperativeDeepLabV3PlusConfig()
+    testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)

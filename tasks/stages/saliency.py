@@ -1,0 +1,166 @@
+"""Stages of segmentation and saliency from one network (Sima et al. 2023)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.dataset import DatasetError, Problem, Sample
+from data.label_folder import SALIENCY
+from data.label_maps import write_label_map
+from models.inference import prepare_inference
+from models.saliency import Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
+from tasks.examples import VOID, example_of, label_reader, load_example, view_of
+from tasks.inference import batches
+from tasks.job import Job
+from tasks.network_settings import SaliencyConfig, SegmentationConfig
+from tasks.networks import load_segmenter, save_network
+from tasks.saliency_masks import SALIENCY_FILE, derive_mask, has_own_mask, read_mask, salient_values
+from tasks.stages.segmenter import build_network, loss_weights, mean_over_views, validate_segmenter, write_segments
+from tasks.stages.training import finish, parameter_groups, recipe_of
+from tasks.training import Recipe, autocast, fit
+from tasks.training.launch import run_in_processes
+
+log = logging.getLogger(__name__)
+TASKS = ("segmentation", "saliency")
+
+# Of a sample: the network's input, and both label maps, all `VOID` where it has not the label.
+Labelled = tuple[Tensor, Tensor, Tensor]
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train on the samples' label maps and masks, in as many processes as the job says."""
+    return run_in_processes(train_here, job, job.num_processes)
+
+
+def train_here(job: Job) -> dict[str, Any]:
+    """Train in this process, alone or as one of several.
+
+    Samples of a set of salient objects train the saliency branch, the others that of segmentation: a step has as many
+    of each, those with masks drawn at random. Without such a set masks are derived from the label maps, and every
+    sample trains both.
+
+    Raises:
+        DatasetError: There are no samples with label maps of classes, or no masks can be derived.
+    """
+    net, config = build_network(job)
+    assert isinstance(net, SaliencyDeepLabV3Plus)
+    assert isinstance(config, SaliencyConfig)
+    scenes, masked = ([s for s in job.samples if has_own_mask(s) is own] for own in (False, True))
+    if not scenes:
+        raise DatasetError([Problem(masked[0].image, "expected images with label maps of classes too, found none")])
+    salient = () if masked else salient_values(job.classes, config.salient_classes)
+    names = [job.classes.values[value] for value in salient]
+    if names:
+        log.warning("no set with masks of salient objects: they are derived from the label maps: %s", ", ".join(names))
+    on_scenes = replace(job, samples=tuple(scenes))
+    history = fit(net, _recipe(net, config, on_scenes, masked, salient), on_scenes)
+
+    def save() -> None:
+        save_network(net, job.out)
+        (job.out / SALIENCY_FILE).write_text(json.dumps({"derived_from": names, "images": len(masked)}))
+
+    return finish(net, history, job, save)
+
+
+def predict(job: Job) -> dict[str, Any]:
+    """Write a label map of every image, and a map of its saliency, in grey: 255 times the probability."""
+    config = job.config
+    assert isinstance(config, SegmentationConfig)
+    ((folder,),) = job.inputs.values()
+    net = prepare_inference(load_segmenter(folder, job.device))
+    assert isinstance(net, SaliencyDeepLabV3Plus)
+    (job.out / SALIENCY_FILE).write_text((folder / SALIENCY_FILE).read_text())
+    done = 0
+    for batch, pyramids in batches(job.samples, partial(view_of, net.image_size, config.scales), job.device):
+        found = mean_over_views(net, partial(_logits, net), _activate, pyramids, job.device, mirror=config.mirror)
+        for sample, maps in zip(batch, found, strict=True):
+            write_segments(sample, maps[:-1], job)
+            salient = (255 * maps[-1]).round().byte().cpu().numpy()
+            write_label_map(job.out / SALIENCY / f"{sample.id}.png", salient)
+        done += len(batch)
+        job.progress(done, len(job.samples))
+    return {}
+
+
+def task_losses(
+    maps: Maps,
+    labels: Int[Tensor, "b h w"],
+    masks: Int[Tensor, "b h w"],
+    weights: Float[Tensor, 256],
+) -> Float[Tensor, 2]:
+    """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8).
+
+    Each is the mean over the images that have its label, of the mean over the pixels that have it; NaN without such.
+
+    Args:
+        labels: Values of the classes, `VOID` where none is known.
+        masks: 1 for salient, 0, `VOID` where it is not known.
+        weights: Of the values.
+    """
+    of_classes = F.cross_entropy(maps.classes.float(), labels, ignore_index=VOID, reduction="none")
+    of_saliency = F.binary_cross_entropy_with_logits(maps.saliency.float(), (masks == 1).float(), reduction="none")
+    weighted = ((of_classes, weights[labels]), (of_saliency, (masks != VOID).float()))
+    return torch.stack([_mean_of_images(losses, known) for losses, known in weighted])
+
+
+def _mean_of_images(losses: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    totals = weights.sum((1, 2))
+    has_any = totals > 0
+    return ((losses * weights).sum((1, 2))[has_any] / totals[has_any]).mean()
+
+
+def _recipe(
+    net: SaliencyDeepLabV3Plus, config: SaliencyConfig, job: Job, masked: Sequence[Sample], salient: Sequence[int]
+) -> Recipe:
+    """Return the recipe of a training on a job's scenes, and on samples with masks or on masks derived from scenes."""
+    example, read = example_of(net, config), label_reader(net.num_classes)
+    read_own_mask = partial(read_mask, num_classes=net.num_classes)
+    weights = loss_weights(config, job.samples, net.num_classes).to(job.device)
+
+    def load(index: int, rng: np.random.Generator) -> list[Labelled]:
+        pixels, labels = load_example(job.samples[index], read, example, rng)
+        if not masked:
+            return [(pixels, labels, torch.from_numpy(derive_mask(labels.numpy(), salient)))]
+        unknown = torch.full_like(labels, VOID)
+        chosen = masked[int(rng.integers(len(masked)))]
+        others, mask = load_example(chosen, read_own_mask, example, rng)
+        return [(pixels, labels, unknown), (others, unknown, mask)]
+
+    def step(net: nn.Module, batch: list[list[Labelled]], _: float) -> tuple[Tensor, dict[str, float]]:
+        parts = zip(*itertools.chain.from_iterable(batch), strict=True)
+        images, labels, masks = (torch.stack(part) for part in parts)
+        images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
+        with autocast(job.device, config.precision):
+            maps = net(images)
+        losses = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
+        loss = joint_loss(losses)
+        figures = {"loss": loss.item(), **dict(zip(TASKS, losses.nan_to_num().tolist(), strict=True))}
+        if isinstance(joint_loss, UncertaintyLoss):
+            figures |= {f"sigma_{task}": value for task, value in zip(TASKS, joint_loss.sigma.tolist(), strict=True)}
+        return loss, figures
+
+    joint_loss = net.joint_loss
+    groups = parameter_groups(net, net.backbones, config)
+    validate = partial(validate_segmenter, job=job) if job.validation else None
+    return recipe_of(config, load, step, groups, validate=validate, best=config.keep_by)
+
+
+def _logits(net: SaliencyDeepLabV3Plus, x: Tensor) -> Tensor:
+    maps = net.both(x)
+    return torch.cat([maps.classes, maps.saliency[:, None]], dim=1)
+
+
+def _activate(logits: Tensor) -> Tensor:
+    return torch.cat([logits[:, :-1].softmax(1), logits[:, -1:].sigmoid()], dim=1)
