@@ -2,54 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows.network_presets import NETWORK_PRESETS
 from flows.request import Request
-from flows.train_request import PredictRequest, SceneRequest
-from tasks.network_settings import SCENE_NETWORKS, SceneNetworkName, SceneSettings, SegmentationConfig
+from flows.train_request import PredictRequest, TrainRequest
+from tasks.network_settings import SCENE_NETWORKS, NetworkSettings
+from tasks.run_record import read_run
+from tasks.settings import BackboneName
 
-TableName = Literal["segnet-decoders", "segnet-benchmark"]
-Weighting = Literal["median_frequency", "none"]
-# As the paper calls the dense CRF behind DeepLab-LargeFOV.
-WITH_CRF = "deeplab-largefov-densecrf"
-CRF_ITERATIONS = 10
-ROWS: dict[TableName, tuple[str, ...]] = {
-    "segnet-decoders": SCENE_NETWORKS[:9],
-    "segnet-benchmark": ("segnet", "deeplab-largefov", WITH_CRF, "fcn-fixed", "fcn-learned", "deconvnet"),
+TableName = Literal["segnet-decoders", "segnet-benchmark", "saliency-ablation", "cooperative"]
+Weighting = Literal["median_frequency", "inverse_log", "none"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a network, and which of its settings are other than its preset's."""
+
+    network: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    testing: Mapping[str, Any] = field(default_factory=dict)
+    backbone: BackboneName | None = None
+
+
+def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None = None) -> Row:
+    return Row("saliency-deeplabv3plus", {"task_weights": weights}, backbone=backbone)
+
+
+TABLES: dict[TableName, dict[str, Row]] = {
+    "segnet-decoders": {name: Row(name) for name in SCENE_NETWORKS[:9]},
+    "segnet-benchmark": {
+        **{name: Row(name) for name in ("segnet", "deeplab-largefov")},
+        # As the paper calls the dense CRF behind it.
+        "deeplab-largefov-densecrf": Row("deeplab-largefov", testing={"crf_iterations": 10}),
+        **{name: Row(name) for name in ("fcn-fixed", "fcn-learned", "deconvnet")},
+    },
+    "saliency-ablation": {
+        "deeplabv3plus": Row("deeplabv3plus"),
+        "deeplabv3plus-dsc": Row("deeplabv3plus", {"dsc": True}),
+        "saliency-uniform": _saliency((0.5, 0.5)),
+        "saliency-0.8-0.2": _saliency((0.8, 0.2)),
+        "saliency-0.2-0.8": _saliency((0.2, 0.8)),
+        "saliency-uncertainty": _saliency(None),
+        "densenet-dsc": Row("deeplabv3plus", {"dsc": True}, backbone="densenet121"),
+        "densenet-saliency-uniform": _saliency((0.5, 0.5), "densenet121"),
+    },
+    "cooperative": {
+        f"{kind}-{connections}": Row(f"cooperative-{kind}", {"connections": connections})
+        for kind in ("danet", "deeplabv3plus")
+        for connections in ("single", "ensemble", "same-layer", "multi-layer")
+    },
 }
-"""Table -> its rows; a row is a network, or `WITH_CRF`."""
+"""Table -> the names of its rows -> these."""
 
 
 class CompareRequest(Request):
     """A comparison. The parameters of the flow `compare`.
 
     Attributes:
-        table: "segnet-decoders", the paper's Table 1, or "segnet-benchmark", its Table 3.
-        data: Folder of a data set with label maps.
-        train: The list of images to learn from.
+        table: Of SegNet's paper "segnet-decoders" (Table 1) and "segnet-benchmark" (Table 3); "saliency-ablation"
+            (Tables 1 to 3 of saliency co-learning); "cooperative" (the tables of cooperative networks).
+        data: Folder of a data set with label maps; by default that of the run `labels`.
+        labels: A run, whose labels are learned; by default the ground truth of the set is.
+        train: The list of images to learn from, and to be tested on beside `test`. Of a run's labels all are learned.
         val: The list by which a training's best network is chosen.
-        test: The list that networks are tested on, beside the one that they learned from.
+        test: The list that networks are tested on.
+        saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
+        saliency_split: A list of that set's images.
         rows: Of the table; all if none are named.
-        weightings: Of the classes in the loss; each is a part of the table.
+        weightings: Of the classes in the loss; each is a part of the table. If none are named, it is the preset's.
         seeds: Every network is trained once for each.
+        backbone: Of all rows that are not named after one; the preset's by default.
+        weights: ImageNet weights of these; the preset's by default.
         training: Training settings that are other than the preset's, for all networks.
     """
 
     table: TableName
-    data: Path
+    data: Path | None = None
+    labels: Path | None = None
     train: str = "train"
     val: str = "val"
     test: str = "test"
-    rows: tuple[SceneNetworkName | Literal["deeplab-largefov-densecrf"], ...] = ()
-    weightings: tuple[Weighting, ...] = Field(default=("median_frequency",), min_length=1)
+    saliency: Path | None = None
+    saliency_split: str | None = None
+    rows: tuple[str, ...] = ()
+    weightings: tuple[Weighting, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    backbone: BackboneName | Literal["vgg16"] | None = None
+    weights: Path | Literal["imagenet"] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _rows_are_the_tables(self) -> CompareRequest:
+        rows = TABLES[self.table]
+        if unknown := [row for row in self.rows if row not in rows]:
+            raise ValueError(f"unknown rows {', '.join(unknown)} of {self.table}: expected some of {', '.join(rows)}")
+        if self.data is None and self.labels is None:
+            raise ValueError("expected a data set (data), or the labels of a run (labels)")
+        return self
+
+    @property
+    def test_data(self) -> Path:
+        """The folder of the set that networks are tested on.
+
+        Raises:
+            ArtifactError: `labels` is not the folder of a run.
+        """
+        if self.data is not None:
+            return self.data
+        assert self.labels is not None
+        return Path(read_run(self.labels).request["data"])
 
 
 @dataclass(frozen=True)
@@ -63,53 +130,59 @@ class Trial:
     row: str
     weighting: str
     seed: int
-    training: SceneRequest
+    training: TrainRequest
     tests: dict[str, PredictRequest]
 
 
 def trials(request: CompareRequest) -> Iterator[Trial]:
     """Yield every training of a comparison, one seed after the other."""
     shared: dict[str, Any] = {
+        "data": request.test_data,
         "store": request.store_address,
         "workers": request.workers,
         "device": request.device,
         "cluster": request.cluster,
     }
     for seed in request.seeds:
-        for weighting in request.weightings:
-            for row in request.rows or ROWS[request.table]:
-                folder = request.out / f"{row}-{weighting}-{seed}"
-                settings = _settings(request, row, weighting, seed)
-                training = SceneRequest(
-                    data=request.data,
-                    split=request.train,
+        for weighting in request.weightings or (None,):
+            for name in request.rows or TABLES[request.table]:
+                settings = _settings(request, TABLES[request.table][name], weighting, seed)
+                weights: str = settings.training.class_weights  # pyright: ignore[reportAttributeAccessIssue]
+                folder = request.out / f"{name}-{weights}-{seed}"
+                training = TrainRequest(
+                    labels=request.labels,
+                    split=None if request.labels else request.train,
                     val=request.val,
                     out=folder,
                     preset=request.preset,
                     settings=settings,
+                    **(_saliency_set(request) if settings.network == "saliency-deeplabv3plus" else {}),
                     **shared,
                 )
                 tests = {
-                    name: PredictRequest(
-                        network=folder.absolute(),
-                        data=request.data,
-                        split=split,
-                        evaluate=True,
-                        out=folder / name,
-                        **shared,
+                    test: PredictRequest(
+                        network=folder.absolute(), split=split, evaluate=True, out=folder / test, **shared
                     )
-                    for name, split in (("test", request.test), ("train", request.train))
+                    for test, split in (("test", request.test), ("train", request.train))
                 }
-                yield Trial(row, weighting, seed, training, tests)
+                yield Trial(name, weights, seed, training, tests)
 
 
-def _settings(request: CompareRequest, row: str, weighting: str, seed: int) -> SceneSettings:
-    network = "deeplab-largefov" if row == WITH_CRF else row
-    settings = NETWORK_PRESETS[network][request.preset]()
-    assert isinstance(settings, SceneSettings)
-    training = {**settings.training.model_dump(), **request.training, "class_weights": weighting}
-    testing = settings.testing
-    if row == WITH_CRF:
-        testing = SegmentationConfig(**{**testing.model_dump(), "crf_iterations": CRF_ITERATIONS})
-    changed = {"seed": seed, "training": training, "testing": testing}
-    return SceneSettings.model_validate({**settings.model_dump(), **changed})
+def _saliency_set(request: CompareRequest) -> dict[str, Any]:
+    return {"saliency": request.saliency, "saliency_split": request.saliency_split}
+
+
+def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: int) -> NetworkSettings:
+    settings = NETWORK_PRESETS[row.network][request.preset]()
+    training = {**settings.training.model_dump(), **request.training, **row.training}
+    if weighting is not None:
+        training["class_weights"] = weighting
+    testing = {**settings.testing.model_dump(), **row.testing}
+    changed: dict[str, Any] = {"seed": seed, "training": training, "testing": testing}
+    if row.backbone is not None:
+        # ImageNet's weights of another backbone are no use to it.
+        changed |= {"backbone": row.backbone, "weights": "imagenet" if request.weights == "imagenet" else None}
+    else:
+        given = {"backbone": request.backbone, "weights": request.weights}
+        changed |= {name: value for name, value in given.items() if value is not None}
+    return type(settings).model_validate({**settings.model_dump(), **changed})

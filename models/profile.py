@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.backbones import BACKBONES, build_backbone
 from models.cam import CAMNet
-from models.deeplabv2 import DeepLabV2
 from models.irnet import IRNet
 from models.maskrcnn import MAX_DETECTIONS, MaskRCNN
+from models.saliency import Maps, SaliencyDeepLabV3Plus
+from models.segmenters import build_segmenter
 from models.segnet import NETWORKS as SCENE_NETWORKS
 from models.segnet import build_scene_network
 
@@ -51,8 +53,8 @@ def _irnet(backbone: str, num_classes: int) -> nn.Module:
     return IRNet(build_backbone(backbone))
 
 
-def _deeplabv2(backbone: str, num_classes: int) -> nn.Module:
-    return DeepLabV2(build_backbone(backbone, output_stride=8), num_classes + 1)
+def _segmenter(name: str, background: int, options: dict[str, Any], backbone: str, num_classes: int) -> nn.Module:
+    return build_segmenter(name, num_classes + background, partial(build_backbone, backbone), options)
 
 
 class _Stages(nn.Module):
@@ -77,22 +79,46 @@ def _maskrcnn(backbone: str, num_classes: int) -> nn.Module:
     return _Stages(MaskRCNN(build_backbone(backbone, output_stride=32), num_classes + 1))
 
 
-# Badrinarayanan et al. 2017, Tables 1 and 6, for 11 classes. DeconvNet's 877 MB is left out: with 1024 features in its
-# fully connected layers, as Section 4 has it, it takes 328 MB, with the original 4096 it takes 1007 MB.
-PAPER = {
-    "segnet": {"encoder_parameters": 14.7e6, "megabytes": 117},
-    "segnet-basic": {"parameters": 1.425e6},
-    "segnet-basic-encoder-addition": {"parameters": 1.425e6},
-    "segnet-basic-single-channel-decoder": {"parameters": 0.625e6},
-    "bilinear-interpolation": {"parameters": 0.625e6},
-    "fcn-basic": {"parameters": 0.65e6},
-    "fcn-basic-no-addition": {"parameters": 0.65e6},
-    "fcn-basic-no-dim-reduction": {"parameters": 1.625e6},
-    "fcn-basic-no-addition-no-dim-reduction": {"parameters": 1.625e6},
-    "fcn-learned": {"megabytes": 539},
-    "deeplab-largefov": {"megabytes": 83},
+class _BothTasks(nn.Module):
+    """What a network says of segmentation and saliency."""
+
+    def __init__(self, net: SaliencyDeepLabV3Plus) -> None:
+        super().__init__()
+        self.backbone = net.backbone
+        self.net = net
+
+    def forward(self, x: Tensor) -> Maps:
+        return self.net.both(x)
+
+
+def _saliency(backbone: str, num_classes: int) -> nn.Module:
+    return _BothTasks(SaliencyDeepLabV3Plus(build_backbone(backbone, dilated=True), num_classes))
+
+
+# Of 11 classes Badrinarayanan et al. 2017, Tables 1 and 6; DeconvNet's 877 MB is left out: with 1024 features in its
+# fully connected layers, as Section 4 has it, it takes 328 MB, with the original 4096 it takes 1007 MB. Of 19 classes
+# Sima et al. 2023, Table 1, whose GFLOPs are multiply-adds of an image of 512 x 1024.
+PAPERS: dict[int, dict[str, dict[str, float]]] = {
+    11: {
+        "segnet": {"encoder_parameters": 14.7e6, "megabytes": 117},
+        "segnet-basic": {"parameters": 1.425e6},
+        "segnet-basic-encoder-addition": {"parameters": 1.425e6},
+        "segnet-basic-single-channel-decoder": {"parameters": 0.625e6},
+        "bilinear-interpolation": {"parameters": 0.625e6},
+        "fcn-basic": {"parameters": 0.65e6},
+        "fcn-basic-no-addition": {"parameters": 0.65e6},
+        "fcn-basic-no-dim-reduction": {"parameters": 1.625e6},
+        "fcn-basic-no-addition-no-dim-reduction": {"parameters": 1.625e6},
+        "fcn-learned": {"megabytes": 539},
+        "deeplab-largefov": {"megabytes": 83},
+    },
+    19: {
+        "deeplabv3plus-resnet101": {"parameters": 59.34e6, "gmacs": 177.78},
+        "deeplabv3plus-dsc-resnet101": {"parameters": 46.81e6, "gmacs": 152.13},
+    },
 }
-PAPER_CLASSES = 11
+PAPER_SIZES = {19: (512, 1024)}
+SIDE_BACKBONES = ("resnet50", "resnet101", "densenet121")
 
 
 def _scene(name: str, num_classes: int) -> nn.Module:
@@ -100,15 +126,33 @@ def _scene(name: str, num_classes: int) -> nn.Module:
     return build_scene_network(name, num_classes, input="imagenet")
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
-    f"{kind}-{backbone}": partial(build, backbone)
-    for kind, build in (("cam", _cam), ("irnet", _irnet), ("deeplabv2", _deeplabv2), ("maskrcnn", _maskrcnn))
-    for backbone in BACKBONES
-} | {name: partial(_scene, name) for name in SCENE_NETWORKS}
+_PARTS: dict[str, Callable[[str, int], nn.Module]] = {
+    "cam": _cam,
+    "irnet": _irnet,
+    "deeplabv2": partial(_segmenter, "deeplabv2", 1, {}),
+    "maskrcnn": _maskrcnn,
+}
+# Of the supervised side flows, whose sets have no background beside their classes.
+_SIDE: dict[str, Callable[[str, int], nn.Module]] = {
+    "deeplabv3plus": partial(_segmenter, "deeplabv3plus", 0, {}),
+    "deeplabv3plus-dsc": partial(_segmenter, "deeplabv3plus", 0, {"dsc": True}),
+    "saliency-deeplabv3plus": _saliency,
+    "danet": partial(_segmenter, "cooperative-danet", 0, {"connections": "single"}),
+    **{
+        f"{name}-{connections}": partial(_segmenter, name, 0, {"connections": connections})
+        for name in ("cooperative-danet", "cooperative-deeplabv3plus")
+        for connections in ("same-layer", "multi-layer")
+    },
+}
+NETWORKS: dict[str, Callable[[int], nn.Module]] = (
+    {f"{kind}-{backbone}": partial(build, backbone) for kind, build in _PARTS.items() for backbone in BACKBONES}
+    | {name: partial(_scene, name) for name in SCENE_NETWORKS}
+    | {f"{kind}-{backbone}": partial(build, backbone) for kind, build in _SIDE.items() for backbone in SIDE_BACKBONES}
+)
 """Name -> function from the number of classes to the network, which takes normalised RGB [B, 3, H, W].
 
-The networks of SegNet's paper have as many outputs as classes, the others one more for the background where they have
-any. Mask R-CNN is counted without its resizing, with 1000 proposals and 100 detections an image.
+The networks of the side flows have as many outputs as classes, the others one more for the background. Mask R-CNN is
+counted without its resizing, with 1000 proposals and 100 detections an image.
 """
 
 
@@ -131,7 +175,9 @@ def profile(name: str, *, num_classes: int = 20, size: tuple[int, int] = (512, 5
     parameters = sum(parameter.numel() for parameter in net.parameters())
     encoder_parameters = sum(parameter.numel() for parameter in parts.get("backbone", nn.Identity()).parameters())
     megabytes = sum(tensor.numel() for tensor in net.state_dict().values()) * 4 / 1e6
-    paper = PAPER.get(name, {}) if num_classes == PAPER_CLASSES else {}
+    paper = PAPERS.get(num_classes, {}).get(name, {})
+    if PAPER_SIZES.get(num_classes, size) != size:
+        paper = {figure: value for figure, value in paper.items() if figure != "gmacs"}
     # The counter has two operations for a multiply-add.
     gmacs = counter.get_total_flops() / 2 / 1e9
     return Profile(name, parameters, gmacs, encoder_parameters, megabytes, paper)

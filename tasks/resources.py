@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones import build_backbone
 from models.inference import prepare_inference
-from models.segnet import build_scene_network, stored_maps
+from models.saliency import Maps
+from models.segmenter import Segmenter
+from models.segmenters import build_segmenter
+from models.segnet import NETWORKS, build_scene_network, stored_maps
 from tasks.inference import inference_autocast
 from tasks.memory import forget_peak, status_bytes
 
@@ -23,19 +29,34 @@ TRAINING_BATCH = 4
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A network to be measured: its name, its backbone where it has one of several, and what it is told."""
+
+    network: str
+    backbone: str = "resnet50"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, num_classes: int) -> Segmenter:
+        """Return it with random weights."""
+        if self.network in NETWORKS:
+            return build_scene_network(self.network, num_classes, **self.options)
+        return build_segmenter(self.network, num_classes, partial(build_backbone, self.backbone), self.options)
+
+
+@dataclass(frozen=True)
 class Inference:
     """What a network costs that is applied.
 
     Attributes:
         parameters: All of them.
-        storage: See `models.segnet.stored_maps`.
+        storage: See `models.segnet.stored_maps`; None of networks that are not SegNet's.
         seconds: Of one image, through the network as it is made ready for inference.
         bytes: The most memory that one image takes, the network's weights among it.
         model_bytes: Of all tensors that are saved.
     """
 
     parameters: int
-    storage: float
+    storage: float | None
     seconds: float
     bytes: int
     model_bytes: int
@@ -63,7 +84,7 @@ class Resources:
 
 
 def measure_resources(
-    network: str, num_classes: int, size: tuple[int, int], *, device: str = "cpu", num_threads: int = 1
+    network: Variant, num_classes: int, size: tuple[int, int], *, device: str = "cpu", num_threads: int = 1
 ) -> Resources:
     """Measure a network with random weights on images of random pixels of `size` (H, W).
 
@@ -79,7 +100,7 @@ def measure_resources(
 
 
 def measure_inference(
-    network: str, num_classes: int, size: tuple[int, int], *, device: str = "cpu", num_threads: int = 1
+    network: Variant, num_classes: int, size: tuple[int, int], *, device: str = "cpu", num_threads: int = 1
 ) -> Inference:
     """Measure a network as `measure_resources` does, in inference alone."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
@@ -87,11 +108,11 @@ def measure_inference(
 
 
 def _measure_inference(
-    network: str, num_classes: int, size: tuple[int, int], device: str, num_threads: int
+    network: Variant, num_classes: int, size: tuple[int, int], device: str, num_threads: int
 ) -> Inference:
     torch.set_num_threads(num_threads)
     before = _start_counting(device)
-    net = build_scene_network(network, num_classes, input="imagenet").eval()
+    net = network.build(num_classes).eval()
     parameters = sum(parameter.numel() for parameter in net.parameters())
     model_bytes = sum(tensor.nbytes for tensor in net.state_dict().values())
     net = prepare_inference(net.to(device))
@@ -103,15 +124,16 @@ def _measure_inference(
 
     run()
     peak = _peak(device) - before
-    return Inference(parameters, stored_maps(network, num_classes), _time(run, device), peak, model_bytes)
+    storage = stored_maps(network.network, num_classes) if network.network in NETWORKS else None
+    return Inference(parameters, storage, _time(run, device), peak, model_bytes)
 
 
 def _measure_training(
-    network: str, num_classes: int, size: tuple[int, int], device: str, num_threads: int
+    network: Variant, num_classes: int, size: tuple[int, int], device: str, num_threads: int
 ) -> tuple[float, float, int]:
     torch.set_num_threads(num_threads)
     before = _start_counting(device)
-    net = build_scene_network(network, num_classes, input="imagenet").to(device).train()
+    net = network.build(num_classes).to(device).train()
     net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     _step(net, num_classes, TRAINING_BATCH, size, device)
     peak = _peak(device) - before
@@ -124,10 +146,19 @@ def _step(net: nn.Module, num_classes: int, batch: int, size: tuple[int, int], d
     x = torch.rand(batch, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(num_classes, (batch, *size), device=device)
     losses: list[Tensor] = []
-    forward = _seconds(lambda: losses.append(F.cross_entropy(net(x), labels)), device)
+    forward = _seconds(lambda: losses.append(_loss(net(x), labels)), device)
     backward = _seconds(lambda: losses[0].backward(), device)
     net.zero_grad(set_to_none=True)
     return forward, backward
+
+
+def _loss(output: Tensor | Maps, labels: Tensor) -> Tensor:
+    """Return the loss of a network's output in training: of one network, of two, or of two tasks."""
+    if isinstance(output, Maps):
+        salient = F.binary_cross_entropy_with_logits(output.saliency, (labels % 2).float())
+        return F.cross_entropy(output.classes, labels) + salient
+    networks = output if output.dim() == 5 else output[None]
+    return torch.stack([F.cross_entropy(one, labels) for one in networks]).sum()
 
 
 def _time(run: Callable[[], None], device: str) -> float:

@@ -14,6 +14,7 @@ from flows.arguments.answers import Verbose, answer, list_or_file
 from flows.compare_request import CompareRequest, TableName, Weighting
 from flows.request import Request
 from tasks.network_settings import SCENE_NETWORKS
+from tasks.settings import BackboneName
 
 Table = TableName | Literal["segnet-resources"]
 
@@ -21,13 +22,18 @@ Table = TableName | Literal["segnet-resources"]
 def compare(
     table: Positional[Table],
     data: Path | None = None,
+    labels: Path | None = None,
     out: Path | None = None,
     train: str = "train",
     val: str = "val",
     test: str = "test",
+    saliency: Path | None = None,
+    saliency_split: str | None = None,
     rows: tuple[str, ...] = (),
-    weightings: tuple[Weighting, ...] = ("median_frequency",),
+    weightings: tuple[Weighting, ...] = (),
     seeds: tuple[int, ...] = (0,),
+    backbone: BackboneName | Literal["vgg16"] | None = None,
+    weights: Path | Literal["imagenet"] | None = None,
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")] = (),
     per_class: bool = False,
     size: tuple[int, int] = (360, 480),
@@ -38,23 +44,29 @@ def compare(
     time_limit: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     cluster: str | None = None,
-    preset: Literal["quick", "camvid", "sunrgbd", "demo"] = "quick",
+    preset: Literal["quick", "voc12", "demo", "camvid", "sunrgbd", "cityscapes"] = "quick",
     json: bool = False,
     verbose: Verbose = False,
 ) -> None:
-    """Networks side by side: the decoders of the SegNet paper, its benchmark, and what the networks take.
+    """Networks side by side, trained and tested alike: the tables of the papers.
 
     Args:
-        table: segnet-decoders (Table 1) and segnet-benchmark (Table 3) train and test networks on a data set,
-            segnet-resources (Table 6) measures time and memory.
-        data: Folder of a data set with label maps.
+        table: Of SegNet's paper segnet-decoders (Table 1), segnet-benchmark (Table 3) and segnet-resources (Table 6),
+            which measures time and memory alone; saliency-ablation, of saliency co-learning; cooperative, of networks
+            that share features.
+        data: Folder of a data set with label maps; by default that of the run.
+        labels: A run, whose labels are learned instead of ground truth.
         out: Folder of the results; that of segnet-resources is optional.
         train: The list of images to learn from.
         val: The list by which the best network of a training is chosen.
         test: The list that networks are tested on.
-        rows: Networks of the table; all if none are named.
-        weightings: Of the classes in the loss: median_frequency, none, or both.
+        saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
+        saliency_split: A list of its images.
+        rows: Of the table; all if none are named.
+        weightings: Of the classes in the loss; one or several of them, by default the preset's.
         seeds: Every network is trained once for each.
+        backbone: Of the networks; by default the preset's.
+        weights: ImageNet weights of the backbone, a file or "imagenet"; by default the preset's.
         set: Training settings that are other than the preset's, such as epochs=20 or precision=bfloat16.
         per_class: Print every class too.
         size: Of segnet-resources: height and width.
@@ -85,17 +97,23 @@ def compare(
         measured = compare_resources(rows or RESOURCES, size, classes, chosen, threads, out)
         answer(measured, show_resources, json)
         return
-    if data is None or out is None:
-        raise DatasetError(f"{table} trains networks: it takes a data set (--data) and a folder (--out)")
+    if (data is None and labels is None) or out is None:
+        message = "it takes a data set (--data) or the labels of a run (--labels), and a folder (--out)"
+        raise DatasetError(f"{table} trains networks: {message}")
     request = CompareRequest(
         table=table,
-        data=data.absolute(),
+        data=data and data.absolute(),
+        labels=labels and labels.absolute(),
         train=list_or_file(train) or train,
         val=list_or_file(val) or val,
         test=list_or_file(test) or test,
-        rows=rows,  # pyright: ignore[reportArgumentType]
+        saliency=saliency and saliency.absolute(),
+        saliency_split=list_or_file(saliency_split),
+        rows=rows,
         weightings=weightings,
         seeds=seeds,
+        backbone=backbone,
+        weights=weights,
         training=dict(_setting(text) for text in set),
         out=out,
         store=store,

@@ -1,4 +1,4 @@
-"""`pseudomask compare`: the tables of the SegNet paper, made anew."""
+"""`pseudomask compare`: the tables of papers on networks, made anew."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from flows.commands.run import embedded_server
 from flows.compare_request import CompareRequest, Trial, trials
 from flows.results import write_text
 from flows.train_request import open_training_sets
+from tasks.network_settings import PixelTrainerConfig
 from tasks.reporting.comparison import comparison_page
 from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
@@ -28,13 +29,22 @@ log = logging.getLogger(__name__)
 FILE_NAME = "comparison.json"
 # The paper's names of the scores.
 SCORES = {"G": "accuracy", "C": "class_accuracy", "mIoU": "miou", "BF": "boundary_f"}
+# Of networks that learn saliency.
+SALIENCY_SCORES = {"MAE": "mae", "max F": "max_f"}
 TESTS = ("test", "train")
+WEIGHTINGS = {
+    "none": "classes weighted alike",
+    "median_frequency": "median frequency balancing",
+    "inverse_log": "classes weighted by 1 / ln(1.02 + share)",
+}
+# Of the image that a network's costs are measured on, where it is not trained on images of one size.
+TEST_SIZE = (512, 1024)
 RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
 
 
 def compare_networks(request: CompareRequest) -> dict[str, Any]:
     """Run the flow, write `comparison.json`, the table and the report into the folder, and return what the JSON has."""
-    from tasks.resources import measure_inference
+    from tasks.resources import Variant, measure_inference
 
     all_trials = list(trials(request))
     open_training_sets(all_trials[0].training)
@@ -43,16 +53,18 @@ def compare_networks(request: CompareRequest) -> dict[str, Any]:
         from flows.comparison import compare
 
         compare(request)
-    settings = all_trials[0].training.settings
     num_classes = len(read_run(all_trials[0].training.out).classes.values)
-    costs = {
-        name: asdict(measure_inference(name, num_classes, settings.training.image_size, device=request.torch_device))
-        for name in dict.fromkeys(trial.training.settings.network for trial in all_trials)
-    }
+    configs = {trial.row: _pixel_config(trial) for trial in all_trials}
+    size = configs[all_trials[0].row].image_size or TEST_SIZE
+    costs: dict[str, dict[str, Any]] = {}
+    for trial in all_trials[: len(configs)]:
+        settings = trial.training.settings
+        variant = Variant(settings.network, settings.backbone, configs[trial.row].network_options)
+        costs[trial.row] = asdict(measure_inference(variant, num_classes, size, device=request.torch_device))
     result = {
         "table": request.table,
         "out": str(request.out),
-        "size": list(settings.training.image_size),
+        "size": list(size),
         "seeds": list(request.seeds),
         "device": request.torch_device,
         "rows": _rows(all_trials, costs),
@@ -62,7 +74,7 @@ def compare_networks(request: CompareRequest) -> dict[str, Any]:
         for weighting, table in tables_of(result).items():
             write_text(request.out / f"{request.table}-{weighting}.md", _markdown(table))
         shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
-        samples = open_dataset(request.data, split=request.test)[0].samples
+        samples = open_dataset(request.test_data, split=request.test)[0].samples
         page = comparison_page(request.table, shown, result["rows"], samples)
         (request.out / "report").mkdir(exist_ok=True)
         write_text(request.out / "report" / "index.html", page.render())
@@ -78,12 +90,13 @@ def compare_resources(
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Measure time and memory of networks, each in processes of its own (Table 6); `out` gets `comparison.json`."""
-    from tasks.resources import measure_resources
+    from tasks.resources import Variant, measure_resources
 
     rows = []
     for name in networks:
         log.info("%s at %d x %d", name, *size)
-        measured = measure_resources(name, num_classes, size, device=device, num_threads=num_threads)
+        variant = Variant(name, options={"input": "imagenet"})
+        measured = measure_resources(variant, num_classes, size, device=device, num_threads=num_threads)
         rows.append({"network": name, **asdict(measured)})
     result = {"table": "segnet-resources", "size": list(size), "device": device, "threads": num_threads, "rows": rows}
     if out is not None:
@@ -127,17 +140,30 @@ def tables_of(result: dict[str, Any]) -> dict[str, Table]:
         by_weighting[row["weighting"]].append(row)
     tables = {}
     for weighting, rows in by_weighting.items():
-        classes = {"none": "classes weighted alike", "median_frequency": "median frequency balancing"}[weighting]
-        table = Table(title=f"{result['table']}, {classes}, {len(result['seeds'])} seeds", title_justify="left")
+        title = f"{result['table']}, {WEIGHTINGS[weighting]}, {len(result['seeds'])} seeds"
+        table = Table(title=title, title_justify="left")
         table.add_column("network", no_wrap=True)
-        for column in ("M parameters", "storage", "ms", *(f"{test} {name}" for test in TESTS for name in SCORES)):
+        # What no network of the table has is no column.
+        scores = [name for name in (*SCORES, *SALIENCY_SCORES) if any(name in row["test"] for row in rows)]
+        costs = {
+            "M parameters": [f"{row['parameters'] / 1e6:.3f}" for row in rows],
+            "storage": [f"{row['storage']:g}" for row in rows if row["storage"] is not None],
+            "ms": [f"{1e3 * row['seconds']:.0f}" for row in rows],
+            "MB": [f"{row['bytes'] / 1e6:.0f}" for row in rows],
+        }
+        costs = {name: cells for name, cells in costs.items() if cells}
+        for column in (*costs, *(f"{test} {name}" for test in TESTS for name in scores)):
             table.add_column(column, justify="right")
-        for row in rows:
-            scores = (_percent(row[test][name]) for test in TESTS for name in SCORES)
-            cost = (f"{row['parameters'] / 1e6:.3f}", f"{row['storage']:g}", f"{1e3 * row['seconds']:.0f}")
-            table.add_row(row["row"], *cost, *scores)
+        for row, *cost in zip(rows, *costs.values(), strict=True):
+            table.add_row(row["row"], *cost, *(_percent(row[test].get(name)) for test in TESTS for name in scores))
         tables[weighting] = table
     return tables
+
+
+def _pixel_config(trial: Trial) -> PixelTrainerConfig:
+    config = trial.training.settings.training
+    assert isinstance(config, PixelTrainerConfig)
+    return config
 
 
 def _rows(all_trials: Iterable[Trial], costs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -147,14 +173,18 @@ def _rows(all_trials: Iterable[Trial], costs: dict[str, dict[str, Any]]) -> list
         grouped[trial.row, trial.weighting].append(trial)
     rows = []
     for (row, weighting), group in grouped.items():
-        network = group[0].training.settings.network
         scores: dict[str, Any] = {}
         for test in TESTS:
             found = [json.loads((trial.tests[test].out / "metrics.json").read_text()) for trial in group]
             scores[test] = {name: [one[key] for one in found] for name, key in SCORES.items()}
             per_class = {"iou": "iou", "accuracy": "accuracy_per_class"}
             scores[test] |= {name: [one[key] for one in found] for name, key in per_class.items()}
-        rows.append({"row": row, "network": network, "weighting": weighting, **costs[network], **scores})
+            salient = [one["saliency"] for one in found if one.get("saliency")]
+            for name, key in SALIENCY_SCORES.items():
+                if values := [one[key] for one in salient if one[key] is not None]:
+                    scores[test][name] = values
+        network = group[0].training.settings.network
+        rows.append({"row": row, "network": network, "weighting": weighting, **costs[row], **scores})
     return rows
 
 
@@ -164,11 +194,13 @@ def _class_table(row: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "class" else "right")
     for name in row["test"]["iou"][0]:
         values = ([seed[name] for seed in row["test"][kind] if seed[name] is not None] for kind in ("accuracy", "iou"))
-        table.add_row(name, *(_percent(found) if found else "-" for found in values))
+        table.add_row(name, *map(_percent, values))
     return table
 
 
-def _percent(values: list[float]) -> str:
+def _percent(values: list[float] | None) -> str:
+    if not values:
+        return "-"
     spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * mean(values):.1f}{spread}"
 

@@ -46,5 +46,10 @@ def show_models(result: list[dict[str, Any]], console: Console, *, classes: int,
 
 
 def _paper(figures: dict[str, float]) -> str:
-    units = {"parameters": (1e6, "M"), "encoder_parameters": (1e6, "M encoder"), "megabytes": (1, "MB")}
+    units = {
+        "parameters": (1e6, "M"),
+        "encoder_parameters": (1e6, "M encoder"),
+        "megabytes": (1, "MB"),
+        "gmacs": (1, "GMACs"),
+    }
     return ", ".join(f"{value / units[name][0]:g} {units[name][1]}" for name, value in figures.items())

@@ -25,6 +25,12 @@ def semantic_table(result: dict[str, Any], title: str = "Semantic labels, in per
     table.add_row("mean", percent(result["miou"]), percent(result["class_accuracy"]))
     table.add_row("pixel accuracy", "", percent(result["accuracy"]))
     table.add_row("boundary F", percent(result["boundary_f"]))
+    if saliency := result.get("saliency"):
+        table.add_section()
+        table.add_row("saliency: MAE", percent(saliency["mae"]))
+        table.add_row("saliency: max F", percent(saliency["max_f"]))
+        if saliency["derived_from"]:
+            table.caption = f"Masks of salient objects are derived from {', '.join(saliency['derived_from'])}."
     return table
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from data.dataset import Sample
-from data.label_folder import INSTANCES, SEMANTIC
+from data.label_folder import INSTANCES, SALIENCY, SEMANTIC
 from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from data.store import ArtifactError
 from tasks.config import Config
@@ -155,8 +155,11 @@ def label_cells(sample: Sample, photo: Picture, folder: Path) -> dict[str, str]:
     """Draw the label maps that a folder has of an image, and its ground truth, over the photograph.
 
     Returns:
-        Pictures by "semantic", "instances", "gt_semantic" and "gt_instances".
+        Pictures by "semantic", "instances", "saliency", "gt_semantic" and "gt_instances".
     """
+    cells = {}
+    if (saliency := folder / SALIENCY / f"{sample.id}.png").exists():
+        cells["saliency"] = pictures.data_uri(pictures.overlay_heat(photo, read_label_map(saliency) / 255))
     files = {
         "semantic": folder / SEMANTIC / f"{sample.id}.png",
         "instances": folder / INSTANCES / f"{sample.id}.png",
@@ -165,7 +168,7 @@ def label_cells(sample: Sample, photo: Picture, folder: Path) -> dict[str, str]:
     maps = {key: read_label_map(file) for key, file in files.items() if file.exists()}
     maps |= {"gt_semantic": truth.semantic, "gt_instances": truth.instances}
     overlay = {"semantic": pictures.overlay_labels, "instances": pictures.overlay_instances}
-    return {
+    return cells | {
         key: pictures.data_uri(overlay[key.removeprefix("gt_")](photo, values))
         for key, values in maps.items()
         if values is not None

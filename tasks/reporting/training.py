@@ -28,6 +28,7 @@ COLUMNS = {
     "photo": Column("Photograph", "a validation image"),
     "semantic": Column("Predicted: semantic", "a colour a class"),
     "instances": Column("Predicted: instances", "a colour an instance"),
+    "saliency": Column("Predicted: saliency", "dark blue: not salient"),
     "gt_semantic": Column("Truth: semantic", "grey: void"),
     "gt_instances": Column("Truth: instances", "a colour an instance"),
 }
@@ -89,7 +90,12 @@ def score_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
         )
         accuracy, boundary = scores["accuracy_per_class"], scores["boundary_f_per_class"]
         per_class = {name: (iou, accuracy.get(name), boundary.get(name)) for name, iou in scores["iou"].items()}
-        return {"Label maps": whole, "Each class": Table(("IoU", "Accuracy", "Boundary F"), per_class)}
+        tables = {"Label maps": whole, "Each class": Table(("IoU", "Accuracy", "Boundary F"), per_class)}
+        if saliency := scores.get("saliency"):
+            derived = ", ".join(saliency["derived_from"])
+            name = f"Masks derived from {derived}" if derived else "Masks of the set"
+            tables["Saliency"] = Table(("Mean absolute error", "max F"), {name: (saliency["mae"], saliency["max_f"])})
+        return tables
     if "ap50" in scores:
         coco = scores["coco"]
         whole = Table(("AP50", "AP70", "COCO AP"), {"Validation images": (scores["ap50"], scores["ap70"], coco["ap"])})

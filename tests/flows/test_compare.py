@@ -13,7 +13,12 @@ from tests_flows_support import pseudomask
 from flows.commands.compare import tables_of
 
 ROWS = ("segnet-basic-single-channel-decoder", "bilinear-interpolation")
+SALIENCY: tuple[dict[str, list[float]], ...] = ({"MAE": [0.1, 0.3], "max F": [0.7, 0.9]}, {})
 SETTINGS = ("--set", "image_size=[32,48]", "epochs=1", "batch-size=4", "validate_epochs=1", "log_steps=0")
+
+
+TINY = ["--backbone", "resnet18", "--training.image-size", "32", "48", "--training.crop-size", "32", "48"]
+TINY += ["--training.epochs", "1", "--training.batch-size", "2", "--training.validate-epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,21 @@ def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
             labels[-1] = 11
             cv2.imwrite(str(root / split / f"{split}{number}.png"), image.astype(np.uint8))
             cv2.imwrite(str(root / f"{split}annot" / f"{split}{number}.png"), labels.astype(np.uint8))
+    return root
+
+
+@pytest.fixture(scope="module")
+def ecssd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a set in ECSSD's layout: a bright object each."""
+    root = tmp_path_factory.mktemp("ecssd")
+    for folder in ("images", "ground_truth_mask"):
+        (root / folder).mkdir()
+    for number in range(3):
+        mask = np.zeros((40, 50), np.uint8)
+        mask[5 : 20 + number, 10:30] = 255
+        noise = np.random.default_rng(number).integers(0, 60, (40, 50, 3))
+        cv2.imwrite(str(root / "images" / f"{number:04d}.jpg"), (noise + mask[..., None] // 2).astype(np.uint8))
+        cv2.imwrite(str(root / "ground_truth_mask" / f"{number:04d}.png"), mask)
     return root
 
 
@@ -93,6 +113,52 @@ def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_u
         assert said in refused.stderr.replace("\n", " "), refused.stderr
 
 
+def test_saliency_is_learned_from_a_set_of_its_own_and_scored_on_it(camvid: Path, ecssd: Path, tmp_path: Path) -> None:
+    words = ["train", "saliency-deeplabv3plus", "--data", camvid, "--split", "train", "--val", "val"]
+    answer = pseudomask(*words, "--saliency", ecssd, "--out", tmp_path / "net", *TINY, "--json")
+    assert answer.returncode == 0, answer.stderr
+    validation = json.loads(answer.stdout)["validation"]
+    # Scenes have no masks of their own, and none were derived.
+    assert validation["saliency"] == {"mae": None, "max_f": None, "images": 0, "derived_from": []}
+    words = ["predict", tmp_path / "net", "--data", ecssd, "--out", tmp_path / "objects", "--evaluate", "--json"]
+    tested = pseudomask(*words)
+    assert tested.returncode == 0, tested.stderr
+    validation = json.loads(tested.stdout)["validation"]
+    assert validation["saliency"]["images"] == 3
+    assert 0 < validation["saliency"]["max_f"] <= 1
+    assert validation["miou"] is None
+    assert len(list((tmp_path / "objects/Saliency").glob("*.png"))) == 3
+    report = pseudomask("report", tmp_path / "net")
+    assert report.returncode == 0, report.stderr
+    for words, said in (
+        (("deeplabv3plus", "--data", camvid, "--saliency", ecssd), "does not learn saliency"),
+        (("saliency-deeplabv3plus", "--data", camvid, "--saliency", camvid), "expected a set with masks"),
+        (("saliency-deeplabv3plus", "--data", camvid, "--training.salient-classes", "bus"), "expected some of sky"),
+        (("saliency-deeplabv3plus", "--data", ecssd), "expected images with label maps of classes too"),
+    ):
+        refused = pseudomask("train", *words, "--out", tmp_path / "x")
+        assert refused.returncode in (1, 2), words
+        assert said in refused.stderr.replace("\n", " "), refused.stderr
+
+
+def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: Path) -> None:
+    rows = {"saliency-ablation": ["deeplabv3plus-dsc", "saliency-uniform"], "cooperative": ["danet-same-layer"]}
+    for table, chosen in rows.items():
+        words = ["compare", table, "--data", camvid, "--rows", *chosen, "--backbone", "resnet18", *SETTINGS]
+        answer = pseudomask(*words, "crop_size=[32,48]", "--out", tmp_path / table, "--json")
+        assert answer.returncode == 0, answer.stderr
+        result = json.loads(answer.stdout)
+        assert [row["row"] for row in result["rows"]] == chosen
+        assert all(row["storage"] is None and 0 <= row["test"]["G"][0] <= 1 for row in result["rows"])
+        if table == "saliency-ablation":
+            plain, both = result["rows"]
+            assert "MAE" not in plain["test"]
+            assert 0 < both["test"]["MAE"][0] < 1
+            assert both["weighting"] == "inverse_log"
+    refused = pseudomask("compare", "cooperative", "--data", camvid, "--rows", "unet", "--out", tmp_path / "x")
+    assert "unknown rows unet of cooperative" in refused.stderr.replace("\n", " ")
+
+
 def test_resources_are_measured_of_each_network() -> None:
     words = ["compare", "segnet-resources", "--rows", "segnet-basic", "fcn-basic", "--size", "64", "96", "--json"]
     answer = pseudomask(*words)
@@ -106,9 +172,16 @@ def test_resources_are_measured_of_each_network() -> None:
 
 def test_a_table_has_mean_and_deviation_over_the_seeds_and_a_part_a_weighting() -> None:
     scores = {"G": [0.8, 0.9], "C": [0.5, 0.5], "mIoU": [0.25, 0.35], "BF": [0.1, 0.2]}
-    row = {"row": "segnet", "network": "segnet", "parameters": 1_425_000, "storage": 4, "seconds": 0.0524}
+    row = {"row": "segnet", "network": "segnet", "parameters": 1_425_000, "storage": 4, "seconds": 0.0524, "bytes": 2e6}
     rows = [row | {"weighting": name, "test": scores, "train": scores} for name in ("median_frequency", "none")]
     tables = tables_of({"table": "segnet-decoders", "seeds": [0, 1], "rows": rows})
     assert list(tables) == ["median_frequency", "none"]
     cells = [next(iter(column.cells)) for column in tables["none"].columns]
-    assert cells[:7] == ["segnet", "1.425", "4", "52", "85.0 ± 7.1", "50.0 ± 0.0", "30.0 ± 7.1"]
+    assert cells[:8] == ["segnet", "1.425", "4", "52", "2", "85.0 ± 7.1", "50.0 ± 0.0", "30.0 ± 7.1"]
+    # Networks without indices to store have no such column, and one that learns no saliency has no score of it.
+    rows = [row | {"storage": None, "weighting": "none", "test": scores | more, "train": scores} for more in SALIENCY]
+    columns = tables_of({"table": "saliency-ablation", "seeds": [0, 1], "rows": rows})["none"].columns
+    assert [column.header for column in columns][:4] == ["network", "M parameters", "ms", "MB"]
+    found = {str(column.header): list(column.cells) for column in columns}
+    assert found["test MAE"] == ["20.0 ± 14.1", "-"]
+    assert found["train MAE"] == ["-", "-"]

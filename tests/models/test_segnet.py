@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.inference import prepare_inference
-from models.profile import PAPER, profile
+from models.profile import PAPERS, profile
 from models.segnet import NETWORKS, build_scene_network, parts
 from models.segnet.encoders import VGG16
 from models.segnet.inputs import LocalContrast
@@ -20,10 +20,10 @@ from models.segnet.parts import Upsampling
 SMALL = ("segnet-basic", "segnet-basic-encoder-addition", "segnet-basic-single-channel-decoder", "fcn-basic")
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", PAPERS[11])
 def test_sizes_are_those_of_the_paper(name: str) -> None:
     found = profile(name, num_classes=11, size=(96, 96))
-    assert found.paper == PAPER[name]
+    assert found.paper == PAPERS[11][name]
     for figure, value in found.paper.items():
         assert getattr(found, figure) == pytest.approx(value, rel=0.03)
 

@@ -1,0 +1,208 @@
+"""Segmentation and saliency from one network: where masks come from, the losses, the stages, the scores."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data.dataset import ClassTable, DatasetError, Sample
+from data.label_maps import read_label_map, write_label_map
+from models.saliency import Maps
+from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
+from tasks.job import Job
+from tasks.network_settings import SaliencyConfig, SegmentationConfig
+from tasks.networks import load_segmenter
+from tasks.saliency_masks import as_saliency_samples, derive_mask, salient_values
+from tasks.stages import saliency, segmentation_scores
+from tasks.stages.saliency import task_losses
+
+NAME = "saliency-deeplabv3plus"
+CONFIG = SaliencyConfig(image_size=(48, 64), crop_size=(48, 64), batch_size=2, epochs=2)
+CLASSES = ClassTable(("road", "car"), has_background=False)
+SIZE = (60, 80)
+
+
+def scene(folder: Path, name: str) -> Sample:
+    """Write an image with a bright car on a dark road, and its label map."""
+    labels = np.zeros(SIZE, np.uint8)
+    labels[15:45, 20:60] = 1
+    labels[:2] = 255
+    return written(folder, name, labels, Sample(name, folder / f"{name}.png", (0, 1), folder / f"{name}-labels.png"))
+
+
+def masked(folder: Path, name: str) -> Sample:
+    """Write an image with a bright object, and the mask of a set of salient objects."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[10:50, 10:40] = 1
+    sample = Sample(name, folder / f"{name}.png", (0,), folder / f"{name}-mask.png", coding="saliency")
+    written(folder, name, mask, sample)
+    cv2.imwrite(str(folder / f"{name}-mask.png"), 255 * mask)
+    return sample
+
+
+def written(folder: Path, name: str, labels: np.ndarray, sample: Sample) -> Sample:
+    noise = np.random.default_rng(len(name)).integers(0, 60, (*SIZE, 3))
+    cv2.imwrite(str(folder / f"{name}.png"), (noise + 180 * (labels == 1)[..., None]).astype(np.uint8))
+    assert sample.semantic is not None
+    write_label_map(sample.semantic, labels)
+    return sample
+
+
+def job_of(folder: Path, samples: list[Sample], config=CONFIG, **more) -> Job:
+    (folder / "out").mkdir(parents=True)
+    return Job(
+        tuple(samples), CLASSES, config, folder / "out", folder / "scratch", stage=NAME, backbone="resnet18", **more
+    )
+
+
+def test_which_classes_are_salient() -> None:
+    assert salient_values(ClassTable(("cat", "dog"))) == (1, 2)
+    assert salient_values(ClassTable(("cat", "dog")), ["dog"]) == (2,)
+    assert salient_values(CLASSES) == (1,)
+    assert salient_values(ClassTable(("Sky", "Sign Symbol", "traffic_light"), has_background=False)) == (1, 2)
+    with pytest.raises(DatasetError, match="expected some of road, car, got bus"):
+        salient_values(CLASSES, ["bus"])
+    with pytest.raises(DatasetError, match="which of road, sky are salient objects has to be said"):
+        salient_values(ClassTable(("road", "sky"), has_background=False))
+    labels = np.array([[0, 1, 2, 255]], np.uint8)
+    assert derive_mask(labels, (1, 2)).tolist() == [[0, 1, 1, 255]]
+
+
+def test_losses_are_means_over_the_images_that_have_the_label() -> None:
+    torch.manual_seed(0)
+    maps = Maps(torch.randn(3, 2, 4, 5), torch.randn(3, 4, 5))
+    labels, masks = torch.randint(2, (3, 4, 5)), torch.randint(2, (3, 4, 5))
+    labels[0, :2] = 255
+    labels[2], masks[1] = 255, 255
+    weights = torch.zeros(256)
+    weights[0], weights[1] = 1, 3
+    expected = []
+    for image in (0, 1):
+        sums, total = 0.0, 0.0
+        for y in range(4):
+            for x in range(5):
+                label = int(labels[image, y, x])
+                if label != 255:
+                    weight = float(weights[label])
+                    sums -= weight * float(maps.classes[image, :, y, x].log_softmax(0)[label])
+                    total += weight
+        expected.append(sums / total)
+    found = task_losses(maps, labels, masks, weights)
+    assert float(found[0]) == pytest.approx(np.mean(expected), rel=1e-5)
+    probabilities = maps.saliency[[0, 2]].sigmoid()
+    likelihoods = torch.where(masks[[0, 2]] == 1, probabilities, 1 - probabilities)
+    assert float(found[1]) == pytest.approx(float(-likelihoods.log().mean()), rel=1e-5)
+    # What is computed in parts is the whole batch's.
+    full = maps.classes[:2], torch.randint(2, (2, 4, 5)), torch.randint(2, (2, 4, 5))
+    whole = task_losses(Maps(full[0], maps.saliency[:2]), *full[1:], weights)
+    halves = [
+        task_losses(Maps(full[0][k], maps.saliency[:2][k]), *(f[k] for f in full[1:]), weights)
+        for k in (slice(0, 1), slice(1, 2))
+    ]
+    torch.testing.assert_close(whole, (halves[0] + halves[1]) / 2)
+    # No label of a task in the whole batch.
+    assert math.isnan(task_losses(maps, torch.full_like(labels, 255), masks, weights)[0])
+
+
+def test_an_image_with_one_label_trains_its_branch_alone() -> None:
+    torch.manual_seed(0)
+    maps = Maps(torch.randn(2, 2, 4, 5, requires_grad=True), torch.randn(2, 4, 5, requires_grad=True))
+    labels, masks = torch.randint(2, (2, 4, 5)), torch.randint(2, (2, 4, 5))
+    labels[1], masks[0] = 255, 255
+    task_losses(maps, labels, masks, torch.ones(256)).sum().backward()
+    assert maps.classes.grad is not None
+    assert maps.saliency.grad is not None
+    assert maps.classes.grad[0].any()
+    assert not maps.classes.grad[1].any()
+    assert maps.saliency.grad[1].any()
+    assert not maps.saliency.grad[0].any()
+
+
+def test_masks_are_derived_and_both_tasks_are_predicted_and_scored(tmp_path: Path, caplog) -> None:
+    samples = [scene(tmp_path, name) for name in ("a", "b", "c")]
+    job = job_of(tmp_path / "train", samples, CONFIG.model_copy(update={"epochs": 12, "learning_rate": 1e-3}))
+    summary = saliency.train(job)
+    assert "derived from the label maps: car" in caplog.text
+    assert {"segmentation", "saliency", "sigma_segmentation", "sigma_saliency"} <= summary.keys()
+    predicted = job_of(tmp_path / "predict", samples, SegmentationConfig(scales=(1.0,)), inputs={NAME: (job.out,)})
+    saliency.predict(predicted)
+    found = read_label_map(predicted.out / "Saliency" / "a.png")
+    assert found.shape == SIZE
+    scored = replace(predicted, out=tmp_path / "scores", inputs={"predictions": (predicted.out,)})
+    scored.out.mkdir()
+    segmentation_scores.score_shard(scored)
+    summarized = replace(scored, out=tmp_path / "metrics", inputs={"scores": (scored.out,)})
+    summarized.out.mkdir()
+    segmentation_scores.summarize(summarized)
+    metrics = json.loads((summarized.out / "metrics.json").read_text())
+    assert metrics["saliency"]["derived_from"] == ["car"]
+    assert metrics["saliency"]["images"] == 3
+    assert metrics["saliency"]["max_f"] > 0.8
+    assert metrics["saliency"]["mae"] < 0.4
+    assert metrics["miou"] > 0.6
+
+
+def test_a_step_draws_from_both_sets_and_predictions_are_scored_by_masks(tmp_path: Path) -> None:
+    scenes = [scene(tmp_path, name) for name in ("a", "b")]
+    objects = as_saliency_samples([masked(tmp_path, name) for name in ("x", "yy", "zzz")])
+    job = job_of(tmp_path / "train", [*scenes, *objects], CONFIG.model_copy(update={"task_weights": (0.8, 0.2)}))
+    summary = saliency.train(job)
+    assert summary["loss"] == pytest.approx(0.8 * summary["segmentation"] + 0.2 * summary["saliency"], rel=1e-5)
+    assert json.loads((job.out / "saliency.json").read_text()) == {"derived_from": [], "images": 3}
+    predicted = job_of(
+        tmp_path / "p", [*scenes, *objects], SegmentationConfig(scales=(1.0,)), inputs={NAME: (job.out,)}
+    )
+    saliency.predict(predicted)
+    scored = replace(predicted, out=tmp_path / "scores", inputs={"predictions": (predicted.out,)})
+    scored.out.mkdir()
+    segmentation_scores.score_shard(scored)
+    with np.load(scored.out / "saliency.npz", allow_pickle=False) as arrays:
+        # Scenes have no mask to be scored against where none was derived, and objects no label map.
+        assert arrays["images"] == 3
+    with np.load(scored.out / "scores.npz", allow_pickle=False) as arrays:
+        assert arrays["confusion"].sum() == 2 * (SIZE[0] - 2) * SIZE[1]
+
+
+def test_a_set_of_masks_alone_is_refused(tmp_path: Path) -> None:
+    job = job_of(tmp_path / "run", as_saliency_samples([masked(tmp_path, "x")]))
+    with pytest.raises(DatasetError, match="expected images with label maps of classes too"):
+        saliency.train(job)
+
+
+def test_the_network_is_built_again_as_it_was(tmp_path: Path) -> None:
+    job = job_of(tmp_path / "run", [scene(tmp_path, "a")], CONFIG.model_copy(update={"dsc": False, "epochs": 1}))
+    saliency.train(job)
+    net = load_segmenter(job.out)
+    assert (net.name, net.image_size) == (NAME, (48, 64))
+    assert net.options == {"dsc": False, "task_weights": None}
+    assert net.joint_loss.log_variance.shape == (2,)
+
+
+def test_error_and_largest_f_by_hand() -> None:
+    truth = np.array([[1, 1, 0, 0, 255]], np.uint8)
+    predicted = np.array([[255, 102, 204, 0, 255]], np.uint8)
+    summary = saliency_summary(saliency_sums(truth, predicted))
+    assert summary["mae"] == pytest.approx((0 + 0.6 + 0.8 + 0) / 4)
+    # At a threshold between 204 and 255: precision 1, recall 1/2; between 0 and 102: 2/3 and 1.
+    candidates = [1.3 * p * r / (0.3 * p + r) for p, r in ((1, 0.5), (0.5, 0.5), (2 / 3, 1), (0.5, 1))]
+    assert summary["max_f"] == pytest.approx(max(candidates))
+    # Precision and recall are means over the images that have an object; errors are over all.
+    nothing = saliency_sums(np.zeros((1, 5), np.uint8), predicted)
+    both = saliency_summary(add_saliency([saliency_sums(truth, predicted), nothing]))
+    assert both["max_f"] == pytest.approx(max(candidates))
+    assert both["mae"] == pytest.approx((0.35 + (255 + 102 + 204 + 255) / 255 / 5) / 2)
+    assert both["images"] == 2
+    assert saliency_summary(saliency_sums(np.full((1, 5), 255, np.uint8), predicted)) == {
+        "mae": None,
+        "max_f": None,
+        "images": 0,
+    }
+    with pytest.raises(ValueError, match="maps of one size"):
+        saliency_sums(truth, predicted[:, :3])
