@@ -50,8 +50,8 @@ def quick(kind: type[Settings]) -> Settings:
     settings = kind(backbone="mobilenet_v2", shard_size=16)
     return _changed(
         settings,
-        image_size=(180, 240),
-        crop_size=(180, 240),
+        image_size=(120, 160),
+        crop_size=(120, 160),
         rescale=(0.8, 1.25),
         batch_size=8,
         epochs=30,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -186,14 +186,7 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
             logits = net(images)
-        labels = labels.long().to(job.device)
-        # The losses of networks that are trained together add up.
-        loss = torch.stack(
-            [
-                F.cross_entropy(own.float(), labels, weights_on_device, ignore_index=VOID, reduction="sum")
-                for own in (logits if logits.dim() == 5 else logits[None])
-            ]
-        ).sum()
+        loss = summed_cross_entropy(logits, labels.long().to(job.device), weights_on_device)
         # A batch of void alone has a loss of 0.
         loss = loss / (weigh(batch) or 1.0)
         return loss, {"loss": loss.item()}
@@ -215,6 +208,21 @@ def loss_weights(config: PixelTrainerConfig, samples: Sequence[Sample], num_clas
     if config.class_weights != "none":
         weights = class_weights(count_pixels(samples, label_reader(num_classes), num_classes), config.class_weights)
     return torch.cat([weights, torch.zeros(VOID + 1 - num_classes)])
+
+
+def summed_cross_entropy(
+    logits: Tensor, labels: Int[Tensor, "b h w"], weights: Float[Tensor, " c"]
+) -> Float[Tensor, ""]:
+    """Return the weighted cross-entropy, summed over the pixels that are not void.
+
+    Args:
+        logits: [B, C, H, W], or [N, B, C, H, W] of networks that are trained together, whose losses add up.
+        labels: Values of the classes, `VOID` where none is known.
+        weights: Of the classes.
+    """
+    networks = logits.float() if logits.dim() == 5 else logits.float()[None]
+    losses = [F.cross_entropy(one, labels, weights, ignore_index=VOID, reduction="sum") for one in networks]
+    return torch.stack(losses).sum()
 
 
 def validate_segmenter(net: nn.Module, job: Job) -> dict[str, float]:

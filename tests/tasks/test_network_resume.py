@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -15,13 +16,15 @@ from data.dataset import Dataset
 from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
-from tasks.network_settings import DetectorConfig, SceneConfig, SegmenterConfig
+from tasks.network_settings import CooperativeConfig, DetectorConfig, SaliencyConfig, SceneConfig, SegmenterConfig
 from tasks.stages import NETWORK_STAGES
 from tasks.training import checkpoint
 
 CONFIGS: dict[str, Config] = {
     "deeplabv2": SegmenterConfig(crop_size=64, batch_size=2, epochs=3, ema_decay=0.9, photometric=0.2, keep="best"),
     "segnet-basic": SceneConfig(image_size=(32, 48), batch_size=2, epochs=3, mirror=True, validate_epochs=1),
+    "saliency-deeplabv3plus": SaliencyConfig(image_size=(32, 48), crop_size=(32, 48), batch_size=2, epochs=3),
+    "cooperative-danet": CooperativeConfig(crop_size=48, batch_size=2, epochs=3),
     "maskrcnn": DetectorConfig(
         batch_size=2,
         epochs=3,
@@ -35,6 +38,11 @@ CONFIGS: dict[str, Config] = {
         num_sampled=16,
     ),
 }
+
+
+def slow(network: str) -> Any:
+    """Return a parameter whose test takes long."""
+    return pytest.param(network, marks=pytest.mark.slow)
 
 
 def train_and_die(network: str, root: str, folder: str, kill_at: str) -> None:
@@ -72,7 +80,10 @@ def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int
     return subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, check=False, timeout=600).returncode
 
 
-@pytest.mark.parametrize("network", ["deeplabv2", "segnet-basic", pytest.param("maskrcnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "network",
+    ["deeplabv2", "segnet-basic", slow("saliency-deeplabv3plus"), slow("cooperative-danet"), slow("maskrcnn")],
+)
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     tiny_set: Dataset, tmp_path: Path, network: str
 ) -> None:

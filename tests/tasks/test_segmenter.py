@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,9 +17,9 @@ from models.deeplabv2 import DeepLabV2
 from tasks.examples import read_labels
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.network_settings import SegmentationConfig, SegmenterConfig
+from tasks.network_settings import NETWORK_SETTINGS, SegmentationConfig, SegmenterConfig
 from tasks.networks import load_segmenter
-from tasks.stages.segmenter import class_probabilities, predict_segments, train
+from tasks.stages.segmenter import class_probabilities, predict, predict_segments, summed_cross_entropy, train
 from tasks.training.class_weights import class_weights, count_pixels
 
 CONFIG = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)
@@ -37,7 +38,8 @@ def job_of(folder: Path, samples: list[Sample], config=CONFIG, **more) -> Job:
     out = folder / "out"
     out.mkdir(parents=True)
     classes = ClassTable(("cat", "dog"))
-    return Job(tuple(samples), classes, config, out, folder / "scratch", stage="deeplabv2", backbone="resnet18", **more)
+    more = {"stage": "deeplabv2", **more}
+    return Job(tuple(samples), classes, config, out, folder / "scratch", backbone="resnet18", **more)
 
 
 def halves() -> np.ndarray:
@@ -119,6 +121,45 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
     # Where inference is in bfloat16, a pixel or two of the validation images may fall to the other side.
     assert one["miou"] == pytest.approx(two["miou"], abs=2e-3)
+
+
+def test_the_losses_of_networks_that_are_trained_together_add_up() -> None:
+    torch.manual_seed(0)
+    logits, labels, weights = torch.randn(2, 3, 4, 5, 6), torch.randint(4, (3, 5, 6)), torch.tensor([1.0, 2, 0, 1])
+    labels[0, 0] = 255
+    first, second = (summed_cross_entropy(one, labels, weights) for one in logits)
+    torch.testing.assert_close(summed_cross_entropy(logits, labels, weights), first + second)
+    known = labels != 255
+    likelihoods = logits[0].log_softmax(1).movedim(1, -1)[known].gather(1, labels[known][:, None])[:, 0]
+    torch.testing.assert_close(first, -(weights[labels[known]] * likelihoods).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deeplabv3plus", {"dsc": True}),
+        ("cooperative-danet", {"connections": "multi-layer", "prediction": None}),
+        ("cooperative-deeplabv3plus", {"connections": "ensemble", "prediction": None, "dsc": False}),
+        ("cooperative-deeplabv3plus", {"connections": "single", "prediction": None, "dsc": True}),
+    ],
+)
+def test_every_network_is_trained_saved_and_applied(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    sample = sample_of(tmp_path, "a", halves())
+    size = {"image_size": (40, 64), "crop_size": (40, 64), "rescale": (1.0, 1.0)}
+    kind = NETWORK_SETTINGS[name].model_fields["training"].annotation
+    config = kind.model_validate({"batch_size": 1, "epochs": 2, "log_steps": 0, **size, **options})
+    job = job_of(tmp_path / "run", [sample], config, stage=name, validation=(sample,))
+    assert math.isfinite(train(job)["loss"])
+    net = load_segmenter(job.out)
+    assert (net.name, net.options, net.image_size) == (name, options, (40, 64))
+    predicted = job_of(tmp_path / "test", [sample], SegmentationConfig(scales=(1.0,)), inputs={name: (job.out,)})
+    predict(predicted)
+    labels = read_label_map(predicted.out / "SegmentationClass/a.png")
+    assert labels.shape == SIZE
+    # An ensemble is the mean of both networks, two that cooperate are the second.
+    assert getattr(net, "prediction", None) == {"ensemble": "mean", "multi-layer": "second"}.get(
+        options.get("connections", "single")
+    )
 
 
 def test_probabilities_mirror_with_the_image_and_sum_to_one() -> None:
