@@ -18,8 +18,7 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
 from tasks.network_settings import (
-    CooperativeDANetSettings,
-    CooperativeDeepLabV3PlusSettings,
+    CooperativeSettings,
     DeepLabV2Settings,
     DeepLabV3PlusSettings,
     MaskRCNNSettings,
@@ -133,8 +132,8 @@ class CooperativeRequest(TrainRequest):
     """A training of two networks that cooperate."""
 
     default_network: ClassVar[str | None] = "cooperative-deeplabv3plus"
-    settings: CooperativeDANetSettings | CooperativeDeepLabV3PlusSettings = Field(  # pyright: ignore
-        default_factory=NETWORK_PRESETS["cooperative-deeplabv3plus"]["quick"], discriminator="network"
+    settings: CooperativeSettings = Field(  # pyright: ignore
+        default_factory=NETWORK_PRESETS["cooperative-deeplabv3plus"]["quick"]
     )
 
 

@@ -8,8 +8,7 @@ from functools import partial
 from flows.network_presets import deeplabv2, deeplabv3plus, maskrcnn, scenes
 from tasks.network_settings import (
     SCENE_NETWORKS,
-    CooperativeDANetSettings,
-    CooperativeDeepLabV3PlusSettings,
+    CooperativeSettings,
     DeepLabV3PlusSettings,
     NetworkSettings,
     SaliencySettings,
@@ -28,14 +27,14 @@ def _scenes(name: str) -> Presets:
     return {preset: partial(build, name) for preset, build in kinds.items()}  # pyright: ignore[reportArgumentType]
 
 
-def _on_deeplabv3plus(kind: type) -> Presets:
+def _on_deeplabv3plus(build: Callable[[], NetworkSettings]) -> Presets:
     kinds = {
         "quick": deeplabv3plus.quick,
         "cityscapes": deeplabv3plus.cityscapes,
         "voc12": deeplabv3plus.voc12,
         "demo": deeplabv3plus.demo,
     }
-    return {preset: partial(build, kind) for preset, build in kinds.items()}
+    return {name: partial(preset, build()) for name, preset in kinds.items()}  # pyright: ignore[reportArgumentType]
 
 
 NETWORK_PRESETS: dict[str, Presets] = {
@@ -47,8 +46,10 @@ NETWORK_PRESETS: dict[str, Presets] = {
     "maskrcnn": {"quick": maskrcnn.quick, "voc12": maskrcnn.voc12, "demo": maskrcnn.demo},
     "deeplabv3plus": _on_deeplabv3plus(DeepLabV3PlusSettings),
     "saliency-deeplabv3plus": _on_deeplabv3plus(SaliencySettings),
-    "cooperative-danet": _on_deeplabv3plus(CooperativeDANetSettings),
-    "cooperative-deeplabv3plus": _on_deeplabv3plus(CooperativeDeepLabV3PlusSettings),
+    **{
+        name: _on_deeplabv3plus(partial(CooperativeSettings, network=name))
+        for name in ("cooperative-danet", "cooperative-deeplabv3plus")
+    },
     **{name: _scenes(name) for name in SCENE_NETWORKS},
 }
 """Network -> preset -> its settings."""

@@ -5,29 +5,26 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from tasks.network_settings import (
-    CooperativeDANetSettings,
-    CooperativeDeepLabV3PlusSettings,
+    CooperativeSettings,
     DeepLabV3PlusSettings,
     SaliencySettings,
 )
 
-Settings = TypeVar(
-    "Settings", DeepLabV3PlusSettings, SaliencySettings, CooperativeDANetSettings, CooperativeDeepLabV3PlusSettings
-)
+Settings = TypeVar("Settings", DeepLabV3PlusSettings, SaliencySettings, CooperativeSettings)
 # Both sides of VOC's crops or images in the papers.
 SALIENCY_VOC, COOPERATIVE_VOC = 256, 513
 
 
-def cityscapes(kind: type[Settings]) -> Settings:
+def cityscapes(settings: Settings) -> Settings:
     """The papers' settings for Cityscapes with ImageNet ResNet-101 on a GPU.
 
     Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS
     --preset cityscapes --out runs/saliency`
     """
-    return kind(weights="imagenet")
+    return settings.model_copy(update={"weights": "imagenet"})
 
 
-def voc12(kind: type[Settings]) -> Settings:
+def voc12(settings: Settings) -> Settings:
     """The papers' settings for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-101 on a GPU.
 
     Whole images of 256 x 256 in batches of 16 for DeepLab v3+ and its saliency branch, crops of 513 x 513 for networks
@@ -35,19 +32,20 @@ def voc12(kind: type[Settings]) -> Settings:
 
     Command: `pseudomask train cooperative-danet --labels runs/voc12 --val val --preset voc12 --out runs/cooperative`
     """
-    if issubclass(kind, DeepLabV3PlusSettings):
-        side = (SALIENCY_VOC, SALIENCY_VOC)
-        return _changed(kind(weights="imagenet"), image_size=side, crop_size=side, batch_size=16)
-    return _changed(kind(weights="imagenet"), crop_size=COOPERATIVE_VOC, epochs=60)
+    settings = settings.model_copy(update={"weights": "imagenet"})
+    if isinstance(settings, CooperativeSettings):
+        return _changed(settings, crop_size=COOPERATIVE_VOC, epochs=60)
+    side = (SALIENCY_VOC, SALIENCY_VOC)
+    return _changed(settings, image_size=side, crop_size=side, batch_size=16)
 
 
-def quick(kind: type[Settings]) -> Settings:
+def quick(settings: Settings) -> Settings:
     """Small images and few steps on MobileNetV2: a hundred photographs of streets on a CPU.
 
     Command: `pseudomask train cooperative-danet --data camvid --split train --val val --weights FILE
     --out runs/cooperative`
     """
-    settings = kind(backbone="mobilenet_v2", shard_size=16)
+    settings = settings.model_copy(update={"backbone": "mobilenet_v2", "shard_size": 16})
     return _changed(
         settings,
         image_size=(120, 160),
@@ -65,13 +63,13 @@ def quick(kind: type[Settings]) -> Settings:
     )
 
 
-def demo(kind: type[Settings]) -> Settings:
+def demo(settings: Settings) -> Settings:
     """For the synthetic set of `pseudomask demo`, from the classifier of its run.
 
     Command: `pseudomask train saliency-deeplabv3plus --labels runs/demo --weights runs/demo --val val --preset demo
     --out runs/demo-saliency`
     """
-    settings = quick(kind).model_copy(update={"backbone": "resnet18"})
+    settings = quick(settings).model_copy(update={"backbone": "resnet18"})
     return _changed(
         settings,
         image_size=(128, 128),

@@ -9,9 +9,7 @@ from typing import get_args
 
 from tasks.network_settings.deeplab import (
     CooperativeConfig,
-    CooperativeDANetSettings,
-    CooperativeDeepLabV3PlusConfig,
-    CooperativeDeepLabV3PlusSettings,
+    CooperativeSettings,
     DeepLabV2Settings,
     DeepLabV3PlusConfig,
     DeepLabV3PlusSettings,
@@ -28,9 +26,7 @@ __all__ = [
     "NETWORK_SETTINGS",
     "SCENE_NETWORKS",
     "CooperativeConfig",
-    "CooperativeDANetSettings",
-    "CooperativeDeepLabV3PlusConfig",
-    "CooperativeDeepLabV3PlusSettings",
+    "CooperativeSettings",
     "DeepLabV2Settings",
     "DeepLabV3PlusConfig",
     "DeepLabV3PlusSettings",
@@ -53,8 +49,7 @@ NetworkSettings = (
     DeepLabV2Settings
     | DeepLabV3PlusSettings
     | SaliencySettings
-    | CooperativeDANetSettings
-    | CooperativeDeepLabV3PlusSettings
+    | CooperativeSettings
     | MaskRCNNSettings
     | SceneSettings
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from tasks.network_settings.pixels import ClassWeights, SegmentationConfig, SegmenterConfig, Side
 from tasks.settings import BackboneName, NonNegative, OptimizerName, Positive, PositiveInt, Range, RunConfig
 
@@ -92,6 +94,7 @@ class CooperativeConfig(SegmenterConfig):
             one network.
         prediction: The output of the "second" network, or the "mean" of both. None: the mean of an ensemble, the
             second's where there are paths.
+        dsc: Of DeepLab v3+, see `DeepLabV3PlusConfig`.
     """
 
     batch_size: PositiveInt = 8
@@ -105,41 +108,24 @@ class CooperativeConfig(SegmenterConfig):
     rescale: Range = (0.5, 2.0)
     connections: Literal["single", "ensemble", "same-layer", "multi-layer"] = "same-layer"
     prediction: Literal["second", "mean"] | None = None
-
-    @property
-    def network_options(self) -> dict[str, Any]:
-        """What the network itself is told."""
-        return {**super().network_options, "connections": self.connections, "prediction": self.prediction}
-
-
-class CooperativeDeepLabV3PlusConfig(CooperativeConfig):
-    """The same of two DeepLab v3+.
-
-    Attributes:
-        dsc: See `DeepLabV3PlusConfig`.
-    """
-
     dsc: bool = False
 
     @property
     def network_options(self) -> dict[str, Any]:
-        """What the network itself is told."""
-        return {**super().network_options, "dsc": self.dsc}
+        """What the networks themselves are told."""
+        return {"connections": self.connections, "prediction": self.prediction, **({"dsc": True} if self.dsc else {})}
 
 
-class CooperativeDANetSettings(RunConfig):
-    """Two DANets that cooperate."""
+class CooperativeSettings(RunConfig):
+    """Two DANets or two DeepLab v3+ that cooperate (Ikedo and Hotta 2021)."""
 
-    network: Literal["cooperative-danet"] = "cooperative-danet"
+    network: Literal["cooperative-danet", "cooperative-deeplabv3plus"] = "cooperative-deeplabv3plus"
     backbone: BackboneName = "resnet101"
     training: CooperativeConfig = CooperativeConfig()
     testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
 
-
-class CooperativeDeepLabV3PlusSettings(RunConfig):
-    """Two DeepLab v3+ that cooperate."""
-
-    network: Literal["cooperative-deeplabv3plus"] = "cooperative-deeplabv3plus"
-    backbone: BackboneName = "resnet101"
-    training: CooperativeDeepLabV3PlusConfig = CooperativeDeepLabV3PlusConfig()
-    testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
+    @model_validator(mode="after")
+    def _pyramid_pooling_is_deeplabs(self) -> CooperativeSettings:
+        if self.training.dsc and self.network == "cooperative-danet":
+            raise ValueError("DANet has no pyramid pooling whose convolutions could be separable (dsc)")
+        return self

@@ -58,13 +58,35 @@ def test_a_failing_run_gives_exit_code_1_and_its_reason(prefect: Prefect, tiny_d
     assert any(image.name in reason for reason in reasons)
 
 
+@pytest.mark.parametrize("flow", ["segnet", "deeplabv3plus", "saliency", "cooperative"])
+def test_networks_are_trained_from_their_deployments(
+    prefect: Prefect, tiny_data: Path, tmp_path: Path, flow: str
+) -> None:
+    training = {"image_size": [32, 48], "epochs": 1, "batch_size": 4, "validate_epochs": 1}
+    backbone = {"backbone": "resnet18"}
+    if flow == "segnet":
+        backbone = {}
+    else:
+        training["crop_size"] = [32, 48]
+    request = {"data": str(tiny_data), "split": "train", "val": "val", "out": str(tmp_path / "net")}
+    said = prefect.watch(f"{flow}/{flow}", {**request, "settings": {**backbone, "training": training}})
+    assert said.returncode == 0, said.stdout + said.stderr
+    metrics = json.loads((tmp_path / "net" / "metrics.json").read_text())
+    assert metrics["validation"]["images"] == 4
+    assert ("saliency" in metrics["validation"]) == (flow == "saliency")
+    refused = prefect.watch(f"{flow}/{flow}", {**request, "settings": {"training": {"epochs": 0}}})
+    assert refused.returncode == 1
+    assert "epochs" in refused.stdout + refused.stderr
+
+
 def test_deploying_again_changes_nothing(prefect: Prefect) -> None:
     before = {entry["id"] for entry in prefect.call("/deployments/filter", {})}
     again = prefect.command("flows", "deploy", "--json")
     assert again.returncode == 0, again.stderr
     assert {entry["id"] for entry in prefect.call("/deployments/filter", {})} == before
-    expected = {"pseudo-labels/by-hand", "regenerate-labels/nightly", "deeplabv2/deeplabv2", "maskrcnn/maskrcnn"}
-    assert expected <= set(json.loads(again.stdout)["deployments"])
+    networks = ("deeplabv2", "maskrcnn", "segnet", "deeplabv3plus", "saliency", "cooperative", "predict")
+    expected = {"pseudo-labels/by-hand", "regenerate-labels/nightly", *(f"{name}/{name}" for name in networks)}
+    assert set(json.loads(again.stdout)["deployments"]) == expected
 
 
 def test_a_worker_killed_in_mid_run_costs_no_label(prefect: Prefect, tiny_data: Path, undisturbed: Path) -> None:

@@ -147,7 +147,7 @@ def test_the_losses_of_networks_that_are_trained_together_add_up() -> None:
     [
         ("deeplabv3plus", {"dsc": True}),
         ("cooperative-danet", {"connections": "multi-layer", "prediction": None}),
-        ("cooperative-deeplabv3plus", {"connections": "ensemble", "prediction": None, "dsc": False}),
+        ("cooperative-deeplabv3plus", {"connections": "ensemble", "prediction": None}),
         ("cooperative-deeplabv3plus", {"connections": "single", "prediction": None, "dsc": True}),
     ],
 )
