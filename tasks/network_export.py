@@ -1,7 +1,8 @@
 """Trained networks as files for other programs, ONNX and TorchScript, each checked by running it.
 
 Either format's graph takes `pixels`, float32 RGB in [0, 255], of any size, and normalises them itself. A semantic
-network's takes [B, 3, H, W] and gives `logits` [B, C, H, W]. A Mask R-CNN's takes one image [3, H, W] and gives `boxes`
+network's takes [B, 3, H, W] and gives `logits` [B, C, H, W], and where it knows of saliency `saliency` [B, H, W],
+probabilities. A Mask R-CNN's takes one image [3, H, W] and gives `boxes`
 [N, 4] (x1, y1, x2, y2), `labels` int64 [N] from 1, `scores` [N], descending, and `masks` [N, 1, H, W], probabilities.
 """
 
@@ -22,6 +23,7 @@ from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from data.store import ArtifactError, explain_os_errors
+from models.saliency import SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter
 
 # Odd and even, and only one a multiple of the networks' strides.
@@ -41,20 +43,25 @@ Run = Callable[[Tensor], Sequence[Tensor]]
 class SemanticGraph(nn.Module):
     """What is exported of a semantic network: pixels to logits. One that sees whole scenes takes them at its size."""
 
-    axes: ClassVar[Axes] = {
-        "pixels": {0: "batch", 2: "height", 3: "width"},
-        "logits": {0: "batch", 2: "height", 3: "width"},
-    }
-
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
+        self.axes: Axes = {
+            "pixels": {0: "batch", 2: "height", 3: "width"},
+            "logits": {0: "batch", 2: "height", 3: "width"},
+        }
+        if isinstance(net, SaliencyDeepLabV3Plus):
+            self.axes["saliency"] = {0: "batch", 1: "height", 2: "width"}
         assert isinstance(net.backbone, nn.Module)
         self.net = net
         self.unpools = isinstance(net, Segmenter) and net.unpools
         self.normalize: Callable[[Tensor], Tensor] = net.backbone.normalize  # pyright: ignore
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Outputs:
-        return (self.net(self.normalize(pixels)),)
+        x = self.normalize(pixels)
+        if isinstance(self.net, SaliencyDeepLabV3Plus):
+            maps = self.net.both(x)
+            return maps.classes, maps.saliency.sigmoid()
+        return (self.net(x),)
 
     def images(self, height: int, width: int) -> list[Tensor]:
         """Return a batch of noise for each batch size."""
@@ -66,10 +73,10 @@ class SemanticGraph(nn.Module):
         return UNPOOLING_TOLERANCE if self.unpools else TOLERANCE
 
     def error(self, image: Tensor, expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
-        """Return the largest difference of the logits; behind unpooling, the share of pixels of another class."""
+        """Return the largest difference of any output; behind unpooling, the share of pixels of another class."""
         if self.unpools and expected[0].shape == got[0].shape:
             return float((expected[0].argmax(1) != got[0].argmax(1)).float().mean())
-        return _difference(expected[0], got[0])
+        return max(_difference(one, other) for one, other in zip(expected, got, strict=True))
 
 
 class DetectionGraph(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from data.store import ArtifactError
-from models.backbones import Backbone
+from models.backbones import Backbone, build_backbone
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
+from models.segmenters import build_segmenter
 from models.segnet import build_scene_network
 from models.segnet.inputs import Input
 from tasks.network_export import SIZES, TOLERANCE, UNPOOLING_TOLERANCE, export_onnx, export_torchscript
@@ -84,6 +86,27 @@ def test_networks_of_scenes_are_exported_with_their_pooling_and_their_input(
     net = build_scene_network(name, 4, input=input).eval()
     answer = export(net, tmp_path / "net")
     assert max(answer["errors"].values()) <= (UNPOOLING_TOLERANCE if net.unpools else TOLERANCE)
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("name", "options", "outputs"),
+    [("saliency-deeplabv3plus", {}, 2), ("cooperative-danet", {"connections": "multi-layer"}, 1)],
+)
+def test_networks_of_several_outputs_or_parts_are_exported(
+    tmp_path: Path, export: Export, name: str, options: dict[str, Any], outputs: int
+) -> None:
+    torch.manual_seed(0)
+    net = build_segmenter(name, 4, partial(build_backbone, "resnet18", None), options)
+    answer = export(net, tmp_path / "net")
+    assert all(error <= TOLERANCE for error in answer["errors"].values())
+    pixels = torch.rand(1, 3, 70, 50) * 255
+    if export is export_onnx:
+        session = onnxruntime.InferenceSession(str(tmp_path / "net"), providers=["CPUExecutionProvider"])
+        found = session.run(None, {"pixels": pixels.numpy()})
+    else:
+        found = torch.jit.load(tmp_path / "net")(pixels)
+    assert [tuple(one.shape) for one in found] == [(1, 4, 70, 50), (1, 70, 50)][:outputs]
 
 
 @FORMATS
