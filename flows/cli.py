@@ -18,7 +18,7 @@ from flows.arguments import CommandFailed, commands
 from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
 from flows.server import ServerError
-from flows.train_request import NetworkSettings
+from tasks.network_settings import NetworkSettings
 from tasks.workers import LOG_VARIABLE, ROOMS, StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)

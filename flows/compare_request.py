@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from flows.network_presets import NETWORK_PRESETS
+from flows.predict_request import PredictRequest
 from flows.request import Request
-from flows.train_request import PredictRequest, TrainRequest
+from flows.train_request import TrainRequest
 from tasks.network_settings import SCENE_NETWORKS, NetworkSettings
 from tasks.run_record import read_run
 from tasks.settings import BackboneName

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from data.label_folder import SEMANTIC
 from flows.execution import make_artifacts
-from flows.production.flow import deployable
-from flows.production.page import show_labels, show_scores
-from flows.results import record
-from flows.train_request import (
+from flows.network_requests import (
     CooperativeRequest,
     DeepLabV2Request,
     DeepLabV3PlusRequest,
     MaskRCNNRequest,
-    PredictRequest,
     SaliencyRequest,
     SceneRequest,
-    TrainRequest,
-    prepare_prediction,
-    prepare_training,
 )
+from flows.predict_request import PredictRequest, prepare_prediction
+from flows.production.flow import deployable
+from flows.production.page import show_labels, show_scores
+from flows.results import record
+from flows.train_request import TrainRequest, prepare_training
 from flows.train_results import collect_network, collect_predictions
 
 

@@ -11,21 +11,16 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.label_folder import DETECTIONS, SEMANTIC, SURE
-from data.readers import open_dataset, open_images
+from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.network_presets import NETWORK_PRESETS
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
 from tasks.network_settings import (
-    CooperativeSettings,
-    DeepLabV2Settings,
-    DeepLabV3PlusSettings,
-    MaskRCNNSettings,
     NetworkSettings,
     SaliencyConfig,
     SaliencySettings,
-    SceneSettings,
 )
 from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
@@ -35,7 +30,6 @@ from tasks.stages import NETWORK_STAGES
 log = logging.getLogger(__name__)
 # Of the networks that learn instances, not label maps.
 DETECTORS = ("maskrcnn",)
-SALIENCY_NETWORK = "saliency-deeplabv3plus"
 
 
 class TrainRequest(Request):
@@ -91,50 +85,6 @@ class TrainRequest(Request):
         if self.saliency_split and not self.saliency:
             raise ValueError("a list of images to learn saliency from takes their data set (saliency)")
         return self
-
-
-class DeepLabV2Request(TrainRequest):
-    """A training of DeepLab v2."""
-
-    default_network: ClassVar[str | None] = "deeplabv2"
-    settings: DeepLabV2Settings = Field(default_factory=NETWORK_PRESETS["deeplabv2"]["quick"])  # pyright: ignore
-
-
-class MaskRCNNRequest(TrainRequest):
-    """A training of Mask R-CNN."""
-
-    default_network: ClassVar[str | None] = "maskrcnn"
-    settings: MaskRCNNSettings = Field(default_factory=NETWORK_PRESETS["maskrcnn"]["quick"])  # pyright: ignore
-
-
-class SceneRequest(TrainRequest):
-    """A training of SegNet, of a variant, or of a network that it is measured against."""
-
-    default_network: ClassVar[str | None] = "segnet-basic"
-    settings: SceneSettings = Field(default_factory=NETWORK_PRESETS["segnet-basic"]["quick"])  # pyright: ignore
-
-
-class DeepLabV3PlusRequest(TrainRequest):
-    """A training of DeepLab v3+."""
-
-    default_network: ClassVar[str | None] = "deeplabv3plus"
-    settings: DeepLabV3PlusSettings = Field(default_factory=NETWORK_PRESETS["deeplabv3plus"]["quick"])  # pyright: ignore
-
-
-class SaliencyRequest(TrainRequest):
-    """A training of DeepLab v3+ that learns saliency too."""
-
-    default_network: ClassVar[str | None] = "saliency-deeplabv3plus"
-    settings: SaliencySettings = Field(default_factory=NETWORK_PRESETS["saliency-deeplabv3plus"]["quick"])  # pyright: ignore
-
-
-class CooperativeRequest(TrainRequest):
-    """A training of two networks that cooperate."""
-
-    default_network: ClassVar[str | None] = "cooperative-deeplabv3plus"
-    settings: CooperativeSettings = Field(  # pyright: ignore
-        default_factory=NETWORK_PRESETS["cooperative-deeplabv3plus"]["quick"]
-    )
 
 
 def trainings_of(request: RunRequest) -> list[TrainRequest]:
@@ -300,78 +250,6 @@ def _with_weights(settings: NetworkSettings) -> NetworkSettings:
         raise ArtifactError(f"{weights}: the run has no classifier whose weights could be taken")
     file = open_store(record.store).fetch("classifier", classifier) / "network.safetensors"
     return settings.model_copy(update={"weights": file})
-
-
-class PredictRequest(Request):
-    """Label maps of images from a trained network. The parameters of the flow `predict`.
-
-    Attributes:
-        network: Folder of a finished training.
-        data: Folder of images, or of a data set.
-        split: A list of its images.
-        skip_bad: Set bad images aside instead of refusing all.
-        evaluate: Score the labels against the ground truth of the images, which then must have some.
-    """
-
-    network: Path
-    data: Path
-    split: str | None = None
-    skip_bad: bool = False
-    evaluate: bool = False
-
-
-def prepare_prediction(request: PredictRequest) -> Prepared:
-    """Read the images, check them, and plan the predictions.
-
-    Raises:
-        DatasetError: Lists every bad image.
-        ArtifactError: `network` is not the folder of a training.
-    """
-    store = open_store(request.store_address)
-    record = read_run(request.network)
-    settings = settings_of(record)
-    network, predictions, _, metrics = NETWORK_STAGES[settings.network]
-    result = (metrics if request.evaluate else predictions).name
-    given = Networks(record.store, {network.name: record.stages[network.name].keys[0]})
-
-    def lay_out(dataset: Dataset) -> Plan:
-        stages = NETWORK_STAGES[settings.network]
-        digests = digest_samples(dataset)
-        return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(result,))
-
-    dataset, problems = _open_images(request, record)
-    plan = lay_out(dataset)
-    if request.skip_bad or not is_made(plan, store):
-        found = check_images(dataset, request.num_workers)
-        if found and not request.skip_bad:
-            raise DatasetError(found)
-        bad = {problem.sample for problem in found}
-        if bad:
-            kept = tuple(sample for sample in dataset.samples if sample.id not in bad)
-            if not kept:
-                raise DatasetError(found)
-            problems, plan = [*problems, *found], lay_out(replace(dataset, samples=kept))
-    return Prepared(plan, store, tuple(problems))
-
-
-def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, list[Problem]]:
-    """Return images without labels, or with the ground truth that they are to be scored against."""
-    if not request.evaluate:
-        return open_images(request.data, record.classes, request.split, request.skip_bad)
-    dataset, problems = open_dataset(request.data, split=request.split, skip_bad=request.skip_bad)
-    if record.settings["network"] == SALIENCY_NETWORK and all(map(has_own_mask, dataset.samples)):
-        # Scored by their masks alone.
-        samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
-        return replace(dataset, classes=record.classes, samples=samples), problems
-    if dataset.classes.values != record.classes.values:
-        message = f"expected the network's classes, {', '.join(record.classes.names)}, found "
-        raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])
-    lacking = [sample for sample in dataset.samples if not has_truth(sample)]
-    if lacking and not request.skip_bad:
-        raise DatasetError(
-            [Problem(s.image, "expected ground truth to score against, found none", s.id) for s in lacking]
-        )
-    return set_aside(dataset, [Problem(s.image, "has no ground truth", s.id) for s in lacking]), problems
 
 
 def settings_of(record: RunRecord) -> NetworkSettings:

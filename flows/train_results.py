@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from data.store import explain_os_errors
+from flows.predict_request import PredictRequest
 from flows.request import Prepared
 from flows.results import collect_labels, copy_file, read_work, write_text
-from flows.train_request import PredictRequest, TrainRequest
+from flows.train_request import TrainRequest
 from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from flows.arguments.answers import Settings, Verbose, answer, list_or_file
+from flows.predict_request import PredictRequest
 from flows.presets import PRESETS
 from flows.request import NetworkName, RunRequest
-from flows.train_request import NetworkSettings, PredictRequest, TrainRequest
-from tasks.network_settings import SceneNetworkName
+from flows.train_request import TrainRequest
+from tasks.network_settings import NetworkSettings, SceneNetworkName
 
 TrainedNetwork = (
     Literal[

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from flows.commands.run import embedded_server, read_result
 from flows.commands.tables import show_validation
-from flows.train_request import PredictRequest, TrainRequest, open_training_sets, prepare_prediction
+from flows.predict_request import PredictRequest, prepare_prediction
+from flows.train_request import TrainRequest, open_training_sets
 from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
 

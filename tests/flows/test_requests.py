@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from flows.network_presets import NETWORK_PRESETS
+from flows.network_requests import DeepLabV2Request, MaskRCNNRequest
 from flows.presets import PRESETS
 from flows.regenerate_request import RegenerateRequest
 from flows.request import Request, RunRequest, _as_trained
-from flows.train_request import DeepLabV2Request, MaskRCNNRequest, TrainRequest
+from flows.train_request import TrainRequest
 
 FOLDERS = {"data": "photos", "out": "runs/first"}
 

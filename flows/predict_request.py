@@ -1,0 +1,91 @@
+"""What a prediction is asked to do, and how that becomes a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from data.dataset import Dataset, DatasetError, Problem
+from data.readers import open_dataset, open_images
+from data.store import open_store
+from data.validation import check_images, set_aside
+from flows.request import Prepared, Request, is_made
+from flows.train_request import settings_of
+from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
+from tasks.run_record import RunRecord, read_run
+from tasks.saliency_masks import has_own_mask
+from tasks.stages import NETWORK_STAGES
+
+SALIENCY_NETWORK = "saliency-deeplabv3plus"
+
+
+class PredictRequest(Request):
+    """Label maps of images from a trained network. The parameters of the flow `predict`.
+
+    Attributes:
+        network: Folder of a finished training.
+        data: Folder of images, or of a data set.
+        split: A list of its images.
+        skip_bad: Set bad images aside instead of refusing all.
+        evaluate: Score the labels against the ground truth of the images, which then must have some.
+    """
+
+    network: Path
+    data: Path
+    split: str | None = None
+    skip_bad: bool = False
+    evaluate: bool = False
+
+
+def prepare_prediction(request: PredictRequest) -> Prepared:
+    """Read the images, check them, and plan the predictions.
+
+    Raises:
+        DatasetError: Lists every bad image.
+        ArtifactError: `network` is not the folder of a training.
+    """
+    store = open_store(request.store_address)
+    record = read_run(request.network)
+    settings = settings_of(record)
+    network, predictions, _, metrics = NETWORK_STAGES[settings.network]
+    result = (metrics if request.evaluate else predictions).name
+    given = Networks(record.store, {network.name: record.stages[network.name].keys[0]})
+
+    def lay_out(dataset: Dataset) -> Plan:
+        stages = NETWORK_STAGES[settings.network]
+        digests = digest_samples(dataset)
+        return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(result,))
+
+    dataset, problems = _open_images(request, record)
+    plan = lay_out(dataset)
+    if request.skip_bad or not is_made(plan, store):
+        found = check_images(dataset, request.num_workers)
+        if found and not request.skip_bad:
+            raise DatasetError(found)
+        bad = {problem.sample for problem in found}
+        if bad:
+            kept = tuple(sample for sample in dataset.samples if sample.id not in bad)
+            if not kept:
+                raise DatasetError(found)
+            problems, plan = [*problems, *found], lay_out(replace(dataset, samples=kept))
+    return Prepared(plan, store, tuple(problems))
+
+
+def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, list[Problem]]:
+    """Return images without labels, or with the ground truth that they are to be scored against."""
+    if not request.evaluate:
+        return open_images(request.data, record.classes, request.split, request.skip_bad)
+    dataset, problems = open_dataset(request.data, split=request.split, skip_bad=request.skip_bad)
+    if record.settings["network"] == SALIENCY_NETWORK and all(map(has_own_mask, dataset.samples)):
+        # Scored by their masks alone.
+        samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
+        return replace(dataset, classes=record.classes, samples=samples), problems
+    if dataset.classes.values != record.classes.values:
+        message = f"expected the network's classes, {', '.join(record.classes.names)}, found "
+        raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])
+    lacking = [sample for sample in dataset.samples if not has_truth(sample)]
+    if lacking and not request.skip_bad:
+        raise DatasetError(
+            [Problem(s.image, "expected ground truth to score against, found none", s.id) for s in lacking]
+        )
+    return set_aside(dataset, [Problem(s.image, "has no ground truth", s.id) for s in lacking]), problems
