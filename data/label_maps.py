@@ -45,8 +45,8 @@ class GroundTruth:
     instances: np.ndarray | None
 
 
-def write_label_map(path: Path, labels: np.ndarray) -> None:
-    """Write uint8 [H, W] as an indexed PNG in VOC's colours; the file appears whole or not at all.
+def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> None:
+    """Write uint8 [H, W] as an indexed PNG in VOC's colours, or a grey one; the file appears whole or not at all.
 
     Missing folders are made, so a sample id with `/` in it may be part of the path.
 
@@ -56,7 +56,8 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"expected uint8 [H, W], got {labels.dtype} {list(labels.shape)}")
     image = Image.fromarray(np.ascontiguousarray(labels))
-    image.putpalette(VOC_PALETTE.tobytes())
+    if not grey:
+        image.putpalette(VOC_PALETTE.tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

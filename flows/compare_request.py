@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +13,13 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.predict_request import PredictRequest
 from flows.request import Request
 from flows.train_request import TrainRequest
-from tasks.network_settings import SCENE_NETWORKS, NetworkSettings
+from tasks.network_settings import NETWORK_SETTINGS, SCENE_NETWORKS, NetworkSettings
 from tasks.run_record import read_run
 from tasks.settings import BackboneName
 
 TableName = Literal["segnet-decoders", "segnet-benchmark", "saliency-ablation", "cooperative"]
 Weighting = Literal["median_frequency", "inverse_log", "none"]
+SALIENCY = "saliency-deeplabv3plus"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Row:
 
 
 def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None = None) -> Row:
-    return Row("saliency-deeplabv3plus", {"task_weights": weights}, backbone=backbone)
+    return Row(SALIENCY, {"task_weights": weights}, backbone=backbone)
 
 
 TABLES: dict[TableName, dict[str, Row]] = {
@@ -75,6 +76,7 @@ class CompareRequest(Request):
         test: The list that networks are tested on.
         saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
         saliency_split: A list of that set's images.
+        saliency_test: A list of that set's images that saliency is tested on.
         rows: Of the table; all if none are named.
         weightings: Of the classes in the loss; each is a part of the table. If none are named, it is the preset's.
         seeds: Every network is trained once for each.
@@ -91,6 +93,7 @@ class CompareRequest(Request):
     test: str = "test"
     saliency: Path | None = None
     saliency_split: str | None = None
+    saliency_test: str | None = None
     rows: tuple[str, ...] = ()
     weightings: tuple[Weighting, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -103,6 +106,11 @@ class CompareRequest(Request):
         rows = TABLES[self.table]
         if unknown := [row for row in self.rows if row not in rows]:
             raise ValueError(f"unknown rows {', '.join(unknown)} of {self.table}: expected some of {', '.join(rows)}")
+        known = {name for row in rows.values() for name in _training_fields(row.network)}
+        if unknown := [name for name in self.training if name not in known]:
+            raise ValueError(f"no network of {self.table} has a training setting {', '.join(unknown)}")
+        if self.saliency and not any(row.network == SALIENCY for row in rows.values()):
+            raise ValueError(f"no network of {self.table} learns saliency")
         if self.data is None and self.labels is None:
             raise ValueError("expected a data set (data), or the labels of a run (labels)")
         return self
@@ -125,7 +133,8 @@ class Trial:
     """One training of a comparison, and its tests.
 
     Attributes:
-        tests: "train" and "test" -> the request for labels of that list, with their scores.
+        tests: "test" -> the request for labels of that list, with their scores; likewise "train", of ground truth that
+            was learned, and "saliency", of images with masks of salient objects.
     """
 
     row: str
@@ -137,8 +146,9 @@ class Trial:
 
 def trials(request: CompareRequest) -> Iterator[Trial]:
     """Yield every training of a comparison, one seed after the other."""
+    data = request.test_data
     shared: dict[str, Any] = {
-        "data": request.test_data,
+        "time_limit": request.time_limit,
         "store": request.store_address,
         "workers": request.workers,
         "device": request.device,
@@ -150,39 +160,50 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                 settings = _settings(request, TABLES[request.table][name], weighting, seed)
                 weights: str = settings.training.class_weights  # pyright: ignore[reportAttributeAccessIssue]
                 folder = request.out / f"{name}-{weights}-{seed}"
+                learns_saliency = settings.network == SALIENCY
                 training = TrainRequest(
+                    data=data,
                     labels=request.labels,
                     split=None if request.labels else request.train,
                     val=request.val,
                     out=folder,
                     preset=request.preset,
                     settings=settings,
-                    **(_saliency_set(request) if settings.network == "saliency-deeplabv3plus" else {}),
+                    saliency=request.saliency if learns_saliency else None,
+                    saliency_split=request.saliency_split if learns_saliency else None,
                     **shared,
                 )
+                lists = {"test": (data, request.test)}
+                if request.labels is None:
+                    lists["train"] = (data, request.train)
+                if learns_saliency and request.saliency and request.saliency_test:
+                    lists["saliency"] = (request.saliency, request.saliency_test)
                 tests = {
                     test: PredictRequest(
-                        network=folder.absolute(), split=split, evaluate=True, out=folder / test, **shared
+                        network=folder.absolute(), data=where, split=split, evaluate=True, out=folder / test, **shared
                     )
-                    for test, split in (("test", request.test), ("train", request.train))
+                    for test, (where, split) in lists.items()
                 }
                 yield Trial(name, weights, seed, training, tests)
 
 
-def _saliency_set(request: CompareRequest) -> dict[str, Any]:
-    return {"saliency": request.saliency, "saliency_split": request.saliency_split}
+def _training_fields(network: str) -> Iterable[str]:
+    return NETWORK_SETTINGS[network].model_fields["training"].annotation.model_fields  # pyright: ignore
 
 
 def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: int) -> NetworkSettings:
     settings = NETWORK_PRESETS[row.network][request.preset]()
-    training = {**settings.training.model_dump(), **request.training, **row.training}
+    fields = _training_fields(row.network)
+    asked = {name: value for name, value in request.training.items() if name in fields}
+    training = {**settings.training.model_dump(), **asked, **row.training}
     if weighting is not None:
         training["class_weights"] = weighting
     testing = {**settings.testing.model_dump(), **row.testing}
     changed: dict[str, Any] = {"seed": seed, "training": training, "testing": testing}
     if row.backbone is not None:
         # ImageNet's weights of another backbone are no use to it.
-        changed |= {"backbone": row.backbone, "weights": "imagenet" if request.weights == "imagenet" else None}
+        weights = request.weights or settings.weights
+        changed |= {"backbone": row.backbone, "weights": "imagenet" if weights == "imagenet" else None}
     else:
         given = {"backbone": request.backbone, "weights": request.weights}
         changed |= {name: value for name, value in given.items() if value is not None}

@@ -11,12 +11,11 @@ from data.store import open_store
 from data.validation import check_images, set_aside
 from flows.request import Prepared, Request, is_made
 from flows.train_request import settings_of
+from tasks.network_settings import SaliencySettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.run_record import RunRecord, read_run
 from tasks.saliency_masks import has_own_mask
 from tasks.stages import NETWORK_STAGES
-
-SALIENCY_NETWORK = "saliency-deeplabv3plus"
 
 
 class PredictRequest(Request):
@@ -75,8 +74,9 @@ def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, l
     """Return images without labels, or with the ground truth that they are to be scored against."""
     if not request.evaluate:
         return open_images(request.data, record.classes, request.split, request.skip_bad)
-    dataset, problems = open_dataset(request.data, split=request.split, skip_bad=request.skip_bad)
-    if record.settings["network"] == SALIENCY_NETWORK and all(map(has_own_mask, dataset.samples)):
+    classes = _classes_file(record)
+    dataset, problems = open_dataset(request.data, split=request.split, classes=classes, skip_bad=request.skip_bad)
+    if isinstance(settings_of(record), SaliencySettings) and all(map(has_own_mask, dataset.samples)):
         # Scored by their masks alone.
         samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
         return replace(dataset, classes=record.classes, samples=samples), problems
@@ -89,3 +89,11 @@ def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, l
             [Problem(s.image, "expected ground truth to score against, found none", s.id) for s in lacking]
         )
     return set_aside(dataset, [Problem(s.image, "has no ground truth", s.id) for s in lacking]), problems
+
+
+def _classes_file(record: RunRecord) -> Path | None:
+    """Return the file with the names of the classes that a training, or the run whose labels it learned, was given."""
+    asked = record.request
+    if asked.get("classes") is None and asked.get("labels"):
+        asked = read_run(Path(asked["labels"])).request
+    return Path(asked["classes"]) if asked.get("classes") else None

@@ -84,6 +84,15 @@ class TrainRequest(Request):
             raise ValueError(f"{self.settings.network} does not learn saliency; saliency-deeplabv3plus does")
         if self.saliency_split and not self.saliency:
             raise ValueError("a list of images to learn saliency from takes their data set (saliency)")
+        training = self.settings.training
+        if self.saliency and isinstance(training, SaliencyConfig) and training.salient_classes:
+            raise ValueError("salient_classes are what masks are derived from; the data set (saliency) has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _the_best_is_found_by_images(self) -> TrainRequest:
+        if self.settings.training.keep == "best" and self.val is None:
+            raise ValueError("to keep the best network takes validation images: give a list of them by --val")
         return self
 
 
@@ -132,6 +141,8 @@ def prepare_training(request: TrainRequest) -> Prepared:
             raise DatasetError(problems)
         if problems:
             training = set_aside(training, problems)
+            if request.saliency and not any(map(has_own_mask, training.samples)):
+                raise DatasetError(problems)
             bad = {problem.sample for problem in problems}
             validation = replace(validation, samples=tuple(s for s in validation.samples if s.id not in bad))
             plan = replan_training(request, training, validation)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,9 +33,10 @@ class FixedLoss(nn.Module):
         super().__init__()
         self.weights = tuple(weights)
 
-    def forward(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, ""]:
-        """Return the joint loss of the tasks' own losses; a task without data has NaN, and counts for nothing."""
-        return (losses.new_tensor(self.weights) * losses.nan_to_num()).sum()
+    def forward(self, losses: Float[Tensor, " tasks"], known: Bool[Tensor, " tasks"] | None = None) -> Tensor:
+        """Return the joint loss of the tasks' own losses; a task that has no data, which `known` says, has none."""
+        joint = losses.new_tensor(self.weights) * losses
+        return joint.sum() if known is None else torch.where(known, joint, 0).sum()
 
 
 class SaliencyDeepLabV3Plus(DeepLabV3Plus):
@@ -101,11 +102,11 @@ class UncertaintyLoss(nn.Module):
         """The standard deviations sigma."""
         return (self._bounded() / 2).exp()
 
-    def forward(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, ""]:
-        """Return the joint loss of the tasks' own losses; a task without data has NaN, and counts for nothing."""
-        known = ~losses.isnan()
+    def forward(self, losses: Float[Tensor, " tasks"], known: Bool[Tensor, " tasks"] | None = None) -> Tensor:
+        """Return the joint loss of the tasks' own losses; a task that has no data, which `known` says, has none."""
         s = self._bounded()
-        return torch.where(known, losses.nan_to_num() * (-s).exp() + s / 2, 0).sum()
+        joint = losses * (-s).exp() + s / 2
+        return joint.sum() if known is None else torch.where(known, joint, 0).sum()
 
     def _bounded(self) -> Tensor:
         # The gradient is let through beyond the limits, so that none is stuck there.

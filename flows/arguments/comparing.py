@@ -29,6 +29,7 @@ def compare(
     test: str = "test",
     saliency: Path | None = None,
     saliency_split: str | None = None,
+    saliency_test: str | None = None,
     rows: tuple[str, ...] = (),
     weightings: tuple[Weighting, ...] = (),
     seeds: tuple[int, ...] = (0,),
@@ -62,6 +63,7 @@ def compare(
         test: The list that networks are tested on.
         saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
         saliency_split: A list of its images.
+        saliency_test: A list of its images that saliency is tested on.
         rows: Of the table; all if none are named.
         weightings: Of the classes in the loss; one or several of them, by default the preset's.
         seeds: Every network is trained once for each.
@@ -109,6 +111,7 @@ def compare(
         test=list_or_file(test) or test,
         saliency=saliency and saliency.absolute(),
         saliency_split=list_or_file(saliency_split),
+        saliency_test=list_or_file(saliency_test),
         rows=rows,
         weightings=weightings,
         seeds=seeds,

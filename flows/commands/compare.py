@@ -47,7 +47,9 @@ def compare_networks(request: CompareRequest) -> dict[str, Any]:
     from tasks.resources import Variant, measure_inference
 
     all_trials = list(trials(request))
-    open_training_sets(all_trials[0].training)
+    # A fault of any set shows before the first training.
+    for training in {trial.training.settings.network: trial.training for trial in all_trials}.values():
+        open_training_sets(training)
     networks = {trial.training.settings.network for trial in all_trials}
     with embedded_server(request, [stage for name in networks for stage in NETWORK_STAGES[name]]):
         from flows.comparison import compare
@@ -152,12 +154,26 @@ def tables_of(result: dict[str, Any]) -> dict[str, Table]:
             "MB": [f"{row['bytes'] / 1e6:.0f}" for row in rows],
         }
         costs = {name: cells for name, cells in costs.items() if cells}
-        for column in (*costs, *(f"{test} {name}" for test in TESTS for name in scores)):
+        tests = tests_of(rows[0])
+        for column in (*costs, *(f"{test} {name}" for test in tests for name in scores)):
             table.add_column(column, justify="right")
         for row, *cost in zip(rows, *costs.values(), strict=True):
-            table.add_row(row["row"], *cost, *(_percent(row[test].get(name)) for test in TESTS for name in scores))
+            table.add_row(row["row"], *cost, *(_percent(row[test].get(name)) for test in tests for name in scores))
+        table.caption = "; ".join(_notes(rows))
         tables[weighting] = table
     return tables
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what has to be known of scores: which output is the prediction, and what saliency was compared with."""
+    notes = [f"{row['row']}: the prediction is {row['prediction']}" for row in rows if "prediction" in row]
+    derived = {", ".join(row["masks_derived_from"]) for row in rows if row.get("masks_derived_from")}
+    return notes + [f"masks of salient objects are derived from {names}" for names in sorted(derived)]
+
+
+def tests_of(kinds: Iterable[str]) -> list[str]:
+    """Return which of `TESTS` there are."""
+    return [test for test in TESTS if test in kinds]
 
 
 def _pixel_config(trial: Trial) -> PixelTrainerConfig:
@@ -173,18 +189,32 @@ def _rows(all_trials: Iterable[Trial], costs: dict[str, dict[str, Any]]) -> list
         grouped[trial.row, trial.weighting].append(trial)
     rows = []
     for (row, weighting), group in grouped.items():
+        settings = group[0].training.settings
         scores: dict[str, Any] = {}
-        for test in TESTS:
+        for test in tests_of(group[0].tests):
             found = [json.loads((trial.tests[test].out / "metrics.json").read_text()) for trial in group]
             scores[test] = {name: [one[key] for one in found] for name, key in SCORES.items()}
             per_class = {"iou": "iou", "accuracy": "accuracy_per_class"}
             scores[test] |= {name: [one[key] for one in found] for name, key in per_class.items()}
-            salient = [one["saliency"] for one in found if one.get("saliency")]
+            where = "saliency" if test == "test" and "saliency" in group[0].tests else test
+            found = [json.loads((trial.tests[where].out / "metrics.json").read_text()) for trial in group]
+            salient = [one["saliency"] for one in found if "saliency" in one]
             for name, key in SALIENCY_SCORES.items():
                 if values := [one[key] for one in salient if one[key] is not None]:
                     scores[test][name] = values
-        network = group[0].training.settings.network
-        rows.append({"row": row, "network": network, "weighting": weighting, **costs[row], **scores})
+        trained = json.loads((group[0].training.out / "metrics.json").read_text())["training"]
+        rows.append(
+            {
+                "row": row,
+                "network": settings.network,
+                "backbone": settings.backbone,
+                "weights": None if settings.weights is None else str(settings.weights),
+                **{name: trained[name] for name in ("prediction", "masks_derived_from") if name in trained},
+                "weighting": weighting,
+                **costs[row],
+                **scores,
+            }
+        )
     return rows
 
 

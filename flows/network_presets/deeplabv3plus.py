@@ -19,7 +19,7 @@ def cityscapes(settings: Settings) -> Settings:
     """The papers' settings for Cityscapes with ImageNet ResNet-101 on a GPU.
 
     Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS
-    --preset cityscapes --out runs/saliency`
+    --saliency-split train --preset cityscapes --out runs/saliency`
     """
     return settings.model_copy(update={"weights": "imagenet"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from tasks.network_settings.pixels import ClassWeights, SegmentationConfig, SegmenterConfig, Side
 from tasks.settings import BackboneName, NonNegative, OptimizerName, Positive, PositiveInt, Range, RunConfig
@@ -70,6 +70,13 @@ class SaliencyConfig(DeepLabV3PlusConfig):
     task_weights: tuple[NonNegative, NonNegative] | None = None
     salient_classes: tuple[str, ...] = ()
 
+    @field_validator("task_weights")
+    @classmethod
+    def _something_counts(cls, weights: tuple[float, float] | None) -> tuple[float, float] | None:
+        if weights is not None and not any(weights):
+            raise ValueError("expected a task whose weight is not 0")
+        return weights
+
     @property
     def network_options(self) -> dict[str, Any]:
         """What the network itself is told."""
@@ -86,7 +93,7 @@ class SaliencySettings(DeepLabV3PlusSettings):
 class CooperativeConfig(SegmenterConfig):
     """Training of two networks of a kind together; the defaults are those of Ikedo and Hotta 2021 for Cityscapes.
 
-    The paper gives the crops; the rest is that of DANet's and DeepLab v3+'s own papers.
+    The paper gives the crops, and neither batch, learning rate nor epochs.
 
     Attributes:
         connections: "same-layer": features of the first network go to the same layers of the second. "multi-layer":
@@ -128,4 +135,6 @@ class CooperativeSettings(RunConfig):
     def _pyramid_pooling_is_deeplabs(self) -> CooperativeSettings:
         if self.training.dsc and self.network == "cooperative-danet":
             raise ValueError("DANet has no pyramid pooling whose convolutions could be separable (dsc)")
+        if self.training.prediction and self.training.connections == "single":
+            raise ValueError("a single network has no other whose output could be the prediction")
         return self

@@ -82,4 +82,5 @@ def _tables(rows: Sequence[dict[str, Any]]) -> dict[str, Table]:
         )
         for weighting in dict.fromkeys(row["weighting"] for row in rows)
         for test in ("test", "train")
+        if test in rows[0]
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.network_settings import SCENE_NETWORKS
+from tasks.network_settings import NETWORK_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,14 @@ def _network_stages(name: str, module: str, kind: str) -> tuple[Stage, ...]:
     )
 
 
-_SEGMENTERS = ("deeplabv2", "deeplabv3plus", "cooperative-danet", "cooperative-deeplabv3plus", *SCENE_NETWORKS)
+# Module with a network's stages, where it is not that of all networks that give pixels a class; and of its scores.
+_MODULES = {
+    "saliency-deeplabv3plus": ("tasks.stages.saliency", "tasks.stages.segmentation_scores"),
+    "maskrcnn": ("tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
+}
+_OF_PIXELS = ("tasks.stages.segmenter", "tasks.stages.segmentation_scores")
 
 NETWORK_STAGES: dict[str, tuple[Stage, ...]] = {
-    **{
-        name: _network_stages(name, "tasks.stages.segmenter", "tasks.stages.segmentation_scores")
-        for name in _SEGMENTERS
-    },
-    "saliency-deeplabv3plus": _network_stages(
-        "saliency-deeplabv3plus", "tasks.stages.saliency", "tasks.stages.segmentation_scores"
-    ),
-    "maskrcnn": _network_stages("maskrcnn", "tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
+    name: _network_stages(name, *_MODULES.get(name, _OF_PIXELS)) for name in NETWORK_SETTINGS
 }
 """Network -> its stages, of the names NAME, NAME-predictions, NAME-scores and NAME-metrics."""

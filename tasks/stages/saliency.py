@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,7 +71,7 @@ def train_here(job: Job) -> dict[str, Any]:
         save_network(net, job.out)
         (job.out / SALIENCY_FILE).write_text(json.dumps({"derived_from": names, "images": len(masked)}))
 
-    return finish(net, history, job, save)
+    return {**finish(net, history, job, save), "masks_derived_from": names}
 
 
 def predict(job: Job) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def predict(job: Job) -> dict[str, Any]:
         for sample, maps in zip(batch, found, strict=True):
             write_segments(sample, maps[:-1], job)
             salient = (255 * maps[-1]).round().byte().cpu().numpy()
-            write_label_map(job.out / SALIENCY / f"{sample.id}.png", salient)
+            write_label_map(job.out / SALIENCY / f"{sample.id}.png", salient, grey=True)
         done += len(batch)
         job.progress(done, len(job.samples))
     return {}
@@ -98,11 +98,11 @@ def task_losses(
     maps: Maps,
     labels: Int[Tensor, "b h w"],
     masks: Int[Tensor, "b h w"],
-    weights: Float[Tensor, 256],
-) -> Float[Tensor, 2]:
-    """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8).
+    weights: Float[Tensor, " values"],
+) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
+    """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8), and which of them there are.
 
-    Each is the mean over the images that have its label, of the mean over the pixels that have it; NaN without such.
+    Each is the mean over the images that have its label, of the mean over the pixels that have it; 0 without such.
 
     Args:
         labels: Values of the classes, `VOID` where none is known.
@@ -112,13 +112,15 @@ def task_losses(
     of_classes = F.cross_entropy(maps.classes.float(), labels, ignore_index=VOID, reduction="none")
     of_saliency = F.binary_cross_entropy_with_logits(maps.saliency.float(), (masks == 1).float(), reduction="none")
     weighted = ((of_classes, weights[labels]), (of_saliency, (masks != VOID).float()))
-    return torch.stack([_mean_of_images(losses, known) for losses, known in weighted])
+    means, known = zip(*(_mean_of_images(*task) for task in weighted), strict=True)
+    return torch.stack(means), torch.stack(known)
 
 
-def _mean_of_images(losses: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> Float[Tensor, ""]:
+def _mean_of_images(losses: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> tuple[Tensor, Tensor]:
     totals = weights.sum((1, 2))
     has_any = totals > 0
-    return ((losses * weights).sum((1, 2))[has_any] / totals[has_any]).mean()
+    means = (losses * weights).sum((1, 2)) / torch.where(has_any, totals, 1)
+    return means.sum() / has_any.sum().clamp(min=1), has_any.any()
 
 
 def _recipe(
@@ -144,9 +146,9 @@ def _recipe(
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
             maps = net(images)
-        losses = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
-        loss = joint_loss(losses)
-        figures = {"loss": loss.item(), **dict(zip(TASKS, losses.nan_to_num().tolist(), strict=True))}
+        losses, known = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
+        loss = joint_loss(losses, known)
+        figures = {"loss": loss.item(), **dict(zip(TASKS, losses.tolist(), strict=True))}
         if isinstance(joint_loss, UncertaintyLoss):
             figures |= {f"sigma_{task}": value for task, value in zip(TASKS, joint_loss.sigma.tolist(), strict=True)}
         return loss, figures

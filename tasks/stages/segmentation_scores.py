@@ -28,6 +28,8 @@ def score_shard(job: Job) -> dict[str, Any]:
     contours = [BoundarySums.of_nothing(num_classes)]
     saliency = []
     derived = _derived_from(folder)
+    if derived and all(map(has_own_mask, job.samples)):
+        derived = []
     salient = [job.classes.values.index(name) for name in derived or ()]
     for done, sample in enumerate(job.samples, start=1):
         if not has_own_mask(sample):
@@ -64,8 +66,10 @@ def summarize(job: Job) -> dict[str, Any]:
         "boundary_f_per_class": boundaries["per_class"],
         "images": len(job.samples),
     }
-    if saliency:
-        metrics["saliency"] = {**saliency_summary(add_saliency(saliency)), "derived_from": _derived_from(folders[0])}
+    scores = saliency_summary(add_saliency(saliency))
+    # Scenes have no masks where the network learned those of another set.
+    if scores["images"]:
+        metrics["saliency"] = {**scores, "derived_from": _derived_from(folders[0])}
     (job.out / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return {}
 

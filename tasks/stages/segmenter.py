@@ -19,6 +19,7 @@ from data.label_folder import SEMANTIC
 from data.label_maps import write_label_map
 from kernels.crf import refine_probabilities
 from models.backbones import build_backbone
+from models.cooperative import Cooperative
 from models.inference import prepare_inference
 from models.segmenter import Segmenter
 from models.segmenters import build_segmenter
@@ -51,7 +52,8 @@ def train_here(job: Job) -> dict[str, Any]:
     history = fit(net, _recipe(net, config, job), job)
     if isinstance(config, SceneConfig) and config.recompute_norms and not job.validation:
         _recompute_norms(net, config, job)
-    return finish(net, history, job, lambda: save_network(net, job.out))
+    summary = finish(net, history, job, lambda: save_network(net, job.out))
+    return {**summary, "prediction": net.prediction} if isinstance(net, Cooperative) else summary
 
 
 def predict(job: Job) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
     return recipe_of(config, load, step, groups, weigh=weigh, validate=checked, best=config.keep_by)
 
 
-def loss_weights(config: PixelTrainerConfig, samples: Sequence[Sample], num_classes: int) -> Float[Tensor, 256]:
+def loss_weights(config: PixelTrainerConfig, samples: Sequence[Sample], num_classes: int) -> Float[Tensor, " values"]:
     """Return the weight of every value of a label map in the loss; what is no class has 0."""
     weights = torch.ones(num_classes)
     if config.class_weights != "none":

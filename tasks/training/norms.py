@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from tasks.training.group import Group
 
+# Of one process's images or of all processes'.
+_BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
 
 class _Sum(torch.autograd.Function):
     """The sum over all processes, whose gradient is the sum of theirs."""
@@ -29,7 +32,7 @@ class _Sum(torch.autograd.Function):
 def freeze_norms(net: nn.Module) -> None:
     """Keep every batch norm at its statistics and its scale and shift as they are."""
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm):
             module.eval()
             module.requires_grad_(False)
 
@@ -53,7 +56,7 @@ def recompute_norms(net: nn.Module, batches: Iterable[Callable[[], object]], gro
         batches: Each runs the network on one batch; of several processes each has its own.
         group: The processes.
     """
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     net.eval()
     for norm in norms:

@@ -75,9 +75,9 @@ def test_a_tasks_loss_leaves_the_other_tasks_own_layers_alone() -> None:
     before = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
     net.zero_grad()
     maps = net.both(x)
-    # Switched off: its loss has no data, and counts for nothing.
+    # Switched off: it has no data, and its loss counts for nothing.
     loss = UncertaintyLoss()
-    loss(torch.stack([maps.classes.square().mean(), torch.tensor(math.nan)])).backward()
+    loss(torch.stack([maps.classes.square().mean(), maps.saliency.sum()]), torch.tensor([True, False])).backward()
     for name, gradient in before.items():
         found = net.get_parameter(name).grad
         assert found is not None

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
-from models.saliency import Maps
+from models.saliency import FixedLoss, Maps, UncertaintyLoss
 from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
 from tasks.job import Job
 from tasks.network_settings import SaliencyConfig, SegmentationConfig
@@ -94,21 +95,26 @@ def test_losses_are_means_over_the_images_that_have_the_label() -> None:
                     sums -= weight * float(maps.classes[image, :, y, x].log_softmax(0)[label])
                     total += weight
         expected.append(sums / total)
-    found = task_losses(maps, labels, masks, weights)
+    found, known = task_losses(maps, labels, masks, weights)
+    assert known.tolist() == [True, True]
     assert float(found[0]) == pytest.approx(np.mean(expected), rel=1e-5)
     probabilities = maps.saliency[[0, 2]].sigmoid()
     likelihoods = torch.where(masks[[0, 2]] == 1, probabilities, 1 - probabilities)
     assert float(found[1]) == pytest.approx(float(-likelihoods.log().mean()), rel=1e-5)
     # What is computed in parts is the whole batch's.
     full = maps.classes[:2], torch.randint(2, (2, 4, 5)), torch.randint(2, (2, 4, 5))
-    whole = task_losses(Maps(full[0], maps.saliency[:2]), *full[1:], weights)
-    halves = [
-        task_losses(Maps(full[0][k], maps.saliency[:2][k]), *(f[k] for f in full[1:]), weights)
+    whole, _ = task_losses(Maps(full[0], maps.saliency[:2]), *full[1:], weights)
+    first, second = (
+        task_losses(Maps(full[0][k], maps.saliency[:2][k]), *(part[k] for part in full[1:]), weights)[0]
         for k in (slice(0, 1), slice(1, 2))
-    ]
-    torch.testing.assert_close(whole, (halves[0] + halves[1]) / 2)
+    )
+    torch.testing.assert_close(whole, (first + second) / 2)
     # No label of a task in the whole batch.
-    assert math.isnan(task_losses(maps, torch.full_like(labels, 255), masks, weights)[0])
+    losses, known = task_losses(maps, torch.full_like(labels, 255), masks, weights)
+    assert (float(losses[0]), known.tolist()) == (0, [False, True])
+    # A network that has diverged is not mistaken for one without data.
+    for joint in (UncertaintyLoss(), FixedLoss((0.5, 0.5))):
+        assert torch.isnan(joint(*task_losses(Maps(maps.classes * math.nan, maps.saliency), labels, masks, weights)))
 
 
 def test_an_image_with_one_label_trains_its_branch_alone() -> None:
@@ -116,7 +122,7 @@ def test_an_image_with_one_label_trains_its_branch_alone() -> None:
     maps = Maps(torch.randn(2, 2, 4, 5, requires_grad=True), torch.randn(2, 4, 5, requires_grad=True))
     labels, masks = torch.randint(2, (2, 4, 5)), torch.randint(2, (2, 4, 5))
     labels[1], masks[0] = 255, 255
-    task_losses(maps, labels, masks, torch.ones(256)).sum().backward()
+    task_losses(maps, labels, masks, torch.ones(256))[0].sum().backward()
     assert maps.classes.grad is not None
     assert maps.saliency.grad is not None
     assert maps.classes.grad[0].any()
@@ -147,6 +153,9 @@ def test_masks_are_derived_and_both_tasks_are_predicted_and_scored(tmp_path: Pat
     assert metrics["saliency"]["max_f"] > 0.8
     assert metrics["saliency"]["mae"] < 0.4
     assert metrics["miou"] > 0.6
+    # In grey, for whoever reads them.
+    assert Image.open(predicted.out / "Saliency" / "a.png").mode == "L"
+    assert summary["masks_derived_from"] == ["car"]
 
 
 def test_a_step_draws_from_both_sets_and_predictions_are_scored_by_masks(tmp_path: Path) -> None:
