@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import DatasetError, Problem, Sample
 from data.images import read_image
-from data.label_maps import read_ground_truth
 from models.segmenter import Segmenter
 from tasks.augment import flip_and_crop, normalize, photometric, resize
 from tasks.inference import Pyramid
 from tasks.network_settings import SceneConfig, SegmenterConfig
+from tasks.truth import Image
 
-VOID = 255
-Image = NDArray[np.uint8]
 Example = tuple[Tensor, Tensor]
 """Network input [3, H, W], and uint8 [H, W] of the classes' values, `VOID` where none is known."""
 ExampleOf = Callable[[Image, Image, np.random.Generator], Example]
@@ -47,27 +43,6 @@ def load_example(
         message = f"expected the image's size {image.shape[:2]}, found {labels.shape}"
         raise DatasetError([Problem(sample.semantic or sample.image, message, sample.id)])
     return example(image, labels, rng)
-
-
-def label_reader(num_classes: int) -> Callable[[Sample], Image]:
-    """Return `read_labels` for a number of classes."""
-    return partial(read_labels, num_classes=num_classes)
-
-
-def read_labels(sample: Sample, num_classes: int) -> Image:
-    """Read the label map [H, W] that a sample is trained or tested on.
-
-    Raises:
-        DatasetError: There is none, it cannot be read, or it has values of no class.
-    """
-    labels = read_ground_truth(sample).semantic
-    if labels is None:
-        raise DatasetError([Problem(sample.image, "expected a label map, found none", sample.id)])
-    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    if unknown := [int(value) for value in values if num_classes <= value < VOID]:
-        message = f"expected values up to {num_classes - 1} and {VOID}, found {', '.join(map(str, unknown))}"
-        raise DatasetError([Problem(sample.semantic or sample.image, message, sample.id)])
-    return labels
 
 
 def view_of(image_size: tuple[int, int] | None, scales: tuple[float, ...], image: Image) -> Pyramid:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from data.store import ArtifactError
+from data.dataset import DatasetError, Problem
 from models.backbones import Backbone, OutputStride
 from models.cam import CAMNet
 from models.irnet import IRNet
@@ -64,12 +64,12 @@ def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
     """Return the network of an artifact that gives every pixel a class, in evaluation mode.
 
     Raises:
-        ArtifactError: Another version wrote it.
+        DatasetError: Another version wrote it.
     """
     recipe = _read_recipe(folder)
     if lacking := {"network", "options", "image_size"} - recipe.keys():
-        message = f"says nothing of {', '.join(sorted(lacking))}: another version wrote it; train the network again"
-        raise ArtifactError(f"{folder / 'network.json'}: {message}")
+        message = f"expected {', '.join(sorted(lacking))}, found none: another version wrote it; train it again"
+        raise DatasetError([Problem(folder / "network.json", message)])
 
     def backbone(*, output_stride: OutputStride, dilated: bool) -> Backbone:
         return _backbone({**recipe, "output_stride": output_stride}, dilated=dilated)

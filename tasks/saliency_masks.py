@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_ground_truth
-from tasks.examples import VOID, read_labels
+from tasks.truth import VOID, read_labels
 
 CODING = "saliency"
 SALIENCY_FILE = "saliency.json"

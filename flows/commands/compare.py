@@ -109,10 +109,10 @@ def compare_resources(
 
 
 def show_comparison(result: dict[str, Any], console: Console, *, per_class: bool = False) -> None:
-    """Print the tables, and the next command to type."""
-    tables = tables_of(result)
-    for table in tables.values():
-        console.print(table)
+    """Print the tables, one for each list of images so that they are narrow, and the next command to type."""
+    for weighting, rows in _by_weighting(result).items():
+        for test in tests_of(rows[0]):
+            console.print(_table(result["table"], weighting, rows, [test]))
     if per_class:
         for row in result["rows"]:
             console.print(_class_table(row))
@@ -137,31 +137,43 @@ def show_resources(result: dict[str, Any], console: Console) -> None:
 
 def tables_of(result: dict[str, Any]) -> dict[str, Table]:
     """Return a table for each weighting of the classes; scores in percent, with their deviation over the seeds."""
-    by_weighting: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    return {
+        weighting: _table(result["table"], weighting, rows, tests_of(rows[0]))
+        for weighting, rows in _by_weighting(result).items()
+    }
+
+
+def _by_weighting(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in result["rows"]:
-        by_weighting[row["weighting"]].append(row)
-    tables = {}
-    for weighting, rows in by_weighting.items():
-        title = f"{result['table']}, {WEIGHTINGS[weighting]}, {len(result['seeds'])} seeds"
-        table = Table(title=title, title_justify="left")
-        table.add_column("network", no_wrap=True)
-        # What no network of the table has is no column.
-        scores = [name for name in (*SCORES, *SALIENCY_SCORES) if any(name in row["test"] for row in rows)]
-        costs = {
-            "M parameters": [f"{row['parameters'] / 1e6:.3f}" for row in rows],
-            "storage": [f"{row['storage']:g}" for row in rows if row["storage"] is not None],
-            "ms": [f"{1e3 * row['seconds']:.0f}" for row in rows],
-            "MB": [f"{row['bytes'] / 1e6:.0f}" for row in rows],
-        }
-        costs = {name: cells for name, cells in costs.items() if cells}
-        tests = tests_of(rows[0])
-        for column in (*costs, *(f"{test} {name}" for test in tests for name in scores)):
-            table.add_column(column, justify="right")
-        for row, *cost in zip(rows, *costs.values(), strict=True):
-            table.add_row(row["row"], *cost, *(_percent(row[test].get(name)) for test in tests for name in scores))
-        table.caption = "; ".join(_notes(rows))
-        tables[weighting] = table
-    return tables
+        found[row["weighting"]].append(row)
+    return found
+
+
+def _table(name: str, weighting: str, rows: list[dict[str, Any]], tests: list[str]) -> Table:
+    """Return the rows' scores on some lists of images; what the networks cost is beside those on the test images."""
+    num_seeds = len(rows[0]["test"]["G"])
+    title = f"{name}, {' and '.join(tests)} images, {WEIGHTINGS[weighting]}, {num_seeds} seed{'s' * (num_seeds > 1)}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("network", overflow="fold")
+    costs = {
+        "M": [f"{row['parameters'] / 1e6:.3f}" for row in rows],
+        "storage": [f"{row['storage']:g}" for row in rows if row["storage"] is not None],
+        "ms": [f"{1e3 * row['seconds']:.0f}" for row in rows],
+        "MB": [f"{row['bytes'] / 1e6:.0f}" for row in rows],
+    }
+    # What no network of the table has is no column.
+    costs = {column: cells for column, cells in costs.items() if cells and "test" in tests}
+    scores = [
+        (test, name) for test in tests for name in (*SCORES, *SALIENCY_SCORES) if any(name in r[test] for r in rows)
+    ]
+    for column in (*costs, *(f"{test} {name}" if len(tests) > 1 else name for test, name in scores)):
+        table.add_column(column, justify="right", min_width=min(5, len(column)))
+    cells = zip(*costs.values(), strict=True) if costs else [()] * len(rows)
+    for row, cost in zip(rows, cells, strict=True):
+        table.add_row(row["row"], *cost, *(_percent(row[test].get(name)) for test, name in scores))
+    table.caption = "; ".join([*(["M: millions of parameters"] if costs else []), *_notes(rows)])
+    return table
 
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:

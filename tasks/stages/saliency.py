@@ -21,7 +21,7 @@ from data.label_folder import SALIENCY
 from data.label_maps import write_label_map
 from models.inference import prepare_inference
 from models.saliency import Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
-from tasks.examples import VOID, example_of, label_reader, load_example, view_of
+from tasks.examples import example_of, load_example, view_of
 from tasks.inference import batches
 from tasks.job import Job
 from tasks.network_settings import SaliencyConfig, SegmentationConfig
@@ -31,6 +31,7 @@ from tasks.stages.segmenter import build_network, loss_weights, mean_over_views,
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.launch import run_in_processes
+from tasks.truth import VOID, label_reader
 
 log = logging.getLogger(__name__)
 TASKS = ("segmentation", "saliency")

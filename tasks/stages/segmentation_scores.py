@@ -13,9 +13,9 @@ from data.label_maps import read_label_map
 from tasks.evaluation.boundary_metric import BoundarySums, add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.saliency_metric import SaliencySums, add_saliency, saliency_summary, saliency_sums
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
-from tasks.examples import read_labels
 from tasks.job import Job
 from tasks.saliency_masks import SALIENCY_FILE, has_own_mask, read_mask
+from tasks.truth import read_labels
 
 SCORES, OF_SALIENCY = "scores.npz", "saliency.npz"
 

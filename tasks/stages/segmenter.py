@@ -25,7 +25,7 @@ from models.segmenter import Segmenter
 from models.segmenters import build_segmenter
 from models.segnet import NETWORKS, build_scene_network
 from tasks.evaluation.semantic_metrics import confusion, iou, recall
-from tasks.examples import VOID, Example, example_of, label_reader, load_example, read_labels, view_of
+from tasks.examples import Example, example_of, load_example, view_of
 from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.job import Job
 from tasks.network_settings import PixelTrainerConfig, SceneConfig, SegmentationConfig, SegmenterConfig
@@ -36,6 +36,7 @@ from tasks.training.class_weights import class_weights, count_pixels
 from tasks.training.group import Group
 from tasks.training.launch import run_in_processes
 from tasks.training.norms import freeze_norms, recompute_norms, synchronize_norms
+from tasks.truth import VOID, label_reader, read_labels
 
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.
 CRF_PROBABILITY = 0.05

@@ -7,7 +7,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from models import profile as profiles
 from models.backbones import BACKBONES, build_backbone
-from models.profile import NETWORKS, profile
+from models.profile import NETWORKS, SIDE_BACKBONES, profile
 from models.segnet import NETWORKS as SCENE_NETWORKS
 
 RESNET50 = 23_508_032
@@ -16,7 +16,22 @@ BOUNDARY, DISPLACEMENT = 125_409, 1_269_120
 
 def test_every_backbone_has_a_network_of_each_kind():
     kinds = ("cam", "irnet", "deeplabv2", "maskrcnn")
-    assert set(NETWORKS) == {f"{kind}-{name}" for kind in kinds for name in BACKBONES} | set(SCENE_NETWORKS)
+    side = ["deeplabv3plus", "deeplabv3plus-dsc", "saliency-deeplabv3plus", "danet"]
+    side += [f"cooperative-{kind}-{c}-layer" for kind in ("danet", "deeplabv3plus") for c in ("same", "multi")]
+    expected = {f"{kind}-{name}" for kind in kinds for name in BACKBONES} | set(SCENE_NETWORKS)
+    assert set(NETWORKS) == expected | {f"{kind}-{name}" for kind in side for name in SIDE_BACKBONES}
+
+
+def test_deeplab_v3_plus_is_beside_its_papers_figures_at_the_papers_size():
+    for name in ("deeplabv3plus-resnet101", "deeplabv3plus-dsc-resnet101"):
+        found = profile(name, num_classes=19, size=(512, 1024))
+        assert found.parameters == pytest.approx(found.paper["parameters"], rel=1e-3)
+        assert found.gmacs == pytest.approx(found.paper["gmacs"], rel=0.02)
+        assert "gmacs" not in profile(name, num_classes=19, size=(64, 64)).paper
+    # Both tasks are counted.
+    both = profile("saliency-deeplabv3plus-resnet50", num_classes=19, size=(64, 64))
+    one = profile("deeplabv3plus-dsc-resnet50", num_classes=19, size=(64, 64))
+    assert both.gmacs > 1.05 * one.gmacs
 
 
 @pytest.mark.parametrize(

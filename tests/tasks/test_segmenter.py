@@ -14,7 +14,6 @@ from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
 from models.backbones import build_backbone
 from models.deeplabv2 import DeepLabV2
-from tasks.examples import read_labels
 from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.network_settings import NETWORK_SETTINGS, SegmentationConfig, SegmenterConfig
@@ -22,6 +21,7 @@ from tasks.networks import load_segmenter
 from tasks.stages import saliency
 from tasks.stages.segmenter import class_probabilities, predict, predict_segments, summed_cross_entropy, train
 from tasks.training.class_weights import class_weights, count_pixels
+from tasks.truth import read_labels
 
 CONFIG = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)
 SIZE = (48, 56)
