@@ -91,7 +91,9 @@ def _explain_options(error: ValidationError) -> None:
     console = Console(stderr=True)
     for problem in error.errors():
         where = ".".join(map(str, problem["loc"])) or "options"
-        text = f"{where}: {problem['msg']}, got {problem['input']!r}"
+        # What is wrong with several options together is not made clearer by all of them.
+        got = f", got {problem['input']!r}" if problem["loc"] and not isinstance(problem["input"], dict) else ""
+        text = f"{where}: {problem['msg'].removeprefix('Value error, ')}{got}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
