@@ -20,6 +20,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import DilatedDepthwise
+
 InputConvention = Literal["torchvision", "tensorflow"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121")
 OUTPUT_STRIDE = 16
@@ -248,8 +250,16 @@ def _mobilenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Modu
     net = tv.get_model(name, weights=None)
     assert isinstance(net, tv.MobileNetV2)
     _remove_strides(net.features[7:14], net.features[14:], output_stride, dilated)
+    _learn_dilated_fast(net)
     net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return net
+
+
+def _learn_dilated_fast(trunk: nn.Module) -> None:
+    for parent in trunk.modules():
+        for child_name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and child.groups > 1 and child.dilation != (1, 1):
+                setattr(parent, child_name, DilatedDepthwise.of(child))
 
 
 class _Mean(nn.Module):
