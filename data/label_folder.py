@@ -5,7 +5,8 @@ SegmentationObject/<id>.png    instance ids, where there are instances
 SegmentationSure/<id>.png      class values where the labels are sure, 255 elsewhere; where a run was told to write them
 Saliency/<id>.png              255 times the probability of being salient, of networks that say it
 instances.json                 COCO's instance JSON, likewise
-classes.txt                    the name of a class a line
+classes.txt                    the name of a class a line; their values in the label maps count from 1
+values.txt                     instead of it, of scenes, which have no background: the name of a value a line, from 0
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from data.images import image_size
 SEMANTIC, INSTANCES = KINDS = ("SegmentationClass", "SegmentationObject")
 SURE = "SegmentationSure"
 SALIENCY = "Saliency"
-DETECTIONS, CLASSES = "instances.json", "classes.txt"
+DETECTIONS, CLASSES, VALUES = "instances.json", "classes.txt", "values.txt"
 
 
 def image_info(sample: Sample, dataset: Dataset) -> ImageInfo:
@@ -34,7 +35,7 @@ def index_files(
     infos: Iterable[ImageInfo], detections: Iterable[Detection] | None, classes: ClassTable
 ) -> dict[str, str]:
     """Return the files beside the label maps: name -> content. Without detections there are no instances."""
-    files = {CLASSES: "".join(f"{name}\n" for name in classes.names)}
+    files = {CLASSES if classes.has_background else VALUES: "".join(f"{name}\n" for name in classes.names)}
     if detections is not None:
         ordered = sorted(infos, key=lambda info: info.id)
         files[DETECTIONS] = json.dumps(coco_json(ordered, detections, classes))

@@ -10,34 +10,50 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from flows.network_presets import NETWORK_PRESETS
-from flows.predict_request import PredictRequest
+from flows.predict_request import PredictRequest, open_truth
 from flows.request import Request
-from flows.train_request import TrainRequest
-from tasks.network_settings import NETWORK_SETTINGS, SCENE_NETWORKS, NetworkSettings
-from tasks.run_record import read_run
+from flows.train_request import TrainRequest, open_training_sets, read_labelled_run
+from tasks.network_settings import (
+    DECODER_VARIANTS,
+    NETWORK_SETTINGS,
+    ON_VGG16,
+    SCENE_NETWORKS,
+    ClassWeights,
+    NetworkSettings,
+    SaliencyConfig,
+)
 from tasks.settings import BackboneName
 
 TableName = Literal["segnet-decoders", "segnet-benchmark", "saliency-ablation", "cooperative"]
-Weighting = Literal["median_frequency", "inverse_log", "none"]
 SALIENCY = "saliency-deeplabv3plus"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: a network, and which of its settings are other than its preset's."""
+    """A row of a table: a network, and which of its settings are other than its preset's.
+
+    Attributes:
+        lacks: Training settings that other networks of its kind have and this one has no use for.
+    """
 
     network: str
     training: Mapping[str, Any] = field(default_factory=dict)
     testing: Mapping[str, Any] = field(default_factory=dict)
     backbone: BackboneName | None = None
+    lacks: tuple[str, ...] = ()
 
 
 def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None = None) -> Row:
-    return Row(SALIENCY, {"task_weights": weights}, backbone=backbone)
+    return Row(SALIENCY, {"task_weights": weights, "dsc": True}, backbone=backbone)
+
+
+def _cooperative(kind: str, connections: str) -> Row:
+    lacks = (*(["dsc"] if kind == "danet" else []), *(["prediction"] if connections == "single" else []))
+    return Row(f"cooperative-{kind}", {"connections": connections}, lacks=lacks)
 
 
 TABLES: dict[TableName, dict[str, Row]] = {
-    "segnet-decoders": {name: Row(name) for name in SCENE_NETWORKS[:9]},
+    "segnet-decoders": {name: Row(name) for name in DECODER_VARIANTS},
     "segnet-benchmark": {
         **{name: Row(name) for name in ("segnet", "deeplab-largefov")},
         # As the paper calls the dense CRF behind it.
@@ -45,17 +61,18 @@ TABLES: dict[TableName, dict[str, Row]] = {
         **{name: Row(name) for name in ("fcn-fixed", "fcn-learned", "deconvnet")},
     },
     "saliency-ablation": {
-        "deeplabv3plus": Row("deeplabv3plus"),
+        "deeplabv3plus": Row("deeplabv3plus", {"dsc": False}),
         "deeplabv3plus-dsc": Row("deeplabv3plus", {"dsc": True}),
+        "segmentation-only": _saliency((1.0, 0.0)),
         "saliency-uniform": _saliency((0.5, 0.5)),
         "saliency-0.8-0.2": _saliency((0.8, 0.2)),
         "saliency-0.2-0.8": _saliency((0.2, 0.8)),
         "saliency-uncertainty": _saliency(None),
-        "densenet-dsc": Row("deeplabv3plus", {"dsc": True}, backbone="densenet121"),
+        "densenet-segmentation-only": _saliency((1.0, 0.0), "densenet121"),
         "densenet-saliency-uniform": _saliency((0.5, 0.5), "densenet121"),
     },
     "cooperative": {
-        f"{kind}-{connections}": Row(f"cooperative-{kind}", {"connections": connections})
+        f"{kind}-{connections}": _cooperative(kind, connections)
         for kind in ("danet", "deeplabv3plus")
         for connections in ("single", "ensemble", "same-layer", "multi-layer")
     },
@@ -81,8 +98,9 @@ class CompareRequest(Request):
         weightings: Of the classes in the loss; each is a part of the table. If none are named, it is the preset's.
         seeds: Every network is trained once for each.
         backbone: Of all rows that are not named after one; the preset's by default.
-        weights: ImageNet weights of these; the preset's by default.
-        training: Training settings that are other than the preset's, for all networks.
+        weights: ImageNet weights of that backbone; the preset's by default. Rows on another backbone do not get a
+            file's, and networks that none belong to start from random weights anyway.
+        training: Training settings that are other than the preset's, for all networks that have them.
     """
 
     table: TableName
@@ -95,7 +113,7 @@ class CompareRequest(Request):
     saliency_split: str | None = None
     saliency_test: str | None = None
     rows: tuple[str, ...] = ()
-    weightings: tuple[Weighting, ...] = ()
+    weightings: tuple[ClassWeights, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     backbone: BackboneName | Literal["vgg16"] | None = None
     weights: Path | Literal["imagenet"] | None = None
@@ -106,14 +124,44 @@ class CompareRequest(Request):
         rows = TABLES[self.table]
         if unknown := [row for row in self.rows if row not in rows]:
             raise ValueError(f"unknown rows {', '.join(unknown)} of {self.table}: expected some of {', '.join(rows)}")
+        for name, values in (("rows", self.rows), ("seeds", self.seeds), ("weightings", self.weightings)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected each once, got {', '.join(map(str, values))}")
+        for row in rows.values():
+            if self.preset not in (presets := NETWORK_PRESETS[row.network]):
+                raise ValueError(f"preset {self.preset!r} of {self.table}: expected one of {', '.join(presets)}")
         known = {name for row in rows.values() for name in _training_fields(row.network)}
         if unknown := [name for name in self.training if name not in known]:
             raise ValueError(f"no network of {self.table} has a training setting {', '.join(unknown)}")
-        if self.saliency and not any(row.network == SALIENCY for row in rows.values()):
-            raise ValueError(f"no network of {self.table} learns saliency")
+        compared = {name for row in rows.values() for name in row.training}
+        if taken := [name for name in self.training if name in compared]:
+            raise ValueError(f"{', '.join(taken)}: what the rows of {self.table} differ in; choose by rows")
         if self.data is None and self.labels is None:
             raise ValueError("expected a data set (data), or the labels of a run (labels)")
         return self
+
+    @model_validator(mode="after")
+    def _saliency_is_tested_on_other_images(self) -> CompareRequest:
+        if self.saliency and not any(row.network == SALIENCY for row in TABLES[self.table].values()):
+            raise ValueError(f"no network of {self.table} learns saliency")
+        if (self.saliency_split or self.saliency_test) and not self.saliency:
+            raise ValueError("lists of images with masks of salient objects take their data set (saliency)")
+        if self.saliency_test and self.saliency_split in (None, self.saliency_test):
+            raise ValueError(
+                f"the images of {self.saliency_test} would be learned too: give another list of the set to learn from "
+                "(saliency_split)"
+            )
+        return self
+
+    @property
+    def classes(self) -> Path | None:
+        """The file with the names of the classes that the run `labels` was given.
+
+        Raises:
+            ArtifactError: `labels` is not the folder of a run.
+        """
+        given = self.labels and read_labelled_run(self.labels).request.get("classes")
+        return Path(given) if given else None
 
     @property
     def test_data(self) -> Path:
@@ -125,7 +173,7 @@ class CompareRequest(Request):
         if self.data is not None:
             return self.data
         assert self.labels is not None
-        return Path(read_run(self.labels).request["data"])
+        return Path(read_labelled_run(self.labels).request["data"])
 
 
 @dataclass(frozen=True)
@@ -142,6 +190,29 @@ class Trial:
     seed: int
     training: TrainRequest
     tests: dict[str, PredictRequest]
+
+    @property
+    def learns_saliency(self) -> bool:
+        """Whether its network does, and its loss has a weight for it."""
+        training = self.training.settings.training
+        return isinstance(training, SaliencyConfig) and (training.task_weights is None or training.task_weights[1] > 0)
+
+
+def check_sets(request: CompareRequest) -> None:
+    """Look at all sets of a comparison, so that no fault shows after the first training.
+
+    Raises:
+        DatasetError: A set cannot be read, lacks label maps, or has other classes than those that are learned.
+        ArtifactError: `labels` is not the folder of a run.
+    """
+    seen = set()
+    for trial in trials(request):
+        sets = (trial.training.saliency, *((test.data, test.split) for test in trial.tests.values()))
+        if sets not in seen:
+            seen.add(sets)
+            learned, _ = open_training_sets(trial.training)
+            for test in trial.tests.values():
+                open_truth(test, trial.training.settings, learned.classes, request.classes)
 
 
 def trials(request: CompareRequest) -> Iterator[Trial]:
@@ -194,17 +265,16 @@ def _training_fields(network: str) -> Iterable[str]:
 def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: int) -> NetworkSettings:
     settings = NETWORK_PRESETS[row.network][request.preset]()
     fields = _training_fields(row.network)
-    asked = {name: value for name, value in request.training.items() if name in fields}
+    asked = {name: value for name, value in request.training.items() if name in fields and name not in row.lacks}
     training = {**settings.training.model_dump(), **asked, **row.training}
     if weighting is not None:
         training["class_weights"] = weighting
     testing = {**settings.testing.model_dump(), **row.testing}
     changed: dict[str, Any] = {"seed": seed, "training": training, "testing": testing}
+    backbone, weights = request.backbone or settings.backbone, request.weights or settings.weights
     if row.backbone is not None:
-        # ImageNet's weights of another backbone are no use to it.
-        weights = request.weights or settings.weights
-        changed |= {"backbone": row.backbone, "weights": "imagenet" if weights == "imagenet" else None}
-    else:
-        given = {"backbone": request.backbone, "weights": request.weights}
-        changed |= {name: value for name, value in given.items() if value is not None}
-    return type(settings).model_validate({**settings.model_dump(), **changed})
+        # A file is of another backbone.
+        backbone, weights = row.backbone, "imagenet" if "imagenet" in (weights, settings.weights) else None
+    elif row.network in SCENE_NETWORKS and row.network not in ON_VGG16:
+        weights = None
+    return type(settings).model_validate({**settings.model_dump(), **changed, "backbone": backbone, "weights": weights})

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from flows.compare_request import CompareRequest, trials
+from flows.compare_results import collect_comparison
 from flows.downstream import downstream, predict
 from flows.production.flow import deployable
 
 
 @deployable("compare")
 def compare(request: CompareRequest) -> str:
-    """Train and test every network of a table that is not in the store yet.
+    """Train and test every network of a table that is not in the store yet, and return the folder of the results.
 
     Raises:
         DatasetError: A data set cannot be used; every problem is listed.
         StageError: A training failed; what was finished before it is kept.
         ArtifactError: The store or the results cannot be written.
     """
-    for trial in trials(request):
+    all_trials = list(trials(request))
+    for trial in all_trials:
         downstream(trial.training)
         for test in trial.tests.values():
             predict(test)
-    return str(request.out)
+    return str(collect_comparison(request, all_trials))

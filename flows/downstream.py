@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from data.label_folder import SEMANTIC
 from flows.execution import make_artifacts
 from flows.network_requests import (
@@ -90,5 +92,6 @@ def _train(request: TrainRequest) -> str:
     make_artifacts(request, prepared, num_processes=request.processes)
     run = collect_network(request, prepared)
     show_scores(run)
-    show_labels(prepared.plan.validation.samples, run / "predictions" / SEMANTIC)
+    tested = replace(prepared.plan.dataset, samples=prepared.plan.validation.samples)
+    show_labels(tested, run / "predictions" / SEMANTIC)
     return str(run)

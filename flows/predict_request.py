@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from data.dataset import Dataset, DatasetError, Problem
-from data.readers import open_dataset, open_images
+from data.dataset import ClassTable, Dataset, DatasetError, Problem
+from data.readers import has_own_classes, open_dataset, open_images
 from data.store import open_store
 from data.validation import check_images, set_aside
 from flows.request import Prepared, Request, is_made
 from flows.train_request import settings_of
-from tasks.network_settings import SaliencySettings
+from tasks.network_settings import NetworkSettings, SaliencySettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.run_record import RunRecord, read_run
 from tasks.saliency_masks import has_own_mask
@@ -74,14 +74,29 @@ def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, l
     """Return images without labels, or with the ground truth that they are to be scored against."""
     if not request.evaluate:
         return open_images(request.data, record.classes, request.split, request.skip_bad)
-    classes = _classes_file(record)
-    dataset, problems = open_dataset(request.data, split=request.split, classes=classes, skip_bad=request.skip_bad)
-    if isinstance(settings_of(record), SaliencySettings) and all(map(has_own_mask, dataset.samples)):
+    return open_truth(request, settings_of(record), record.classes, _classes_file(record))
+
+
+def open_truth(
+    request: PredictRequest, settings: NetworkSettings, classes: ClassTable, names: Path | None
+) -> tuple[Dataset, list[Problem]]:
+    """Return images with the ground truth that a network's labels are scored against, and what was left out.
+
+    Args:
+        classes: What the network learned.
+        names: The file that these are from, where there is one.
+
+    Raises:
+        DatasetError: Lists every problem: of the set, other classes, images without ground truth.
+    """
+    names = None if has_own_classes(request.data) else names
+    dataset, problems = open_dataset(request.data, split=request.split, classes=names, skip_bad=request.skip_bad)
+    if isinstance(settings, SaliencySettings) and all(map(has_own_mask, dataset.samples)):
         # Scored by their masks alone.
         samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
-        return replace(dataset, classes=record.classes, samples=samples), problems
-    if dataset.classes.values != record.classes.values:
-        message = f"expected the network's classes, {', '.join(record.classes.names)}, found "
+        return replace(dataset, classes=classes, samples=samples), problems
+    if dataset.classes.values != classes.values:
+        message = f"expected the network's classes, {', '.join(classes.names)}, found "
         raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])
     lacking = [sample for sample in dataset.samples if not has_truth(sample)]
     if lacking and not request.skip_bad:

@@ -29,7 +29,7 @@ def pseudo_labels(request: RunRequest) -> str:
     make_artifacts(request, prepared)
     run = collect(request, prepared)
     show_scores(run)
-    show_labels(prepared.plan.dataset.samples, run / "labels" / SEMANTIC)
+    show_labels(prepared.plan.dataset, run / "labels" / SEMANTIC)
     for training in trainings_of(request):
         downstream(training)
     return str(run)

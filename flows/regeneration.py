@@ -44,7 +44,7 @@ def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
         answer = _publish(request, publication, work, run, made)
     show_version(answer)
     if made and answer["version"]:
-        show_labels(made.plan.dataset.samples, publication.folder(answer["version"]) / SEMANTIC)
+        show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
     return answer
 
 

@@ -79,9 +79,11 @@ class TrainRequest(Request):
         return self
 
     @model_validator(mode="after")
-    def _saliency_is_learned(self) -> TrainRequest:
+    def _lists_are_of_sets(self) -> TrainRequest:
         if self.saliency and not isinstance(self.settings, SaliencySettings):
             raise ValueError(f"{self.settings.network} does not learn saliency; saliency-deeplabv3plus does")
+        if self.split and self.labels:
+            raise ValueError("a list of images (split) is of a data set; of a run's labels (labels) all are learned")
         if self.saliency_split and not self.saliency:
             raise ValueError("a list of images to learn saliency from takes their data set (saliency)")
         training = self.settings.training
@@ -163,7 +165,7 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
         training, _ = open_dataset(data, split=request.split, classes=classes, skip_bad=request.skip_bad)
     else:
         training = _labels_of_run(request.labels, instances=request.settings.network in DETECTORS)
-        origin = read_run(request.labels).request
+        origin = read_labelled_run(request.labels).request
         data = data or Path(origin["data"])
         classes = classes or (Path(origin["classes"]) if origin.get("classes") else None)
     labelled = tuple(filter(has_truth, training.samples))
@@ -238,7 +240,7 @@ def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
 
     Those of sure pixels are taken where the run has them.
     """
-    dataset = read_run(run).dataset
+    dataset = read_labelled_run(run).dataset
     labels = run.absolute() / "labels"
     maps = labels / (SURE if (labels / SURE).is_dir() else SEMANTIC)
 
@@ -248,6 +250,18 @@ def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
         return replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
+
+
+def read_labelled_run(run: Path) -> RunRecord:
+    """Read the record of a run that made labels.
+
+    Raises:
+        ArtifactError: The folder is not that of a run, or it is that of a training.
+    """
+    record = read_run(run)
+    if "network" in record.settings:
+        raise ArtifactError(f"{run}: expected the folder of a run with labels (pseudomask run), found a training's")
+    return record
 
 
 def _with_weights(settings: NetworkSettings) -> NetworkSettings:

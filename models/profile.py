@@ -171,9 +171,10 @@ def profile(name: str, *, num_classes: int = 20, size: tuple[int, int] = (512, 5
         net = NETWORKS[name](num_classes).eval()
         with FlopCounterMode(display=False) as counter:
             net(torch.empty(1, 3, *size))
-    parts = {path.rpartition(".")[2]: module for path, module in net.named_modules()}
+    # Of networks that cooperate each has one.
+    encoders = [module for path, module in net.named_modules() if path.rpartition(".")[2] == "backbone"]
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    encoder_parameters = sum(parameter.numel() for parameter in parts.get("backbone", nn.Identity()).parameters())
+    encoder_parameters = sum(parameter.numel() for encoder in encoders for parameter in encoder.parameters())
     megabytes = sum(tensor.numel() for tensor in net.state_dict().values()) * 4 / 1e6
     paper = PAPERS.get(num_classes, {}).get(name, {})
     if PAPER_SIZES.get(num_classes, size) != size:

@@ -46,7 +46,9 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
     convolutions. Saliency is a sum over the classes, y_sal = sum s_fea s_seg (Eq. 4), of maps s_seg from a decoder of
     its own (Eq. 3), each weighted by s_fea = sigmoid(mean of the class's map of x_mid) (Eq. 2).
 
-    In training both tasks' logits are returned, which the losses of `joint_loss` are of.
+    In training both tasks' logits are returned, which the losses of `joint_loss` are of. Where saliency is learned from
+    other images, each batch goes through the encoder and its own branch alone, so that neither has a part in the
+    gradients of the other's branch, nor by way of a batch norm.
 
     Args:
         backbone: At output stride 16.
@@ -71,17 +73,33 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
         self.saliency_decoder = Decoder(backbone.channels[1], num_classes)
         self.class_maps = nn.Conv2d(WIDTH, num_classes, 1)
 
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Tensor | Maps:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the classes' logits [B, n, H, W] for normalised input; in training both tasks'."""
-        return self.both(x) if self.training else super().forward(x)
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Float[Tensor, "b 3 h w"], salient: Float[Tensor, "m 3 h w"] | None = None
+    ) -> Tensor | Maps:
+        """Return the classes' logits [B, n, H, W] for normalised input; in training both tasks'.
+
+        Args:
+            salient: In training, the images that saliency is learned from, where they are others.
+        """
+        if not self.training:
+            return super().forward(x)
+        return (
+            self.both(x) if salient is None else Maps(super().forward(x), self._saliency(salient, *self._mid(salient)))
+        )
 
     def both(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
         """Return both tasks' logits for normalised input, upsampled to its size."""
+        mid, detail = self._mid(x)
+        return Maps(_upsampled(self.decoder(mid, detail), x), self._saliency(x, mid, detail))
+
+    def _mid(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x_mid and the features at stride 4."""
         levels = self.backbone(x)
-        mid = self.aspp(levels[-1])
+        return self.aspp(levels[-1]), levels[1]
+
+    def _saliency(self, x: Tensor, mid: Tensor, detail: Tensor) -> Float[Tensor, "b h w"]:
         weights = self.class_maps(mid).mean((2, 3), keepdim=True).sigmoid()
-        salient = (weights * self.saliency_decoder(mid, levels[1])).sum(1, keepdim=True)
-        return Maps(_upsampled(self.decoder(mid, levels[1]), x), _upsampled(salient, x)[:, 0])
+        return _upsampled((weights * self.saliency_decoder(mid, detail)).sum(1, keepdim=True), x)[:, 0]
 
 
 class UncertaintyLoss(nn.Module):

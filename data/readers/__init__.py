@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.collector import paused_collector
-from data.dataset import ClassTable, Dataset, DatasetError, Problem
+from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
 from data.readers.coco import find_coco_file, read_coco_set
 from data.readers.folder import read_folder, read_images
 from data.readers.scenes import find_scenes, read_scenes
 from data.validation import set_aside, set_problems
 
-__all__ = ["open_dataset", "open_images"]
+__all__ = ["has_own_classes", "open_dataset", "open_images"]
 
 
 @paused_collector()
@@ -73,10 +73,15 @@ def open_dataset(
     return set_aside(dataset, problems), problems
 
 
+def has_own_classes(root: Path) -> bool:
+    """Return whether a folder has a layout of `data.readers.scenes`, whose class table none that is given replaces."""
+    return find_scenes(root) is not None
+
+
 def open_images(
     root: Path, classes: ClassTable, split: str | Path | None = None, skip_bad: bool = False
 ) -> tuple[Dataset, list[Problem]]:
-    """Read the images of a folder, or of a set in the VOC layout, without labels; no image is decoded.
+    """Read the images of a folder, or of a set in the layout of VOC or of scenes, without labels; none is decoded.
 
     Args:
         root: The folder.
@@ -92,7 +97,12 @@ def open_images(
     """
     if not root.is_dir():
         raise DatasetError([Problem(root, "expected a folder of images, found none")])
-    dataset, problems = read_images(root, split, classes)
+    scenes = find_scenes(root)
+    if scenes is not None:
+        found, problems = read_scenes(scenes, root, split, labelled=False)
+        dataset = Dataset(root, classes, tuple(Sample(sample.id, sample.image, ()) for sample in found.samples))
+    else:
+        dataset, problems = read_images(root, split, classes)
     if problems and not skip_bad:
         raise DatasetError(problems)
     if not dataset.samples:

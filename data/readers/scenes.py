@@ -31,10 +31,19 @@ SUNRGBD_FIRST = {"test": 1, "train": 5051}
 
 
 class ImageList(NamedTuple):
-    """The images of a list that have label maps, and what is wrong with the others."""
+    """The images of a list.
+
+    Attributes:
+        samples: Those that have label maps.
+        unlabelled: Those that have none.
+        problems: Of the files.
+        alone: A problem for each image without a label map, and each label map without an image.
+    """
 
     samples: list[Sample]
+    unlabelled: list[Sample]
     problems: list[Problem]
+    alone: list[Problem]
 
 
 Lists = dict[str, ImageList]
@@ -58,19 +67,26 @@ def find_scenes(root: Path) -> Reader | None:
     return None
 
 
-def read_scenes(reader: Reader, root: Path, split: str | Path | None) -> tuple[Dataset, list[Problem]]:
-    """Read a set of scenes, one of its lists, or the images that a file lists; all have label maps.
+def read_scenes(
+    reader: Reader, root: Path, split: str | Path | None, *, labelled: bool = True
+) -> tuple[Dataset, list[Problem]]:
+    """Read a set of scenes, one of its lists, or the images that a file lists.
+
+    Args:
+        labelled: All shall have label maps.
 
     Returns:
-        The set with every image that has a label map, and all problems.
+        The set with every image that has a label map, or every image at all, and all problems.
 
     Raises:
         DatasetError: There is no such list.
     """
     coding, lists = reader(root)
     named = [lists[str(split)]] if split in lists else list(lists.values())
-    samples = {sample.id: sample for listed in named for sample in listed.samples}
-    problems = [problem for listed in named for problem in listed.problems]
+    samples, problems = {}, []
+    for listed in named:
+        samples |= {sample.id: sample for sample in (*listed.samples, *(() if labelled else listed.unlabelled))}
+        problems += [*listed.problems, *(listed.alone if labelled else ())]
     if split is not None and split not in lists:
         samples, problems = _choose(root, split, samples, problems, list(lists))
     known = LABEL_CODINGS[coding]
@@ -112,11 +128,15 @@ def _camvid_frames(root: Path) -> tuple[str, Lists]:
     labels, more = index_images(root / COLOURS)
     by_frame = {id.removesuffix("_L"): file for id, file in labels.items()}
     every = _pair(images, by_frame, root / COLOURS, "camvid-colours", problems + more)
-    lists: Lists = {split: ImageList([], []) for split in CAMVID_SPLITS}
+    lists: Lists = {split: ImageList([], [], [], []) for split in CAMVID_SPLITS}
     for sample in every.samples:
         lists[_list_of_frame(sample.id)].samples.append(sample)
+    for sample in every.unlabelled:
+        lists[_list_of_frame(sample.id)].unlabelled.append(sample)
     for problem in every.problems:
         lists[_list_of_frame(problem.sample or "")].problems.append(problem)
+    for problem in every.alone:
+        lists[_list_of_frame(problem.sample or "")].alone.append(problem)
     return "camvid-colours", lists
 
 
@@ -182,9 +202,10 @@ def _ecssd(root: Path) -> tuple[str, Lists]:
 def _pair(
     images: dict[str, Path], labels: dict[str, Path], folder: Path, coding: str, problems: list[Problem]
 ) -> ImageList:
-    """Return the images that have label maps, and a problem more for each image and each map that is alone."""
+    """Return the list of images and label maps of the same ids; the problems are those of both folders."""
     samples = [Sample(id, images[id], (), labels[id], coding=coding) for id in sorted(images.keys() & labels.keys())]
     lacking = f"expected its label map in {folder}, found none"
-    alone = [Problem(images[id], lacking, id) for id in sorted(images.keys() - labels.keys())]
+    unlabelled = [Sample(id, images[id], ()) for id in sorted(images.keys() - labels.keys())]
+    alone = [Problem(sample.image, lacking, sample.id) for sample in unlabelled]
     alone += [Problem(labels[id], "expected its image, found none", id) for id in sorted(labels.keys() - images.keys())]
-    return ImageList(samples, problems + alone)
+    return ImageList(samples, unlabelled, problems, alone)

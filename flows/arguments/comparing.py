@@ -11,9 +11,10 @@ from tyro.conf import Positional, arg
 
 from data.dataset import DatasetError
 from flows.arguments.answers import Verbose, answer, list_or_file
-from flows.compare_request import CompareRequest, TableName, Weighting
+from flows.arguments.making import NetworkPreset
+from flows.compare_request import CompareRequest, TableName
 from flows.request import Request
-from tasks.network_settings import SCENE_NETWORKS
+from tasks.network_settings import SCENE_NETWORKS, ClassWeights
 from tasks.settings import BackboneName
 
 Table = TableName | Literal["segnet-resources"]
@@ -31,21 +32,21 @@ def compare(
     saliency_split: str | None = None,
     saliency_test: str | None = None,
     rows: tuple[str, ...] = (),
-    weightings: tuple[Weighting, ...] = (),
+    weightings: tuple[ClassWeights, ...] = (),
     seeds: tuple[int, ...] = (0,),
     backbone: BackboneName | Literal["vgg16"] | None = None,
     weights: Path | Literal["imagenet"] | None = None,
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")] = (),
     per_class: bool = False,
-    size: tuple[int, int] = (360, 480),
-    classes: int = 11,
-    threads: int = 1,
+    size: tuple[int, int] | None = None,
+    classes: int | None = None,
+    threads: int | None = None,
     store: str | None = None,
     workers: int | None = None,
     time_limit: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     cluster: str | None = None,
-    preset: Literal["quick", "voc12", "demo", "camvid", "sunrgbd", "cityscapes"] = "quick",
+    preset: NetworkPreset = "quick",
     json: bool = False,
     verbose: Verbose = False,
 ) -> None:
@@ -71,9 +72,9 @@ def compare(
         weights: ImageNet weights of the backbone, a file or "imagenet"; by default the preset's.
         set: Training settings that are other than the preset's, such as epochs=20 or precision=bfloat16.
         per_class: Print every class too.
-        size: Of segnet-resources: height and width.
-        classes: Of segnet-resources.
-        threads: Of segnet-resources, on a CPU.
+        size: Of segnet-resources: height and width, by default 360 480.
+        classes: Of segnet-resources, by default 11.
+        threads: Of segnet-resources on a CPU, by default one.
         store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
         workers: Worker processes; by default one a core.
         time_limit: Hours after which a training is stopped; what is finished is kept.
@@ -91,13 +92,20 @@ def compare(
         show_resources,
     )
 
+    measured = {"size": size, "classes": classes, "threads": threads}
+    trained = {"data": data, "labels": labels, "saliency": saliency, "weightings": weightings, "weights": weights}
+    trained |= {"backbone": backbone, "set": set, "store": store, "cluster": cluster, "per-class": per_class}
+    of_others = trained if table == "segnet-resources" else measured
+    if given := [f"--{name}" for name, value in of_others.items() if value]:
+        raise DatasetError(f"{table} has no use for {', '.join(given)}")
     if table == "segnet-resources":
         unknown = [name for name in rows if name not in SCENE_NETWORKS]
         if unknown:
             raise DatasetError(f"unknown networks {', '.join(unknown)}; expected some of {', '.join(SCENE_NETWORKS)}")
         chosen = Request(out=Path(), device=device).torch_device
-        measured = compare_resources(rows or RESOURCES, size, classes, chosen, threads, out)
-        answer(measured, show_resources, json)
+        numbers = (size or (360, 480), 11 if classes is None else classes)
+        result = compare_resources(rows or RESOURCES, *numbers, chosen, 1 if threads is None else threads, out)
+        answer(result, show_resources, json)
         return
     if (data is None and labels is None) or out is None:
         message = "it takes a data set (--data) or the labels of a run (--labels), and a folder (--out)"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from data.dataset import DatasetError
 from flows.arguments.answers import Settings, Verbose, answer, list_or_file
 from flows.predict_request import PredictRequest
 from flows.presets import PRESETS
@@ -198,6 +199,8 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         """
         from flows.commands.train import show_training, train_network
 
+        if settings.network != network:
+            raise DatasetError(f"the options are those of {settings.network}: write pseudomask train {network} first")
         request = TrainRequest(
             data=data and data.absolute(),
             labels=labels and labels.absolute(),

@@ -27,7 +27,7 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
 
     net = load_trained(settings.network, folder)
     answer = (export_onnx if format == "onnx" else export_torchscript)(net, file)
-    return {**answer, "format": format}
+    return {**answer, "format": format, "image_size": getattr(net, "image_size", None)}
 
 
 def show_network(result: dict[str, Any], console: Console) -> None:
@@ -35,3 +35,8 @@ def show_network(result: dict[str, Any], console: Console) -> None:
     console.print(f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB", highlight=False, soft_wrap=True)
     errors = ", ".join(f"{size} {error:.1g}" for size, error in result["errors"].items())
     console.print(f"largest difference to the network, by size of image: {errors}", highlight=False)
+    if result["image_size"]:
+        height, width = result["image_size"]
+        console.print(
+            f"give it images of {height} x {width}, as `predict` does: it was trained on these", highlight=False
+        )

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from tasks.network_settings import (
-    CooperativeSettings,
-    DeepLabV3PlusSettings,
-    SaliencySettings,
-)
+from tasks.network_settings import CooperativeSettings, DeepLabV3PlusSettings, SaliencySettings
 
 Settings = TypeVar("Settings", DeepLabV3PlusSettings, SaliencySettings, CooperativeSettings)
 # Both sides of VOC's crops or images in the papers.
@@ -46,6 +42,9 @@ def quick(settings: Settings) -> Settings:
     --out runs/cooperative`
     """
     settings = settings.model_copy(update={"backbone": "mobilenet_v2", "shard_size": 16})
+    if isinstance(settings, SaliencySettings):
+        # In few steps the sigmas get nowhere at the other parameters' rate.
+        settings = _changed(settings, sigma_lr_factor=50)
     return _changed(
         settings,
         image_size=(120, 160),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.network_settings import SceneConfig, SceneNetworkName, SceneSettings
-
-# The networks on VGG16, which the paper trains from ImageNet's weights (Sec. 4).
-ON_VGG16 = ("segnet", "fcn-fixed", "fcn-learned", "deeplab-largefov", "deconvnet")
+from tasks.network_settings import ON_VGG16, SceneConfig, SceneNetworkName, SceneSettings
 
 
 def camvid(network: SceneNetworkName) -> SceneSettings:

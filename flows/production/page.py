@@ -19,7 +19,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from data.dataset import Sample
+from data.dataset import Dataset
 from data.images import read_image
 from data.label_maps import read_label_map
 from flows.production.at_work import deployed
@@ -84,7 +84,7 @@ def show_version(answer: dict[str, Any]) -> None:
     create_table_artifact(rows, key="version", description="What the regeneration did, and why")
 
 
-def show_labels(samples: Iterable[Sample], labels: Path) -> None:
+def show_labels(dataset: Dataset, labels: Path) -> None:
     """Put the first few photographs with their labels on the run's page.
 
     Args:
@@ -92,10 +92,12 @@ def show_labels(samples: Iterable[Sample], labels: Path) -> None:
     """
     if not deployed():
         return
-    chosen = [sample for sample in samples if (labels / f"{sample.id}.png").is_file()][:MOST_PICTURES]
+    chosen = [sample for sample in dataset.samples if (labels / f"{sample.id}.png").is_file()][:MOST_PICTURES]
     for number, sample in enumerate(chosen, start=1):
         photo = fit_height(read_image(sample.image), PICTURE_HEIGHT)
-        both = np.concatenate((photo, overlay_labels(photo, read_label_map(labels / f"{sample.id}.png"))), axis=1)
+        values = read_label_map(labels / f"{sample.id}.png")
+        painted = overlay_labels(photo, values, background=dataset.classes.has_background)
+        both = np.concatenate((photo, painted), axis=1)
         create_image_artifact(data_uri(both), key=f"labels-{number}", description=sample.id)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data.coco import Detection, ImageInfo, as_detections, coco_json, encode_mask, rasterize, read_coco, read_maps
 from data.dataset import ClassTable, CocoSource, DatasetError, Problem, Sample
-from data.label_folder import INSTANCES, SEMANTIC
+from data.label_folder import CLASSES, INSTANCES, SEMANTIC, VALUES
 from data.label_maps import read_ground_truth, read_label_map, separate_objects
 from data.readers.ids import read_class_names
 from data.voc import VOC_CLASSES
@@ -22,7 +22,6 @@ from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
-CLASSES_FILE = "classes.txt"
 _VOID = 255
 _NO_CATEGORY = -1
 
@@ -34,8 +33,8 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
         pred: A folder of label PNGs, one that has them in `SegmentationClass`, or a run. Images that `gt` lacks
             are ignored.
         gt: The same.
-        classes: A file with the name of a foreground class a line. By default `classes.txt` in one of the
-            folders or up to two levels above, else VOC's names.
+        classes: A file with the name of a foreground class a line. By default `classes.txt`, or `values.txt` (see
+            `data.label_folder`), in one of the folders or up to two levels above, else VOC's names.
 
     Returns:
         `miou`, `iou` of each class, `accuracy`, `boundary_f` and `boundary_f_per_class`, fractions in [0, 1] (None
@@ -47,7 +46,7 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
     pred_files, gt_files = (_label_maps(path) for path in (pred, gt))
     table = _class_table(classes, (pred, gt))
     pairs, problems = _pair(pred_files, gt_files, gt)
-    names = ("background", *table.names)
+    names = table.values
     total = np.zeros((len(names), len(names) + 1), np.int64)
     contours = []
     for pred_id, gt_id in pairs:
@@ -121,6 +120,11 @@ class _Table:
 
     names: tuple[str, ...]
     hint: str = ""
+    has_background: bool = True
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return ClassTable(self.names, has_background=self.has_background).values
 
 
 @dataclass(frozen=True)
@@ -249,18 +253,22 @@ def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: t
     found = {}
     for source in sources:
         folders = [source.resolve(), *source.resolve().parents[:2]]
-        file = next((folder / CLASSES_FILE for folder in folders if (folder / CLASSES_FILE).is_file()), None)
+        files = (folder / name for folder in folders for name in (VALUES, CLASSES))
+        file = next((file for file in files if file.is_file()), None)
         if file is not None:
             found[file] = read_class_names(file.parent, file) or ()
-    if len(set(found.values())) > 1:
+    if len({(file.name, names) for file, names in found.items()}) > 1:
         problems = [Problem(file, f"holds the classes {', '.join(names)}") for file, names in found.items()]
         last = Problem(problems[-1].file, "expected one class table; say with --classes which one is right")
         raise DatasetError([*problems, last])
-    if found:
-        return _Table(next(iter(found.values())))
+    for file, names in found.items():
+        if file.name == CLASSES:
+            return _Table(names)
+        hint = f" (as {file} has them; `pseudomask predict --evaluate` knows how sets of scenes code void)"
+        return _Table(names, hint, has_background=False)
     if categories:
         return _Table(categories)
-    hint = f" (no {CLASSES_FILE} was found, so VOC's 20 classes were assumed; others are set by --classes)"
+    hint = f" (no {CLASSES} was found, so VOC's 20 classes were assumed; others are set by --classes)"
     return _Table(VOC_CLASSES, hint)
 
 

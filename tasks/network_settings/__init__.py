@@ -17,14 +17,24 @@ from tasks.network_settings.deeplab import (
     SaliencySettings,
 )
 from tasks.network_settings.maskrcnn import DetectionConfig, DetectorConfig, MaskRCNNSettings
-from tasks.network_settings.pixels import PixelTrainerConfig, SegmentationConfig, SegmenterConfig
-from tasks.network_settings.scenes import SCENE_NETWORKS, SceneConfig, SceneNetworkName, SceneSettings
+from tasks.network_settings.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, SegmenterConfig
+from tasks.network_settings.scenes import (
+    DECODER_VARIANTS,
+    ON_VGG16,
+    SCENE_NETWORKS,
+    SceneConfig,
+    SceneNetworkName,
+    SceneSettings,
+)
 from tasks.network_settings.trainer import TrainerConfig
 from tasks.settings import RunConfig
 
 __all__ = [
+    "DECODER_VARIANTS",
     "NETWORK_SETTINGS",
+    "ON_VGG16",
     "SCENE_NETWORKS",
+    "ClassWeights",
     "CooperativeConfig",
     "CooperativeSettings",
     "DeepLabV2Settings",

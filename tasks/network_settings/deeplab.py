@@ -61,6 +61,7 @@ class SaliencyConfig(DeepLabV3PlusConfig):
     Attributes:
         task_weights: Of the loss of segmentation and of that of saliency, such as 0.5 0.5. None: they are learned, by
             the tasks' homoscedastic uncertainty (Eq. 8).
+        sigma_lr_factor: The learning rate of what they are learned by, log sigma^2, over the backbone's.
         salient_classes: Where no set with masks of salient objects is given, they are derived from the label maps:
             what has one of these classes is salient. If none are named, all classes but the background are, and of
             scenes, which have none, the movable things and signs (`tasks.saliency_masks.THINGS`).
@@ -68,6 +69,7 @@ class SaliencyConfig(DeepLabV3PlusConfig):
 
     dsc: bool = True
     task_weights: tuple[NonNegative, NonNegative] | None = None
+    sigma_lr_factor: Positive = 10.0
     salient_classes: tuple[str, ...] = ()
 
     @field_validator("task_weights")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.config import Config
 from tasks.network_settings.trainer import TrainerConfig
@@ -47,6 +47,14 @@ class SegmenterConfig(PixelTrainerConfig):
     crop_size: Side | tuple[Side, Side] = 321
     rescale: Range = (0.5, 1.5)
     photometric: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _images_fill_the_crop(self) -> SegmenterConfig:
+        crop = self.crop_size if isinstance(self.crop_size, tuple) else (self.crop_size, self.crop_size)
+        if self.image_size and any(c > self.rescale[1] * s for c, s in zip(crop, self.image_size, strict=True)):
+            (h, w), (height, width) = crop, self.image_size
+            raise ValueError(f"crop_size {h} x {w} is larger than images of image_size {height} x {width}: change both")
+        return self
 
 
 class SegmentationConfig(Config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.network_settings.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, Side
 from tasks.settings import Fraction, NonNegative, Positive, PositiveInt, RunConfig
@@ -25,6 +25,9 @@ SceneNetworkName = Literal[
     "deconvnet",
 ]
 SCENE_NETWORKS: tuple[SceneNetworkName, ...] = get_args(SceneNetworkName)
+# Those that the paper trains from ImageNet's weights (Sec. 4), and those that it compares decoders by (Table 1).
+ON_VGG16 = ("segnet", "fcn-fixed", "fcn-learned", "deeplab-largefov", "deconvnet")
+DECODER_VARIANTS = ("segnet", *(name for name in SCENE_NETWORKS if name not in ON_VGG16))
 
 
 class SceneConfig(PixelTrainerConfig):
@@ -73,3 +76,11 @@ class SceneSettings(RunConfig):
     backbone: Literal["vgg16"] = "vgg16"  # pyright: ignore[reportIncompatibleVariableOverride]
     training: SceneConfig = SceneConfig()
     testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
+
+    @model_validator(mode="after")
+    def _weights_are_vgg16s(self) -> SceneSettings:
+        if self.weights is not None and self.network not in ON_VGG16:
+            raise ValueError(
+                f"{self.network} starts from random weights; those on VGG16, which has some, are {', '.join(ON_VGG16)}"
+            )
+        return self

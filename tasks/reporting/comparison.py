@@ -7,33 +7,38 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from data.dataset import Sample
+from data.dataset import ClassTable, Sample
 from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import read_ground_truth, read_label_map
 from tasks.network_settings import NETWORK_SETTINGS
 from tasks.reporting import pictures
-from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, changed_settings
+from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, changed_settings, names_of_classes
 from tasks.run_record import read_run
 
 IMAGES = 8
-SCORES = ("G", "C", "mIoU", "BF")
+SCORES = ("G", "C", "mIoU", "BF", "MAE", "max F")
 
 
 def comparison_page(
-    title: str, trials: Sequence[tuple[str, str, Path]], rows: Sequence[dict[str, Any]], samples: Sequence[Sample]
+    title: str,
+    trials: Sequence[tuple[str, str, Path]],
+    rows: Sequence[dict[str, Any]],
+    notes: Sequence[str],
+    samples: Sequence[Sample],
 ) -> Page:
     """Return the page of a comparison.
 
     Args:
         trials: Row of the table, weighting of the classes and folder of every training.
         rows: Of `comparison.json`.
+        notes: What has to be known of their scores.
         samples: The test images.
 
     Raises:
         DatasetError: A photograph, a label map or ground truth cannot be read.
     """
-    first = trials[0][2]
+    name, _, first = trials[0]
     record = read_run(first)
     # One training of each row and weighting has pictures, the first seed's.
     shown: dict[str, Path] = {}
@@ -44,19 +49,21 @@ def comparison_page(
         record=record,
         changes=changed_settings(record.settings, NETWORK_SETTINGS[record.settings["network"]]()),
         scores=_tables(rows),
-        scores_note="In percent, the mean over the seeds.",
+        scores_note="In percent, the mean over the seeds. "
+        + "".join(f"{note[0].upper()}{note[1:]}. " for note in notes)
+        + f"Seed, backbone, weights and settings are those of {name}.",
         seconds={},
         columns={
             "photo": Column("Photograph", "a test image"),
             "truth": Column("Truth", "grey: void"),
             **{name: Column(name.partition(",")[0], name.partition(", ")[2]) for name in shown},
         },
-        rows=[_row(sample, shown) for sample in samples[:: max(1, len(samples) // IMAGES)][:IMAGES]],
+        rows=[_row(sample, shown, record.classes) for sample in samples[:: max(1, len(samples) // IMAGES)][:IMAGES]],
         images_note="Test images, at even distances in the list. A colour a class.",
     )
 
 
-def _row(sample: Sample, shown: dict[str, Path]) -> Row:
+def _row(sample: Sample, shown: dict[str, Path], classes: ClassTable) -> Row:
     photo = pictures.fit_height(read_image(sample.image), PICTURE_HEIGHT)
     cells = {"photo": pictures.data_uri(photo)}
     truth = read_ground_truth(sample).semantic
@@ -67,20 +74,21 @@ def _row(sample: Sample, shown: dict[str, Path]) -> Row:
         if labels is not None:
             painted = pictures.fit_height(pictures.paint_labels(labels), PICTURE_HEIGHT)
             cells[name] = pictures.data_uri(painted, lossless=True)
-    return Row(sample.id, (), cells)
+    return Row(sample.id, names_of_classes(sample, classes), cells)
 
 
 def _tables(rows: Sequence[dict[str, Any]]) -> dict[str, Table]:
-    return {
-        f"{test}, {weighting}": Table(
-            SCORES,
-            {
-                row["row"]: tuple(mean(row[test][name]) for name in SCORES)
-                for row in rows
-                if row["weighting"] == weighting
-            },
-        )
-        for weighting in dict.fromkeys(row["weighting"] for row in rows)
-        for test in ("test", "train")
-        if test in rows[0]
-    }
+    tables = {}
+    for weighting in dict.fromkeys(row["weighting"] for row in rows):
+        for test in ("test", "train"):
+            found = {row["row"]: row[test] for row in rows if row["weighting"] == weighting and test in row}
+            columns = tuple(name for name in SCORES if any(name in scores for scores in found.values()))
+            if found:
+                cells = {name: tuple(_mean(scores.get(column)) for column in columns) for name, scores in found.items()}
+                tables[f"{test}, {weighting}"] = Table(columns, cells)
+    return tables
+
+
+def _mean(values: Sequence[float | None] | None) -> float | None:
+    known = [value for value in values or () if value is not None]
+    return mean(known) if known else None

@@ -10,12 +10,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 
-from data.dataset import Sample
+from data.dataset import ClassTable, Sample
 from data.label_folder import INSTANCES, SALIENCY, SEMANTIC
 from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from data.store import ArtifactError
@@ -108,7 +110,7 @@ class Page:
             record=self.record,
             columns={key: column for key, column in self.columns.items() if key in drawn},
             figures=list(dict.fromkeys(name for epoch in self.epochs for name in epoch)),
-            colors=class_colors(self.rows, self.record.classes.names),
+            colors=class_colors(self.rows, self.record.classes),
             wheel=pictures.data_uri(pictures.paint_wheel(WHEEL_SIDE), lossless=True),
         )
 
@@ -124,7 +126,8 @@ def choose_samples(
         num_instances: Sample id -> class -> instances found.
     """
     queues: dict[int, list[Sample]] = defaultdict(list)
-    for sample in sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()):
+    shuffled = sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest())
+    for sample in shuffled:
         for label in sample.labels:
             queues[label].append(sample)
     turns = []
@@ -134,7 +137,7 @@ def choose_samples(
         turns += [(turn, label, sample) for turn, sample in enumerate(queue)]
     turns.sort(key=lambda item: item[:2])
     ordered = {sample.id: sample for _, _, sample in turns}
-    ordered |= {sample.id: sample for sample in samples if not sample.labels}
+    ordered |= {sample.id: sample for sample in shuffled if not sample.labels}
     return list(ordered.values())[:num_images]
 
 
@@ -144,14 +147,23 @@ def changed_settings(settings: Mapping[str, Any], defaults: Config) -> dict[str,
     return {name: (value, reference.get(name)) for name, value in ours.items() if value != reference.get(name)}
 
 
-def class_colors(rows: Sequence[Row], names: tuple[str, ...]) -> dict[str, str]:
+def class_colors(rows: Sequence[Row], classes: ClassTable) -> dict[str, str]:
     """Return class name -> CSS colour in the pictures, for the classes of the rows' images."""
     shown = {name for row in rows for name in row.classes}
-    colors = {name: VOC_PALETTE[value] for value, name in enumerate(names, start=1) if name in shown}
+    colors = {name: VOC_PALETTE[value] for value, name in enumerate(classes.values) if name in shown}
     return {name: "rgb({} {} {})".format(*color) for name, color in colors.items()}
 
 
-def label_cells(sample: Sample, photo: Picture, folder: Path) -> dict[str, str]:
+def names_of_classes(sample: Sample, classes: ClassTable) -> tuple[str, ...]:
+    """Return the names of an image's labels, or of a scene, which has none, those of the values in its label map."""
+    if classes.has_background:
+        return tuple(classes.names[label] for label in sample.labels)
+    truth = read_ground_truth(sample).semantic
+    values = [] if truth is None else np.unique(truth).tolist()
+    return tuple(classes.values[value] for value in values if value < len(classes.values)) or ("void",)
+
+
+def label_cells(sample: Sample, photo: Picture, folder: Path, classes: ClassTable) -> dict[str, str]:
     """Draw the label maps that a folder has of an image, and its ground truth, over the photograph.
 
     Returns:
@@ -167,7 +179,10 @@ def label_cells(sample: Sample, photo: Picture, folder: Path) -> dict[str, str]:
     truth = read_ground_truth(sample)
     maps = {key: read_label_map(file) for key, file in files.items() if file.exists()}
     maps |= {"gt_semantic": truth.semantic, "gt_instances": truth.instances}
-    overlay = {"semantic": pictures.overlay_labels, "instances": pictures.overlay_instances}
+    overlay = {
+        "semantic": partial(pictures.overlay_labels, background=classes.has_background),
+        "instances": pictures.overlay_instances,
+    }
     return cells | {
         key: pictures.data_uri(overlay[key.removeprefix("gt_")](photo, values))
         for key, values in maps.items()

@@ -42,10 +42,16 @@ def paint_labels(labels: NDArray[np.uint8]) -> Picture:
     return _colors_of_classes()[labels]
 
 
-def overlay_labels(photo: Picture, labels: NDArray[np.uint8]) -> Picture:
-    """Lay class values [h, w] over a photograph, in VOC's colours with an outline; background stays clear."""
+def overlay_labels(photo: Picture, labels: NDArray[np.uint8], *, background: bool = True) -> Picture:
+    """Lay class values [h, w] over a photograph, in VOC's colours with an outline.
+
+    Args:
+        background: 0 is background, which stays clear, and not a class.
+    """
     values = _resize(labels, photo.shape, cv2.INTER_NEAREST)
-    return _overlay(photo, values, _colors_of_classes()[values])
+    return _overlay(
+        photo, values, _colors_of_classes()[values], values > 0 if background else np.full_like(values, True)
+    )
 
 
 def overlay_instances(photo: Picture, instances: NDArray[np.integer]) -> Picture:
@@ -57,7 +63,7 @@ def overlay_instances(photo: Picture, instances: NDArray[np.integer]) -> Picture
     hues = np.modf(np.arange(len(present)) * _GOLDEN_RATIO)[0]
     palette = _rgb(hues, np.full(len(present), 0.85), np.ones(len(present)))
     palette[present == VOID] = VOID_COLOR
-    return _overlay(photo, ids, palette[rows.reshape(ids.shape)])
+    return _overlay(photo, ids, palette[rows.reshape(ids.shape)], ids > 0)
 
 
 def paint_boundary(boundary: NDArray[np.floating]) -> Picture:
@@ -104,9 +110,9 @@ def _resize(values: NDArray, shape: tuple[int, ...], interpolation: int) -> NDAr
     return cv2.resize(values, (shape[1], shape[0]), interpolation=interpolation)
 
 
-def _overlay(photo: Picture, values: NDArray, colors: Picture) -> Picture:
-    picture = _blend(photo, colors, np.where(values > 0, 0.55, 0)[..., None])
-    outline = _edges(values) & (values > 0)
+def _overlay(photo: Picture, values: NDArray, colors: Picture, painted: NDArray) -> Picture:
+    picture = _blend(photo, colors, np.where(painted, 0.55, 0)[..., None])
+    outline = _edges(values) & (painted > 0)
     picture[outline] = colors[outline]
     return picture
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from data.coco import read_detections
-from data.dataset import Sample
+from data.dataset import ClassTable, Sample
 from data.images import read_image
 from data.label_folder import DETECTIONS
 from data.label_maps import read_label_map
@@ -29,6 +29,7 @@ from tasks.reporting.page import (
     changed_settings,
     choose_samples,
     label_cells,
+    names_of_classes,
     read_metrics,
 )
 from tasks.reporting.pictures import Picture
@@ -75,9 +76,9 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
     """Return the page of a run that made labels; arguments and errors are those of `build_report`."""
     metrics = read_metrics(run)
     artifacts = _Artifacts(record)
-    names, samples = record.classes.names, record.dataset.samples
+    samples = record.dataset.samples
     chosen = choose_samples(samples, artifacts.count_instances(), num_images)
-    rows, full_px = draw_rows(chosen, run, artifacts, names)
+    rows, full_px = draw_rows(chosen, run, artifacts, record.classes)
     scores = semantic_tables(metrics.get("semantic", {})) | instance_tables(metrics.get("instances", {}))
     note = "In percent, against the ground truth. Baselines at the threshold that suits them best."
     return Page(
@@ -132,7 +133,7 @@ def instance_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def draw_rows(
-    samples: Sequence[Sample], run: Path, artifacts: _Artifacts, names: tuple[str, ...]
+    samples: Sequence[Sample], run: Path, artifacts: _Artifacts, classes: ClassTable
 ) -> tuple[list[Row], float]:
     """Draw every picture of some images.
 
@@ -150,8 +151,8 @@ def draw_rows(
         cells |= _stage_cells(sample, photo, artifacts)
         if (field := fields[sample.id]) is not None:
             cells["displacement"] = _uri_like(photo, pictures.paint_displacement(field, full_px))
-        cells |= label_cells(sample, photo, run / "labels")
-        rows.append(Row(sample.id, tuple(names[label] for label in sample.labels), cells))
+        cells |= label_cells(sample, photo, run / "labels", classes)
+        rows.append(Row(sample.id, names_of_classes(sample, classes), cells))
     return rows, full_px
 
 

@@ -20,6 +20,7 @@ from tasks.reporting.page import (
     changed_settings,
     choose_samples,
     label_cells,
+    names_of_classes,
     read_metrics,
 )
 from tasks.run_record import RunRecord
@@ -47,16 +48,16 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
     """
     metrics = read_metrics(run)
-    names, num_samples = record.classes.names, record.validation.count
+    classes, num_samples = record.classes, record.validation.count
     chosen = choose_samples(record.validation_samples, {}, num_images)
     rows = []
     for sample in chosen:
         photo = pictures.fit_height(read_image(sample.image), PICTURE_HEIGHT)
-        cells = {"photo": pictures.data_uri(photo)} | label_cells(sample, photo, run / "predictions")
+        cells = {"photo": pictures.data_uri(photo)} | label_cells(sample, photo, run / "predictions", classes)
         if "instances" not in cells:
             # A network that knows classes only is not compared with instances.
             cells.pop("gt_instances", None)
-        rows.append(Row(sample.id, tuple(names[label] for label in sample.labels), cells))
+        rows.append(Row(sample.id, names_of_classes(sample, classes), cells))
     scores = score_tables(metrics.get("validation", {}))
     return Page(
         title=run.resolve().name,
@@ -70,7 +71,8 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         epochs=_read_epochs(run),
         columns=COLUMNS,
         rows=rows,
-        images_note=f"{len(rows)} of {num_samples} validation images. Every class in turn.",
+        images_note=f"{len(rows)} of {num_samples} validation images"
+        + (": every class in turn." if classes.has_background else ", in an order of chance."),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -36,8 +35,9 @@ from tasks.truth import VOID, label_reader
 log = logging.getLogger(__name__)
 TASKS = ("segmentation", "saliency")
 
-# Of a sample: the network's input, and both label maps, all `VOID` where it has not the label.
-Labelled = tuple[Tensor, Tensor, Tensor]
+# The network's input and the values of the classes of a scene, a mask, and the input that the mask is of, where that is
+# another image.
+Labelled = tuple[Tensor, ...]
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def predict(job: Job) -> dict[str, Any]:
 def task_losses(
     maps: Maps,
     labels: Int[Tensor, "b h w"],
-    masks: Int[Tensor, "b h w"],
+    masks: Int[Tensor, "m h w"],
     weights: Float[Tensor, " values"],
 ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
     """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8), and which of them there are.
@@ -106,6 +106,7 @@ def task_losses(
     Each is the mean over the images that have its label, of the mean over the pixels that have it; 0 without such.
 
     Args:
+        maps: Either may be of other images.
         labels: Values of the classes, `VOID` where none is known.
         masks: 1 for salient, 0, `VOID` where it is not known.
         weights: Of the values.
@@ -132,21 +133,21 @@ def _recipe(
     read_own_mask = partial(read_mask, num_classes=net.num_classes)
     weights = loss_weights(config, job.samples, net.num_classes).to(job.device)
 
-    def load(index: int, rng: np.random.Generator) -> list[Labelled]:
+    def load(index: int, rng: np.random.Generator) -> Labelled:
         pixels, labels = load_example(job.samples[index], read, example, rng)
         if not masked:
-            return [(pixels, labels, torch.from_numpy(derive_mask(labels.numpy(), salient)))]
-        unknown = torch.full_like(labels, VOID)
+            return pixels, labels, torch.from_numpy(derive_mask(labels.numpy(), salient))
         chosen = masked[int(rng.integers(len(masked)))]
         others, mask = load_example(chosen, read_own_mask, example, rng)
-        return [(pixels, labels, unknown), (others, unknown, mask)]
+        return pixels, labels, mask, others
 
-    def step(net: nn.Module, batch: list[list[Labelled]], _: float) -> tuple[Tensor, dict[str, float]]:
-        parts = zip(*itertools.chain.from_iterable(batch), strict=True)
-        images, labels, masks = (torch.stack(part) for part in parts)
-        images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
+    def step(net: nn.Module, batch: list[Labelled], _: float) -> tuple[Tensor, dict[str, float]]:
+        images, labels, masks, *others = (torch.stack(part) for part in zip(*batch, strict=True))
+        inputs = (
+            part.to(job.device, memory_format=torch.channels_last, non_blocking=True) for part in (images, *others)
+        )
         with autocast(job.device, config.precision):
-            maps = net(images)
+            maps = net(*inputs)
         losses, known = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
         loss = joint_loss(losses, known)
         figures = {"loss": loss.item(), **dict(zip(TASKS, losses.tolist(), strict=True))}
@@ -155,7 +156,12 @@ def _recipe(
         return loss, figures
 
     joint_loss = net.joint_loss
-    groups = parameter_groups(net, net.backbones, config)
+    backbones, heads = parameter_groups(net, net.backbones, config)
+    sigmas = list(joint_loss.parameters())
+    learned = {id(parameter) for parameter in sigmas}
+    heads["params"] = [parameter for parameter in heads["params"] if id(parameter) not in learned]
+    own = {"params": sigmas, "lr": config.learning_rate * config.sigma_lr_factor, "weight_decay": 0.0}
+    groups = [backbones, heads, *([own] if sigmas else [])]
     validate = partial(validate_segmenter, job=job) if job.validation else None
     return recipe_of(config, load, step, groups, validate=validate, best=config.keep_by)
 

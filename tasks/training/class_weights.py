@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import Sample
-
-ClassWeighting = Literal["none", "median_frequency", "inverse_log"]
+from tasks.network_settings import ClassWeights
 
 
 def count_pixels(
@@ -25,7 +23,7 @@ def count_pixels(
         return np.stack(list(counts))
 
 
-def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting) -> Tensor:
+def class_weights(counts: NDArray[np.int64], weighting: ClassWeights) -> Tensor:
     """Return the weight [C] of each class from the pixels [N, C] that each image has of it; 0 where there are none.
 
     "median_frequency" (Eigen and Fergus 2015, as SegNet has it): the median of the classes' frequencies divided by a

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset import DatasetError
+from data.dataset import ClassTable, DatasetError
 from data.label_codings import CAMVID_CLASSES, CAMVID_COLOURS, SUNRGBD_CLASSES
 from data.label_maps import read_ground_truth
-from data.readers import open_dataset
+from data.readers import open_dataset, open_images
 from data.validation import check_images
 
 
@@ -60,6 +60,26 @@ def test_every_fault_of_a_set_is_told_with_its_file(tmp_path: Path) -> None:
         open_dataset(tmp_path, split="testing")
     with pytest.raises(DatasetError, match="class table of its own"):
         open_dataset(tmp_path, split="train", classes=tmp_path / "classes.txt")
+
+
+def test_images_alone_are_those_of_the_layout_and_need_no_label_maps(tmp_path: Path) -> None:
+    table = ClassTable(("road",), has_background=False)
+    for number in range(3):
+        _photo(tmp_path / "camvid" / "test" / f"{number}.png")
+        _save(tmp_path / "camvid" / "testannot" / f"{number}.png", np.zeros((4, 6), np.uint8))
+    (tmp_path / "camvid" / "testannot" / "1.png").unlink()
+    _save(tmp_path / "camvid" / "testannot" / "7.png", np.zeros((4, 6), np.uint8))
+    _photo(tmp_path / "camvid" / "train" / "a.png")
+    _photo(tmp_path / "objects" / "images" / "x.jpg")
+    _save(tmp_path / "objects" / "ground_truth_mask" / "x.png", np.zeros((4, 6), np.uint8))
+    dataset, problems = open_images(tmp_path / "camvid", table, "test")
+    assert not problems
+    assert dataset.classes == table
+    assert [(sample.id, sample.semantic, sample.coding) for sample in dataset.samples] == [
+        (str(number), None, None) for number in range(3)
+    ]
+    assert [sample.id for sample in open_images(tmp_path / "camvid", table)[0].samples] == ["0", "1", "2", "a"]
+    assert [sample.id for sample in open_images(tmp_path / "objects", table)[0].samples] == ["x"]
 
 
 def test_camvids_frames_are_decoded_from_colours_and_listed_as_in_the_paper(tmp_path: Path) -> None:

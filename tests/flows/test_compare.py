@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from tests_flows_support import pseudomask
 
-from flows.commands.compare import tables_of
+from flows.compare_request import CompareRequest, trials
+from flows.compare_results import notes_on, percent, scores_of, tables_of
 
 ROWS = ("segnet-basic-single-channel-decoder", "bilinear-interpolation")
 SALIENCY: tuple[dict[str, list[float]], ...] = ({"MAE": [0.1, 0.3], "max F": [0.7, 0.9]}, {})
@@ -72,7 +75,10 @@ def test_a_comparison_has_a_row_a_network_its_report_and_is_cached(camvid: Path,
     assert stored == dict(zip(ROWS, (4, 0), strict=True))
     folder = tmp_path / "table"
     assert json.loads((folder / "comparison.json").read_text()) == result
-    assert (folder / "segnet-decoders-median_frequency.md").read_text().count("\n") == 4
+    text = (folder / "segnet-decoders-median_frequency.md").read_text()
+    assert text.startswith("segnet-decoders, test and train images, median frequency balancing, 1 seed\n")
+    assert len([line for line in text.splitlines() if line.startswith("| ")]) == 4
+    assert "for an image of 32 x 48 on cpu, one thread" in text
     page = (folder / "report/index.html").read_text()
     # Three photographs with their truth, and what each network makes of them.
     assert page.count('<img src="data:image') == 3 * 4
@@ -99,9 +105,34 @@ def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_u
     assert tested.returncode == 0, tested.stderr
     assert json.loads(tested.stdout)["validation"]["images"] == 3
     assert len(list((tmp_path / "test/SegmentationClass").glob("*.png"))) == 3
+    # Unscored, the images are the same, and the label maps beside them are no photographs.
+    words[words.index("--out") + 1] = tmp_path / "unscored"
+    unscored = pseudomask(*words)
+    assert unscored.returncode == 0, unscored.stderr
+    names = [sorted(file.name for file in (tmp_path / name).rglob("*.*")) for name in ("test", "unscored")]
+    assert set(names[0]) - set(names[1]) == {"metrics.json"}
+    assert (tmp_path / "test/values.txt").read_text().startswith("sky\nbuilding\n")
     report = pseudomask("report", tmp_path / "net")
     assert report.returncode == 0, report.stderr
+    page = (tmp_path / "net/report/index.html").read_text()
+    assert "sky, road, car" in page
+    assert "background only" not in page
     for words, said in (
+        (("train", "--out", "segnet", "--data", camvid, "fcn-basic"), "the options are those of segnet"),
+        (
+            ("train", "segnet-basic", "--labels", tmp_path / "net", "--val", "val", "--out", tmp_path / "x"),
+            "a training's",
+        ),
+        (
+            ("compare", "segnet-decoders", "--data", camvid, "--test", "tests", "--out", tmp_path / "x"),
+            "of the set's lists",
+        ),
+        (
+            ("compare", "segnet-decoders", "--data", camvid, "--size", "9", "9", "--out", tmp_path / "x"),
+            "no use for --size",
+        ),
+        (("compare", "segnet-resources", "--threads", "0"), "expected positive numbers"),
+        (("compare", "segnet-resources", "--weights", "imagenet"), "no use for --weights"),
         (("train", "segnet", "--preset", "voc12", "--data", camvid, "--out", tmp_path / "x"), "expected one of quick"),
         (("train", "segnet", "--data", camvid, "--split", "train", "--out", tmp_path / "x", *small), "--val"),
         (("run", "--data", camvid, "--out", tmp_path / "x"), "image-level labels"),
@@ -144,7 +175,7 @@ def test_saliency_is_learned_from_a_set_of_its_own_and_scored_on_it(camvid: Path
 
 
 def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: Path) -> None:
-    rows = {"saliency-ablation": ["deeplabv3plus-dsc", "saliency-uniform"], "cooperative": ["danet-same-layer"]}
+    rows = {"saliency-ablation": ["segmentation-only", "saliency-uniform"], "cooperative": ["danet-same-layer"]}
     for table, chosen in rows.items():
         words = ["compare", table, "--data", camvid, "--rows", *chosen, "--backbone", "resnet18", *SETTINGS]
         answer = pseudomask(*words, "crop_size=[32,48]", "--out", tmp_path / table, "--json")
@@ -157,6 +188,7 @@ def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: 
             assert "MAE" not in plain["test"]
             assert 0 < both["test"]["MAE"][0] < 1
             assert both["weighting"] == "inverse_log"
+            assert (tmp_path / table / "report/index.html").read_text().count("derived from sign-symbol") == 1
             assert both["masks_derived_from"] == ["sign-symbol", "car", "pedestrian", "bicyclist"]
         else:
             assert result["rows"][0]["prediction"] == "second"
@@ -189,16 +221,98 @@ def test_resources_are_measured_of_each_network() -> None:
 def test_a_table_has_mean_and_deviation_over_the_seeds_and_a_part_a_weighting() -> None:
     scores = {"G": [0.8, 0.9], "C": [0.5, 0.5], "mIoU": [0.25, 0.35], "BF": [0.1, 0.2]}
     row = {"row": "segnet", "network": "segnet", "parameters": 1_425_000, "storage": 4, "seconds": 0.0524, "bytes": 2e6}
+    row |= {"weights": None, "crf_iterations": 0}
     rows = [row | {"weighting": name, "test": scores, "train": scores} for name in ("median_frequency", "none")]
-    tables = tables_of({"table": "segnet-decoders", "seeds": [0, 1], "rows": rows})
+    result = {"seeds": [0, 1], "size": [360, 480], "device": "cpu", "saliency_tested": True}
+    tables = tables_of({**result, "table": "segnet-decoders", "rows": rows})
     assert list(tables) == ["median_frequency", "none"]
     cells = [next(iter(column.cells)) for column in tables["none"].columns]
     assert cells[:8] == ["segnet", "1.425", "4", "52", "2", "85.0 ± 7.1", "50.0 ± 0.0", "30.0 ± 7.1"]
     # Networks without indices to store have no such column, and one that learns no saliency has no score of it.
     rows = [row | {"storage": None, "weighting": "none", "test": scores | more, "train": scores} for more in SALIENCY]
-    columns = tables_of({"table": "saliency-ablation", "seeds": [0, 1], "rows": rows})["none"].columns
+    columns = tables_of({**result, "table": "saliency-ablation", "rows": rows})["none"].columns
     assert [column.header for column in columns][:4] == ["network", "M", "ms", "MB"]
     found = {str(column.header): list(column.cells) for column in columns}
     assert found["test MAE"] == ["20.0 ± 14.1", "-"]
     # Nor is there a column of what is known of no network on these images.
     assert "train MAE" not in found
+
+
+def test_what_is_known_of_scores_is_said_and_what_is_not_known_is_left_out() -> None:
+    assert percent([None, None]) == percent(None) == "-"
+    assert percent([0.5, None]) == "50.0"
+    shared = {"storage": None, "crf_iterations": 0}
+    rows = [shared | {"row": "a", "weights": "file"}, shared | {"row": "b", "weights": None}]
+    assert notes_on({"saliency_tested": False}, rows) == [
+        "b: from random weights, the others from ImageNet's",
+        "saliency was not tested: no list of images was given (--saliency-test)",
+    ]
+    dense = [{**rows[0], "crf_iterations": 10, "prediction": "mean", "masks_derived_from": ["car"]}]
+    assert notes_on({"saliency_tested": True}, dense) == [
+        "a: the prediction is mean",
+        "a: costs without the dense CRF",
+        "masks of salient objects are derived from car",
+    ]
+
+
+def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
+    given = {"table": "cooperative", "data": tmp_path, "out": tmp_path, "training": {"prediction": "mean", "dsc": True}}
+    found = {trial.row: trial.training.settings.training for trial in trials(CompareRequest(**given))}
+    assert found["danet-single"].prediction is None  # pyright: ignore
+    assert found["danet-ensemble"].prediction == "mean"  # pyright: ignore
+    assert [name for name, training in found.items() if training.dsc] == [n for n in found if "deeplab" in n]  # pyright: ignore
+    given = {"table": "segnet-decoders", "data": tmp_path, "out": tmp_path, "weights": tmp_path / "vgg16.pth"}
+    found = {trial.row: trial.training.settings.weights for trial in trials(CompareRequest(**given))}
+    assert [name for name, weights in found.items() if weights] == ["segnet"]
+    given = {"table": "saliency-ablation", "data": tmp_path, "out": tmp_path, "preset": "cityscapes"}
+    for weights, of_densenet in ((None, "imagenet"), (tmp_path / "resnet.pth", "imagenet")):
+        found = {trial.row: trial.training.settings for trial in trials(CompareRequest(**given, weights=weights))}
+        assert found["densenet-saliency-uniform"].weights == of_densenet
+        assert found["deeplabv3plus"].weights == (weights or "imagenet")
+    small = trials(CompareRequest(**{**given, "preset": "quick"}, weights=tmp_path / "mobilenet.pth"))
+    assert [trial.row for trial in small if trial.training.settings.weights is None] == [
+        "densenet-segmentation-only",
+        "densenet-saliency-uniform",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "given", "said"),
+    [
+        ("segnet-decoders", {"preset": "cityscapes"}, "preset 'cityscapes' of segnet-decoders: expected one of quick"),
+        ("segnet-decoders", {"rows": ("segnet", "segnet")}, "rows: expected each once, got segnet, segnet"),
+        ("segnet-decoders", {"seeds": (0, 0)}, "seeds: expected each once"),
+        ("cooperative", {"training": {"connections": "single"}}, "connections: what the rows of cooperative differ in"),
+        ("saliency-ablation", {"training": {"dsc": True}}, "dsc: what the rows"),
+        ("saliency-ablation", {"saliency_test": "test"}, "take their data set"),
+        ("saliency-ablation", {"saliency": Path("d"), "saliency_test": "test"}, "the images of test would be learned"),
+    ],
+)
+def test_what_a_comparison_cannot_mean_is_refused(table: str, given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=said):
+        CompareRequest(table=table, data=tmp_path, out=tmp_path, **given)  # pyright: ignore
+
+
+def test_saliency_is_that_on_the_set_which_has_masks(tmp_path: Path) -> None:
+    given = {"table": "saliency-ablation", "data": tmp_path, "out": tmp_path, "saliency": tmp_path / "d"}
+    request = CompareRequest(**given, saliency_split="train", saliency_test="test")
+    by_row = {trial.row: trial for trial in trials(request)}
+    scores = {
+        "accuracy": 0.9,
+        "class_accuracy": None,
+        "miou": 0.5,
+        "boundary_f": 0.1,
+        "iou": {},
+        "accuracy_per_class": {},
+    }
+    for row in ("segmentation-only", "saliency-uniform"):
+        for test, request_of_test in by_row[row].tests.items():
+            saliency = {"saliency": {"mae": 0.2, "max_f": 0.7}} if test == "saliency" else {}
+            request_of_test.out.mkdir(parents=True)
+            (request_of_test.out / "metrics.json").write_text(json.dumps({**scores, **saliency}))
+    found = scores_of([by_row["saliency-uniform"]], "test")
+    assert (found["mIoU"], found["C"], found["MAE"], found["max F"]) == ([0.5], [None], [0.2], [0.7])
+    assert "MAE" not in scores_of([by_row["saliency-uniform"]], "train")
+    # What has not learned saliency has no score of it.
+    assert "MAE" not in scores_of([by_row["segmentation-only"]], "test")
+    assert set(by_row["deeplabv3plus"].tests) == {"test", "train"}

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from models.backbones import Backbone
-from models.cooperative import DANET_STREAMS, DEEPLABV3PLUS_LAYERS, Connections, Cooperative, multi_layer, same_layer
+from models.cooperative import (
+    DANET_STREAMS,
+    DEEPLABV3PLUS_LAYERS,
+    Connections,
+    Cooperative,
+    _Tap,
+    multi_layer,
+    same_layer,
+)
 from models.danet import DANet
 from models.deeplabv3plus import DeepLabV3Plus
 from models.inference import prepare_inference
@@ -74,8 +82,10 @@ def test_any_size_and_both_outputs_in_training(kind: str) -> None:
         assert net.train()(x).shape == (2, 2, 5, *size)
         with torch.no_grad():
             assert net.eval()(x).shape == (2, 5, *size)
-    # Nothing of an image is kept.
+    net.train()(torch.randn(2, 3, 64, 64))
+    # Nothing of an image is kept: a tensor with a history could not be copied.
     copy.deepcopy(net)
+    assert all(tap.seen is None for tap in net.modules() if isinstance(tap, _Tap))
 
 
 @each_kind

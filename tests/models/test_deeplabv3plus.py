@@ -14,6 +14,7 @@ from models.backbones import Backbone
 from models.danet import ChannelAttention, DANet, PositionAttention
 from models.deeplabv3plus import DeepLabV3Plus
 from models.saliency import Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
+from tasks.stages.saliency import task_losses
 
 EVERY = (DeepLabV3Plus, SaliencyDeepLabV3Plus)
 
@@ -86,15 +87,46 @@ def test_a_tasks_loss_leaves_the_other_tasks_own_layers_alone() -> None:
     assert loss.log_variance.grad[1] == 0
 
 
+def test_saliency_from_other_images_leaves_segmentations_gradients_as_they_are() -> None:
+    torch.manual_seed(0)
+    net = SaliencyDeepLabV3Plus(Backbone("resnet18", dilated=True), 4, task_weights=(1.0, 1.0)).train()
+    scenes, objects = torch.randn(2, 3, 64, 64), 3 + torch.randn(3, 3, 64, 64)
+
+    def gradients(salient: torch.Tensor | None, *, of: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        net.zero_grad()
+        maps = net(scenes, salient)
+        losses = {"segmentation": maps.classes.square().mean(), "saliency": maps.saliency.square().mean()}
+        sum(losses.values() if of == "both" else [losses[of]], torch.zeros(())).backward()
+        return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None and p.grad.any()}
+
+    # In training, with the batch norms of all layers at work.
+    alone, together = gradients(None, of="segmentation"), gradients(objects, of="both")
+    branch = [name for name in alone if name.startswith("decoder.")]
+    assert len(branch) == len(list(net.decoder.parameters()))
+    for name in branch:
+        torch.testing.assert_close(together[name], alone[name], rtol=0, atol=1e-6)
+    of_objects = gradients(objects, of="saliency")
+    assert not any(name.startswith("decoder.") for name in of_objects)
+    for name in of_objects:
+        if name.startswith(("saliency_decoder.", "class_maps.")):
+            torch.testing.assert_close(together[name], of_objects[name], rtol=0, atol=1e-6)
+    assert net(scenes, objects).saliency.shape == (3, 64, 64)
+
+
 def test_the_joint_loss_is_equation_8() -> None:
     loss = UncertaintyLoss()
     sigmas = (0.5, 2.0)
     loss.log_variance.data = torch.tensor([2 * math.log(sigma) for sigma in sigmas])
     torch.testing.assert_close(loss.sigma, torch.tensor(sigmas))
-    # Constant logits: the cross-entropy of 3 equal classes, and of a logit of 0.
-    tasks = (math.log(3), math.log(2))
+    # Constant logits: of three classes, the right one 1 above the others, and salient with a logit of 2, half wrongly.
+    maps = Maps(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 6), torch.full((1, 4, 6), 2.0))
+    masks = torch.ones(1, 4, 6, dtype=torch.long)
+    masks[:, :2] = 0
+    tasks = (math.log(math.e + 2) - 1, (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2)
     expected = sum(one / sigma**2 + math.log(sigma) for one, sigma in zip(tasks, sigmas, strict=True))
-    assert loss(torch.tensor(tasks)).item() == pytest.approx(expected, rel=1e-6)
+    losses, known = task_losses(maps, torch.zeros(1, 4, 6, dtype=torch.long), masks, torch.ones(256))
+    assert loss(losses, known).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_noisy_tasks_sigma_ends_larger() -> None:
@@ -115,16 +147,22 @@ def test_the_noisy_tasks_sigma_ends_larger() -> None:
 
 @pytest.mark.parametrize("start", [-1000.0, -30.0, 30.0, 1000.0])
 def test_the_loss_stays_finite_from_any_start_and_finds_its_way_back(start: float) -> None:
-    loss = UncertaintyLoss(start=start)
-    optimizer = torch.optim.Adam(loss.parameters(), lr=0.5)
+    torch.manual_seed(0)
+    x = torch.randn(64, 2)
+    # One task can be learned, the other is half noise.
+    truth = torch.stack([x[:, 0] > 0, torch.rand(64) < 0.5], dim=1).float()
+    net, loss = nn.Linear(2, 2), UncertaintyLoss(start=start)
+    optimizer = torch.optim.Adam([{"params": net.parameters(), "lr": 0.01}, {"params": loss.parameters(), "lr": 0.5}])
     for _ in range(10_000):
         optimizer.zero_grad()
-        value = loss(torch.tensor([0.7, 1.5]))
+        losses = F.binary_cross_entropy_with_logits(net(x), truth, reduction="none").mean(0)
+        value = loss(losses)
         assert value.isfinite()
         value.backward()
         optimizer.step()
+    assert losses[1].item() == pytest.approx(math.log(2), rel=0.1)
     # The minimum: sigma^2 = 2 L.
-    torch.testing.assert_close(loss.sigma**2, torch.tensor([1.4, 3.0]), rtol=0.5, atol=0)
+    torch.testing.assert_close(loss.sigma**2, 2 * losses, rtol=0.5, atol=math.exp(-loss.LIMIT))
 
 
 def test_attention_is_the_explicit_softmax() -> None:

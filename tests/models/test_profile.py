@@ -28,6 +28,9 @@ def test_deeplab_v3_plus_is_beside_its_papers_figures_at_the_papers_size():
         assert found.parameters == pytest.approx(found.paper["parameters"], rel=1e-3)
         assert found.gmacs == pytest.approx(found.paper["gmacs"], rel=0.02)
         assert "gmacs" not in profile(name, num_classes=19, size=(64, 64)).paper
+    # So are both encoders of a pair.
+    single, pair = (profile(f"{name}-resnet50", size=(64, 64)) for name in ("danet", "cooperative-danet-same-layer"))
+    assert pair.encoder_parameters == 2 * single.encoder_parameters == 2 * RESNET50
     # Both tasks are counted.
     both = profile("saliency-deeplabv3plus-resnet50", num_classes=19, size=(64, 64))
     one = profile("deeplabv3plus-dsc-resnet50", num_classes=19, size=(64, 64))

@@ -8,6 +8,7 @@ import pytest
 
 from data.coco import Detection, ImageInfo, coco_json, encode_mask
 from data.dataset import ClassTable, DatasetError
+from data.label_folder import index_files
 from data.label_maps import write_label_map
 from data.voc import VOC_CLASSES
 from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
@@ -92,6 +93,19 @@ def test_class_names_come_from_a_file_given_then_from_beside_then_from_voc(tmp_p
     assert evaluate_semantic(pred, gt)["iou"] == {"background": None, "cat": None, "dog": 1.0}
     (tmp_path / "given.txt").write_text("one\ntwo\n")
     assert evaluate_semantic(pred, gt, tmp_path / "given.txt")["iou"]["two"] == 1
+
+
+def test_a_scenes_folder_says_that_it_has_no_background(tmp_path: Path):
+    write_maps(tmp_path / "gt", "", {"a": label_map(0, 0, 0, 1, 1, 255)}, classes=())
+    pred = write_maps(tmp_path / "pred", "", {"a": label_map(0, 0, 0, 1, 0, 0)}, classes=())
+    for name, text in index_files([], None, ClassTable(("road", "sky"), has_background=False)).items():
+        (pred / name).write_text(text)
+    found = evaluate_semantic(pred, tmp_path / "gt")
+    assert found["iou"] == {"road": 0.75, "sky": 0.5}
+    # As CamVid has void: it is no class.
+    write_maps(tmp_path / "coded", "", {"a": label_map(0, 0, 0, 1, 1, 11)}, classes=())
+    with pytest.raises(DatasetError, match="predict --evaluate"):
+        evaluate_semantic(pred, tmp_path / "coded")
 
 
 def test_values_beyond_voc_without_a_table_ask_for_one(tmp_path: Path):

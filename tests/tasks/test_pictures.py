@@ -85,6 +85,11 @@ def test_overlays_leave_the_background_of_the_photograph_alone(photo: np.ndarray
     np.testing.assert_allclose(shown[15, 15], mixed, atol=0.51)
 
 
+def test_of_scenes_every_class_is_laid_over_the_photograph(photo: np.ndarray):
+    shown = overlay_labels(photo, np.zeros((60, 80), np.uint8), background=False)
+    np.testing.assert_allclose(shown, 0.45 * photo + 0.55 * VOC_PALETTE[0], atol=0.51)
+
+
 def test_every_instance_has_a_colour_of_its_own_and_void_is_grey():
     black = np.zeros((20, 60, 3), np.uint8)
     ids = np.repeat([[*range(1, 12), 255]], 20, axis=0).repeat(5, axis=1)

@@ -9,12 +9,14 @@ from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fabricated_run import make_run, make_training
 
-from data.dataset import Sample
+from data.dataset import ClassTable, Sample
+from data.label_maps import VOC_PALETTE, write_label_map
 from data.store import ArtifactError
-from tasks.reporting.page import changed_settings, choose_samples
+from tasks.reporting.page import Row, changed_settings, choose_samples, class_colors, names_of_classes
 from tasks.reporting.report import COLUMNS, build_report, instance_tables, semantic_tables
 from tasks.run_record import read_run
 from tasks.settings import PipelineConfig
@@ -203,8 +205,26 @@ def test_the_choice_does_not_depend_on_the_order_and_repeats_nothing():
     chosen = choose_samples(samples, {}, 100)
     assert sorted(sample.id for sample in chosen) == sorted(sample.id for sample in samples)
     assert [s.labels for s in chosen][-3:] == [()] * 3
+    unlabelled = samples_of(*[()] * 20)
+    # Not the first few of the list.
+    assert [s.id for s in choose_samples(unlabelled, {}, 4)] == [s.id for s in choose_samples(unlabelled[::-1], {}, 4)]
     labelled = [sample for sample in chosen if sample.labels]
     assert [s for s in choose_samples(samples[::-1], {}, 100) if s.labels] == labelled
+
+
+def test_a_scene_is_called_by_what_is_in_it_and_its_colours_are_those_of_its_label_map(tmp_path: Path):
+    classes = ClassTable(("sky", "road", "car"), has_background=False)
+    write_label_map(tmp_path / "a.png", np.array([[0, 2, 255]], np.uint8))
+    write_label_map(tmp_path / "b.png", np.array([[255]], np.uint8))
+    samples = [Sample(name, Path("x"), (), tmp_path / f"{name}.png") for name in ("a", "b")]
+    names = [names_of_classes(sample, classes) for sample in samples]
+    assert names == [("sky", "car"), ("void",)]
+    colors = class_colors([Row("a", names[0], {})], classes)
+    assert list(colors) == ["sky", "car"]
+    assert colors["car"] == "rgb({} {} {})".format(*VOC_PALETTE[2])
+    labelled = ClassTable(("cat", "dog"))
+    assert names_of_classes(Sample("c", Path("x"), (1,)), labelled) == ("dog",)
+    assert class_colors([Row("c", ("dog",), {})], labelled)["dog"] == "rgb({} {} {})".format(*VOC_PALETTE[2])
 
 
 def test_changed_settings_are_those_that_differ_from_the_reference():

@@ -133,7 +133,7 @@ def test_an_image_with_one_label_trains_its_branch_alone() -> None:
 
 def test_masks_are_derived_and_both_tasks_are_predicted_and_scored(tmp_path: Path, caplog) -> None:
     samples = [scene(tmp_path, name) for name in ("a", "b", "c")]
-    job = job_of(tmp_path / "train", samples, CONFIG.model_copy(update={"epochs": 12, "learning_rate": 1e-3}))
+    job = job_of(tmp_path / "train", samples, CONFIG.model_copy(update={"epochs": 24, "learning_rate": 1e-3}))
     summary = saliency.train(job)
     assert "derived from the label maps: car" in caplog.text
     assert {"segmentation", "saliency", "sigma_segmentation", "sigma_saliency"} <= summary.keys()
@@ -177,6 +177,20 @@ def test_a_step_draws_from_both_sets_and_predictions_are_scored_by_masks(tmp_pat
         assert arrays["images"] == 3
     with np.load(scored.out / "scores.npz", allow_pickle=False) as arrays:
         assert arrays["confusion"].sum() == 2 * (SIZE[0] - 2) * SIZE[1]
+
+
+def test_the_sigmas_have_a_learning_rate_of_their_own_and_nothing_pulls_at_them(tmp_path: Path) -> None:
+    samples = [scene(tmp_path, name) for name in ("a", "b")]
+    fast = CONFIG.model_copy(update={"sigma_lr_factor": 1e4, "epochs": 4, "optimizer": "adamw", "weight_decay": 0.1})
+    summaries = [
+        saliency.train(job_of(tmp_path / name, samples, config)) for name, config in (("a", CONFIG), ("b", fast))
+    ]
+    slow_sigma, fast_sigma = (summary["sigma_saliency"] for summary in summaries)
+    assert slow_sigma == pytest.approx(1, abs=0.01)
+    assert abs(fast_sigma - 1) > 0.2
+    weighted = CONFIG.model_copy(update={"task_weights": (1.0, 0.0), "epochs": 1})
+    summary = saliency.train(job_of(tmp_path / "fixed", samples, weighted))
+    assert summary["loss"] == pytest.approx(summary["segmentation"])
 
 
 def test_a_set_of_masks_alone_is_refused(tmp_path: Path) -> None:
