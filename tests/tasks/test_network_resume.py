@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
 from tasks.network_settings import CooperativeConfig, DetectorConfig, SaliencyConfig, SceneConfig, SegmenterConfig
+from tasks.saliency_masks import as_saliency_samples
 from tasks.stages import NETWORK_STAGES
 from tasks.training import checkpoint
 
@@ -54,16 +56,20 @@ def train_and_die(network: str, root: str, folder: str, kill_at: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     dataset, _ = open_dataset(Path(root), split="train")
-    samples = tuple(sample for sample in dataset.samples if sample.semantic)
+    scenes = [sample for sample in dataset.samples if sample.semantic]
+    objects = []
+    if network.startswith("saliency"):
+        # A set of its own, from which each step draws: what is bright in a photograph is salient.
+        objects = [replace(sample, semantic=sample.image, coding="saliency") for sample in scenes]
     job = Job(
-        samples,
+        (*scenes, *as_saliency_samples(objects)),
         dataset.classes,
         CONFIGS[network],
         Path(folder, "out"),
         Path(folder, "scratch"),
         stage=network,
         backbone="resnet18",
-        validation=samples[:2],
+        validation=tuple(scenes[:2]),
         progress=progress,
     )
     module, _, function = NETWORK_STAGES[network][0].function.partition(":")
