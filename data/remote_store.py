@@ -7,7 +7,6 @@ The layout is that of a local store, so that a store copied into a bucket is one
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -188,7 +187,7 @@ class RemoteStore(Store):
             listing = parse_manifest(manifest, stage, key)["files"]
         except ValueError as error:
             return f"{MANIFEST}: {error}"
-        with self._lock(key), self._temporary_folder(f"{stage}-{key}") as folder, explain_os_errors(self.root):
+        with self._locked(key[:2]), self._temporary_folder(f"{stage}-{key}") as folder, explain_os_errors(self.root):
             if self._copied(stage, key) == manifest and super().verify(stage, key) is None:
                 return None
             # What is not there is found below.
@@ -277,16 +276,3 @@ class RemoteStore(Store):
             f"{self.address}: cannot be read or written ({reason}); check the address, that its bucket exists, the "
             "network and the credentials, or choose another store with --store"
         )
-
-    @contextlib.contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        """Let one download at a time, of all processes of this machine, fill the place of an artifact."""
-        folder = self.root / ".locks"
-        with explain_os_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / key[:2], os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 USERS = ".users"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -203,6 +206,16 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    @contextlib.contextmanager
+    def claim(self, stage: str, key: str) -> Iterator[None]:
+        """Be the only one on this machine who makes an artifact; others wait. A process that dies gives it up.
+
+        Raises:
+            ArtifactError: The store cannot be written.
+        """
+        with self._locked(f"{stage}-{key}", f"{stage} {key} is being made by another process: waiting for it"):
+            yield
+
     def register(self, user: Path, record: str = "run.json") -> None:
         """Note that the folder `user` was made from artifacts of this store, so that gc can ask it what for.
 
@@ -246,6 +259,24 @@ class Store:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, waiting: str = "") -> Iterator[None]:
+        """Hold a lock among the processes of this machine; `waiting` is said where another has it."""
+        folder = self.root / ".locks"
+        with explain_os_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    log.info(waiting)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _publish(self, folder: Path, stage: str, key: str) -> None:
         if self.verify(stage, key) is not None:

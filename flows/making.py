@@ -91,6 +91,17 @@ def make(order: Order, store: Store, means: Means, progress: Callable[..., None]
         if order.origin != store.address:
             store.adopt(open_store(order.origin), stage, order.key)
         return
+    if not order.stage.seeded:
+        _make(order, store, means, progress)
+        return
+    # Two runs that train the same network at once would write the same checkpoints.
+    with store.claim(stage, order.key):
+        if store.verify(stage, order.key) is not None:
+            _make(order, store, means, progress)
+
+
+def _make(order: Order, store: Store, means: Means, progress: Callable[..., None]) -> None:
+    stage = order.stage.name
     with store.create(stage, order.key) as draft:
         job = _job(order, store, means, draft.folder, progress)
         try:

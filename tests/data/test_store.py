@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,29 @@ def test_scratch_outlives_a_failure_and_goes_with_publication(store: Store) -> N
     assert (store.scratch("walk", "k1") / "checkpoint").read_text() == "epoch 3"
     _make(store)
     assert not (store.root / ".scratch" / "walk-k1").exists()
+
+
+def test_who_has_claimed_an_artifact_makes_it_alone_and_a_dead_process_has_not(store: Store) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from data.store import Store\n"
+        "with Store(Path(sys.argv[1])).claim('irnet', 'k1'): print('claimed', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program, str(store.root)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "claimed\n"
+    waited = threading.Event()
+
+    def wait() -> None:
+        with store.claim("irnet", "k1"):
+            waited.set()
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    with store.claim("irnet", "k2"):
+        assert not waited.wait(0.3)
+    other.kill()
+    other.wait()
+    assert waited.wait(10)
 
 
 def test_adopt_copies_a_whole_artifact_and_refuses_a_damaged_one(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""An artifact is made once, however many runs ask for it at the same time."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from data.dataset import ClassTable
+from data.store import Store
+from flows.making import Means, Order, make
+from tasks.config import Config
+from tasks.job import Job
+from tasks.stages import STAGES
+from tasks.workers import WorkerPool
+
+
+class Trainings:
+    """Worker processes that hold each training up until it is let go."""
+
+    def __init__(self) -> None:
+        self.started: list[Path] = []
+        self.under_way, self.let_go = threading.Event(), threading.Event()
+
+    def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
+        self.started.append(job.scratch)
+        (job.scratch / "checkpoint").write_text("step 1")
+        self.under_way.set()
+        assert self.let_go.wait(10)
+        # What another run ended would have been deleted under this one's feet.
+        assert (job.scratch / "checkpoint").read_text() == "step 1"
+        (job.out / "network.safetensors").write_text("weights")
+        return {"seconds": 1.0}
+
+
+def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    stage = next(stage for stage in STAGES if stage.name == "classifier")
+    order = Order(
+        stage=stage,
+        key="k1",
+        label="classifier",
+        samples=(),
+        classes=ClassTable(("cat",)),
+        config=Config(),
+        recipe={},
+        inputs={},
+        origin=None,
+        validation=(),
+        backbone="resnet18",
+        weights=None,
+        seed=0,
+    )
+    trainings = Trainings()
+    means = Means(pool=cast(WorkerPool, trainings), device="cpu", num_threads=1)
+    runs = [threading.Thread(target=make, args=(order, store, means), daemon=True) for _ in range(2)]
+    for run in runs:
+        run.start()
+    assert trainings.under_way.wait(10)
+    trainings.let_go.set()
+    for run in runs:
+        run.join(10)
+        assert not run.is_alive()
+    assert len(trainings.started) == 1
+    assert store.verify("classifier", "k1") is None
