@@ -85,9 +85,9 @@ def show_resources(result: dict[str, Any], console: Console) -> None:
     height, width = result["size"]
     title = f"One image of {height} x {width} on {result['device']}, {result['threads']} threads; training memory of 4"
     table = Table(title=title, title_justify="left")
-    columns = ("network", "forward ms", "backward ms", "inference ms", "inference MB", "training MB", "model MB")
+    columns = ("network", "forward ms", "backward ms", "predict ms", "predict MB", "train MB", "model MB")
     for column in columns:
-        table.add_column(column, justify="left" if column == "network" else "right")
+        table.add_column(column, justify="left" if column == "network" else "right", overflow="fold")
     for row in result["rows"]:
         seconds = (row[name] for name in ("forward_seconds", "backward_seconds", "inference_seconds"))
         sizes = (row[name] for name in ("inference_bytes", "training_bytes", "model_bytes"))
