@@ -58,7 +58,7 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
         for weighting, table in tables_of(result).items():
             write_text(request.out / f"{request.table}-{weighting}.md", _markdown(table))
         shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
-        tested = next(iter(all_trials)).tests["test"]
+        tested = all_trials[0].tests["test"]
         names = None if has_own_classes(tested.data) else request.classes
         samples = open_dataset(tested.data, split=tested.split, classes=names)[0].samples
         page = comparison_page(request.table, shown, result["rows"], notes_on(result, result["rows"]), samples)
