@@ -33,10 +33,11 @@ def show_models(result: list[dict[str, Any]], console: Console, *, classes: int,
     table = Table(
         title=f"Networks for {classes} classes, at {size[0]} x {size[1]} pixels (height x width)", title_justify="left"
     )
-    table.add_column("network", no_wrap=True)
-    table.add_column("parameters", justify="right")
-    table.add_column("GMACs", justify="right")
-    table.add_column("MB", justify="right")
+    # Where it is narrow, names are folded and numbers stay whole.
+    table.add_column("network", overflow="fold")
+    table.add_column("parameters", justify="right", no_wrap=True, min_width=11)
+    table.add_column("GMACs", justify="right", no_wrap=True, min_width=6)
+    table.add_column("MB", justify="right", no_wrap=True, min_width=6)
     table.add_column("in the paper", justify="right")
     for network in result:
         cells = (f"{network['parameters']:,}", f"{network['gmacs']:.2f}", f"{network['megabytes']:.1f}")
