@@ -122,12 +122,14 @@ class LabelCoding:
         decode: From what the file has, [H, W] or [H, W, 3], to uint8 [H, W] with 255 where no class is known.
         modes: Of the files, as Pillow names them.
         has_background: See `data.dataset.ClassTable`.
+        convert: The mode that files are brought to before they are decoded; None for as they are.
     """
 
     classes: tuple[str, ...]
     decode: Callable[[NDArray], NDArray[np.uint8]]
     modes: tuple[str, ...]
     has_background: bool = False
+    convert: str | None = None
 
 
 def _camvid_values(values: NDArray) -> NDArray[np.uint8]:
@@ -166,9 +168,10 @@ def _cityscapes_table() -> NDArray[np.uint8]:
 
 
 def _salient(values: NDArray) -> NDArray[np.uint8]:
-    # Masks are black and white, with grey edges where they were stored as JPEG or scaled.
-    grey = values.astype(np.float32).mean(axis=2) if values.ndim == 3 else values
-    return (grey >= 128).astype(np.uint8)
+    # Masks are black and white or of another colour, with grey edges where they were stored as JPEG or scaled; some
+    # have 1 for 255.
+    brightest = values.max(axis=2)
+    return (brightest >= (1 if brightest.max(initial=0) == 1 else 128)).astype(np.uint8)
 
 
 _CAMVID_TABLE = _camvid_table()
@@ -177,7 +180,9 @@ LABEL_CODINGS = {
     "camvid-values": LabelCoding(CAMVID_CLASSES, _camvid_values, ("L", "P")),
     "camvid-colours": LabelCoding(CAMVID_CLASSES, _camvid_colours, ("RGB",)),
     "cityscapes-ids": LabelCoding(tuple(CITYSCAPES_IDS.values()), _cityscapes_ids, ("L", "P")),
-    "saliency": LabelCoding(SALIENT, _salient, ("L", "RGB"), has_background=True),
+    "saliency": LabelCoding(
+        SALIENT, _salient, ("1", "L", "LA", "P", "RGB", "RGBA"), has_background=True, convert="RGB"
+    ),
     "sunrgbd-values": LabelCoding(SUNRGBD_CLASSES, _sunrgbd_values, ("L", "P", "I", "I;16")),
 }
 """Name, as a `Sample` has it -> coding."""
@@ -194,4 +199,4 @@ def read_coded(path: Path, coding: str) -> NDArray[np.uint8]:
         if image.mode not in known.modes:
             expected = " or ".join(known.modes)
             raise DatasetError([Problem(path, f"expected a label map of {expected} pixels, found {image.mode}")])
-        return known.decode(np.asarray(image))
+        return known.decode(np.asarray(image.convert(known.convert) if known.convert else image))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from tasks.network_settings import (
     SCENE_NETWORKS,
     ClassWeights,
     NetworkSettings,
-    SaliencyConfig,
 )
 from tasks.settings import BackboneName
 
@@ -42,9 +41,16 @@ class Row:
     backbone: BackboneName | None = None
     lacks: tuple[str, ...] = ()
 
+    @property
+    def learns_saliency(self) -> bool:
+        """Whether its network does, and its loss has a weight for it."""
+        weights = self.training.get("task_weights")
+        return self.network == SALIENCY and (weights is None or weights[1] > 0)
+
 
 def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None = None) -> Row:
-    return Row(SALIENCY, {"task_weights": weights, "dsc": True}, backbone=backbone)
+    lacks = ("sigma_lr_factor",) if weights else ()
+    return Row(SALIENCY, {"task_weights": weights, "dsc": True}, backbone=backbone, lacks=lacks)
 
 
 def _cooperative(kind: str, connections: str) -> Row:
@@ -130,9 +136,13 @@ class CompareRequest(Request):
         for row in rows.values():
             if self.preset not in (presets := NETWORK_PRESETS[row.network]):
                 raise ValueError(f"preset {self.preset!r} of {self.table}: expected one of {', '.join(presets)}")
-        known = {name for row in rows.values() for name in _training_fields(row.network)}
+        known = {name for row in self.chosen.values() for name in _training_fields(row)}
         if unknown := [name for name in self.training if name not in known]:
-            raise ValueError(f"no network of {self.table} has a training setting {', '.join(unknown)}")
+            raise ValueError(
+                f"no network of {', '.join(self.rows) or self.table} has a training setting {', '.join(unknown)}"
+            )
+        if self.weightings and "class_weights" in self.training:
+            raise ValueError("class_weights: what the parts of the table differ in (weightings)")
         compared = {name for row in rows.values() for name in row.training}
         if taken := [name for name in self.training if name in compared]:
             raise ValueError(f"{', '.join(taken)}: what the rows of {self.table} differ in; choose by rows")
@@ -142,8 +152,8 @@ class CompareRequest(Request):
 
     @model_validator(mode="after")
     def _saliency_is_tested_on_other_images(self) -> CompareRequest:
-        if self.saliency and not any(row.network == SALIENCY for row in TABLES[self.table].values()):
-            raise ValueError(f"no network of {self.table} learns saliency")
+        if self.saliency and not any(row.learns_saliency for row in self.chosen.values()):
+            raise ValueError(f"no network of {', '.join(self.rows) or self.table} learns saliency")
         if (self.saliency_split or self.saliency_test) and not self.saliency:
             raise ValueError("lists of images with masks of salient objects take their data set (saliency)")
         if self.saliency_test and self.saliency_split in (None, self.saliency_test):
@@ -152,6 +162,11 @@ class CompareRequest(Request):
                 "(saliency_split)"
             )
         return self
+
+    @property
+    def chosen(self) -> dict[str, Row]:
+        """The rows of the table that are made, by their names."""
+        return {name: TABLES[self.table][name] for name in self.rows or TABLES[self.table]}
 
     @property
     def classes(self) -> Path | None:
@@ -181,6 +196,7 @@ class Trial:
     """One training of a comparison, and its tests.
 
     Attributes:
+        learns_saliency: See `Row`.
         tests: "test" -> the request for labels of that list, with their scores; likewise "train", of ground truth that
             was learned, and "saliency", of images with masks of salient objects.
     """
@@ -188,14 +204,9 @@ class Trial:
     row: str
     weighting: str
     seed: int
+    learns_saliency: bool
     training: TrainRequest
     tests: dict[str, PredictRequest]
-
-    @property
-    def learns_saliency(self) -> bool:
-        """Whether its network does, and its loss has a weight for it."""
-        training = self.training.settings.training
-        return isinstance(training, SaliencyConfig) and (training.task_weights is None or training.task_weights[1] > 0)
 
 
 def check_sets(request: CompareRequest) -> None:
@@ -227,11 +238,11 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
     }
     for seed in request.seeds:
         for weighting in request.weightings or (None,):
-            for name in request.rows or TABLES[request.table]:
-                settings = _settings(request, TABLES[request.table][name], weighting, seed)
+            for name, row in request.chosen.items():
+                settings = _settings(request, row, weighting, seed)
                 weights: str = settings.training.class_weights  # pyright: ignore[reportAttributeAccessIssue]
                 folder = request.out / f"{name}-{weights}-{seed}"
-                learns_saliency = settings.network == SALIENCY
+                has_saliency = settings.network == SALIENCY
                 training = TrainRequest(
                     data=data,
                     labels=request.labels,
@@ -240,14 +251,14 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                     out=folder,
                     preset=request.preset,
                     settings=settings,
-                    saliency=request.saliency if learns_saliency else None,
-                    saliency_split=request.saliency_split if learns_saliency else None,
+                    saliency=request.saliency if has_saliency else None,
+                    saliency_split=request.saliency_split if has_saliency else None,
                     **shared,
                 )
                 lists = {"test": (data, request.test)}
                 if request.labels is None:
                     lists["train"] = (data, request.train)
-                if learns_saliency and request.saliency and request.saliency_test:
+                if row.learns_saliency and request.saliency and request.saliency_test:
                     lists["saliency"] = (request.saliency, request.saliency_test)
                 tests = {
                     test: PredictRequest(
@@ -255,17 +266,19 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                     )
                     for test, (where, split) in lists.items()
                 }
-                yield Trial(name, weights, seed, training, tests)
+                yield Trial(name, weights, seed, row.learns_saliency, training, tests)
 
 
-def _training_fields(network: str) -> Iterable[str]:
-    return NETWORK_SETTINGS[network].model_fields["training"].annotation.model_fields  # pyright: ignore
+def _training_fields(row: Row) -> set[str]:
+    """Return the training settings that a row's network has a use for."""
+    fields = NETWORK_SETTINGS[row.network].model_fields["training"].annotation.model_fields  # pyright: ignore
+    return {*fields} - {*row.lacks}
 
 
 def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: int) -> NetworkSettings:
     settings = NETWORK_PRESETS[row.network][request.preset]()
-    fields = _training_fields(row.network)
-    asked = {name: value for name, value in request.training.items() if name in fields and name not in row.lacks}
+    fields = _training_fields(row)
+    asked = {name: value for name, value in request.training.items() if name in fields}
     training = {**settings.training.model_dump(), **asked, **row.training}
     if weighting is not None:
         training["class_weights"] = weighting

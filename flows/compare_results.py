@@ -16,7 +16,7 @@ from data.readers import has_own_classes, open_dataset
 from data.store import explain_os_errors
 from flows.compare_request import CompareRequest, Trial
 from flows.results import write_text
-from tasks.network_settings import PixelTrainerConfig
+from tasks.network_settings import PREDICTIONS, PixelTrainerConfig
 from tasks.reporting.comparison import comparison_page
 from tasks.run_record import read_run
 
@@ -109,7 +109,7 @@ def table_of(result: dict[str, Any], rows: list[dict[str, Any]], tests: list[str
 
 def notes_on(result: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """Return what has to be known of scores: which output is the prediction, and what saliency was compared with."""
-    notes = [f"{row['row']}: the prediction is {row['prediction']}" for row in rows if "prediction" in row]
+    notes = [f"{row['row']}: the prediction is {PREDICTIONS[row['prediction']]}" for row in rows if "prediction" in row]
     notes += [f"{row['row']}: costs without the dense CRF" for row in rows if row["crf_iterations"]]
     if any(row["weights"] for row in rows):
         # Those that have none anyway are of one backbone, which has no name of its own.

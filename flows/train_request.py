@@ -92,6 +92,15 @@ class TrainRequest(Request):
         return self
 
     @model_validator(mode="after")
+    def _weights_are_learned_or_given(self) -> TrainRequest:
+        training = self.settings.training
+        if isinstance(training, SaliencyConfig) and training.task_weights is not None:
+            preset = NETWORK_PRESETS[self.settings.network][self.preset]().training
+            if training.sigma_lr_factor != preset.sigma_lr_factor:  # pyright: ignore[reportAttributeAccessIssue]
+                raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
+        return self
+
+    @model_validator(mode="after")
     def _the_best_is_found_by_images(self) -> TrainRequest:
         if self.settings.training.keep == "best" and self.val is None:
             raise ValueError("to keep the best network takes validation images: give a list of them by --val")
@@ -247,7 +256,7 @@ def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
     def relabel(number: int, sample: Sample) -> Sample:
         # The file counts the run's images from 1.
         source = CocoSource(labels / DETECTIONS, number, dataset.classes.category_ids) if instances else None
-        return replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source)
+        return replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source, coding=None)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 

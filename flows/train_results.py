@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from data.store import explain_os_errors
 from flows.predict_request import PredictRequest
@@ -40,7 +41,8 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
             "seconds": work["seconds"],
         }
         for node in plan.of(metrics):
-            result["validation"] = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
+            scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
+            result["validation"] = {**scores, **_what_counts(result["training"])}
         write_text(run / "metrics.json", json.dumps(result, indent=1))
     return run
 
@@ -58,6 +60,12 @@ def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
     with explain_os_errors(request.out):
         collect_labels(request.out, plan.of(predictions), store, plan.dataset)
         for node in plan.of(metrics):
-            scores = (store.fetch(metrics, node.key) / "metrics.json").read_text()
-            write_text(request.out / "metrics.json", scores)
+            scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
+            training = json.loads((request.network / "metrics.json").read_text())["training"]
+            write_text(request.out / "metrics.json", json.dumps({**scores, **_what_counts(training)}, indent=1))
     return request.out
+
+
+def _what_counts(training: dict[str, Any]) -> dict[str, Any]:
+    """Return which output of two networks is the prediction that scores are of, where there are two."""
+    return {name: training[name] for name in ("prediction",) if name in training}

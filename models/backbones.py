@@ -290,7 +290,8 @@ def _densenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Modul
     if output_stride == 8:
         parts.transition2.pool = _Mean(1)  # pyright: ignore
         _remove_stride(parts.denseblock3, 1, 2)  # pyright: ignore[reportArgumentType]
-    # Maps of odd sizes are rounded up, and the levels end with a rectifier, as the other networks' do.
+    # Maps of odd sizes are rounded up, and the last level ends with a rectifier, as the other networks' do; the levels
+    # before it are what a block's layers have added, whose norm and rectifier belong to the next transition.
     for module in parts.modules():
         if isinstance(module, nn.AvgPool2d):
             module.ceil_mode = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,7 +49,9 @@ class PositionAttention(nn.Module):
 class ChannelAttention(nn.Module):
     """Each channel gets the sum of all channels, weighted by how unlike they are (Fu et al., Sec. 3.3).
 
-    E_j = beta sum_i x_ji A_i + A_j with x_ji = softmax_i(max_i A_i A_j - A_i A_j), as in the authors' code.
+    E_j = beta sum_i x_ji A_i + A_j with x_ji = softmax_i(max_i A_i A_j - A_i A_j), as in the authors' code. The
+    products A_i A_j are sums over all positions, and exponentials are taken of them: they are in single precision
+    under autocast too.
     """
 
     def __init__(self) -> None:
@@ -57,9 +61,12 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the maps with what they attend to."""
         maps = x.flatten(2)
-        energy = maps @ maps.transpose(1, 2)
-        weights = (energy.amax(-1, keepdim=True) - energy).softmax(-1)
-        return self.beta * (weights @ maps).view_as(x) + x
+        # Where shapes alone are computed there is no autocast.
+        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+            exact = maps if maps.dtype == torch.float64 else maps.float()
+            energy = exact @ exact.transpose(1, 2)
+            weights = (energy.amax(-1, keepdim=True) - energy).softmax(-1)
+        return self.beta * (weights.to(maps.dtype) @ maps).view_as(x) + x
 
 
 class Stream(nn.Module):

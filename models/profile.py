@@ -84,7 +84,6 @@ class _BothTasks(nn.Module):
 
     def __init__(self, net: SaliencyDeepLabV3Plus) -> None:
         super().__init__()
-        self.backbone = net.backbone
         self.net = net
 
     def forward(self, x: Tensor) -> Maps:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,10 +33,10 @@ class FixedLoss(nn.Module):
         super().__init__()
         self.weights = tuple(weights)
 
-    def forward(self, losses: Float[Tensor, " tasks"], known: Bool[Tensor, " tasks"] | None = None) -> Tensor:
-        """Return the joint loss of the tasks' own losses; a task that has no data, which `known` says, has none."""
+    def forward(self, losses: Float[Tensor, " tasks"], shares: Float[Tensor, " tasks"] | None = None) -> Tensor:
+        """Return the joint loss, of the same arguments as that of `UncertaintyLoss`."""
         joint = losses.new_tensor(self.weights) * losses
-        return joint.sum() if known is None else torch.where(known, joint, 0).sum()
+        return joint.sum() if shares is None else torch.where(shares > 0, joint, 0).sum()
 
 
 class SaliencyDeepLabV3Plus(DeepLabV3Plus):
@@ -48,7 +48,7 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
 
     In training both tasks' logits are returned, which the losses of `joint_loss` are of. Where saliency is learned from
     other images, each batch goes through the encoder and its own branch alone, so that neither has a part in the
-    gradients of the other's branch, nor by way of a batch norm.
+    gradients of the other's branch, nor by way of a batch norm. The batch norms' running statistics are of both.
 
     Args:
         backbone: At output stride 16.
@@ -120,16 +120,22 @@ class UncertaintyLoss(nn.Module):
         """The standard deviations sigma."""
         return (self._bounded() / 2).exp()
 
-    def forward(self, losses: Float[Tensor, " tasks"], known: Bool[Tensor, " tasks"] | None = None) -> Tensor:
-        """Return the joint loss of the tasks' own losses; a task that has no data, which `known` says, has none."""
+    def forward(self, losses: Float[Tensor, " tasks"], shares: Float[Tensor, " tasks"] | None = None) -> Tensor:
+        """Return the joint loss.
+
+        Args:
+            losses: Of each task, the mean over a batch's images, in which an image without its label has 0.
+            shares: Of the images that have each task's label, in [0, 1]; all by default. What is returned is the mean
+                of Eq. 8 over the images, each with the tasks that it has labels of: a task without any counts nothing.
+        """
         s = self._bounded()
-        joint = losses * (-s).exp() + s / 2
-        return joint.sum() if known is None else torch.where(known, joint, 0).sum()
+        shares = torch.ones_like(losses) if shares is None else shares
+        return torch.where(shares > 0, losses * (-s).exp() + shares * (s / 2), 0).sum()
 
     def _bounded(self) -> Tensor:
         # The gradient is let through beyond the limits, so that none is stuck there.
         s = self.log_variance
-        return s + (s.clamp(-self.LIMIT, self.LIMIT) - s).detach()
+        return s.clamp(-self.LIMIT, self.LIMIT).detach() + (s - s.detach())
 
 
 def _upsampled(maps: Tensor, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from models.backbones import build_backbone
 from models.inference import prepare_inference
-from models.saliency import Maps
+from models.saliency import Maps, SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter
 from models.segmenters import build_segmenter
 from models.segnet import NETWORKS, build_scene_network, stored_maps
@@ -120,7 +120,8 @@ def _measure_inference(
 
     def run() -> None:
         with torch.inference_mode(), inference_autocast(device):
-            net(x)
+            # As for predictions, which have both.
+            _ = net.both(x) if isinstance(net, SaliencyDeepLabV3Plus) else net(x)
 
     run()
     peak = _peak(device) - before

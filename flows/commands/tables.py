@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tasks.network_settings import PREDICTIONS
+
 
 def show_validation(result: dict[str, Any], console: Console) -> None:
     """Print the scores of a trained network on its validation images, where it had any."""
@@ -31,6 +33,8 @@ def semantic_table(result: dict[str, Any], title: str = "Semantic labels, in per
         table.add_row("saliency: max F", percent(saliency["max_f"]))
         if saliency["derived_from"]:
             table.caption = f"Masks of salient objects are derived from {', '.join(saliency['derived_from'])}."
+    if prediction := result.get("prediction"):
+        table.caption = f"The prediction is {PREDICTIONS[prediction]}."
     return table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import get_args
 
 from tasks.network_settings.deeplab import (
+    PREDICTIONS,
     CooperativeConfig,
     CooperativeSettings,
     DeepLabV2Settings,
@@ -33,6 +34,7 @@ __all__ = [
     "DECODER_VARIANTS",
     "NETWORK_SETTINGS",
     "ON_VGG16",
+    "PREDICTIONS",
     "SCENE_NETWORKS",
     "ClassWeights",
     "CooperativeConfig",

@@ -92,6 +92,10 @@ class SaliencySettings(DeepLabV3PlusSettings):
     training: SaliencyConfig = SaliencyConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
+PREDICTIONS = {"second": "the second network's output", "mean": "the mean of both networks' probabilities"}
+"""What counts as the prediction of two networks -> in words."""
+
+
 class CooperativeConfig(SegmenterConfig):
     """Training of two networks of a kind together; the defaults are those of Ikedo and Hotta 2021 for Cityscapes.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from data.images import read_image
 from data.store import ArtifactError
-from tasks.network_settings import NETWORK_SETTINGS
+from tasks.network_settings import NETWORK_SETTINGS, PREDICTIONS
 from tasks.reporting import pictures
 from tasks.reporting.page import (
     PICTURE_HEIGHT,
@@ -64,7 +64,7 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         record=record,
         changes=changed_settings(record.settings, NETWORK_SETTINGS[record.settings["network"]]()),
         scores=scores,
-        scores_note=f"In percent, on {num_samples} validation images."
+        scores_note=f"In percent, on {num_samples} validation images.{_what_counts(metrics)}"
         if scores
         else "No validation images were given (--val), so nothing was scored.",
         seconds=metrics.get("seconds", {}),
@@ -104,6 +104,11 @@ def score_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
         per_class = {name: (score["ap50"], score["ap70"]) for name, score in scores["per_class"].items()}
         return {"Instances": whole, "Each class": Table(("AP50", "AP70"), per_class)}
     return {}
+
+
+def _what_counts(metrics: Mapping[str, Any]) -> str:
+    prediction = metrics["validation"].get("prediction")
+    return f" The prediction is {PREDICTIONS[prediction]}." if prediction else ""
 
 
 def _read_epochs(run: Path) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,8 +49,8 @@ def train_here(job: Job) -> dict[str, Any]:
     """Train in this process, alone or as one of several.
 
     Samples of a set of salient objects train the saliency branch, the others that of segmentation: a step has as many
-    of each, those with masks drawn at random. Without such a set masks are derived from the label maps, and every
-    sample trains both.
+    of each, those with masks drawn at random; where saliency's weight is 0, these are not looked at. Without such a set
+    masks are derived from the label maps, and every sample trains both.
 
     Raises:
         DatasetError: There are no samples with label maps of classes, or no masks can be derived.
@@ -62,6 +62,8 @@ def train_here(job: Job) -> dict[str, Any]:
     if not scenes:
         raise DatasetError([Problem(masked[0].image, "expected images with label maps of classes too, found none")])
     salient = () if masked else salient_values(job.classes, config.salient_classes)
+    if config.task_weights is not None and not config.task_weights[1]:
+        masked = []
     names = [job.classes.values[value] for value in salient]
     if names:
         log.warning("no set with masks of salient objects: they are derived from the label maps: %s", ", ".join(names))
@@ -100,10 +102,11 @@ def task_losses(
     labels: Int[Tensor, "b h w"],
     masks: Int[Tensor, "m h w"],
     weights: Float[Tensor, " values"],
-) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
-    """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8), and which of them there are.
+) -> tuple[Float[Tensor, " tasks"], Float[Tensor, " tasks"]]:
+    """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8), and the shares that have labels.
 
-    Each is the mean over the images that have its label, of the mean over the pixels that have it; 0 without such.
+    Each loss is the mean over the images, of the mean over the pixels that have its label; of an image without such
+    pixels it is 0. So a batch that is computed in parts, or by several processes, has the loss of the whole.
 
     Args:
         maps: Either may be of other images.
@@ -114,15 +117,15 @@ def task_losses(
     of_classes = F.cross_entropy(maps.classes.float(), labels, ignore_index=VOID, reduction="none")
     of_saliency = F.binary_cross_entropy_with_logits(maps.saliency.float(), (masks == 1).float(), reduction="none")
     weighted = ((of_classes, weights[labels]), (of_saliency, (masks != VOID).float()))
-    means, known = zip(*(_mean_of_images(*task) for task in weighted), strict=True)
-    return torch.stack(means), torch.stack(known)
+    means, shares = zip(*(_mean_of_images(*task) for task in weighted), strict=True)
+    return torch.stack(means), torch.stack(shares)
 
 
 def _mean_of_images(losses: Float[Tensor, "b h w"], weights: Float[Tensor, "b h w"]) -> tuple[Tensor, Tensor]:
     totals = weights.sum((1, 2))
     has_any = totals > 0
     means = (losses * weights).sum((1, 2)) / torch.where(has_any, totals, 1)
-    return means.sum() / has_any.sum().clamp(min=1), has_any.any()
+    return means.mean(), has_any.float().mean()
 
 
 def _recipe(
@@ -136,7 +139,8 @@ def _recipe(
     def load(index: int, rng: np.random.Generator) -> Labelled:
         pixels, labels = load_example(job.samples[index], read, example, rng)
         if not masked:
-            return pixels, labels, torch.from_numpy(derive_mask(labels.numpy(), salient))
+            mask = torch.from_numpy(derive_mask(labels.numpy(), salient)) if salient else torch.full_like(labels, VOID)
+            return pixels, labels, mask
         chosen = masked[int(rng.integers(len(masked)))]
         others, mask = load_example(chosen, read_own_mask, example, rng)
         return pixels, labels, mask, others
@@ -148,8 +152,8 @@ def _recipe(
         )
         with autocast(job.device, config.precision):
             maps = net(*inputs)
-        losses, known = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
-        loss = joint_loss(losses, known)
+        losses, shares = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
+        loss = joint_loss(losses, shares)
         figures = {"loss": loss.item(), **dict(zip(TASKS, losses.tolist(), strict=True))}
         if isinstance(joint_loss, UncertaintyLoss):
             figures |= {f"sigma_{task}": value for task, value in zip(TASKS, joint_loss.sigma.tolist(), strict=True)}

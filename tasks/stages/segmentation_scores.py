@@ -21,7 +21,11 @@ SCORES, OF_SALIENCY = "scores.npz", "saliency.npz"
 
 
 def score_shard(job: Job) -> dict[str, Any]:
-    """Write what adds up over shards. Samples with masks of salient objects have no label maps to be scored against."""
+    """Write what adds up over shards.
+
+    Masks of salient objects are what the saliency of a network that learned it is scored against; of other networks
+    they are label maps like others, of one class.
+    """
     ((folder,),) = job.inputs.values()
     num_classes = len(job.classes.values)
     counts = np.zeros((num_classes, num_classes + 1), np.int64)
@@ -32,7 +36,7 @@ def score_shard(job: Job) -> dict[str, Any]:
         derived = []
     salient = [job.classes.values.index(name) for name in derived or ()]
     for done, sample in enumerate(job.samples, start=1):
-        if not has_own_mask(sample):
+        if derived is None or not has_own_mask(sample):
             maps = read_labels(sample, num_classes), read_label_map(folder / SEMANTIC / f"{sample.id}.png")
             counts += confusion(*maps, num_classes)
             contours.append(boundary_sums(*maps, num_classes))

@@ -168,3 +168,40 @@ def test_saliency_sets_have_a_background_and_one_class(tmp_path: Path) -> None:
         assert truth is not None
         assert truth.tolist() == [[0, 0, 1, 1]]
         assert not check_images(dataset, 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "ones", "red"])
+def test_masks_are_read_however_they_are_stored(mode: str, tmp_path: Path) -> None:
+    _photo(tmp_path / "images/0001.jpg", (2, 3))
+    mask = np.array([[0, 255, 255], [0, 0, 255]], np.uint8)
+    image = Image.fromarray(mask // 255 if mode == "ones" else mask)
+    if mode == "red":
+        # An indexed label map, whose first class has a dark colour.
+        image = Image.fromarray(mask // 255)
+        image.putpalette([0, 0, 0, 128, 0, 0])
+    elif mode != "ones":
+        image = image.convert(mode)
+    if mode in ("LA", "RGBA"):
+        # Nothing is opaque.
+        image.putalpha(0)
+    (tmp_path / "ground_truth_mask").mkdir()
+    image.save(tmp_path / "ground_truth_mask/0001.png")
+    dataset, _ = open_dataset(tmp_path)
+    truth = read_ground_truth(dataset.samples[0]).semantic
+    assert truth is not None
+    assert truth.tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert not check_images(dataset, 1)
+
+
+def test_a_mask_without_an_object_is_empty_and_one_of_numbers_is_refused(tmp_path: Path) -> None:
+    for name in ("0001", "0002"):
+        _photo(tmp_path / f"images/{name}.jpg", (2, 3))
+    _save(tmp_path / "ground_truth_mask/0001.png", np.full((2, 3), 9, np.uint8))
+    _save(tmp_path / "ground_truth_mask/0002.png", np.full((2, 3), 700, np.uint16))
+    dataset, _ = open_dataset(tmp_path)
+    truth = read_ground_truth(dataset.samples[0]).semantic
+    assert truth is not None
+    assert not truth.any()
+    (problem,) = check_images(dataset, 1)
+    assert "0002.png" in str(problem)
+    assert "RGBA pixels, found I;16" in str(problem)

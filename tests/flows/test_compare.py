@@ -168,6 +168,8 @@ def test_saliency_is_learned_from_a_set_of_its_own_and_scored_on_it(camvid: Path
         ((*both, "--training.salient-classes", "bus"), "expected some of sky"),
         (("saliency-deeplabv3plus", "--data", ecssd, "--val", "all"), "with label maps of classes too"),
         (("cooperative-danet", "--data", camvid), "--val"),
+        ((*both, "--training.task-weights", "1", "1", "--training.sigma-lr-factor", "3"), "weights that are learned"),
+        ((*both, "--training.task-weights", "inf", "1"), "finite"),
     ):
         refused = pseudomask("train", *words, "--out", tmp_path / "x")
         assert refused.returncode in (1, 2), words
@@ -192,6 +194,17 @@ def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: 
             assert both["masks_derived_from"] == ["sign-symbol", "car", "pedestrian", "bicyclist"]
         else:
             assert result["rows"][0]["prediction"] == "second"
+            trained = next((tmp_path / table).glob("danet-same-layer-*"))
+            tested = json.loads((trained / "test/metrics.json").read_text())
+            assert (
+                tested["prediction"] == json.loads((trained / "metrics.json").read_text())["validation"]["prediction"]
+            )
+            shown = pseudomask(
+                "predict", trained, "--data", camvid, "--split", "test", "--evaluate", "--out", tmp_path / "p"
+            )
+            assert "The prediction is the second network's output." in shown.stdout.replace("\n", " ")
+            assert pseudomask("report", trained).returncode == 0
+            assert "prediction is the second network" in (trained / "report/index.html").read_text()
     refused = pseudomask("compare", "cooperative", "--data", camvid, "--rows", "unet", "--out", tmp_path / "x")
     assert "unknown rows unet of cooperative" in refused.stderr.replace("\n", " ")
     # Before anything is trained.
@@ -249,7 +262,7 @@ def test_what_is_known_of_scores_is_said_and_what_is_not_known_is_left_out() -> 
     ]
     dense = [{**rows[0], "crf_iterations": 10, "prediction": "mean", "masks_derived_from": ["car"]}]
     assert notes_on({"saliency_tested": True}, dense) == [
-        "a: the prediction is mean",
+        "a: the prediction is the mean of both networks' probabilities",
         "a: costs without the dense CRF",
         "masks of salient objects are derived from car",
     ]
@@ -269,6 +282,10 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
         found = {trial.row: trial.training.settings for trial in trials(CompareRequest(**given, weights=weights))}
         assert found["densenet-saliency-uniform"].weights == of_densenet
         assert found["deeplabv3plus"].weights == (weights or "imagenet")
+    asked = CompareRequest(**{**given, "preset": "quick"}, training={"sigma_lr_factor": 9})
+    factors = {trial.row: getattr(trial.training.settings.training, "sigma_lr_factor", None) for trial in trials(asked)}
+    assert {factor: row for row, factor in factors.items()}[9] == "saliency-uncertainty"
+    assert list(factors.values()).count(9) == 1
     small = trials(CompareRequest(**{**given, "preset": "quick"}, weights=tmp_path / "mobilenet.pth"))
     assert [trial.row for trial in small if trial.training.settings.weights is None] == [
         "densenet-segmentation-only",
@@ -286,6 +303,17 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
         ("saliency-ablation", {"training": {"dsc": True}}, "dsc: what the rows"),
         ("saliency-ablation", {"saliency_test": "test"}, "take their data set"),
         ("saliency-ablation", {"saliency": Path("d"), "saliency_test": "test"}, "the images of test would be learned"),
+        (
+            "saliency-ablation",
+            {"saliency": Path("d"), "rows": ("segmentation-only",)},
+            "no network of segmentation-only",
+        ),
+        (
+            "saliency-ablation",
+            {"rows": ("saliency-uniform",), "training": {"sigma_lr_factor": 9}},
+            "saliency-uniform has",
+        ),
+        ("cooperative", {"weightings": ("none",), "training": {"class_weights": "none"}}, "the parts of the table"),
     ],
 )
 def test_what_a_comparison_cannot_mean_is_refused(table: str, given: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_tasks_loss_leaves_the_other_tasks_own_layers_alone() -> None:
     maps = net.both(x)
     # Switched off: it has no data, and its loss counts for nothing.
     loss = UncertaintyLoss()
-    loss(torch.stack([maps.classes.square().mean(), maps.saliency.sum()]), torch.tensor([True, False])).backward()
+    loss(torch.stack([maps.classes.square().mean(), maps.saliency.sum()]), torch.tensor([1.0, 0.0])).backward()
     for name, gradient in before.items():
         found = net.get_parameter(name).grad
         assert found is not None
@@ -125,8 +125,8 @@ def test_the_joint_loss_is_equation_8() -> None:
     masks[:, :2] = 0
     tasks = (math.log(math.e + 2) - 1, (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2)
     expected = sum(one / sigma**2 + math.log(sigma) for one, sigma in zip(tasks, sigmas, strict=True))
-    losses, known = task_losses(maps, torch.zeros(1, 4, 6, dtype=torch.long), masks, torch.ones(256))
-    assert loss(losses, known).item() == pytest.approx(expected, rel=1e-6)
+    losses, shares = task_losses(maps, torch.zeros(1, 4, 6, dtype=torch.long), masks, torch.ones(256))
+    assert loss(losses, shares).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_noisy_tasks_sigma_ends_larger() -> None:
@@ -143,6 +143,16 @@ def test_the_noisy_tasks_sigma_ends_larger() -> None:
         loss(torch.stack(tasks)).backward()
         optimizer.step()
     assert loss.sigma[1] > 2 * loss.sigma[0]
+
+
+@pytest.mark.parametrize("start", [-1e30, -1e9, 1e8, 1e30])
+def test_sigmas_that_start_far_out_are_at_their_limits_and_pulled_back(start: float) -> None:
+    loss = UncertaintyLoss(start=start)
+    limit = math.copysign(loss.LIMIT, start)
+    torch.testing.assert_close(loss.sigma, torch.full((2,), math.exp(limit / 2)))
+    loss(torch.tensor([0.1, 0.2])).backward()
+    assert loss.log_variance.grad is not None
+    assert (loss.log_variance.grad.sign() == math.copysign(1, start)).all()
 
 
 @pytest.mark.parametrize("start", [-1000.0, -30.0, 30.0, 1000.0])
@@ -163,6 +173,19 @@ def test_the_loss_stays_finite_from_any_start_and_finds_its_way_back(start: floa
     assert losses[1].item() == pytest.approx(math.log(2), rel=0.1)
     # The minimum: sigma^2 = 2 L.
     torch.testing.assert_close(loss.sigma**2, 2 * losses, rtol=0.5, atol=math.exp(-loss.LIMIT))
+
+
+def test_channels_attend_to_each_other_in_single_precision_under_autocast() -> None:
+    torch.manual_seed(0)
+    # As behind a norm and a rectifier: sums over 1,600 positions, whose exponentials are taken.
+    x = torch.randn(1, 64, 40, 40).relu().bfloat16()
+    channel = ChannelAttention()
+    channel.beta.data.fill_(1.0)
+    exact = channel.double()(x.double()) - x.double()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = channel.float()(x).double() - x.double()
+    # What is left is the rounding of the maps themselves.
+    assert (found - exact).abs().max() < 0.02 * exact.abs().max()
 
 
 def test_attention_is_the_explicit_softmax() -> None:

@@ -60,6 +60,13 @@ def test_mask_rcnn_s_branches_count_for_1000_proposals_and_100_detections():
     assert (4 * small - large) / 3 == pytest.approx((1000 * box_branch + 100 * mask_branch) / 1e9, rel=1e-3)
 
 
+def test_both_tasks_share_what_is_stored():
+    found = profile("saliency-deeplabv3plus-resnet50", num_classes=3, size=(64, 64))
+    # Batch norms have running statistics beside their parameters.
+    assert 1 < found.megabytes / (4e-6 * found.parameters) < 1.01
+    assert found.encoder_parameters == sum(parameter.numel() for parameter in build_backbone("resnet50").parameters())
+
+
 def test_classes_count_in_the_classifier_alone():
     by_classes = {k: profile("cam-resnet18", num_classes=k, size=(64, 64)).parameters for k in (1, 7)}
     assert by_classes[7] - by_classes[1] == 6 * 512

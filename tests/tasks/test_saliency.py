@@ -20,7 +20,7 @@ from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, sal
 from tasks.job import Job
 from tasks.network_settings import SaliencyConfig, SegmentationConfig
 from tasks.networks import load_segmenter
-from tasks.saliency_masks import as_saliency_samples, derive_mask, salient_values
+from tasks.saliency_masks import as_saliency_samples, derive_mask, read_mask, salient_values
 from tasks.stages import saliency, segmentation_scores
 from tasks.stages.saliency import task_losses
 
@@ -76,7 +76,7 @@ def test_which_classes_are_salient() -> None:
     assert derive_mask(labels, (1, 2)).tolist() == [[0, 1, 1, 255]]
 
 
-def test_losses_are_means_over_the_images_that_have_the_label() -> None:
+def test_losses_are_means_over_the_images_and_0_without_the_label() -> None:
     torch.manual_seed(0)
     maps = Maps(torch.randn(3, 2, 4, 5), torch.randn(3, 4, 5))
     labels, masks = torch.randint(2, (3, 4, 5)), torch.randint(2, (3, 4, 5))
@@ -95,23 +95,23 @@ def test_losses_are_means_over_the_images_that_have_the_label() -> None:
                     sums -= weight * float(maps.classes[image, :, y, x].log_softmax(0)[label])
                     total += weight
         expected.append(sums / total)
-    found, known = task_losses(maps, labels, masks, weights)
-    assert known.tolist() == [True, True]
-    assert float(found[0]) == pytest.approx(np.mean(expected), rel=1e-5)
+    found, shares = task_losses(maps, labels, masks, weights)
+    assert shares.tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert float(found[0]) == pytest.approx(np.sum(expected) / 3, rel=1e-5)
     probabilities = maps.saliency[[0, 2]].sigmoid()
     likelihoods = torch.where(masks[[0, 2]] == 1, probabilities, 1 - probabilities)
-    assert float(found[1]) == pytest.approx(float(-likelihoods.log().mean()), rel=1e-5)
-    # What is computed in parts is the whole batch's.
-    full = maps.classes[:2], torch.randint(2, (2, 4, 5)), torch.randint(2, (2, 4, 5))
-    whole, _ = task_losses(Maps(full[0], maps.saliency[:2]), *full[1:], weights)
-    first, second = (
-        task_losses(Maps(full[0][k], maps.saliency[:2][k]), *(part[k] for part in full[1:]), weights)[0]
-        for k in (slice(0, 1), slice(1, 2))
-    )
-    torch.testing.assert_close(whole, (first + second) / 2)
+    assert float(found[1]) == pytest.approx(float(-likelihoods.log().sum()) / (3 * 20), rel=1e-5)
+    # What is computed in parts is the whole batch's, whichever part has the labels.
+    for joint in (UncertaintyLoss(start=0.7), FixedLoss((0.8, 0.2))):
+        whole = joint(*task_losses(maps, labels, masks, weights))
+        parts = [
+            joint(*task_losses(Maps(maps.classes[k], maps.saliency[k]), labels[k], masks[k], weights))
+            for k in (slice(0, 1), slice(1, 2), slice(2, 3))
+        ]
+        torch.testing.assert_close(whole, torch.stack(parts).mean())
     # No label of a task in the whole batch.
-    losses, known = task_losses(maps, torch.full_like(labels, 255), masks, weights)
-    assert (float(losses[0]), known.tolist()) == (0, [False, True])
+    losses, shares = task_losses(maps, torch.full_like(labels, 255), masks, weights)
+    assert (float(losses[0]), shares.tolist()) == (0, pytest.approx([0, 2 / 3]))
     # A network that has diverged is not mistaken for one without data.
     for joint in (UncertaintyLoss(), FixedLoss((0.5, 0.5))):
         assert torch.isnan(joint(*task_losses(Maps(maps.classes * math.nan, maps.saliency), labels, masks, weights)))
@@ -177,6 +177,32 @@ def test_a_step_draws_from_both_sets_and_predictions_are_scored_by_masks(tmp_pat
         assert arrays["images"] == 3
     with np.load(scored.out / "scores.npz", allow_pickle=False) as arrays:
         assert arrays["confusion"].sum() == 2 * (SIZE[0] - 2) * SIZE[1]
+
+
+def test_masks_of_no_weight_leave_nothing_in_the_network(tmp_path: Path) -> None:
+    scenes = [scene(tmp_path, name) for name in ("a", "b")]
+    objects = as_saliency_samples([masked(tmp_path, name) for name in ("x", "yy")])
+    config = CONFIG.model_copy(update={"task_weights": (1.0, 0.0)})
+    jobs = [job_of(tmp_path / name, [*scenes, *more], config) for name, more in (("with", objects), ("without", []))]
+    for job in jobs:
+        saliency.train(job)
+    nets = [load_segmenter(job.out).state_dict() for job in jobs]
+    # Nor in the running statistics of batch norms.
+    torch.testing.assert_close(nets[0], nets[1], rtol=0, atol=0)
+
+
+def test_of_a_network_without_saliency_masks_are_label_maps_of_one_class(tmp_path: Path) -> None:
+    samples = [masked(tmp_path, name) for name in ("x", "yy")]
+    predictions, classes = tmp_path / "predictions", ClassTable(("salient",))
+    for sample in samples:
+        write_label_map(predictions / f"SegmentationClass/{sample.id}.png", read_mask(sample, 2))
+    job = replace(job_of(tmp_path / "scores", samples, inputs={"predictions": (predictions,)}), classes=classes)
+    segmentation_scores.score_shard(job)
+    summed = replace(job_of(tmp_path / "metrics", samples, inputs={"scores": (job.out,)}), classes=classes)
+    segmentation_scores.summarize(summed)
+    metrics = json.loads((summed.out / "metrics.json").read_text())
+    assert metrics["iou"] == {"background": 1, "salient": 1}
+    assert "saliency" not in metrics
 
 
 def test_the_sigmas_have_a_learning_rate_of_their_own_and_nothing_pulls_at_them(tmp_path: Path) -> None:
