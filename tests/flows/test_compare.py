@@ -195,14 +195,10 @@ def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: 
         else:
             assert result["rows"][0]["prediction"] == "second"
             trained = next((tmp_path / table).glob("danet-same-layer-*"))
-            tested = json.loads((trained / "test/metrics.json").read_text())
-            assert (
-                tested["prediction"] == json.loads((trained / "metrics.json").read_text())["validation"]["prediction"]
-            )
-            shown = pseudomask(
-                "predict", trained, "--data", camvid, "--split", "test", "--evaluate", "--out", tmp_path / "p"
-            )
-            assert "The prediction is the second network's output." in shown.stdout.replace("\n", " ")
+            metrics = [json.loads((trained / name).read_text()) for name in ("metrics.json", "test/metrics.json")]
+            assert metrics[0]["validation"]["prediction"] == metrics[1]["prediction"] == "second"
+            words = ["predict", trained, "--data", camvid, "--split", "test", "--evaluate", "--out", tmp_path / "p"]
+            assert "The prediction is the second network's output." in " ".join(pseudomask(*words).stdout.split())
             assert pseudomask("report", trained).returncode == 0
             assert "prediction is the second network" in (trained / "report/index.html").read_text()
     refused = pseudomask("compare", "cooperative", "--data", camvid, "--rows", "unet", "--out", tmp_path / "x")
