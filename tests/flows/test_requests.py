@@ -4,16 +4,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
+from data.label_maps import write_label_map
+from data.validation import check_images
 from flows.network_presets import NETWORK_PRESETS
 from flows.network_requests import DeepLabV2Request, MaskRCNNRequest
 from flows.presets import PRESETS
 from flows.regenerate_request import RegenerateRequest
 from flows.request import Request, RunRequest, _as_trained
-from flows.train_request import TrainRequest
+from flows.train_request import TrainRequest, open_training_sets
 
 FOLDERS = {"data": "photos", "out": "runs/first"}
 
@@ -74,3 +78,19 @@ def test_ground_truth_of_coco_is_read_by_the_networks_class_table() -> None:
     assert ours.classes == table
     assert ours.samples[0].labels == (0, 2)
     assert ours.samples[0].coco == CocoSource(file, 5, (3, -2, 7))
+
+
+def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.array([[0, 1, 1], [0, 255, 1]], np.uint8)
+    write_label_map(tmp_path / "run/labels/SegmentationClass/a.png", labels)
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 3, 3), np.uint8))
+    sample = Sample("a", tmp_path / "a.png", (0,), tmp_path / "mask.png", coding="saliency")
+    record = SimpleNamespace(
+        dataset=Dataset(tmp_path, ClassTable(("salient",)), (sample,)), request={"data": str(tmp_path), "classes": None}
+    )
+    monkeypatch.setattr("flows.train_request.read_labelled_run", lambda _: record)
+    request = TrainRequest(
+        labels=tmp_path / "run", out=tmp_path / "net", settings=NETWORK_PRESETS["deeplabv2"]["quick"](), preset="quick"
+    )
+    training, _ = open_training_sets(request)
+    assert not check_images(training, 1)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
-from models.saliency import FixedLoss, Maps, UncertaintyLoss
+from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
+from tasks import resources
 from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
 from tasks.job import Job
 from tasks.network_settings import SaliencyConfig, SegmentationConfig
@@ -255,3 +256,11 @@ def test_error_and_largest_f_by_hand() -> None:
     }
     with pytest.raises(ValueError, match="maps of one size"):
         saliency_sums(truth, predicted[:, :3])
+
+
+def test_costs_are_those_of_both_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    both = SaliencyDeepLabV3Plus.both
+    monkeypatch.setattr(SaliencyDeepLabV3Plus, "both", lambda net, x: calls.append(x.shape) or both(net, x))
+    resources._measure_inference(resources.Variant(NAME, "resnet18"), 2, (32, 48), "cpu", 1)
+    assert set(calls) == {(1, 3, 32, 48)}
