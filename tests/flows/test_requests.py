@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
-from data.label_maps import write_label_map
+from data.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
 from flows.network_presets import NETWORK_PRESETS
 from flows.network_requests import DeepLabV2Request, MaskRCNNRequest
@@ -94,3 +94,4 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
     )
     training, _ = open_training_sets(request)
     assert not check_images(training, 1)
+    assert np.array_equal(read_ground_truth(training.samples[0]).semantic, labels)  # pyright: ignore
