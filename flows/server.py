@@ -51,6 +51,14 @@ def no_scheduler(address: str, error: OSError) -> ServerError:
     )
 
 
+def no_server(address: str) -> ServerError:
+    """Return the error for a Prefect server that is configured and cannot be reached."""
+    return ServerError(
+        f"{address}: no Prefect server answers. Start it with `prefect server start`, or unset PREFECT_API_URL: a run "
+        "then has a server of its own"
+    )
+
+
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[EmbeddedServer | None]:
     """Start a server and point Prefect at it, unless one is configured already. It never outlives this process.

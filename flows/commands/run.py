@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from data.store import ArtifactError, no_space, open_store
 from data.synthetic import write_synthetic
 from flows.commands.tables import percent, show_validation
 from flows.request import Request, RunRequest
-from flows.server import check_scheduler, prefect_server
+from flows.server import check_scheduler, no_server, prefect_server
 from tasks.source import source_digest
 from tasks.stages import NETWORK_STAGES, STAGES, Stage
 from tasks.workers import StageError
@@ -55,7 +56,7 @@ def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]
     """Have a Prefect server in the block, whose first import of Prefect must be there: one of its own if need be."""
     check_scheduler(request.cluster)
     root = open_store(request.store_address).root
-    with _explain_full_disk(root), prefect_server(root / ".prefect") as server:
+    with _explain_prefect(root), prefect_server(root / ".prefect") as server:
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         import flows.execution  # noqa: F401
 
@@ -68,15 +69,18 @@ def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _explain_full_disk(store: Path) -> Iterator[None]:
-    """Say that the disk is full where that is why Prefect, whose database lies in the store, failed in its own way."""
+def _explain_prefect(store: Path) -> Iterator[None]:
+    """Say why Prefect failed in its own way: its database lies in the store, on a full disk, or no server answers."""
     try:
         yield
     except (ArtifactError, DatasetError, StageError):
         raise
     except Exception as error:
-        if shutil.disk_usage(store).free < ROOM_FOR_SERVER:
+        if store.is_dir() and shutil.disk_usage(store).free < ROOM_FOR_SERVER:
             raise no_space(store) from error
+        # Prefect has no class of its own for it.
+        if (address := os.environ.get("PREFECT_API_URL")) and str(error).startswith("Failed to reach API"):
+            raise no_server(address) from error
         raise
 
 

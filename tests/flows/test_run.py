@@ -169,6 +169,13 @@ def test_bad_images_stop_a_run_before_any_work_or_are_set_aside(tiny_data: Path,
     assert len(list((tmp_path / "run/labels/SegmentationClass").glob("*.png"))) == len(ids) - 3
 
 
+def test_a_configured_server_that_does_not_answer_is_named_without_a_traceback(tiny_data: Path, tmp_path: Path) -> None:
+    answer = pseudomask(*run_words(tiny_data, tmp_path / "new"), server="http://127.0.0.1:9/api")
+    assert answer.returncode == 1
+    assert answer.stderr.strip().splitlines()[-1].startswith("http://127.0.0.1:9/api: no Prefect server answers.")
+    assert "Traceback" not in answer.stderr
+
+
 def test_an_unwritable_store_is_named_without_a_traceback(tiny_data: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")

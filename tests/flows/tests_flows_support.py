@@ -22,9 +22,11 @@ TINY = {
 }
 
 
-def pseudomask(*words: str | Path, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run the command from a checkout, with no Prefect server given."""
+def pseudomask(*words: str | Path, root: Path = ROOT, server: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command from a checkout, with no Prefect server given but `server`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    if server is not None:
+        environment["PREFECT_API_URL"] = server
     return subprocess.run(
         [sys.executable, "-m", "flows", *map(str, words)],
         cwd=root,
