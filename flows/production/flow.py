@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
-from prefect import Flow, flow
+from prefect import Flow
+from prefect.exceptions import ParameterTypeError
 
 from flows.production.at_work import at_work
 from flows.production.hooks import tell_of_failure
@@ -31,12 +32,23 @@ def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
             with at_work():
                 return function(*args, **kwargs)
 
-        decorated = flow(
+        return _Deployable(
+            run,
             name=name,
             flow_run_name="{request.out}",
             on_failure=[tell_of_failure],
             on_crashed=[tell_of_failure],
         )
-        return decorated(run)
 
     return decorate
+
+
+class _Deployable(Flow[P, R]):
+    """A flow that tells those who watch a run why its request is refused, too."""
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return super().validate_parameters(parameters)
+        except ParameterTypeError:
+            with at_work():
+                raise

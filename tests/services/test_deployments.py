@@ -79,6 +79,15 @@ def test_networks_are_trained_from_their_deployments(
     assert "epochs" in refused.stdout + refused.stderr
 
 
+def test_a_request_whose_parts_do_not_fit_together_gives_its_reason(
+    prefect: Prefect, tiny_data: Path, tmp_path: Path
+) -> None:
+    said = prefect.watch("cooperative/cooperative", {"data": str(tiny_data), "out": str(tmp_path / "net")})
+    assert said.returncode == 1
+    assert "pseudomask.failed" in said.stdout
+    assert "a list of them by --val" in " ".join(said.stdout.split())
+
+
 def test_deploying_again_changes_nothing(prefect: Prefect) -> None:
     before = {entry["id"] for entry in prefect.call("/deployments/filter", {})}
     again = prefect.command("flows", "deploy", "--json")
