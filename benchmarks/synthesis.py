@@ -30,7 +30,7 @@ from models.irnet import IRNet
 from tasks.inference import Pyramid, inference_autocast
 from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, WalkConfig
 from tasks.stages.cams import class_attention
-from tasks.stages.labels import instance_masks, semantic_rows
+from tasks.stages.labels import instance_masks, semantic_rows, thresholds_of
 from tasks.stages.relations import confident_labels
 from tasks.stages.score_maps import strongest, upsample
 from tasks.stages.walk import sum_rows, walk_batch
@@ -40,6 +40,7 @@ NUM_CLASSES = 20
 LABELS = (3, 7)
 GPU_BATCH = 11
 WALK, RELATIONS, DECISION = WalkConfig(), RelationsConfig(), LabelsConfig()
+BACKGROUND, *_ = thresholds_of(DECISION)
 
 
 def rows() -> list[Row]:
@@ -85,7 +86,7 @@ class _Work:
         scores, boundaries, fields = ([each] * self.batch for each in (self.scores, self.boundary, self.field))
         semantic = np.zeros(SIZE, np.int64)
         for walked, owners in walk_batch(scores, boundaries, fields, WALK):
-            semantic = semantic_rows(sum_rows(walked, owners, len(LABELS)), SIZE, DECISION.background_threshold)
+            semantic = semantic_rows(sum_rows(walked, owners, len(LABELS)), SIZE, BACKGROUND)
             instance_masks(walked, owners, SIZE, DECISION)
         return semantic
 
@@ -105,7 +106,7 @@ class _Work:
         """Do all for one image but squaring T, which the authors do for the semantic labels and for the instances."""
         self.attend_plainly()
         full = upsample(self.scores, SIZE)
-        for threshold in (RELATIONS.foreground_threshold, RELATIONS.background_threshold):
+        for threshold in (float(RELATIONS.foreground_threshold), float(RELATIONS.background_threshold)):
             labels = strongest(full, threshold)[0].cpu().numpy()
             refine_labels(self.image, labels, len(LABELS) + 1, backend="pydensecrf")
         x = self.plain_irnet.backbone.normalize(self.pixels.contiguous())
@@ -113,7 +114,7 @@ class _Work:
         for _ in ("semantic labels", "instances"):
             self.plain_irnet(torch.cat([x, x.flip(-1)]))
             full = F.interpolate(self.scores[None], SIZE, mode="bilinear", align_corners=False)[0]
-            F.pad(full / full.max(), (0, 0, 0, 0, 1, 0), value=DECISION.background_threshold).argmax(0).cpu()
+            F.pad(full / full.max(), (0, 0, 0, 0, 1, 0), value=BACKGROUND).argmax(0).cpu()
         field = self.field.cpu().numpy()
         ndimage.label(np.hypot(*field) < WALK.centroid_threshold_px)
         follow(field, ITERATIONS)
@@ -161,7 +162,7 @@ def _synthesis_row(work: _Work) -> Row:
         """Return 1 - mIoU of the semantic labels against those of an exact walk."""
         settings = {"radius": WALK.radius_px, "beta": WALK.beta, "steps": WALK.steps}
         exact = propagate(work.scores, work.boundary, **settings, backend="torch")
-        expected, found = semantic_rows(exact, SIZE, DECISION.background_threshold), work.synthesize()
+        expected, found = semantic_rows(exact, SIZE, BACKGROUND), work.synthesize()
         both = [(found == row, expected == row) for row in range(len(LABELS) + 1)]
         return 1 - float(np.mean([(a & b).sum() / (a | b).sum() for a, b in both]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -16,11 +16,13 @@ class ClassTable:
         category_ids: The ids that COCO JSON uses for the classes; `c + 1` where a format has none.
         has_background: Without one, as in sets of scenes, every pixel has a class, and the value of class `c` in a
             label map is `c`.
+        origin: Where the names come from, as a phrase for people.
     """
 
     names: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
     has_background: bool = True
+    origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.category_ids:

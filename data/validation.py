@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from data.dataset import Dataset, DatasetError, Problem, Sample
-from data.images import read_image
+from data.images import image_size, read_image
 from data.label_maps import GroundTruth, read_ground_truth
 from data.threads import map_in_threads
 
 MAX_CLASSES = 254
 """A label map is uint8; 0 is background and 255 void."""
+FEW_IMAGES = 8
+TINY_SIDE, LARGE_SIDE = 48, 2000
+LISTED = 10
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -58,18 +63,97 @@ def set_aside(dataset: Dataset, problems: list[Problem]) -> Dataset:
     return kept
 
 
-def warnings(dataset: Dataset) -> list[str]:
-    """Name what works but will not train well: an image alone, classes with one image, images without labels."""
+def warnings(dataset: Dataset, digests: Mapping[str, str] | None = None) -> list[str]:
+    """Foretell what works but will not train well, from counts, sizes and bytes alone.
+
+    Args:
+        digests: Sample id -> digest of the image's bytes, to find images that are there twice; without, none are found.
+    """
+    samples, names = dataset.samples, dataset.classes.names
+    notes = ["the set is one image alone"] if len(samples) == 1 else []
+    counts = Counter(label for sample in samples for label in sample.labels)
+    unlabelled = sum(not sample.labels for sample in samples)
+    if dataset.classes.has_background:
+        notes += _tag_warnings(samples, names, counts)
+        if unlabelled:
+            notes.append(f"images without labels, taken for background only: {unlabelled}")
+        notes += _contradictions(samples, names, digests or {})
+    return notes + _size_warnings(samples)
+
+
+def _tag_warnings(samples: Sequence[Sample], names: Sequence[str], counts: Mapping[int, int]) -> list[str]:
+    """Name the tags that no classifier can learn, or hardly."""
     notes = []
-    if len(dataset.samples) == 1:
-        notes.append("the set is one image alone")
-    counts = Counter(label for sample in dataset.samples for label in sample.labels)
-    if single := [dataset.classes.names[label] for label in sorted(counts) if counts[label] == 1]:
-        notes.append(f"classes with a single image: {', '.join(single)}")
-    unlabelled = sum(not sample.labels for sample in dataset.samples)
-    if unlabelled and dataset.classes.has_background:
-        notes.append(f"images without labels, taken for background only: {unlabelled}")
+    every = [c for c in sorted(counts) if counts[c] == len(samples) > 1]
+    if every and len(counts) == 1:
+        notes.append(
+            f"{names[every[0]]} is the only class and every image has it: nothing tells a classifier where it is not, "
+            "so the labels will be arbitrary; add images without it, with empty labels"
+        )
+    elif every:
+        notes.append(
+            f"every image has {_listed(names, every)}: no classifier can find what is always there, so labels of it "
+            "will be arbitrary; add images without it, or leave the tag out"
+        )
+    if single := [c for c in sorted(counts) if counts[c] == 1]:
+        notes.append(f"classes with a single image: {_listed(names, single)}")
+    few = [c for c in sorted(counts) if 1 < counts[c] < FEW_IMAGES]
+    if few:
+        notes.append(f"classes with fewer than {FEW_IMAGES} images, which may not be learnt: {_listed(names, few)}")
+    together = defaultdict(list)
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, sample in enumerate(samples):
+        for label in sample.labels:
+            rows[label].append(row)
+    for c in sorted(counts):
+        if c not in every:
+            together[tuple(rows[c])].append(c)
+    for group in together.values():
+        if len(group) > 1 and counts[group[0]] > 1:
+            notes.append(
+                f"{_listed(names, group)} are always together: no classifier can tell which is which; add images "
+                "with one of them alone"
+            )
     return notes
+
+
+def _contradictions(samples: Sequence[Sample], names: Sequence[str], digests: Mapping[str, str]) -> list[str]:
+    """Name images of the same bytes with different tags."""
+    by_bytes: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.id in digests:
+            by_bytes[digests[sample.id]].append(sample)
+    found = [group for group in by_bytes.values() if len({sample.labels for sample in group}) > 1]
+    if not found:
+        return []
+    told = []
+    for group in found[:LISTED]:
+        tags = (f"{s.id} ({', '.join(names[c] for c in s.labels) or 'no tag'})" for s in group[:LISTED])
+        told.append(" and ".join(tags))
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return [f"the same image has different tags: {'; '.join(told)}{more}"]
+
+
+def _size_warnings(samples: Sequence[Sample]) -> list[str]:
+    """Name sizes at which objects are lost."""
+    longest = []
+    for sample in samples:
+        with contextlib.suppress(DatasetError):
+            longest.append(max(image_size(sample.image)))
+    notes = []
+    if tiny := sum(side < TINY_SIDE for side in longest):
+        notes.append(f"images of fewer than {TINY_SIDE} pixels a side, too few to tell an object: {tiny}")
+    if large := sum(side > LARGE_SIDE for side in longest):
+        notes.append(
+            f"images of more than {LARGE_SIDE} pixels a side: {large}. They are worked on at the size that "
+            "--long-side sets, where objects of less than a fiftieth of the side are lost; cut such images into tiles"
+        )
+    return notes
+
+
+def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
+    more = f" and {len(classes) - LISTED} more" if len(classes) > LISTED else ""
+    return ", ".join(names[c] for c in classes[:LISTED]) + more
 
 
 def _check_sample(sample: Sample, num_values: int) -> list[Problem]:

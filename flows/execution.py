@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,7 +19,8 @@ from flows.making import Means, make, order
 from flows.production.page import watch_stages
 from flows.production.turns import turn
 from flows.progress import RunProgress
-from flows.request import Prepared, Request
+from flows.request import Prepared, Request, RunRequest, read_summary
+from tasks.health import CHECKED, check_stage
 from tasks.plan import Node, Plan
 from tasks.prefect_task import Reference, artifact_task
 from tasks.workers import StageError, WorkerPool
@@ -48,7 +50,8 @@ def make_artifacts(request: Request, prepared: Prepared, *, num_processes: int =
         RunProgress(prepared.plan, watch_stages(prepared.plan.stages)) as progress,
         _runner(request, prepared, progress, num_processes) as (runner, task),
     ):
-        _wait(_submit(prepared.plan, task, runner), progress, Deadline(request.time_limit))
+        watch = None if isinstance(request, RunRequest) and request.go_on else HealthWatch(prepared)
+        _wait(_submit(prepared.plan, task, runner), progress, Deadline(request.time_limit), watch)
 
 
 @contextlib.contextmanager
@@ -132,7 +135,32 @@ def _submit(plan: Plan, task: Callable[[Node], ArtifactTask], runner: TaskRunner
     return futures
 
 
-def _wait(futures: Futures, progress: RunProgress, deadline: Deadline) -> None:
+class HealthWatch:
+    """Ends a run whose stages have failed without an error: what comes after them would mean nothing."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        plan = prepared.plan
+        self._left = Counter(node.stage.name for node in plan.nodes)
+        self._trained = not any(node.origin for node in plan.nodes)
+
+    def finish(self, node: Node) -> None:
+        """Take note of an artifact that is made, and judge its stage with the last of them.
+
+        Raises:
+            StageError: The stage makes everything after it meaningless; cause and remedy.
+        """
+        name, plan = node.stage.name, self._prepared.plan
+        self._left[name] -= 1
+        if self._left[name] or node.origin or name not in CHECKED:
+            return
+        summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
+        found = check_stage(name, summaries, plan.dataset.samples, plan.dataset.classes, trained=self._trained)
+        if found.failures:
+            raise StageError(f"{'. '.join(found.failures)}. With --go-on the run goes on all the same.")
+
+
+def _wait(futures: Futures, progress: RunProgress, deadline: Deadline, watch: HealthWatch | None) -> None:
     """Wait for all, and raise the first failure that is not merely the consequence of another."""
     done: SimpleQueue[tuple[Node, PrefectFuture[Reference]]] = SimpleQueue()
     for node, future in futures.values():
@@ -149,6 +177,8 @@ def _wait(futures: Futures, progress: RunProgress, deadline: Deadline) -> None:
         state: State = future.state
         if state.is_completed():
             progress.finish(node, state.name.lower() if state.name == "Cached" else "")
+            if watch and failure is None:
+                watch.finish(node)
             continue
         unfinished.append(node.label)
         if failure is None and state.is_failed():

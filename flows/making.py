@@ -14,7 +14,7 @@ from data.dataset import ClassTable, Sample
 from data.store import Store, no_space, open_store
 from tasks.config import Config
 from tasks.job import Job
-from tasks.plan import Node, Plan
+from tasks.plan import Node, Plan, long_side_of
 from tasks.stages import Stage
 from tasks.workers import StageError, WorkerPool
 
@@ -39,6 +39,7 @@ class Order:
     backbone: str
     weights: str | None
     seed: int
+    long_side: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def order(plan: Plan, node: Node) -> Order:
         backbone=plan.config.backbone,
         weights=None if plan.config.weights is None else str(plan.config.weights),
         seed=plan.config.seed,
+        long_side=long_side_of(plan.config),
     )
 
 
@@ -139,5 +141,6 @@ def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable
         num_processes=1 if sharded else means.num_processes,
         validation=order.validation,
         seed=order.seed,
+        long_side=order.long_side,
         progress=progress,
     )

@@ -18,12 +18,14 @@ from data.store import ArtifactError, Store, open_store, store_address
 from data.validation import check_images, set_aside, warnings
 from flows.presets import PRESETS, over_preset, quick
 from tasks.config import Config, StoreAddress
-from tasks.plan import Networks, Plan, digest_samples, make_plan, weights_digest
+from tasks.plan import Networks, Node, Plan, digest_samples, make_plan, weights_digest
 from tasks.run_record import RunRecord, read_run
 from tasks.settings import PipelineConfig
 
 log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
+# What was chosen on the set that the networks were trained on goes with them; runs of earlier versions have none.
+CHOSEN_STAGES = ("thresholds", "label-thresholds")
 NetworkName = Literal["deeplabv2", "maskrcnn"]
 
 
@@ -82,6 +84,7 @@ class RunRequest(Request):
         classes: File with the name of a class a line.
         networks: An earlier run whose trained networks are used; nothing is trained then.
         skip_bad: Set bad images aside instead of refusing the set.
+        go_on: Go on where a stage has failed without an error: a classifier at chance, no sure pixel, empty labels.
         train: Networks to train on the labels, by the preset of the same name, each into a folder of the results.
         val: A list of images of the set with ground truth, which those networks are evaluated on.
         settings: The settings of all stages.
@@ -93,6 +96,7 @@ class RunRequest(Request):
     classes: Path | None = None
     networks: Path | None = None
     skip_bad: bool = False
+    go_on: bool = False
     train: tuple[NetworkName, ...] = ()
     val: str | None = None
     settings: PipelineConfig = Field(default_factory=quick)
@@ -133,9 +137,14 @@ def prepare(request: RunRequest) -> Prepared:
         if found:
             problems = [*problems, *found]
             plan = replan(request, set_aside(dataset, found))
-        for warning in warnings(plan.dataset):
+        for warning in warnings(plan.dataset, {id: each.image for id, each in plan.images.digests.items()}):
             log.warning("%s", warning)
     return Prepared(plan, store, tuple(problems))
+
+
+def read_summary(prepared: Prepared, node: Node) -> dict[str, Any]:
+    """Return what the stage function that made an artifact returned."""
+    return prepared.store.read_manifest(node.stage.name, node.key)["summary"]
 
 
 def is_made(plan: Plan, store: Store) -> bool:
@@ -161,7 +170,7 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         raise DatasetError([Problem(dataset.root, message + "train segnet --data ...)")])
     if request.networks:
         source = read_run(request.networks)
-        keys = {stage: key for stage in TRAINED_STAGES if (key := source.network(stage))}
+        keys = {stage: key for stage in (*TRAINED_STAGES, *CHOSEN_STAGES) if (key := source.network(stage))}
         if missing := [stage for stage in TRAINED_STAGES if stage not in keys]:
             raise ArtifactError(f"{request.networks}: the run has no {' and no '.join(missing)}")
         networks = Networks(source.store, keys)

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +17,8 @@ from data.dataset import Dataset
 from data.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
 from data.threads import map_in_threads
-from flows.request import Prepared, Request, RunRequest
+from flows.request import Prepared, Request, RunRequest, read_summary
+from tasks.health import CHECKED, check_stage
 from tasks.plan import Node, Plan
 from tasks.run_record import write_run
 
@@ -136,7 +137,39 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     for node in prepared.plan.of("metrics"):
         metrics = json.loads((prepared.store.fetch("metrics", node.key) / "metrics.json").read_text())
         if "labels" in metrics["semantic"]:
-            threshold = request.settings.labels.background_threshold
-            metrics["semantic"]["labels"]["threshold"] = threshold
+            (chosen,) = prepared.plan.of("label-thresholds")
+            metrics["semantic"]["labels"]["threshold"] = read_summary(prepared, chosen)["background"]
     work = read_work(prepared.plan, prepared.store)
-    return {**metrics, "images": len(prepared.plan.dataset.samples), **work}
+    return {**metrics, "images": len(prepared.plan.dataset.samples), **_understood(prepared), **work}
+
+
+def _understood(prepared: Prepared) -> dict[str, Any]:
+    """Return what is known of a run without ground truth.
+
+    "classes": where their names come from, and how many images have each; "thresholds": those that were set or chosen;
+    "tags": what classifier, relations and labels found of them; "failures" and "warnings".
+    """
+    plan, facts, failures, warnings = prepared.plan, {}, [], []
+    trained = not any(node.origin for node in plan.nodes)
+    for stage in CHECKED:
+        nodes = plan.of(stage)
+        if nodes and not nodes[0].origin:
+            summaries = [read_summary(prepared, node) for node in nodes]
+            found = check_stage(stage, summaries, plan.dataset.samples, plan.dataset.classes, trained=trained)
+            facts |= found.facts
+            failures += found.failures
+            warnings += found.warnings
+    chosen = {"relations": plan.of("thresholds"), "labels": plan.of("label-thresholds")}
+    counts = Counter(label for sample in plan.dataset.samples for label in sample.labels)
+    names = plan.dataset.classes.names
+    return {
+        "classes": {
+            "origin": plan.dataset.classes.origin,
+            "images": {names[c]: counts[c] for c in sorted(counts)},
+            "without_images": [name for c, name in enumerate(names) if c not in counts],
+        },
+        "thresholds": {name: read_summary(prepared, nodes[0]) for name, nodes in chosen.items() if nodes},
+        "tags": facts,
+        "failures": failures,
+        "warnings": warnings,
+    }

@@ -13,14 +13,19 @@ from models.reference_checkpoints import reference_backbone_state
 
 
 class CAMNet(nn.Module):
-    """A backbone, global average pooling and a linear classifier without bias.
+    """A backbone, pooling and a linear classifier without bias.
 
     Gradients stop behind the third feature level (stride 8), as in the reference, unless the backbone is
     trained from random weights.
+
+    Attributes:
+        top_share: Half of a class's logit is the mean over this share of the cells, those where it is highest, the
+            other half the mean over all of them. 0 is global average pooling, as in the paper.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, top_share: float = 0.0) -> None:
         super().__init__()
+        self.top_share = top_share
         self.backbone = backbone
         self.num_classes = num_classes
         self.classifier = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
@@ -45,7 +50,12 @@ class CAMNet(nn.Module):
         """Return the classes' logits for normalised input."""
         stop_after = 3 if self.backbone.pretrained else 0
         features = self.backbone(x, stop_gradient_after=stop_after)[-1]
-        return self.classifier(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
+        logits = self.classifier(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
+        if not self.top_share:
+            return logits
+        cells = self.classifier(features).flatten(2)
+        highest = cells.topk(max(1, round(self.top_share * cells.shape[2])), dim=2).values
+        return (logits + highest.mean(dim=2)) / 2
 
     def activations(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h16 w16"]:
         """Return relu of the classifier applied at each place: Eq. 1 before its normalisation."""

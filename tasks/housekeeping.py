@@ -10,8 +10,8 @@ from data.store import ArtifactError, Store, folder_size
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.stages import NETWORK_STAGES
 
-NETWORKS = ("classifier", "irnet", *NETWORK_STAGES)
-"""The stages whose artifacts are networks: small, and what other runs are made with."""
+NETWORKS = ("classifier", "thresholds", "irnet", "label-thresholds", *NETWORK_STAGES)
+"""The stages whose artifacts are networks, or what was chosen beside them: small, and what other runs are made with."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import Sample
-from data.images import image_size, read_image
 from tasks.augment import resize
 from tasks.training.precision import autocast
+from tasks.working_size import LongSide, file_working_size, read_working_image
 
 Input = TypeVar("Input")
 
@@ -44,12 +43,15 @@ class Pyramid(NamedTuple):
 
 
 def batches(
-    samples: Sequence[Sample], prepare: Callable[[NDArray[np.uint8]], Input], device: str
+    samples: Sequence[Sample],
+    prepare: Callable[[NDArray[np.uint8]], Input],
+    device: str,
+    long_side: LongSide = None,
 ) -> Iterator[tuple[list[Sample], list[Input]]]:
     """Yield all samples in batches whose images have one size, each image as `prepare` makes it of its pixels.
 
     Reading and preparing run in threads, ahead of whoever takes the batches. The batches depend on the images'
-    sizes and the kind of device alone.
+    sizes and the kind of device alone. Images come at the working size that `long_side` sets.
 
     Raises:
         DatasetError: An image cannot be read.
@@ -58,11 +60,14 @@ def batches(
     with ThreadPoolExecutor(1 if on_cpu else min(8, os.cpu_count() or 1)) as pool:
 
         def submit(batch: list[Sample]) -> tuple[list[Sample], list[Future[Input]]]:
-            return batch, [pool.submit(lambda file: prepare(read_image(file)), sample.image) for sample in batch]
+            futures = [
+                pool.submit(lambda file: prepare(read_working_image(file, long_side)), sample.image) for sample in batch
+            ]
+            return batch, futures
 
         ahead: deque[tuple[list[Sample], list[Future[Input]]]] = deque()
         try:
-            for batch in _of_one_size(samples, 1 if on_cpu else BATCH_PIXELS):
+            for batch in _of_one_size(samples, 1 if on_cpu else BATCH_PIXELS, long_side):
                 ahead.append(submit(batch))
                 if len(ahead) > AHEAD:
                     yield _finished(*ahead.popleft())
@@ -76,11 +81,11 @@ def _finished(batch: list[Sample], futures: list[Future[Input]]) -> tuple[list[S
     return batch, [future.result() for future in futures]
 
 
-def _of_one_size(samples: Sequence[Sample], max_pixels: int) -> Iterator[list[Sample]]:
+def _of_one_size(samples: Sequence[Sample], max_pixels: int, long_side: LongSide) -> Iterator[list[Sample]]:
     """Yield lists of samples whose images have one size and not more pixels together, or are alone."""
     groups: dict[tuple[int, int], list[Sample]] = defaultdict(list)
     for sample in samples:
-        groups[image_size(sample.image)].append(sample)
+        groups[file_working_size(sample.image, long_side)].append(sample)
     for (height, width), group in groups.items():
         length = max(1, max_pixels // (height * width))
         for begin in range(0, len(group), length):
@@ -89,13 +94,4 @@ def _of_one_size(samples: Sequence[Sample], max_pixels: int) -> Iterator[list[Sa
 
 def inference_autocast(device: str) -> contextlib.AbstractContextManager:
     """Return bfloat16 autocast on a GPU, and on a CPU that multiplies bfloat16 in hardware; nothing elsewhere."""
-    if device == "cpu" and cpu_has_bfloat16():
-        return torch.autocast("cpu", torch.bfloat16)
-    return autocast(device)
-
-
-@cache
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU has instructions for products of bfloat16 (AMX or AVX-512 BF16), not mere emulation."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    return autocast(device, "fastest")

@@ -36,6 +36,7 @@ class Job:
         num_threads: Threads that the function may use on the CPU.
         num_processes: Processes that a training may use, each with its share of the threads or a GPU of its own.
         validation: Images with ground truth that a training is watched on.
+        long_side: Range of the images' long side in pixels at which the stage works; see `tasks.working_size`.
         seed: Everything random derives from it.
         progress: Called as `progress(done, total, note)` now and then.
     """
@@ -53,6 +54,7 @@ class Job:
     num_threads: int = 1
     num_processes: int = 1
     validation: tuple[Sample, ...] = ()
+    long_side: tuple[int, int] | None = None
     seed: int = 0
     progress: Callable[..., None] = _no_progress
 

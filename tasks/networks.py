@@ -46,7 +46,8 @@ def _recipe(net: CAMNet | IRNet | MaskRCNN | Segmenter, options: dict[str, Any])
 def load_classifier(folder: Path, device: str = "cpu") -> CAMNet:
     """Return the classifier of an artifact, in evaluation mode."""
     recipe = _read_recipe(folder)
-    return _filled(CAMNet(_backbone(recipe), recipe["num_classes"]), folder, device)
+    net = CAMNet(_backbone(recipe), recipe["num_classes"], **recipe.get("options", {}))
+    return _filled(net, folder, device)
 
 
 def load_irnet(folder: Path, device: str = "cpu") -> IRNet:

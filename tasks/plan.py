@@ -23,7 +23,7 @@ from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.store import file_digest
 from data.threads import map_in_threads
 from tasks.config import Config
-from tasks.settings import RunConfig
+from tasks.settings import PipelineConfig, RunConfig
 from tasks.source import source_digest
 from tasks.stages import RESULTS, STAGES, Stage
 
@@ -224,6 +224,19 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
     return digests
 
 
+def image_digests(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return sample id -> digest of the image's bytes; an image that cannot be read has none."""
+
+    def digest(sample: Sample) -> str | None:
+        try:
+            return file_digest(sample.image)
+        except OSError:
+            return None
+
+    found = zip(samples, map_in_threads(digest, samples), strict=True)
+    return {sample.id: value for sample, value in found if value is not None}
+
+
 def weights_digest(config: RunConfig) -> str | None:
     """Return what stands for the pretrained weights in a key: a file's SHA-256, "imagenet", or None.
 
@@ -268,6 +281,11 @@ def make_plan(
             planner.add(stage)
     nodes = tuple(node for nodes in planner.nodes.values() for node in nodes.values())
     return Plan(dataset, config, nodes, planner.images, planner.validation)
+
+
+def long_side_of(config: RunConfig) -> tuple[int, int] | None:
+    """Return the range of the images' long side at which the stages of a run work; see `tasks.working_size`."""
+    return config.long_side if isinstance(config, PipelineConfig) else None
 
 
 def shard_of(sample: str, num_shards: int) -> int:
@@ -369,6 +387,8 @@ class _Planner:
         }
         if not self.dataset.classes.has_background:
             common["background"] = False
+        if (long_side := long_side_of(self.config)) is not None:
+            common["long_side"] = list(long_side)
         if stage.seeded:
             common["seed"] = self.config.seed
         if stage.uses_pretrained:

@@ -30,12 +30,22 @@ def ascending(pair: tuple[float, float]) -> tuple[float, float]:
 
 Range = Annotated[tuple[Positive, Positive], AfterValidator(ascending)]
 PixelRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
+Steps = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
+Auto = Literal["auto"]
 
 
 class ClassifierConfig(Config):
     """Training of the image classifier whose class attention maps seed everything.
 
     Attributes:
+        loss: "soft_margin" is the reference's: the mean of the classes' binary cross-entropies for VOC's 20 classes.
+            For another number of classes their sum is divided by 20 too, so that a step does not grow as classes get
+            fewer.
+            "prior" sums them over the classes that the set has, on top of each class's log-odds in the set, with a
+            classification layer that starts from zero: the loss begins at the entropy of the tags, a class in every
+            tenth image and one in every other learn alike, and neither order nor number of the classes matters.
+        top_share: Half of an image's logit is the mean over this share of its cells, those of the highest logits of the
+            class; the other half is the mean over all. 0 is the mean over all alone, as in the paper.
         resize_long: Range in pixels that an image's long side is resized to, drawn anew each time.
         crop_size: Side of the square training crop in pixels; what the image does not fill is zero.
         optimizer: "sgd" (the reference), or "adamw", which gets further in few steps from random weights.
@@ -46,8 +56,19 @@ class ClassifierConfig(Config):
         freeze_norm: Keep batch norm at the statistics of the pretrained weights. Without pretrained weights
             it is trained regardless.
         photometric: Strength of random brightness, contrast and saturation, 0 for none.
+        steps: Least and largest number of steps; epochs beyond them are cut, and the set is gone through more often
+            where they are too few. None for as many as the epochs have.
+        warmup_steps: Steps in which the learning rates grow from 0.
+        clip_norm: Gradients are scaled down to this norm; None for as they are.
+        restarts: A loss that has not fallen by a fiftieth after half of the steps, or is not finite, starts anew at a
+            quarter of the rates, this many times.
+        held_out: Share of the images that the classifier does not learn from, on which its average precision is
+            measured. Of fewer than 100 images none is held out; see `tasks.stages.classifier`. 0 measures nothing.
+        precision: Of the arithmetic: "fastest" is bfloat16 on a GPU and on a CPU that has instructions for it.
     """
 
+    loss: Literal["soft_margin", "prior"] = "soft_margin"
+    top_share: Fraction = 0.0
     resize_long: PixelRange = (320, 640)
     crop_size: PositiveInt = 512
     batch_size: PositiveInt = 16
@@ -59,6 +80,12 @@ class ClassifierConfig(Config):
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = True
     photometric: Fraction = 0.0
+    steps: Steps | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Positive | None = None
+    restarts: Annotated[int, Field(ge=0, le=5)] = 0
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    precision: Literal["fastest", "float32", "bfloat16"] = "float32"
 
 
 class CamConfig(Config):
@@ -77,20 +104,24 @@ class RelationsConfig(Config):
     """Mining of confident pixels from CAMs by dense CRF (Sec. 4.2).
 
     Attributes:
-        foreground_threshold: Background score against which confident foreground is taken.
-        background_threshold: Background score against which confident background is taken.
+        foreground_threshold: Background score against which confident foreground is taken. "auto" is chosen for the
+            set by `tasks.stages.thresholds`, from its images and CAMs.
+        background_threshold: Background score against which confident background is taken; "auto" as above.
+        threshold_images: Images that "auto" looks at.
         crf_iterations: Mean-field iterations.
         crf_confidence: Probability given to a pixel's initial label.
     """
 
-    foreground_threshold: Fraction = 0.30
-    background_threshold: Fraction = 0.05
+    foreground_threshold: Fraction | Auto = 0.30
+    background_threshold: Fraction | Auto = 0.05
+    threshold_images: PositiveInt = 48
     crf_iterations: PositiveInt = 10
     crf_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.7
 
     @model_validator(mode="after")
     def _thresholds_leave_a_gap(self) -> RelationsConfig:
-        if self.background_threshold > self.foreground_threshold:
+        low, high = self.background_threshold, self.foreground_threshold
+        if low != "auto" and high != "auto" and low > high:
             raise ValueError("background_threshold must not exceed foreground_threshold")
         return self
 
@@ -118,6 +149,7 @@ class IRNetConfig(Config):
         min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
             feature pixels, stays below this is reported as collapsed.
         mean_images: The mean displacement is taken over this many images, spread over the set.
+        steps, restarts, precision: As of `ClassifierConfig`.
     """
 
     backbone_from: Literal["pretrained", "classifier"] = "pretrained"
@@ -136,6 +168,9 @@ class IRNetConfig(Config):
     weight_decay: NonNegative = 1e-4
     min_displacement_spread: NonNegative = 1.0
     mean_images: PositiveInt = 64
+    steps: Steps | None = None
+    restarts: Annotated[int, Field(ge=0, le=5)] = 0
+    precision: Literal["fastest", "float32", "bfloat16"] = "float32"
 
 
 class FieldsConfig(Config):
@@ -172,23 +207,26 @@ class LabelsConfig(Config):
     """Labels from walked scores.
 
     Attributes:
-        background_threshold: Scores (relative to the image's highest) below this are background.
+        background_threshold: Scores (relative to the image's highest) below this are background. "auto" is chosen for
+            the set by `tasks.stages.thresholds`, from its images and scores.
         crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
         sure_thresholds: Two background thresholds, one below and one above the labels' own. Pixels whose label is not
             the same under both are void in a second label map, from which networks are trained. None: there is no
-            second map, and networks are trained on the labels, as in the paper.
+            second map, and networks are trained on the labels, as in the paper. "auto" as above.
+        threshold_images: Images that "auto" looks at.
     """
 
-    background_threshold: Fraction = 0.25
+    background_threshold: Fraction | Auto = 0.25
     crf_iterations: Annotated[int, Field(ge=0)] = 0
     min_area: Fraction = 0.01
-    sure_thresholds: Range | None = None
+    sure_thresholds: Range | Auto | None = None
+    threshold_images: PositiveInt = 48
 
     @model_validator(mode="after")
     def _sure_thresholds_enclose_the_labels_own(self) -> LabelsConfig:
-        if self.sure_thresholds is not None:
+        if self.sure_thresholds not in (None, "auto") and self.background_threshold != "auto":
             low, high = self.sure_thresholds
             if not low < self.background_threshold < high <= 1:
                 raise ValueError(
@@ -232,8 +270,14 @@ class RunConfig(Config):
 
 
 class PipelineConfig(RunConfig):
-    """Everything that decides what the labels of a data set will be."""
+    """Everything that decides what the labels of a data set will be.
 
+    Attributes:
+        long_side: Range in pixels that an image's long side is brought into before networks, CRF and walk see it; the
+            labels have the image's own size. None leaves images as they are, as in the paper.
+    """
+
+    long_side: PixelRange | None = None
     classifier: ClassifierConfig = ClassifierConfig()
     cams: CamConfig = CamConfig()
     relations: RelationsConfig = RelationsConfig()

@@ -36,9 +36,9 @@ def open_dataset(
     Image-level labels come from `labels` or else the first of `labels.csv`, `labels.jsonl`, `Annotations/*.xml`
     and `SegmentationClass/*.png` in `root`. An image that they do not mention is background only.
 
-    The class table is `classes` or `classes.txt` (a name a line), else COCO's categories, else VOC's 20 classes
-    where most labels are among them, else the sorted labels of the whole set, so that every split of it has
-    the same table.
+    The class table is `classes` or `classes.txt` (one name per line), else COCO's categories, else VOC's 20 classes
+    where the layout is VOC's and most tags are among them, else the sorted tags of the whole set, so that every split
+    of it has the same table. `ClassTable.origin` says which.
 
     Args:
         root: The set's folder.

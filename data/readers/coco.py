@@ -90,12 +90,13 @@ def read_coco_set(
 
 def _class_table(content: CocoFile, names: tuple[str, ...] | None, names_file: Path) -> ClassTable:
     if names is None:
-        return ClassTable(tuple(content.categories.values()), tuple(content.categories))
+        origin = f"the categories of {content.path.name}"
+        return ClassTable(tuple(content.categories.values()), tuple(content.categories), origin=origin)
     numbers = {name: number for number, name in content.categories.items()}
     if unknown := [name for name in names if name not in numbers]:
         message = f"expected categories of {content.path.name} ({shortened(numbers)}), found {shortened(unknown)}"
         raise DatasetError([Problem(names_file, message)])
-    return ClassTable(names, tuple(numbers[name] for name in names))
+    return ClassTable(names, tuple(numbers[name] for name in names), origin=f"the names in {names_file.name}")
 
 
 def _find_images(root: Path, content: CocoFile) -> tuple[dict[str, tuple[int, Path]], list[Problem]]:

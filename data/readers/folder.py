@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+
+from data.coco import VOID
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
+from data.label_folder import SEMANTIC
+from data.label_maps import read_label_map
 from data.readers.entries import Entry, find_labels, read_entries
 from data.readers.ids import case_problems, index_images, read_class_names, read_split, shortened
 from data.voc import VOC_CLASSES
+
+PEEKED = 20
+"""Label maps that are looked at to tell whose values they have."""
 
 
 def read_folder(
@@ -34,7 +42,7 @@ def read_folder(
     given = read_class_names(root, classes)
     entries, more = read_entries(source, given or VOC_CLASSES)
     problems += [problem for problem in more if split is None or problem.sample is None or problem.sample in chosen]
-    table = ClassTable(given or _guess_classes(entries))
+    table = _class_table(root, given, classes, entries)
     labels_of, more = _resolve_labels(entries, chosen, table, folder if split is None else None)
     samples = tuple(_sample(root, id, chosen[id], labels_of.get(id, ())) for id in sorted(chosen))
     return Dataset(root, table, samples), problems + more
@@ -77,11 +85,39 @@ def _choose(
     return {id: images[id] for id in ids if id in images}, [*problems, *missing]
 
 
-def _guess_classes(entries: list[Entry]) -> tuple[str, ...]:
-    # One misspelt label among VOC's must not turn the table into another one, with other values in the masks.
+def _class_table(root: Path, given: tuple[str, ...] | None, file: Path | None, entries: list[Entry]) -> ClassTable:
+    """Return the class table: the names that are given, VOC's in VOC's layout, else the tags in ascending order.
+
+    Where there are label maps, their values tell whether they count VOC's classes or the tags.
+    """
+    if given is not None:
+        return ClassTable(given, origin=f"the names in {(file or root / 'classes.txt').name}")
     names = {name for entry in entries for name in entry.labels}
-    is_voc = 2 * len(names & set(VOC_CLASSES)) > len(names)
-    return VOC_CLASSES if is_voc else tuple(sorted(names))
+    known = names & set(VOC_CLASSES)
+    tags = ClassTable(tuple(sorted(names)), origin=f"the {len(names)} tags of the set, in ascending order")
+    # One misspelt tag among VOC's must not turn the table into another one, with other values in the masks.
+    if 2 * len(known) <= len(names) or not any((root / name).is_dir() for name in ("JPEGImages", SEMANTIC)):
+        return tags
+    origin = f"VOC's 20 classes, since the folder has VOC's layout and {len(known)} of {len(names)} tags are VOC's"
+    voc = ClassTable(VOC_CLASSES, origin=origin)
+    return max((voc, tags), key=lambda table: _agreement(root, entries, table))
+
+
+def _agreement(root: Path, entries: list[Entry], table: ClassTable) -> float:
+    """Return the share of some images whose label map has the values of their tags in a class table, and no other."""
+    values = {name: number for number, name in enumerate(table.names, start=1)}
+    found = []
+    for entry in entries:
+        file = root / SEMANTIC / f"{entry.id}.png"
+        if entry.labels and file.is_file():
+            try:
+                present = set(np.unique(read_label_map(file)).tolist()) - {0, VOID}
+            except DatasetError:
+                continue
+            found.append(present <= {values.get(name) for name in entry.labels})
+        if len(found) == PEEKED:
+            break
+    return sum(found) / max(1, len(found))
 
 
 def _resolve_labels(

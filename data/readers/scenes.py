@@ -90,7 +90,7 @@ def read_scenes(
     if split is not None and split not in lists:
         samples, problems = _choose(root, split, samples, problems, list(lists))
     known = LABEL_CODINGS[coding]
-    table = ClassTable(known.classes, has_background=known.has_background)
+    table = ClassTable(known.classes, has_background=known.has_background, origin="the set's own table")
     if known.has_background:
         # Whether a photograph has a salient object is not looked up: it is what such photographs were chosen for.
         samples = {id: replace(sample, labels=tuple(range(len(table)))) for id, sample in samples.items()}

@@ -43,6 +43,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         store: str | None = None,
         networks: Path | None = None,
         skip_bad: bool = False,
+        go_on: bool = False,
         train: tuple[NetworkName, ...] = (),
         val: str | None = None,
         workers: int | None = None,
@@ -65,6 +66,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             networks: An earlier run whose networks are used; nothing is trained.
             skip_bad: Set bad images aside, and list them in the report.
+            go_on: Go on where a stage has failed: a classifier at chance, no confident pixel, empty labels.
             train: Networks to train on the labels.
             val: A list of images with ground truth to evaluate these on.
             workers: Worker processes; by default one a core.
@@ -87,6 +89,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             store=store,
             networks=networks,
             skip_bad=skip_bad,
+            go_on=go_on,
             train=train,
             val=list_or_file(val),
             workers=workers,

@@ -17,6 +17,7 @@ from rich.table import Table
 from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
 from data.validation import check_images, warnings
+from tasks.plan import image_digests
 
 PACKAGES = ("torch", "torchvision", "prefect", "pydensecrf2", "numba", "numpy", "opencv-python")
 
@@ -52,13 +53,16 @@ def examine_dataset(
     for sample in dataset.samples:
         for label in sample.labels:
             counts[dataset.classes.names[label]] += 1
+    bad = {problem.sample for problem in problems}
+    digests = image_digests([sample for sample in dataset.samples if sample.id not in bad])
     facts = {
+        "classes": f"{len(dataset.classes)}: {dataset.classes.origin}",
         "images": len(dataset.samples),
         "images_without_labels": sum(not sample.labels for sample in dataset.samples),
         "with_semantic_ground_truth": sum(bool(s.semantic or s.coco) for s in dataset.samples),
         "with_instance_ground_truth": sum(bool(s.instances or s.coco) for s in dataset.samples),
         "images_per_class": counts,
-        "warnings": warnings(dataset),
+        "warnings": warnings(dataset, digests),
     }
     return facts, problems
 
@@ -73,6 +77,8 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
     if facts := result.get("dataset"):
         table = Table(title="The data set", title_justify="left", show_header=False)
         for name, value in facts.items():
+            if name == "warnings":
+                continue
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {v}" for k, v in value.items() if v)
             table.add_row(name, "; ".join(value) if isinstance(value, list) else str(value))
@@ -81,7 +87,9 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
         console.print(f"{problem['file']}: {problem['message']}", highlight=False, markup=False, soft_wrap=True)
     if result["problems"]:
         console.print(f"{len(result['problems'])} problems. `run --skip-bad` sets bad images aside.", highlight=False)
-    elif "dataset" in result:
+    for note in (result.get("dataset") or {}).get("warnings", ()):
+        console.print(f"warning: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if not result["problems"] and "dataset" in result:
         console.print("No problem found.", highlight=False)
 
 

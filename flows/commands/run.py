@@ -25,6 +25,7 @@ from tasks.stages import NETWORK_STAGES, STAGES, Stage
 from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
+SHOWN_CLASSES = 25
 # Bytes; less, and the server's database may not find room to grow.
 ROOM_FOR_SERVER = 2**20
 
@@ -97,6 +98,9 @@ def write_demo_set(folder: Path, num_images: int, seed: int) -> None:
 def show_results(result: dict[str, Any], console: Console) -> None:
     """Print the table of results, where they are, and the next command to type."""
     run = result["run"]
+    if classes := result.get("classes"):
+        console.print(_class_table(classes, result.get("tags", {})))
+        console.print(f"classes: {classes['origin']}", highlight=False, markup=False, soft_wrap=True)
     if "semantic" in result:
         console.print(_semantic_table(result["semantic"]))
     if result.get("instances"):
@@ -107,17 +111,12 @@ def show_results(result: dict[str, Any], console: Console) -> None:
     console.print(f"work: {seconds}", highlight=False)
     irnet = result["training"].get("irnet", {})
     if irnet.get("collapsed"):
-        figures = {
-            "spread (px)": irnet["displacement_spread_px"],
-            "foreground loss": irnet["fg_displacement"],
-            "the same of a field of zeros": irnet["displacement_plateau"],
-        }
-        told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
-        console.print(
-            f"[yellow]The displacement field has collapsed[/]: {told}. Touching instances of one class stay one. "
-            "Train longer, or with --irnet.optimizer adamw and --irnet.rest-warmup 0.5.",
-            highlight=False,
-        )
+        from tasks.reporting.report import collapse_warning
+
+        console.print(collapse_warning(irnet), style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for kind, colour in (("failures", "red"), ("warnings", "yellow")):
+        for sentence in result.get(kind, ()):
+            console.print(sentence, style=colour, markup=False, highlight=False, soft_wrap=True)
     console.print(f"labels   {run}/labels\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
     report = Path(run) / "report" / "index.html"
     if report.is_file() and report.stat().st_mtime >= (Path(run) / "metrics.json").stat().st_mtime:
@@ -125,6 +124,26 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         console.print(f"next: pseudomask export {run} --out {run}-export", highlight=False, soft_wrap=True)
     else:
         console.print(f"next: pseudomask report {run}", highlight=False, soft_wrap=True)
+
+
+def _class_table(classes: dict[str, Any], tags: dict[str, Any]) -> Table:
+    """Return a row per class: its images, and what classifier, relations and labels found of it."""
+    tagged = tags.get("classifier", {})
+    where = f"on {tagged['images']} {tagged['measured_on']}" if tagged.get("ap") else ""
+    table = Table(title="Classes", title_justify="left", caption=f"AP of the classifier {where}" if where else None)
+    for column in ("class", "images", "AP", "with sure pixels", "without a pixel"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    sure = tags.get("relations", {}).get("images_with_confident_pixels", {})
+    without = tags.get("labels", {}).get("tags_without_a_pixel", {})
+    rows = list(classes["images"].items())
+    # Of many classes those that do worst.
+    rows.sort(key=lambda row: tagged.get("ap", {}).get(row[0], 1.0)) if len(rows) > SHOWN_CLASSES else None
+    for name, count in rows[:SHOWN_CLASSES]:
+        cells = percent(tagged.get("ap", {}).get(name)), percent(sure.get(name))
+        table.add_row(name, str(count), *cells, str(without.get(name, 0)))
+    if len(rows) > SHOWN_CLASSES:
+        table.add_row(f"and {len(rows) - SHOWN_CLASSES} more", *[""] * 4)
+    return table
 
 
 def _semantic_table(scores: dict[str, Any]) -> Table:

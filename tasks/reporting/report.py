@@ -81,13 +81,15 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
     rows, full_px = draw_rows(chosen, run, artifacts, record.classes)
     scores = semantic_tables(metrics.get("semantic", {})) | instance_tables(metrics.get("instances", {}))
     note = "In percent, against the ground truth. Baselines at the threshold that suits them best."
+    if not scores:
+        note = "The data set has no ground truth, so the labels were not scored."
     return Page(
         title=run.resolve().name,
         record=record,
         changes=changed_settings(record.settings, PipelineConfig()),
-        warnings=artifacts.warnings(),
-        scores=scores,
-        scores_note=note if scores else "The data set has no ground truth, so nothing was scored.",
+        warnings=[*metrics.get("failures", ()), *metrics.get("warnings", ()), *artifacts.warnings()],
+        scores=tag_tables(metrics) | scores,
+        scores_note=note,
         seconds=metrics.get("seconds", {}),
         columns=COLUMNS,
         rows=rows,
@@ -108,6 +110,24 @@ def semantic_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
     names = next(iter(found.values()))["iou"]
     per_class = {name: tuple(score["iou"].get(name) for score in found.values()) for name in names}
     return {"Semantic labels": whole, "IoU of each class": Table(tuple(titles.values()), per_class, True)}
+
+
+def tag_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the table of what the stages found of each class's tags, without any ground truth."""
+    tags = metrics.get("tags", {})
+    precision = tags.get("classifier", {}).get("ap", {})
+    sure = tags.get("relations", {}).get("images_with_confident_pixels", {})
+    images = metrics.get("classes", {}).get("images", {})
+    lost = tags.get("labels", {}).get("tags_without_a_pixel", {})
+    rows = {
+        name: (precision.get(name), sure.get(name), 1 - lost.get(name, 0) / count if tags.get("labels") else None)
+        for name, count in images.items()
+    }
+    if not tags or not rows:
+        return {}
+    where = tags.get("classifier", {}).get("measured_on")
+    title = f"AP of the classifier ({where})" if where else "AP of the classifier"
+    return {"Tags": Table((title, "Images with sure pixels", "Images with labelled pixels"), rows)}
 
 
 def instance_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
@@ -208,12 +228,17 @@ class _Artifacts:
 def collapse_warning(summary: Mapping[str, Any]) -> str:
     """Say with its numbers that a displacement field has collapsed, from the summary of stage `irnet`."""
     spread = summary["displacement_spread_px"]
-    varies = "does not vary" if spread is None else f"varies by {spread:.2f} feature pixels"
+    if spread is None:
+        return (
+            "The displacement field has nothing to point to: no image has confident foreground. See the warnings of "
+            "the relations."
+        )
+    varies = f"varies by {spread:.2f} feature pixels"
     return (
         f"The displacement field has collapsed: within the foreground it {varies}. Its foreground loss is "
         f"{summary['fg_displacement']:.2f} (a field of zeros has {summary['displacement_plateau']:.2f}), its "
         f"background loss {summary['bg_displacement']:.3f}. Instances of one class that touch are not separated; "
-        "train IRNet longer, or with --irnet.optimizer adamw and --irnet.rest-warmup 0.5."
+        "train IRNet longer (--irnet.steps, --irnet.epochs), by AdamW and with a share of --irnet.rest-warmup."
     )
 
 

@@ -40,11 +40,25 @@ _training = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_
 STAGES = (
     _training("classifier", "tasks.stages.classifier:train_classifier", settings="classifier"),
     Stage("cams", "tasks.stages.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
-    Stage("relations", "tasks.stages.relations:mine_relations", ("cams",), settings="relations", on_device=True),
+    Stage("thresholds", "tasks.stages.thresholds:choose_thresholds", ("cams",), sharded=False, settings="relations"),
+    Stage(
+        "relations",
+        "tasks.stages.relations:mine_relations",
+        ("cams", "thresholds"),
+        settings="relations",
+        on_device=True,
+    ),
     _training("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
     Stage("fields", "tasks.stages.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
     Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "fields"), settings="walk", on_device=True),
-    Stage("labels", "tasks.stages.labels:synthesize_labels", ("walk",), settings="labels"),
+    Stage(
+        "label-thresholds",
+        "tasks.stages.thresholds:choose_label_thresholds",
+        ("walk",),
+        sharded=False,
+        settings="labels",
+    ),
+    Stage("labels", "tasks.stages.labels:synthesize_labels", ("walk", "label-thresholds"), settings="labels"),
     Stage(
         "scores",
         "tasks.stages.scores:score_shard",

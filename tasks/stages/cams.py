@@ -26,7 +26,7 @@ def infer_cams(job: Job) -> dict[str, Any]:
     net = prepare_inference(load_classifier(job.input("classifier"), job.device))
     labelled = [sample for sample in job.samples if sample.labels]
     done, maps = len(job.samples) - len(labelled), {}
-    for batch, pyramids in batches(labelled, lambda image: Pyramid.of(image, config.scales), job.device):
+    for batch, pyramids in batches(labelled, lambda image: Pyramid.of(image, config.scales), job.device, job.long_side):
         found = class_attention(net, pyramids, [sample.labels for sample in batch], job.device, mirror=config.mirror)
         maps |= {sample.id: each for sample, each in zip(batch, found, strict=True)}
         done += len(batch)

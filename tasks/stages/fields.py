@@ -20,7 +20,8 @@ def infer_fields(job: Job) -> dict[str, Any]:
     assert isinstance(config, FieldsConfig)
     net = prepare_inference(load_irnet(job.input("irnet"), job.device))
     boundaries, displacements = {}, {}
-    for batch, images in batches(job.samples, lambda image: torch.tensor(image).permute(2, 0, 1), job.device):
+    as_tensor = lambda image: torch.tensor(image).permute(2, 0, 1)  # noqa: E731
+    for batch, images in batches(job.samples, as_tensor, job.device, job.long_side):
         with inference_autocast(job.device):
             found = net.infer(net.backbone.normalize(torch.stack(images).to(job.device)), mirror=config.mirror)
         for sample, boundary, displacement in zip(batch, *found, strict=True):

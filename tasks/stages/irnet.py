@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from data.images import read_image
 from data.label_maps import read_label_map
 from kernels.affinity import offsets
 from models.backbones import build_backbone
@@ -24,7 +23,8 @@ from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
 from tasks.stages.relations import IGNORE
-from tasks.training import Recipe, autocast, build_optimizer, fit, write_history
+from tasks.training import Recipe, autocast, build_optimizer, fit_with_restarts, write_history
+from tasks.working_size import read_working_image
 
 log = logging.getLogger(__name__)
 MIN_REGION = 8
@@ -34,21 +34,29 @@ def train_irnet(job: Job) -> dict[str, Any]:
     """Train, store the mean displacement, and say whether the displacement field has collapsed."""
     config = job.config
     assert isinstance(config, IRNetConfig)
-    classifier = load_classifier(job.input("classifier"))
-    if config.backbone_from == "pretrained" and job.weights is not None:
-        backbone = build_backbone(job.backbone, job.weights)
-    else:
-        backbone = classifier.backbone
-    torch.manual_seed(job.seed)
-    net = IRNet(backbone, train_backbone=config.backbone_lr_factor > 0).train()
-    net.to(job.device).to(memory_format=torch.channels_last)
     relations = _relation_files(job)
-    history = fit(net, _recipe(net, config, job, relations), job)
+
+    def build(rate: float) -> tuple[IRNet, Recipe[Any]]:
+        net = _network(job, config)
+        return net, _recipe(net, config, job, relations, rate)
+
+    net, history, _ = fit_with_restarts(build, job, config.restarts)
     net.eval()
     spread = _measure_displacement(net, config, job, relations)
     save_network(net, job.out)
     write_history(job.out, history)
     return _summary(history, spread, config)
+
+
+def _network(job: Job, config: IRNetConfig) -> IRNet:
+    if config.backbone_from == "pretrained" and job.weights is not None:
+        backbone = build_backbone(job.backbone, job.weights)
+    else:
+        backbone = load_classifier(job.input("classifier")).backbone
+    torch.manual_seed(job.seed)
+    net = IRNet(backbone, train_backbone=config.backbone_lr_factor > 0).train()
+    net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net
 
 
 def _relation_files(job: Job) -> dict[str, Path]:
@@ -74,10 +82,11 @@ def class_regions(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
     return regions
 
 
-def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path]) -> Recipe:
+def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path], rate: float) -> Recipe:
     def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         sample = job.samples[index]
-        image, labels = read_image(sample.image), read_label_map(relations[sample.id])
+        image = read_working_image(sample.image, job.long_side)
+        labels = read_label_map(relations[sample.id])
         scale = rng.uniform(*config.rescale)
         image, labels = resize(image, scale, cv2.INTER_CUBIC), resize(labels, scale, cv2.INTER_NEAREST)
         crop, label_crop = flip_and_crop(normalize(image, net.backbone), labels, config.crop_size, rng)
@@ -92,7 +101,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
     ) -> tuple[Tensor, dict[str, float]]:
         images, labels, regions = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
-        with autocast(job.device):
+        with autocast(job.device, config.precision):
             boundary_logits, displacement = net(images)
         losses = pair_losses(
             boundary_logits.float(), displacement.float(), labels.to(job.device), radius=config.radius_px
@@ -115,17 +124,15 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         }
         return loss, {name: float(value.detach()) for name, value in figures.items()}
 
+    lr = rate * config.learning_rate
     groups = [
-        {"params": net.boundary.parameters(), "lr": config.learning_rate},
-        {
-            "params": net.displacement.parameters(),
-            "lr": config.learning_rate * config.displacement_lr_factor,
-        },
+        {"params": net.boundary.parameters(), "lr": lr},
+        {"params": net.displacement.parameters(), "lr": lr * config.displacement_lr_factor},
     ]
     if net.train_backbone:
-        groups.append({"params": net.backbone.parameters(), "lr": config.learning_rate * config.backbone_lr_factor})
+        groups.append({"params": net.backbone.parameters(), "lr": lr * config.backbone_lr_factor})
     optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
-    return Recipe(load, step, optimizer, config.batch_size, config.epochs)
+    return Recipe(load, step, optimizer, config.batch_size, config.epochs, steps=config.steps)
 
 
 @torch.no_grad()
@@ -139,7 +146,7 @@ def _measure_displacement(net: IRNet, config: IRNetConfig, job: Job, relations: 
     means, spreads = [], []
     for index in chosen:
         sample = job.samples[index]
-        pixels = torch.tensor(read_image(sample.image)).permute(2, 0, 1)[None].to(job.device)
+        pixels = torch.tensor(read_working_image(sample.image, job.long_side)).permute(2, 0, 1)[None].to(job.device)
         (displacement,) = net.infer(net.backbone.normalize(pixels), mirror=False)[1]
         means.append(displacement.mean(dim=(1, 2)))
         labels = read_label_map(relations[sample.id])
@@ -161,8 +168,7 @@ def _summary(history: list[dict[str, float]], spread: float | None, config: IRNe
         log.warning(
             "the displacement field has collapsed: it varies by %s feature pixels within the foreground (expected"
             " %.1f or more), foreground loss %.2f (%.2f is a field of zeros), background loss %.3f. Instances"
-            " of one class that touch will not be separated; train longer, or with "
-            "--irnet.optimizer adamw and --irnet.rest-warmup 0.5",
+            " of one class that touch will not be separated; train longer, by AdamW and with --irnet.rest-warmup",
             "no" if spread is None else f"{spread:.2f}",
             config.min_displacement_spread,
             summary["fg_displacement"],

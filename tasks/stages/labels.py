@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,15 @@ from scipy import ndimage
 from torch import Tensor
 
 from data.coco import VOID, encode_mask, write_detections
-from data.images import image_size, read_image
+from data.images import image_size
 from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC, SURE
 from data.label_maps import write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.stages.thresholds import read_thresholds
+from tasks.working_size import read_working_image, to_size, working_size
 
 
 @dataclass(frozen=True)
@@ -37,34 +41,54 @@ class Instances:
     rows: list[int]
     scores: list[float]
 
+    def at_size(self, size: tuple[int, int]) -> Instances:
+        """Return them with masks of another size (H, W); they stay disjoint."""
+        if self.masks.shape[1:] == size or not len(self.masks):
+            return Instances(self.masks.reshape(-1, *size), self.rows, self.scores)
+        owners = np.zeros(self.masks.shape[1:], np.uint16)
+        for number, mask in enumerate(self.masks, start=1):
+            owners[mask] = number
+        owners = to_size(owners, size)
+        numbers = [number for number in range(1, len(self.masks) + 1) if (owners == number).any()]
+        kept = [number - 1 for number in numbers]
+        masks = np.stack([owners == number for number in numbers]) if numbers else np.zeros((0, *size), bool)
+        return Instances(masks, [self.rows[i] for i in kept], [self.scores[i] for i in kept])
+
 
 def synthesize_labels(job: Job) -> dict[str, Any]:
-    """Write semantic and instance label maps of every image, and its detections."""
+    """Write semantic and instance label maps of every image, and its detections.
+
+    Summary: "detections", "foreground_share"; "tags", class number -> images that have the tag; "empty", sample id ->
+    the classes of its tags that no pixel of its label map has.
+    """
     config = job.config
     assert isinstance(config, LabelsConfig)
+    config = with_thresholds(config, job.input("label-thresholds"))
     walk = job.input("walk")
     rows_of = json.loads((walk / "instances.json").read_text())
-    detections, foreground = [], 0.0
+    detections, foreground, tags, empty = [], 0.0, Counter(), {}
     with (
         MapReader(walk / "semantic.safetensors") as semantic,
         MapReader(walk / "instances.safetensors") as instances,
     ):
         for done, sample in enumerate(job.samples, start=1):
-            size = image_size(sample.image)
+            own_size = image_size(sample.image)
+            size = working_size(own_size, job.long_side)
             values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
-            labels, objects, sure = (np.zeros(size, np.uint8) for _ in range(3))
+            labels, objects, sure = (np.zeros(own_size, np.uint8) for _ in range(3))
             if sample.id in semantic:
-                thresholds = (config.background_threshold, *(config.sure_thresholds or ()))
+                thresholds = thresholds_of(config)
                 rows = [semantic_rows(semantic[sample.id], size, threshold) for threshold in thresholds]
                 refined = None
                 if config.crf_iterations:
-                    image, counts = read_image(sample.image), [len(values)] * len(rows)
+                    image, counts = read_working_image(sample.image, job.long_side), [len(values)] * len(rows)
                     rows = refine_many(image, rows, counts, iterations=config.crf_iterations)
                     refined = rows[0]
-                labels = values[rows[0]]
+                labels = to_size(values[rows[0]], own_size)
                 if config.sure_thresholds:
-                    sure = np.where(rows[1] == rows[2], values[rows[1]], VOID).astype(np.uint8)
+                    sure = to_size(np.where(rows[1] == rows[2], values[rows[1]], VOID).astype(np.uint8), own_size)
                 found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
+                found = found.at_size(own_size)
                 for number, mask in enumerate(found.masks[:254], start=1):
                     objects[mask] = number
                 detections += [
@@ -76,6 +100,10 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                     }
                     for mask, row, score in zip(found.masks, found.rows, found.scores, strict=True)
                 ]
+                present = np.bincount(labels.ravel(), minlength=VOID + 1)
+                if without := [c for c in sample.labels if not present[c + 1]]:
+                    empty[sample.id] = without
+                tags.update(sample.labels)
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", labels)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
             if config.sure_thresholds:
@@ -84,7 +112,26 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             job.progress(done, len(job.samples))
     write_detections(job.out / DETECTIONS, detections)
     (job.out / "settings.json").write_text(config.model_dump_json())
-    return {"detections": len(detections), "foreground_share": round(foreground / len(job.samples), 4)}
+    share = round(foreground / len(job.samples), 4)
+    return {"detections": len(detections), "foreground_share": share, "tags": dict(tags), "empty": empty}
+
+
+def with_thresholds(config: LabelsConfig, folder: Path) -> LabelsConfig:
+    """Return settings whose thresholds are numbers: those that stage `label-thresholds` wrote into a folder."""
+    found = read_thresholds(folder)
+    sure = None if found["sure"] is None else tuple(found["sure"])
+    return config.model_copy(update={"background_threshold": found["background"], "sure_thresholds": sure})
+
+
+def thresholds_of(config: LabelsConfig) -> tuple[float, ...]:
+    """Return the background threshold of the labels, and the two of what is sure where there are any.
+
+    Raises:
+        ValueError: They are not numbers yet.
+    """
+    if config.background_threshold == "auto" or config.sure_thresholds == "auto":
+        raise ValueError("thresholds that are chosen from the data are known after stage `label-thresholds`")
+    return (config.background_threshold, *(config.sure_thresholds or ()))
 
 
 def semantic_rows(
@@ -123,7 +170,7 @@ def instance_masks(
         return Instances(np.zeros((0, *size), bool), [], [])
     full = upsample(pieces, size)
     full /= full.max().clamp(min=1e-12)
-    threshold = config.background_threshold
+    threshold, *_ = thresholds_of(config)
     if semantic is not None:
         own_class = 1 + torch.tensor(rows)[:, None, None] == torch.from_numpy(semantic)
         own_class = own_class.to(full.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,39 +11,50 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from data.images import image_size
 from data.label_maps import write_label_map
 from kernels.crf import refine_batch
 from tasks.inference import batches
 from tasks.job import Job
 from tasks.settings import RelationsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.stages.thresholds import read_thresholds
+from tasks.working_size import file_working_size
 
 IGNORE = 255
 
 
 def mine_relations(job: Job) -> dict[str, Any]:
-    """Write the confident label map of every image. One without labels is background throughout."""
+    """Write the confident label map of every image. One without labels is background throughout.
+
+    Summary: "confident_share" of the pixels; "tags" and "tags_found", class number -> images that have the tag, and
+    those of them that have confident pixels of it.
+    """
     config = job.config
     assert isinstance(config, RelationsConfig)
+    thresholds = read_thresholds(job.input("thresholds"))
+    config = config.model_copy(update={f"{name}_threshold": thresholds[name] for name in ("foreground", "background")})
     done, confident, total = 0, 0, 0
+    tags, found = Counter(), Counter()
     with MapReader(job.input("cams") / "cams.safetensors") as maps:
         for sample in job.samples:
             if sample.id not in maps:
-                labels = np.zeros(image_size(sample.image), np.uint8)
+                labels = np.zeros(file_working_size(sample.image, job.long_side), np.uint8)
                 write_label_map(job.out / f"{sample.id}.png", labels)
                 done, confident, total = done + 1, confident + labels.size, total + labels.size
         labelled = [sample for sample in job.samples if sample.id in maps]
-        for batch, pixels in batches(labelled, torch.tensor, job.device):
+        for batch, pixels in batches(labelled, torch.tensor, job.device, job.long_side):
             images = [image.to(job.device) for image in pixels]
             cams = [maps[sample.id].to(job.device) for sample in batch]
             mined = confident_labels(images, cams, [sample.labels for sample in batch], config)
             for sample, labels in zip(batch, mined, strict=True):
                 write_label_map(job.out / f"{sample.id}.png", labels.cpu().numpy())
                 confident, total = confident + int((labels != IGNORE).sum()), total + labels.numel()
+                present = torch.bincount(labels.flatten().long(), minlength=256).cpu()
+                tags.update(sample.labels)
+                found.update(c for c in sample.labels if present[c + 1])
             done += len(batch)
             job.progress(done, len(job.samples))
-    return {"confident_share": round(confident / total, 4)}
+    return {"confident_share": round(confident / total, 4), "tags": dict(tags), "tags_found": dict(found)}
 
 
 def confident_labels(
@@ -57,9 +69,9 @@ def confident_labels(
         images: RGB, of any sizes, on one device.
         cams: Each image's maps at stride 4, values in [0, 1].
         labels: The class of each map.
-        config: Thresholds and the CRF's settings.
+        config: Thresholds, which must be numbers, and the CRF's settings.
     """
-    thresholds = (config.foreground_threshold, config.background_threshold)
+    thresholds = (float(config.foreground_threshold), float(config.background_threshold))
     decided = []
     for image, maps in zip(images, cams, strict=True):
         full = upsample(maps, (image.shape[0], image.shape[1]))

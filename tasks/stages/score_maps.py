@@ -32,6 +32,11 @@ class MapReader:
         self._keys = set(self._open.keys())
         return self
 
+    @property
+    def names(self) -> list[str]:
+        """The sample ids, ascending."""
+        return sorted(self._keys)
+
     def __exit__(self, *exception: object) -> None:
         self._file.__exit__(*exception)
 

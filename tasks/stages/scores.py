@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.coco import Detection, decode_mask, read_detections
-from data.images import read_image
+from data.images import image_size
 from data.label_folder import DETECTIONS, SEMANTIC
 from data.label_maps import GroundTruth, read_ground_truth, read_label_map
 from kernels.crf import refine_many
@@ -24,6 +24,7 @@ from tasks.job import Job
 from tasks.settings import LabelsConfig, ScoresConfig
 from tasks.stages.labels import Instances, instance_masks
 from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.working_size import read_working_image, to_size
 
 Records = dict[str, list[InstanceRecords]]
 
@@ -44,8 +45,8 @@ def score_shard(job: Job) -> dict[str, Any]:
     ):
         for done, sample in enumerate(job.samples, start=1):
             truth = read_ground_truth(sample)
-            image = read_image(sample.image)
-            size = (image.shape[0], image.shape[1])
+            image = read_working_image(sample.image, job.long_side)
+            own_size = image_size(sample.image)
             class_values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
             sample_cams, sample_walk = (
                 maps[sample.id] if sample.id in maps else torch.zeros(0, 1, 1) for maps in (cams, walked)
@@ -54,11 +55,15 @@ def score_shard(job: Job) -> dict[str, Any]:
             if truth.semantic is not None:
                 predictions = _semantic_predictions(image, sample_cams, class_values, config)
                 for name, prediction in (*predictions, ("labels", final)):
-                    counted = confusion(truth.semantic, prediction, num_classes + 1)
+                    counted = confusion(truth.semantic, to_size(prediction, own_size), num_classes + 1)
                     confusions[name] = confusions.get(name, 0) + counted
             if truth.instances is not None:
-                refined = np.searchsorted(class_values, final) if settings.crf_iterations else None
+                size = (image.shape[0], image.shape[1])
+                refined = None
+                if settings.crf_iterations:
+                    refined = np.searchsorted(class_values, to_size(final, size))
                 found = _instance_predictions(sample_cams, sample_walk, refined, size, settings, config)
+                found = ((name, instances.at_size(own_size)) for name, instances in found)
                 own = detections.get(sample.id, [])
                 _match(found, own, truth, sample.labels, num_classes, records)
             job.progress(done, len(job.samples))

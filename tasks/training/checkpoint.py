@@ -36,12 +36,14 @@ class Progress:
         history: Mean figures of each epoch.
         running: Figures of each step of the epoch that has begun.
         best: The highest figure of validation so far.
+        recent: The losses of the last steps.
     """
 
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     running: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
+    recent: list[float] = field(default_factory=list)
 
 
 class Checkpoint:

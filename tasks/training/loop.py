@@ -26,6 +26,9 @@ from tasks.training.optimizers import polynomial_decay
 log = logging.getLogger(__name__)
 Example = TypeVar("Example")
 Figures = dict[str, float]
+SECTIONS = 16
+# A loss that has fallen by less than this share has not fallen.
+FALL = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Recipe(Generic[Example]):
         validate_epochs: Validate after this many epochs, and after the last.
         keep_best: The figure of `validate` by which the best network is kept and comes out; None for the last.
         log_steps: Write TensorBoard's logs every so many steps; 0 for none.
+        steps: Least and largest number of steps, which bound those that the epochs have; None for no bounds.
+        initial_loss: The loss of a network that knows nothing.
+        must_fall: Stop a training whose loss is not below `initial_loss`, by `FALL` of it, after half of the steps.
     """
 
     load: Callable[[int, np.random.Generator], Example]
@@ -70,10 +76,22 @@ class Recipe(Generic[Example]):
     validate_epochs: int = 1
     keep_best: str | None = None
     log_steps: int = 0
+    steps: tuple[int, int] | None = None
+    initial_loss: float | None = None
+    must_fall: bool = False
+
+    def num_steps(self, num_samples: int) -> int:
+        """Return the number of steps of a training over a set."""
+        planned = self.epochs * -(-num_samples // self.batch_size)
+        return planned if self.steps is None else min(max(planned, self.steps[0]), self.steps[1])
 
 
 class TrainingError(RuntimeError):
     """A training cannot go on."""
+
+
+class TrainingStalled(TrainingError):
+    """A training learns nothing, or its loss is not finite: lower learning rates may do better."""
 
 
 def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
@@ -83,10 +101,12 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
     from the checkpoint in `job.scratch` ends with the weights of one that was never stopped, bit for bit on a CPU.
 
     Raises:
-        TrainingError: The loss is not finite, or memory does not suffice; the message names the step and its images.
+        TrainingStalled: The loss is not finite, or does not fall where it must; the message names the step.
+        TrainingError: Memory does not suffice; the message names the step and its images.
     """
-    steps_per_epoch = -(-len(job.samples) // recipe.batch_size)
-    num_steps = recipe.epochs * steps_per_epoch
+    num_steps = recipe.num_steps(len(job.samples))
+    # Where the number of steps is bounded, figures are of a sixteenth of the training, not of a pass over the set.
+    steps_per_epoch = -(-len(job.samples) // recipe.batch_size) if recipe.steps is None else -(-num_steps // SECTIONS)
     optimizer, group = recipe.optimizer, Group.current(job.device)
     initial_lrs = [group_["lr"] for group_ in optimizer.param_groups]
     lr_factor = polynomial_decay(num_steps, power=recipe.power, warmup_steps=recipe.warmup_steps)
@@ -110,16 +130,21 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
                 average.update_parameters(net)
             state.step += 1
             state.running.append(figures)
+            state.recent = [*state.recent, loss][-max(1, num_steps // SECTIONS) :]
+            if recipe.must_fall and state.step == num_steps // 2:
+                _check_fall(recipe, state)
             logs.add(state.step, {**figures, "lr": initial_lrs[0] * factor}, images=len(batch.ids))
-            if state.step % steps_per_epoch == 0:
+            if state.step % steps_per_epoch == 0 or state.step == num_steps:
                 state.history.append(_mean_of(state.running))
                 state.running = []
                 epoch = len(state.history)
-                if recipe.validate and (epoch % recipe.validate_epochs == 0 or epoch == recipe.epochs):
+                if recipe.validate and (epoch % recipe.validate_epochs == 0 or state.step == num_steps):
                     figures = _validate(recipe, result, state, checkpoint, group)
                     logs.write(state.step, figures)
                     state.history[-1] |= figures
-                log.info("epoch %d of %d: %s", epoch, recipe.epochs, _format(state.history[-1]))
+                num_epochs = recipe.epochs if recipe.steps is None else -(-num_steps // steps_per_epoch)
+                name = "epoch" if recipe.steps is None else "part"
+                log.info("%s %d of %d: %s", name, epoch, num_epochs, _format(state.history[-1]))
             if group.rank == 0:
                 if checkpoint.due:
                     checkpoint.save(state)
@@ -130,6 +155,15 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
     if recipe.keep_best and group.rank == 0:
         checkpoint.load_best(net)
     return state.history
+
+
+def _check_fall(recipe: Recipe[Any], state: Progress) -> None:
+    """Raises:
+    TrainingStalled: The mean of the last losses is not clearly below that of a network that knows nothing.
+    """
+    initial, recent = recipe.initial_loss, float(np.mean(state.recent))
+    if initial is not None and recent > (1 - FALL) * initial:
+        raise TrainingStalled(f"the loss is {recent:.4g} after {state.step} steps, that of a guess {initial:.4g}")
 
 
 def write_history(folder: Path, history: list[Figures]) -> None:
@@ -178,7 +212,7 @@ def _descend(
     sums = dict(zip(sums, group.sum(list(sums.values())), strict=True))
     loss = sums.pop("")
     if not np.isfinite(loss):
-        raise TrainingError(
+        raise TrainingStalled(
             f"the loss of step {batch.step} is {loss}; lower the learning rate. Images: {', '.join(batch.ids)}"
         )
     if recipe.clip_norm is not None:

@@ -1,0 +1,107 @@
+"""How well a classifier tells which images have a tag, and whether that is better than chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from data.dataset import ClassTable
+
+PERMUTATIONS = 500
+# Fewer images cannot tell a classifier from chance.
+ENOUGH_IMAGES = 10
+
+
+def average_precision(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
+    """Return the mean, over the images that have a tag, of the precision at their rank; None where none or all has it.
+
+    A classifier at chance has about the tag's share of the images. Equal scores count against it.
+    """
+    if not positive.any() or positive.all():
+        return None
+    order = np.lexsort((positive, -scores))
+    hits = positive[order]
+    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
+
+
+def score_tags(
+    scores: Float[np.ndarray, "n c"], targets: NDArray[np.bool_], classes: ClassTable, seed: int
+) -> dict[str, Any]:
+    """Score a classifier on images.
+
+    Args:
+        scores: The higher, the likelier the image has the tag.
+        targets: Whether it has.
+        classes: Their names.
+        seed: Of the permutations.
+
+    Returns:
+        "images"; "ap" and "share", class name -> average precision and share of the images, for the classes that some
+        of the images have and some do not; "mean_ap"; "chance", the share of random assignments of the tags to the images
+        whose mean is as high, or None of too few images.
+    """
+    each = {c: average_precision(scores[:, c], targets[:, c]) for c in range(scores.shape[1])}
+    precisions = {c: value for c, value in each.items() if value is not None}
+    known = list(precisions)
+    mean = float(np.mean(list(precisions.values()))) if known else None
+    return {
+        "images": len(scores),
+        "ap": {classes.names[c]: round(precisions[c], 4) for c in known},
+        "share": {classes.names[c]: round(float(targets[:, c].mean()), 4) for c in known},
+        "mean_ap": None if mean is None else round(mean, 4),
+        "chance": None if mean is None or len(scores) < ENOUGH_IMAGES else _chance(scores, targets, known, mean, seed),
+    }
+
+
+def hold_out(targets: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.int64]:
+    """Choose a share of the images such that each class, the rarest first, has about that share of its own among them.
+
+    A class keeps at least two thirds of its images.
+
+    Returns:
+        Their rows, ascending.
+    """
+    rng = np.random.default_rng((seed, len(targets)))
+    order = rng.permutation(len(targets))
+    chosen = np.zeros(len(targets), bool)
+    total, counts = round(share * len(targets)), targets.sum(axis=0)
+    room = counts // 3
+    for c in np.argsort(counts, kind="stable"):
+        wanted = min(max(1, round(share * counts[c])), room[c])
+        for row in order[targets[order, c]]:
+            if (targets[chosen, c]).sum() >= wanted or chosen.sum() >= total:
+                break
+            if not chosen[row] and (targets[chosen].sum(axis=0) + targets[row] <= room)[targets[row]].all():
+                chosen[row] = True
+    for row in order[~targets[order].any(axis=1)][: round(share * (~targets.any(axis=1)).sum())]:
+        chosen[row] = True
+    return np.flatnonzero(chosen)
+
+
+def leave_one_out(features: Float[np.ndarray, "n d"], targets: NDArray[np.bool_]) -> Float[np.ndarray, "n c"]:
+    """Return, for each image, the scores of a ridge regression that was fitted to all others.
+
+    With H = K (K + aI)^-1 for the kernel K of the standardised features, the prediction without image i is
+    y_i - (y_i - (H y)_i) / (1 - H_ii); a is a tenth of the mean of K's diagonal.
+    """
+    standard = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
+    kernel = standard @ standard.T
+    wanted = targets - targets.mean(axis=0)
+    ridge = 0.1 * np.trace(kernel) / len(kernel) * np.eye(len(kernel))
+    hat = np.linalg.solve(kernel + ridge, kernel).T
+    residual = (wanted - hat @ wanted) / (1 - np.diag(hat))[:, None]
+    return wanted - residual
+
+
+def _chance(
+    scores: Float[np.ndarray, "n c"], targets: NDArray[np.bool_], known: list[int], mean: float, seed: int
+) -> float:
+    rng = np.random.default_rng(seed)
+    as_high = 0
+    for _ in range(PERMUTATIONS):
+        shuffled = targets[rng.permutation(len(targets))]
+        as_high += np.mean([average_precision(scores[:, c], shuffled[:, c]) or 0.0 for c in known]) >= mean
+    return round((1 + as_high) / (1 + PERMUTATIONS), 4)
