@@ -135,8 +135,10 @@ def _check_labels(
         }
     }
     told = f"{len(empty)} of {len(labels_of)} tagged images have no labelled pixel"
-    remedy = "Look at their attention maps in the report; lower --labels.background-threshold, or train the classifier "
-        "longer"
+    remedy = (
+        "Look at their attention maps in the report, lower --labels.background-threshold, "
+        "or train the classifier longer"
+    )
     if len(empty) == len(labels_of) and (trained or len(labels_of) >= FEW_IMAGES):
         return Health(facts, (f"{told}: the labels are empty. {remedy}",))
     if len(empty) > EMPTY * len(labels_of):

@@ -40,8 +40,8 @@ def score_tags(
 
     Returns:
         "images"; "ap" and "share", class name -> average precision and share of the images, for the classes that some
-        of the images have and some do not; "mean_ap"; "chance", the share of random assignments of the tags to the images
-        whose mean is as high, or None of too few images.
+        of the images have and some do not; "mean_ap"; "chance", the share of random assignments of the tags to the
+        images whose mean is as high, or None of too few images.
     """
     each = {c: average_precision(scores[:, c], targets[:, c]) for c in range(scores.shape[1])}
     precisions = {c: value for c, value in each.items() if value is not None}
