@@ -21,6 +21,7 @@ from flows.request import Prepared, Request, RunRequest, read_summary
 from tasks.health import CHECKED, check_stage
 from tasks.plan import Node, Plan
 from tasks.run_record import write_run
+from tasks.settings import PipelineConfig
 
 
 def collect(request: RunRequest, prepared: Prepared) -> Path:
@@ -137,10 +138,24 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     for node in prepared.plan.of("metrics"):
         metrics = json.loads((prepared.store.fetch("metrics", node.key) / "metrics.json").read_text())
         if "labels" in metrics["semantic"]:
-            (chosen,) = prepared.plan.of("label-thresholds")
-            metrics["semantic"]["labels"]["threshold"] = read_summary(prepared, chosen)["background"]
+            metrics["semantic"]["labels"]["threshold"] = _thresholds(prepared)["labels"]["background"]
     work = read_work(prepared.plan, prepared.store)
     return {**metrics, "images": len(prepared.plan.dataset.samples), **_understood(prepared), **work}
+
+
+def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Return the thresholds of relations and of labels: those of the settings, or what was chosen for the set."""
+    settings = prepared.plan.config
+    assert isinstance(settings, PipelineConfig)
+    relations, labels = settings.relations, settings.labels
+    found = {
+        "relations": {"foreground": relations.foreground_threshold, "background": relations.background_threshold},
+        "labels": {"background": labels.background_threshold, "sure": labels.sure_thresholds},
+    }
+    for name, stage in (("relations", "thresholds"), ("labels", "label-thresholds")):
+        for node in prepared.plan.of(stage):
+            found[name] = read_summary(prepared, node)
+    return found
 
 
 def _understood(prepared: Prepared) -> dict[str, Any]:
@@ -159,7 +174,6 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
             facts |= found.facts
             failures += found.failures
             warnings += found.warnings
-    chosen = {"relations": plan.of("thresholds"), "labels": plan.of("label-thresholds")}
     counts = Counter(label for sample in plan.dataset.samples for label in sample.labels)
     names = plan.dataset.classes.names
     return {
@@ -168,7 +182,7 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
             "images": {names[c]: counts[c] for c in sorted(counts)},
             "without_images": [name for c, name in enumerate(names) if c not in counts],
         },
-        "thresholds": {name: read_summary(prepared, nodes[0]) for name, nodes in chosen.items() if nodes},
+        "thresholds": _thresholds(prepared),
         "tags": facts,
         "failures": failures,
         "warnings": warnings,

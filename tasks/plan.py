@@ -275,6 +275,7 @@ def make_plan(
         validation: What trainings on ground truth are watched on.
     """
     planner = _Planner(dataset, config, digests, weights, networks, validation or Images())
+    stages = [stage for stage in stages if not stage.chooses or "auto" in dict(_settings(config, stage)).values()]
     wanted = _wanted(stages, results, networks.keys if networks else {})
     for stage in stages:
         if stage.name in wanted:
@@ -314,6 +315,10 @@ def _coco_digest(coco: CocoSource, digests: Mapping[tuple[Path, tuple[int, ...]]
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _settings(config: RunConfig, stage: Stage) -> Config:
+    return getattr(config, stage.settings) if stage.settings else Config()
+
+
 def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str]) -> set[str]:
     table = {stage.name: stage for stage in stages}
     wanted: set[str] = set()
@@ -322,7 +327,7 @@ def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str
         name = pending.pop()
         if name not in wanted:
             wanted.add(name)
-            pending += () if name in given else table[name].needs
+            pending += () if name in given else (need for need in table[name].needs if need in table)
     return wanted
 
 
@@ -348,7 +353,7 @@ class _Planner:
         self._parts: dict[tuple[bool, bool], list[Part]] = {}
 
     def add(self, stage: Stage) -> None:
-        settings = getattr(self.config, stage.settings) if stage.settings else Config()
+        settings = _settings(self.config, stage)
         if self.networks and stage.name in self.networks.keys:
             key, origin = self.networks.keys[stage.name], self.networks.store
             node = Node(stage, stage.name, key, self.dataset.samples, settings, origin=origin, images=self.images)
@@ -360,7 +365,7 @@ class _Planner:
         parts = self._parts_of(stage)
         for position, part in enumerate(parts, start=1):
             number = part.shard.number if part.shard else None
-            inputs = {name: self._input_keys(name, number) for name in stage.needs}
+            inputs = {name: self._input_keys(name, number) for name in stage.needs if name in self.nodes}
             key = recipe_key({**common, "samples": part.digest, "inputs": inputs})
             label = f"{stage.name} {position:02d}/{len(parts):02d}" if stage.sharded else stage.name
             nodes[number] = Node(

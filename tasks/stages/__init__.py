@@ -22,6 +22,7 @@ class Stage:
         uses_pretrained: Starts from the backbone and its ImageNet weights, so they are part of its key.
         reads_ground_truth: Runs over the samples that have any, whose ground truth is part of its key.
         on_device: Computes on the GPU where the run has one.
+        chooses: Chooses what its settings leave "auto"; where they leave nothing, the stage is not there.
     """
 
     name: str
@@ -33,14 +34,16 @@ class Stage:
     uses_pretrained: bool = False
     reads_ground_truth: bool = False
     on_device: bool = False
+    chooses: bool = False
 
 
 _training = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_device=True)
+_choice = partial(Stage, sharded=False, chooses=True)
 
 STAGES = (
     _training("classifier", "tasks.stages.classifier:train_classifier", settings="classifier"),
     Stage("cams", "tasks.stages.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
-    Stage("thresholds", "tasks.stages.thresholds:choose_thresholds", ("cams",), sharded=False, settings="relations"),
+    _choice("thresholds", "tasks.stages.thresholds:choose_thresholds", ("cams",), settings="relations"),
     Stage(
         "relations",
         "tasks.stages.relations:mine_relations",
@@ -51,13 +54,7 @@ STAGES = (
     _training("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
     Stage("fields", "tasks.stages.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
     Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "fields"), settings="walk", on_device=True),
-    Stage(
-        "label-thresholds",
-        "tasks.stages.thresholds:choose_label_thresholds",
-        ("walk",),
-        sharded=False,
-        settings="labels",
-    ),
+    _choice("label-thresholds", "tasks.stages.thresholds:choose_label_thresholds", ("walk",), settings="labels"),
     Stage("labels", "tasks.stages.labels:synthesize_labels", ("walk", "label-thresholds"), settings="labels"),
     Stage(
         "scores",

@@ -18,7 +18,7 @@ from data.dataset import Sample
 from models.backbones import build_backbone
 from models.cam import CAMNet
 from tasks.augment import flip_and_crop, normalize, photometric, resize, scale_for_long_side
-from tasks.evaluation.tag_scores import hold_out, leave_one_out, score_tags
+from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
@@ -38,7 +38,7 @@ def train_classifier(job: Job) -> dict[str, Any]:
 
     Summary: the last figures of the training; "tags", from `tasks.evaluation.tag_scores.score_tags`, and in it
     "measured_on": "held-out images"; of fewer than 100 images "folds": by a linear classifier on the features of the
-    ImageNet weights, fitted without the image that it scores; without either "training images".
+    ImageNet weights, fitted without the images that it scores; without either "training images".
     """
     config = job.config
     assert isinstance(config, ClassifierConfig)
@@ -166,7 +166,7 @@ def _measure(
     if config.held_out and net.backbone.pretrained and len(every) > 2:
         backbone = build_backbone(job.backbone, job.weights).to(job.device).eval()
         features = _infer(net, lambda image: backbone(image)[-1].mean(dim=(2, 3)), every, side, job)
-        scores = leave_one_out(features, targets)
+        scores = score_in_folds(features, targets, job.seed)
         return {"measured_on": "folds", **score_tags(scores, targets, job.classes, job.seed)}
     if config.held_out:
         scores = _infer(net, lambda image: net(image), every, side, job)

@@ -63,7 +63,8 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     """
     config = job.config
     assert isinstance(config, LabelsConfig)
-    config = with_thresholds(config, job.input("label-thresholds"))
+    if "label-thresholds" in job.inputs:
+        config = with_thresholds(config, job.input("label-thresholds"))
     walk = job.input("walk")
     rows_of = json.loads((walk / "instances.json").read_text())
     detections, foreground, tags, empty = [], 0.0, Counter(), {}

@@ -31,8 +31,9 @@ def mine_relations(job: Job) -> dict[str, Any]:
     """
     config = job.config
     assert isinstance(config, RelationsConfig)
-    thresholds = read_thresholds(job.input("thresholds"))
-    config = config.model_copy(update={f"{name}_threshold": thresholds[name] for name in ("foreground", "background")})
+    if "thresholds" in job.inputs:
+        found = read_thresholds(job.input("thresholds"))
+        config = config.model_copy(update={f"{name}_threshold": found[name] for name in ("foreground", "background")})
     done, confident, total = 0, 0, 0
     tags, found = Counter(), Counter()
     with MapReader(job.input("cams") / "cams.safetensors") as maps:

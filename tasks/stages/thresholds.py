@@ -38,6 +38,8 @@ CELL = 4
 CONFIDENT_AREA, POSSIBLE_AREA = 0.85, 1.6
 # The same of the labels that networks are trained on.
 SURE_AREA, MAYBE_AREA = 0.75, 1.3
+# Contrasts above this share of the highest are as good.
+PLATEAU = 0.97
 FILE = "thresholds.json"
 
 
@@ -55,10 +57,12 @@ class Curves:
 
     @property
     def threshold(self) -> float:
-        """The candidate of the highest contrast, smoothed over its neighbours."""
-        padded = np.pad(self.contrast, 1, mode="edge")
-        smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-        return CANDIDATES[int(np.argmax(smooth))]
+        """The middle of the candidates about the highest contrast that have nearly as much."""
+        high = np.asarray(self.contrast) >= PLATEAU * max(self.contrast)
+        best = int(np.argmax(self.contrast))
+        first = best - int(np.argmin([*high[best::-1], False])) + 1
+        last = best + int(np.argmin([*high[best:], False])) - 1
+        return CANDIDATES[(first + last) // 2]
 
     def at_area(self, ratio: float) -> float:
         """Return the threshold above which lies `ratio` times the area above the set's own, within the candidates."""

@@ -122,10 +122,48 @@ def test_a_set_that_is_useless_without_its_bad_images_raises(dataset: Dataset, b
 
 
 def test_images_without_labels_and_rare_classes_are_warned_of(dataset: Dataset) -> None:
-    assert warnings(dataset) == ["images without labels, taken for background only: 1"]
-    first, second, *_ = dataset.samples
-    assert warnings(replace(dataset, samples=(first, second))) == ["classes with a single image: dog"]
+    few = "classes with fewer than 8 images, which may not be learnt: cat, dog"
+    tiny = "images of fewer than 48 pixels a side, too few to tell an object"
+    assert warnings(dataset) == [few, "images without labels, taken for background only: 1", f"{tiny}: 4"]
+    first, *_ = dataset.samples
     assert warnings(replace(dataset, samples=(first,))) == [
         "the set is one image alone",
         "classes with a single image: cat",
+        f"{tiny}: 1",
     ]
+
+
+def tagged(dataset: Dataset, *labels: tuple[int, ...]) -> Dataset:
+    """Return a set with an image for each of the tags."""
+    (first, *_) = dataset.samples
+    samples = tuple(replace(first, id=f"{number:03d}", labels=each) for number, each in enumerate(labels))
+    return replace(dataset, samples=samples)
+
+
+def test_a_class_that_is_in_every_image_is_foretold(dataset: Dataset) -> None:
+    both = tagged(dataset, *[(0, 1)] * 10, *[(0,)] * 10)
+    assert "every image has cat: no classifier can find what is always there" in warnings(both)[0]
+    alone = tagged(dataset, *[(0,)] * 10)
+    assert "cat is the only class and every image has it" in warnings(alone)[0]
+    assert "add images without it" in warnings(alone)[0]
+    with_negatives = tagged(dataset, *[(0,)] * 10, *[()] * 10)
+    assert not any("every image" in note for note in warnings(with_negatives))
+
+
+def test_tags_that_are_always_together_are_foretold(dataset: Dataset) -> None:
+    together = tagged(dataset, *[(0, 1)] * 10, *[()] * 10)
+    assert "cat, dog are always together: no classifier can tell which is which" in warnings(together)[0]
+    assert not any("together" in note for note in warnings(tagged(dataset, *[(0, 1)] * 10, *[(0,)] * 2, ())))
+
+
+def test_the_same_image_with_two_tags_is_foretold(dataset: Dataset) -> None:
+    digests = {"a": "1", "b": "1", "c": "2", "d": "3"}
+    (note,) = (note for note in warnings(dataset, digests) if "same image" in note)
+    assert note == "the same image has different tags: a (cat) and b (cat, dog)"
+    assert not any("same image" in note for note in warnings(dataset, {"b": "1", "c": "1"}))
+
+
+def test_very_large_images_are_foretold(dataset: Dataset, tmp_path: Path) -> None:
+    Image.new("L", (2400, 20)).save(tmp_path / "large.png")
+    large = replace(dataset, samples=(replace(dataset.samples[0], image=tmp_path / "large.png"),))
+    assert any("images of more than 2000 pixels a side: 1" in note for note in warnings(large))

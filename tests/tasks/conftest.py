@@ -78,7 +78,7 @@ def run_stage(tiny_set: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
 def artifacts(run_stage: RunStage) -> dict[str, Path]:
     """Every stage's folder, from a training of a few steps."""
     made: dict[str, Path] = {}
-    classifier = ClassifierConfig(resize_long=(64, 80), crop_size=64, batch_size=3, epochs=1, learning_rate=0.01)
+    classifier = ClassifierConfig(resize_long=(64, 80), crop_size=64, batch_size=3, epochs=1, learning_rate=0.04)
     made["classifier"] = run_stage(train_classifier, classifier)
     made["cams"] = run_stage(infer_cams, CamConfig(scales=(1.0, 0.5)), classifier=made["classifier"])
     made["relations"] = run_stage(mine_relations, RelationsConfig(), cams=made["cams"])

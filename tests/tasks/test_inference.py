@@ -14,6 +14,7 @@ from tasks import inference
 from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.networks import load_classifier
 from tasks.stages.cams import class_attention
+from tasks.training import precision
 
 SIZES = [(20, 30), (30, 20), (20, 30), (20, 30), (30, 20), (8, 8)]
 
@@ -66,9 +67,9 @@ def test_bfloat16_is_taken_on_a_cpu_that_has_it_and_leaves_the_classes_as_they_a
     net = load_classifier(artifacts["classifier"])
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
     pyramids = [Pyramid.of(cv2.GaussianBlur(image, (0, 0), 5), (1.0, 0.5))]
-    monkeypatch.setattr(inference, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
     (exact,) = class_attention(net, pyramids, [(0, 1, 2)], "cpu")
-    monkeypatch.setattr(inference, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     with inference_autocast("cpu"):
         assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype == torch.bfloat16
     (rounded,) = class_attention(net, pyramids, [(0, 1, 2)], "cpu")

@@ -21,7 +21,7 @@ from tasks.plan import (
     make_plan,
     weights_digest,
 )
-from tasks.settings import PipelineConfig, WalkConfig
+from tasks.settings import LabelsConfig, PipelineConfig, RelationsConfig, WalkConfig
 from tasks.stages import STAGES
 
 CONFIG = PipelineConfig(shard_size=8)
@@ -62,7 +62,18 @@ def test_every_node_comes_after_its_inputs_and_keys_are_unique() -> None:
         assert {(stage, key) for stage, keys in node.inputs.items() for key in keys} <= seen
         seen.add((node.stage.name, node.key))
     assert len(seen) == len(plan.nodes)
-    assert plan.stages == [stage.name for stage in STAGES]
+    assert plan.stages == [stage.name for stage in STAGES if not stage.chooses]
+
+
+def test_thresholds_are_chosen_where_the_settings_leave_them_open_and_only_there() -> None:
+    relations = RelationsConfig(foreground_threshold="auto", background_threshold="auto")
+    plan = _plan(config=CONFIG.model_copy(update={"relations": relations}))
+    (thresholds,) = plan.of("thresholds")
+    assert thresholds.inputs == {"cams": tuple(node.key for node in plan.of("cams"))}
+    assert all(node.inputs["thresholds"] == (thresholds.key,) for node in plan.of("relations"))
+    assert not plan.of("label-thresholds")
+    labels = CONFIG.model_copy(update={"labels": LabelsConfig(sure_thresholds="auto")})
+    assert [len(_plan(config=labels).of(name)) for name in ("thresholds", "label-thresholds")] == [0, 1]
 
 
 def test_a_shard_reads_its_own_inputs_and_a_training_reads_all() -> None:

@@ -1,0 +1,87 @@
+"""A run says what its stages have not found, and ends where that makes the rest meaningless."""
+
+from pathlib import Path
+
+import pytest
+
+from data.dataset import ClassTable, Sample
+from tasks.health import check_stage
+
+CLASSES = ClassTable(("cat", "dog"))
+SAMPLES = tuple(Sample(f"{n:02d}", Path("a.jpg"), (n % 2,)) for n in range(20))
+
+
+def tags(cat: float, dog: float, chance: float | None, measured_on: str = "held-out images") -> dict:
+    mean = (cat + dog) / 2
+    shares = {"cat": 0.5, "dog": 0.5}
+    found = {"ap": {"cat": cat, "dog": dog}, "share": shares, "mean_ap": mean, "chance": chance, "images": 20}
+    return {"tags": {"measured_on": measured_on, **found}}
+
+
+def test_a_classifier_at_chance_ends_the_run_with_cause_and_remedy() -> None:
+    health = check_stage("classifier", [tags(0.5, 0.55, 0.4)], SAMPLES, CLASSES)
+    (failure,) = health.failures
+    assert "no better than chance on 20 held-out images" in failure
+    assert "Check that the tags belong to the images" in failure
+    assert health.facts["classifier"]["ap"] == {"cat": 0.5, "dog": 0.55}
+
+
+@pytest.mark.parametrize(
+    "found", [tags(0.9, 0.95, 0.002), tags(0.5, 0.5, None), tags(0.5, 0.5, 0.9, "training images")]
+)
+def test_a_classifier_that_is_better_or_cannot_be_judged_goes_on(found: dict) -> None:
+    assert not check_stage("classifier", [found], SAMPLES, CLASSES).failures
+    assert not check_stage("classifier", [{}], SAMPLES, CLASSES).failures
+
+
+def test_a_weak_class_is_named() -> None:
+    (warning,) = check_stage("classifier", [tags(0.97, 0.55, 0.002)], SAMPLES, CLASSES).warnings
+    assert "hardly tells 1 of 2 classes" in warning
+    assert "dog 55% (chance 50%)" in warning
+    assert "cat" not in warning
+
+
+def test_no_confident_pixel_ends_the_run_and_a_class_without_any_is_named() -> None:
+    none = [{"tags": {0: 4, 1: 2}, "tags_found": {}}, {"tags": {"1": 4}, "tags_found": {}}]
+    assert "nothing to learn" in check_stage("relations", none, SAMPLES, CLASSES).failures[0]
+    some = [{"tags": {"0": 4, "1": 2}, "tags_found": {"0": 3}}]
+    health = check_stage("relations", some, SAMPLES, CLASSES)
+    assert not health.failures
+    assert "surely dog" in health.warnings[0]
+    assert health.facts["relations"]["images_with_confident_pixels"] == {"cat": 0.75, "dog": 0.0}
+    assert not check_stage("relations", [{"tags": {}, "tags_found": {}}], SAMPLES, CLASSES).failures
+
+
+def labels(*empty: str) -> list[dict]:
+    return [{"tags": {"0": 10, "1": 10}, "empty": {id: [int(id) % 2] for id in empty}}]
+
+
+def test_labels_that_are_all_empty_end_the_run() -> None:
+    health = check_stage("labels", labels(*(s.id for s in SAMPLES)), SAMPLES, CLASSES)
+    assert "20 of 20 tagged images have no labelled pixel" in health.failures[0]
+
+
+def test_empty_images_are_counted_and_listed() -> None:
+    health = check_stage("labels", labels("03", "05"), SAMPLES, CLASSES)
+    assert not health.failures
+    assert "2 of 20 tagged images have no labelled pixel: 03 and 05" in health.warnings[0]
+    found = health.facts["labels"]
+    assert found["empty"] == ["03", "05"]
+    assert (found["tagged_images"], found["images_without_a_pixel"]) == (20, 2)
+    assert found["tags_without_a_pixel"] == {"dog": 2}
+
+
+def test_a_tag_that_is_lost_beside_another_is_counted_but_its_image_is_not_empty() -> None:
+    samples = (Sample("00", Path("a.jpg"), (0, 1)),)
+    found = check_stage("labels", [{"tags": {"0": 1, "1": 1}, "empty": {"00": [1]}}], samples, CLASSES)
+    assert found.facts["labels"]["images_without_a_pixel"] == 0
+    assert "No image has a labelled pixel of dog" in found.warnings[0]
+
+
+def test_one_empty_image_proves_nothing_against_networks_of_another_run() -> None:
+    one = SAMPLES[:1]
+    summaries = [{"tags": {"0": 1}, "empty": {"00": [0]}}]
+    assert check_stage("labels", summaries, one, CLASSES).failures
+    again = check_stage("labels", summaries, one, CLASSES, trained=False)
+    assert not again.failures
+    assert again.warnings

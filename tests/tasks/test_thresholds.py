@@ -1,0 +1,52 @@
+"""Thresholds follow the data: the area of the objects, whatever share of the scores' range it takes."""
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.stages.thresholds import CANDIDATES, Curves, curves_of
+
+
+def scene(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, torch.Tensor]:
+    """Return an image of a disc on a ground of another colour, and the cells' depth in the disc, 1 in the middle."""
+    y, x = np.mgrid[:96, :128]
+    centre = rng.uniform((40, 50), (56, 78))
+    distance = radius - np.hypot(y - centre[0], x - centre[1])
+    ground, paint = np.array([90, 110, 90.0]), np.array([190, 120, 60.0])
+    image = np.where((distance > 0)[..., None], paint, ground) + rng.normal(0, 6, (96, 128, 3))
+    return image.clip(0, 255).astype(np.uint8), torch.from_numpy(distance[2::4, 2::4] / radius).float()
+
+
+@pytest.mark.parametrize(("ground", "rim"), [(0.0, 0.1), (0.1, 0.3), (0.5, 0.65)])
+def test_the_threshold_lies_between_the_scores_of_ground_and_objects(ground: float, rim: float) -> None:
+    rng = np.random.default_rng(0)
+    scenes = [scene(rng, radius) for radius in (18, 24, 30, 26)]
+    scores = [torch.where(distance > 0, rim + distance * (1 - rim), ground)[None] for _, distance in scenes]
+    curves = curves_of([lambda image=image: image for image, _ in scenes], scores, iterations=1)
+    assert ground <= curves.threshold < rim + 0.6 * (1 - rim)
+    assert curves.at_area(1.6) <= curves.threshold <= curves.at_area(0.8)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "expected"),
+    [({0.3: 1.0}, 0.3), ({0.05: 1.0}, 0.05), ({0.8: 1.0}, 0.8), ({0.2: 0.98, 0.25: 1.0, 0.3: 0.99, 0.6: 0.99}, 0.25)],
+)
+def test_of_thresholds_that_are_as_good_the_middle_is_taken(contrast: dict[float, float], expected: float) -> None:
+    values = tuple(contrast.get(candidate, 0.1) for candidate in CANDIDATES)
+    assert Curves(values, tuple(1 - c for c in CANDIDATES)).threshold == expected
+    assert Curves((0.2,) * 16, (0.5,) * 16).threshold == 0.4
+
+
+def test_areas_fall_and_their_thresholds_stay_among_the_candidates() -> None:
+    curves = Curves(tuple(float(c == 0.3) for c in CANDIDATES), tuple(1 - c for c in CANDIDATES))
+    assert curves.threshold == 0.3
+    assert curves.at_area(0.5) == pytest.approx(0.65)
+    assert curves.at_area(9) == CANDIDATES[0]
+    assert curves.at_area(0) == CANDIDATES[-1]
+
+
+def test_images_of_one_colour_or_without_scores_say_nothing() -> None:
+    flat = np.full((32, 32, 3), 128, np.uint8)
+    curves = curves_of([lambda: flat] * 2, [torch.zeros(1, 8, 8), torch.rand(1, 8, 8)], iterations=1)
+    assert set(curves.contrast) == {0.0}
+    assert curves.threshold in CANDIDATES
