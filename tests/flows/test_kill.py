@@ -11,7 +11,8 @@ import pytest
 from tests_flows_support import ROOT, pseudomask, run_words
 
 pytestmark = pytest.mark.slow
-STAGES = ["classifier", "cams", "relations", "irnet", "fields", "walk", "labels", "scores", "metrics"]
+STAGES = ["classifier", "cams", "thresholds", "relations", "irnet", "fields"]
+STAGES += ["walk", "label-thresholds", "labels", "scores", "metrics"]
 
 
 def labels_of(folder: Path) -> dict[str, bytes]:

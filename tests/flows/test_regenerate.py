@@ -11,6 +11,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, tiny_settings
 
+from flows.request import CHOSEN_STAGES, TRAINED_STAGES
+
 KINDS = ("SegmentationClass", "SegmentationObject")
 
 
@@ -114,7 +116,7 @@ def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(plac
     # One shard of the two images, by the networks that there were.
     after = place.stages()
     assert {stage: after[stage] - count for stage, count in counts.items()} == {
-        stage: int(stage not in ("classifier", "irnet", "relations")) for stage in counts
+        stage: int(stage not in (*TRAINED_STAGES, *CHOSEN_STAGES, "relations")) for stage in counts
     }
     coco = COCO(place.labels / "latest/instances.json")
     assert [image["file_name"] for image in coco.imgs.values()] == [f"JPEGImages/{id}.jpg" for id in sorted(new)]

@@ -8,7 +8,8 @@ import pytest
 from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, run_words
 
-STAGES = ["classifier", "cams", "relations", "irnet", "fields", "walk", "labels", "scores", "metrics"]
+STAGES = ["classifier", "cams", "thresholds", "relations", "irnet", "fields"]
+STAGES += ["walk", "label-thresholds", "labels", "scores", "metrics"]
 
 
 def made(folder: Path) -> dict[str, float]:

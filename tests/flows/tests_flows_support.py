@@ -10,13 +10,16 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "--backbone": ["resnet18"],
     "--shard-size": ["4"],
+    "--long-side": ["64", "80"],
     "--classifier.resize-long": ["64", "80"],
     "--classifier.crop-size": ["64"],
-    "--classifier.epochs": ["1"],
+    "--classifier.steps": ["1", "1"],
     "--cams.scales": ["1"],
     "--irnet.crop-size": ["64"],
     "--irnet.radius-px": ["3"],
-    "--irnet.epochs": ["1"],
+    "--irnet.steps": ["1", "1"],
+    "--relations.threshold-images": ["4"],
+    "--labels.threshold-images": ["4"],
     "--walk.steps": ["16"],
     "--scores.crf-thresholds": ["0.2"],
 }
