@@ -24,16 +24,30 @@ def voc12() -> PipelineConfig:
 
     Command: `pseudomask run --data VOC2012 --split train_aug --preset voc12 --out runs/voc12`
     Score to expect on `train`: mIoU 66.5 of the semantic, AP50 37.7 of the instance labels (the paper's Tables 1, 2).
+
+    Exact for VOC's 20 classes. For another number the sum of the classes' losses is divided by 20 too, so that a step
+    is as large as on VOC. Epochs, thresholds (0.30, 0.05, 0.25) and radii stay VOC's: on other sets take `quick`, or
+    set `--classifier.loss prior` and the thresholds to `auto`. `docs/any_set.md` says what depends on what.
     """
     return PipelineConfig(backbone="resnet50", weights="imagenet")
 
 
 def quick() -> PipelineConfig:
-    """Small crops and few steps: some hundreds of photographs in minutes on a CPU.
+    """Any tagged set, in minutes on a CPU: small crops and few steps.
 
     Command: `pseudomask run --data DIR --weights FILE --out runs/first`
-    Measured on 257 photographs of VOC with animals and people, two cores, 20 to 24 minutes: mIoU 64.9 (CAM 50.2).
-    IRNet learns by AdamW with `rest_warmup`, which leaves the displacement branch's plateau within 20 steps.
+    What it gives on sets of many kinds stands in `docs/any_set.md`.
+
+    What depends on the set, and how it follows:
+
+    - Number of classes, and their shares of the images: the classifier's loss is summed over the classes that occur and
+      starts at the entropy of the tags (`loss="prior"`); AdamW's step does not grow with the loss.
+    - Number of images: trainings have a number of steps (`steps`), not of epochs.
+    - Size of the images: everything works at a long side of 320 to 640 pixels (`long_side`).
+    - Size of the objects, and how far attention spreads: all background thresholds are chosen on the set ("auto").
+      `labels.min_area` is not: instances under a hundredth of the image are dropped, as in the paper.
+    - IRNet's losses are means over pairs of pixels and know no classes; AdamW with `rest_warmup` leaves the
+      displacement branch's plateau within 20 steps.
     """
     return PipelineConfig(
         backbone="mobilenet_v2",

@@ -25,6 +25,7 @@ def quick() -> DeepLabV2Settings:
             rescale=(0.5, 1.25),
             batch_size=8,
             epochs=8,
+            steps=(200, 2000),
             optimizer="adamw",
             learning_rate=1e-4,
             weight_decay=0.01,

@@ -23,6 +23,7 @@ def quick() -> MaskRCNNSettings:
         training=DetectorConfig(
             batch_size=4,
             epochs=12,
+            steps=(400, 4000),
             optimizer="adamw",
             learning_rate=5e-4,
             warmup_steps=50,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.config import Config
-from tasks.settings import Fraction, NonNegative, OptimizerName, Positive, PositiveInt
+from tasks.settings import Fraction, NonNegative, OptimizerName, Positive, PositiveInt, Steps
 
 
 class TrainerConfig(Config):
@@ -17,6 +17,8 @@ class TrainerConfig(Config):
         batch_size: Images of a step, of all processes together.
         batch_parts: A process's share of a step is computed in this many parts, which takes less memory.
         epochs: Passes over the set.
+        steps: Least and largest number of steps, which bound those of the epochs: few images are seen more often, and a
+            large set not as often. Figures and validation are then of a sixteenth of the steps. None for no bounds.
         optimizer: "sgd", "adam" or "adamw".
         learning_rate: Of the backbone.
         head_lr_factor: What is not the backbone learns this many times faster.
@@ -37,6 +39,7 @@ class TrainerConfig(Config):
     batch_size: PositiveInt = 10
     batch_parts: PositiveInt = 1
     epochs: PositiveInt = 19
+    steps: Steps | None = None
     optimizer: OptimizerName = "sgd"
     learning_rate: Positive = 2.5e-4
     head_lr_factor: Positive = 10.0

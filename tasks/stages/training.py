@@ -58,6 +58,7 @@ def recipe_of(
         validate_epochs=config.validate_epochs,
         keep_best=best if config.keep == "best" else None,
         log_steps=config.log_steps,
+        steps=config.steps,
     )
 
 

@@ -105,8 +105,11 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
         TrainingError: Memory does not suffice; the message names the step and its images.
     """
     num_steps = recipe.num_steps(len(job.samples))
-    # Where the number of steps is bounded, figures are of a sixteenth of the training, not of a pass over the set.
-    steps_per_epoch = -(-len(job.samples) // recipe.batch_size) if recipe.steps is None else -(-num_steps // SECTIONS)
+    steps_per_epoch = -(-len(job.samples) // recipe.batch_size)
+    # Where the epochs' steps are out of bounds, figures are of a sixteenth of the training, not of a pass over the set.
+    bounded = num_steps != recipe.epochs * steps_per_epoch
+    if bounded:
+        steps_per_epoch = -(-num_steps // SECTIONS)
     optimizer, group = recipe.optimizer, Group.current(job.device)
     initial_lrs = [group_["lr"] for group_ in optimizer.param_groups]
     lr_factor = polynomial_decay(num_steps, power=recipe.power, warmup_steps=recipe.warmup_steps)
@@ -142,9 +145,8 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
                     figures = _validate(recipe, result, state, checkpoint, group)
                     logs.write(state.step, figures)
                     state.history[-1] |= figures
-                num_epochs = recipe.epochs if recipe.steps is None else -(-num_steps // steps_per_epoch)
-                name = "epoch" if recipe.steps is None else "part"
-                log.info("%s %d of %d: %s", name, epoch, num_epochs, _format(state.history[-1]))
+                name, last = ("part" if bounded else "epoch"), -(-num_steps // steps_per_epoch)
+                log.info("%s %d of %d: %s", name, epoch, last, _format(state.history[-1]))
             if group.rank == 0:
                 if checkpoint.due:
                     checkpoint.save(state)

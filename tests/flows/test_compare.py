@@ -21,7 +21,8 @@ SETTINGS = ("--set", "image_size=[32,48]", "epochs=1", "batch-size=4", "validate
 
 
 TINY = ["--backbone", "resnet18", "--training.image-size", "32", "48", "--training.crop-size", "32", "48"]
-TINY += ["--training.epochs", "1", "--training.batch-size", "2", "--training.validate-epochs", "1"]
+TINY += ["--training.epochs", "1", "--training.steps", "1", "9", "--training.batch-size", "2"]
+TINY += ["--training.validate-epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,7 @@ def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_u
     camvid: Path, tmp_path: Path
 ) -> None:
     small = ["--training.image-size", "32", "48", "--training.epochs", "1", "--training.batch-size", "4"]
+    small += ["--training.steps", "1", "9"]
     words = ["train", "segnet-basic", "--data", camvid, "--split", "train", "--val", "val", "--out", tmp_path / "net"]
     answer = pseudomask(*words, *small, "--json")
     assert answer.returncode == 0, answer.stderr

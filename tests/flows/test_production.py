@@ -173,7 +173,7 @@ def test_a_deadline_passes_and_says_so() -> None:
 
 
 def test_a_run_stops_at_its_time_limit_and_keeps_what_is_done(tiny_data: Path, tmp_path: Path) -> None:
-    limited = run_words(tiny_data, tmp_path, ["--time-limit", str(2 / 3600), "--classifier.epochs", "5000"])
+    limited = run_words(tiny_data, tmp_path, ["--time-limit", str(2 / 3600), "--classifier.steps", "5000", "5000"])
     answer = pseudomask(*limited)
     assert answer.returncode == 1
     assert "the time limit of the run" in answer.stderr

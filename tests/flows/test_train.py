@@ -24,7 +24,8 @@ NETWORKS = {
 
 
 def train_words(network: str, out: Path, *more: str | Path) -> list[str | Path]:
-    shared = ["--training.epochs", "1", "--training.batch-size", "4", "--training.log-steps", "1", "--shard-size", "4"]
+    shared = ["--training.epochs", "1", "--training.steps", "1", "9", "--training.batch-size", "4"]
+    shared += ["--training.log-steps", "1", "--shard-size", "4"]
     return ["train", network, "--preset", "demo", "--out", out, *shared, *NETWORKS[network], *more]
 
 

@@ -22,9 +22,10 @@ RUN_SECONDS = 600.0
 TINY = {
     "backbone": "resnet18",
     "shard_size": 4,
-    "classifier": {"resize_long": [64, 80], "crop_size": 64, "epochs": 1},
+    "long_side": [64, 80],
+    "classifier": {"resize_long": [64, 80], "crop_size": 64, "steps": [1, 1]},
     "cams": {"scales": [1]},
-    "irnet": {"crop_size": 64, "radius_px": 3, "epochs": 1},
+    "irnet": {"crop_size": 64, "radius_px": 3, "steps": [1, 1]},
     "walk": {"steps": 16},
     "scores": {"crf_thresholds": [0.2]},
 }

@@ -62,7 +62,7 @@ def test_a_failing_run_gives_exit_code_1_and_its_reason(prefect: Prefect, tiny_d
 def test_networks_are_trained_from_their_deployments(
     prefect: Prefect, tiny_data: Path, tmp_path: Path, flow: str
 ) -> None:
-    training = {"image_size": [32, 48], "epochs": 1, "batch_size": 4, "validate_epochs": 1}
+    training = {"image_size": [32, 48], "epochs": 1, "steps": [1, 9], "batch_size": 4, "validate_epochs": 1}
     backbone = {"backbone": "resnet18"}
     if flow == "segnet":
         backbone = {}
