@@ -96,7 +96,9 @@ def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable
     if not tags:
         return Health()
     shares = {classes.names[c]: round(found[c] / count, 4) for c, count in sorted(tags.items())}
-    facts = {"relations": {"images_with_confident_pixels": shares}}
+    area = _sum(summaries, "tags_area")
+    areas = {classes.names[c]: round(area[c] / count, 4) for c, count in sorted(tags.items())}
+    facts = {"relations": {"images_with_confident_pixels": shares, "confident_area": areas}}
     if not any(found.values()):
         failure = (
             f"No image has a pixel that is surely foreground ({sum(tags.values())} tags), so IRNet has nothing to "
@@ -148,9 +150,9 @@ def _check_labels(
     return Health(facts)
 
 
-def _sum(summaries: Sequence[Mapping[str, Any]], name: str) -> Counter[int]:
+def _sum(summaries: Sequence[Mapping[str, Any]], name: str) -> Counter[Any]:
     # The keys of JSON objects are strings.
-    total: Counter[int] = Counter()
+    total: Counter[Any] = Counter()
     for summary in summaries:
         total.update({int(c): count for c, count in summary.get(name, {}).items()})
     return total

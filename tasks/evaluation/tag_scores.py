@@ -12,6 +12,7 @@ from data.dataset import ClassTable
 
 PERMUTATIONS = 500
 FOLDS = 10
+MOST_HELD_OUT = 1000
 # Fewer images cannot tell a classifier from chance.
 ENOUGH_IMAGES = 10
 
@@ -60,25 +61,26 @@ def score_tags(
 def hold_out(targets: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.int64]:
     """Choose a share of the images such that each class, the rarest first, has about that share of its own among them.
 
-    A class keeps at least two thirds of its images.
+    A class keeps at least two thirds of its images. At most `MOST_HELD_OUT` images are chosen: more tell no more.
 
     Returns:
         Their rows, ascending.
     """
-    rng = np.random.default_rng((seed, len(targets)))
-    order = rng.permutation(len(targets))
-    chosen = np.zeros(len(targets), bool)
+    order = np.random.default_rng((seed, len(targets))).permutation(len(targets))
+    share = min(share, MOST_HELD_OUT / max(1, len(targets)))
     total, counts = round(share * len(targets)), targets.sum(axis=0)
     room = counts // 3
+    chosen, held = np.zeros(len(targets), bool), np.zeros_like(counts)
     for c in np.argsort(counts, kind="stable"):
         wanted = min(max(1, round(share * counts[c])), room[c])
         for row in order[targets[order, c]]:
-            if (targets[chosen, c]).sum() >= wanted or chosen.sum() >= total:
+            if held[c] >= wanted or chosen.sum() >= total:
                 break
-            if not chosen[row] and (targets[chosen].sum(axis=0) + targets[row] <= room)[targets[row]].all():
+            if not chosen[row] and (held + targets[row] <= room)[targets[row]].all():
                 chosen[row] = True
-    for row in order[~targets[order].any(axis=1)][: round(share * (~targets.any(axis=1)).sum())]:
-        chosen[row] = True
+                held += targets[row]
+    without = order[~targets[order].any(axis=1)]
+    chosen[without[: round(share * len(without))]] = True
     return np.flatnonzero(chosen)
 
 

@@ -26,8 +26,8 @@ IGNORE = 255
 def mine_relations(job: Job) -> dict[str, Any]:
     """Write the confident label map of every image. One without labels is background throughout.
 
-    Summary: "confident_share" of the pixels; "tags" and "tags_found", class number -> images that have the tag, and
-    those of them that have confident pixels of it.
+    Summary: "confident_share" of the pixels; "tags", "tags_found" and "tags_area", class number -> images that have the
+    tag, those of them that have confident pixels of it, and the sum of these pixels' shares of the images.
     """
     config = job.config
     assert isinstance(config, RelationsConfig)
@@ -35,7 +35,7 @@ def mine_relations(job: Job) -> dict[str, Any]:
         found = read_thresholds(job.input("thresholds"))
         config = config.model_copy(update={f"{name}_threshold": found[name] for name in ("foreground", "background")})
     done, confident, total = 0, 0, 0
-    tags, found = Counter(), Counter()
+    tags, found, area = Counter(), Counter(), Counter()
     with MapReader(job.input("cams") / "cams.safetensors") as maps:
         for sample in job.samples:
             if sample.id not in maps:
@@ -53,9 +53,11 @@ def mine_relations(job: Job) -> dict[str, Any]:
                 present = torch.bincount(labels.flatten().long(), minlength=256).cpu()
                 tags.update(sample.labels)
                 found.update(c for c in sample.labels if present[c + 1])
+                area.update({c: float(present[c + 1]) / labels.numel() for c in sample.labels})
             done += len(batch)
             job.progress(done, len(job.samples))
-    return {"confident_share": round(confident / total, 4), "tags": dict(tags), "tags_found": dict(found)}
+    counts = {"tags": dict(tags), "tags_found": dict(found), "tags_area": dict(area)}
+    return {"confident_share": round(confident / total, 4), **counts}
 
 
 def confident_labels(
