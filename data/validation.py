@@ -71,18 +71,19 @@ def warnings(dataset: Dataset, digests: Mapping[str, str] | None = None) -> list
     """
     samples, names = dataset.samples, dataset.classes.names
     notes = ["the set is one image alone"] if len(samples) == 1 else []
-    counts = Counter(label for sample in samples for label in sample.labels)
     unlabelled = sum(not sample.labels for sample in samples)
     if dataset.classes.has_background:
-        notes += _tag_warnings(samples, names, counts)
+        notes += tag_warnings(dataset)
         if unlabelled:
             notes.append(f"images without labels, taken for background only: {unlabelled}")
         notes += _contradictions(samples, names, digests or {})
     return notes + _size_warnings(samples)
 
 
-def _tag_warnings(samples: Sequence[Sample], names: Sequence[str], counts: Mapping[int, int]) -> list[str]:
-    """Name the tags that no classifier can learn, or hardly."""
+def tag_warnings(dataset: Dataset) -> list[str]:
+    """Name the tags that no classifier can learn, or hardly, from their counts alone."""
+    samples, names = dataset.samples, dataset.classes.names
+    counts = Counter(label for sample in samples for label in sample.labels)
     notes = []
     every = [c for c in sorted(counts) if counts[c] == len(samples) > 1]
     if every and len(counts) == 1:
@@ -92,7 +93,7 @@ def _tag_warnings(samples: Sequence[Sample], names: Sequence[str], counts: Mappi
         )
     elif every:
         notes.append(
-            f"every image has {_listed(names, every)}: no classifier can find what is always there, so labels of it "
+            f"every image has {_listed(names, every)}: no classifier can find what is always there, so such labels "
             "will be arbitrary; add images without it, or leave the tag out"
         )
     if single := [c for c in sorted(counts) if counts[c] == 1]:

@@ -157,7 +157,7 @@ class HealthWatch:
         summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
         found = check_stage(name, summaries, plan.dataset.samples, plan.dataset.classes, trained=self._trained)
         if found.failures:
-            raise StageError(f"{'. '.join(found.failures)}. With --go-on the run goes on all the same.")
+            raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
 
 
 def _wait(futures: Futures, progress: RunProgress, deadline: Deadline, watch: HealthWatch | None) -> None:

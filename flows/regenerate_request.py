@@ -92,6 +92,8 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     dataset, problems = open_dataset(
         request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
     )
+    if request.classes is None:
+        dataset = _in_published_table(dataset, publication)
     digests = digest_samples(dataset)
     work = _compare(request, publication, dataset, digests)
     wanted = set() if work.nothing else set(work.decision.images)
@@ -148,6 +150,22 @@ def describe_work(
 def networks_of(publication: Publication, number: int) -> Path:
     """Return the folder of the run that trained a version's networks."""
     return publication.root / publication.record(number)["networks"]
+
+
+def _in_published_table(dataset: Dataset, publication: Publication) -> Dataset:
+    """Return the set with the class table of the latest version, where that has all its classes: values keep theirs.
+
+    A set with ground truth, whose label maps have the set's own values, stays as it is.
+    """
+    if publication.latest is None or any(s.semantic or s.instances or s.coco for s in dataset.samples):
+        return dataset
+    table, names = read_run(networks_of(publication, publication.latest)).classes, dataset.classes.names
+    used = {names[c] for sample in dataset.samples for c in sample.labels}
+    if table.names == names or not used <= set(table.names):
+        return dataset
+    numbers = [table.names.index(name) if name in table.names else -1 for name in names]
+    samples = tuple(replace(s, labels=tuple(sorted(numbers[c] for c in s.labels))) for s in dataset.samples)
+    return replace(dataset, classes=replace(table, origin="those of the published version"), samples=samples)
 
 
 def _compare(

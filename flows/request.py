@@ -20,7 +20,7 @@ from flows.presets import PRESETS, over_preset, quick
 from tasks.config import Config, StoreAddress
 from tasks.plan import Networks, Node, Plan, digest_samples, make_plan, weights_digest
 from tasks.run_record import RunRecord, read_run
-from tasks.settings import PipelineConfig
+from tasks.settings import LabelsConfig, PipelineConfig
 
 log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
@@ -174,10 +174,20 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         if missing := [stage for stage in TRAINED_STAGES if stage not in keys]:
             raise ArtifactError(f"{request.networks}: the run has no {' and no '.join(missing)}")
         networks = Networks(source.store, keys)
-        backbone = PipelineConfig.model_validate(source.settings).backbone
-        settings = settings.model_copy(update={"backbone": backbone, "weights": None})
+        theirs = PipelineConfig.model_validate(source.settings)
+        settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
+        if "label-thresholds" not in keys:
+            settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
         dataset = _as_trained(dataset, source)
     return make_plan(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
+
+
+def _with_numbers(labels: LabelsConfig, theirs: LabelsConfig) -> LabelsConfig:
+    """Return settings of labels with the thresholds of another run in place of what is left to be chosen."""
+    if labels.background_threshold == "auto" != theirs.background_threshold:
+        update = {"background_threshold": theirs.background_threshold, "sure_thresholds": theirs.sure_thresholds}
+        return labels.model_copy(update=update)
+    return labels
 
 
 def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
@@ -213,4 +223,5 @@ def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
         samples.append(replace(sample, labels=tuple(c for c in wanted if c in seen), coco=coco))
     if unseen:
         log.warning("the networks have never seen %s: these labels are left out", ", ".join(sorted(unseen)))
+    table = replace(table, origin=f"those of the networks of {source.folder}")
     return replace(dataset, classes=table, samples=tuple(samples))

@@ -17,6 +17,7 @@ from data.dataset import Dataset
 from data.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
 from data.store import Store, explain_os_errors, file_digest
 from data.threads import map_in_threads
+from data.validation import tag_warnings
 from flows.request import Prepared, Request, RunRequest, read_summary
 from tasks.health import CHECKED, check_stage
 from tasks.plan import Node, Plan
@@ -144,17 +145,21 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
 
 
 def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
-    """Return the thresholds of relations and of labels: those of the settings, or what was chosen for the set."""
-    settings = prepared.plan.config
-    assert isinstance(settings, PipelineConfig)
-    relations, labels = settings.relations, settings.labels
-    found = {
-        "relations": {"foreground": relations.foreground_threshold, "background": relations.background_threshold},
-        "labels": {"background": labels.background_threshold, "sure": labels.sure_thresholds},
-    }
-    for name, stage in (("relations", "thresholds"), ("labels", "label-thresholds")):
-        for node in prepared.plan.of(stage):
-            found[name] = read_summary(prepared, node)
+    """Return the thresholds that relations and labels were made with, chosen for the set or set."""
+    plan = prepared.plan
+    assert isinstance(plan.config, PipelineConfig)
+    found: dict[str, dict[str, Any]] = {}
+    if plan.of("relations"):
+        relations = plan.config.relations
+        found["relations"] = {
+            "foreground": relations.foreground_threshold,
+            "background": relations.background_threshold,
+        }
+        for node in plan.of("thresholds"):
+            found["relations"] = read_summary(prepared, node)
+    first, *_ = plan.of("labels")
+    settings = json.loads((prepared.store.fetch("labels", first.key) / "settings.json").read_text())
+    found["labels"] = {"background": settings["background_threshold"], "sure": settings["sure_thresholds"]}
     return found
 
 
@@ -164,7 +169,8 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
     "classes": where their names come from, and how many images have each; "thresholds": those that were set or chosen;
     "tags": what classifier, relations and labels found of them; "failures" and "warnings".
     """
-    plan, facts, failures, warnings = prepared.plan, {}, [], []
+    plan, facts, failures = prepared.plan, {}, []
+    warnings = tag_warnings(prepared.plan.dataset)
     trained = not any(node.origin for node in plan.nodes)
     for stage in CHECKED:
         nodes = plan.of(stage)

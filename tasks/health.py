@@ -9,12 +9,14 @@ from typing import Any
 
 from data.dataset import ClassTable, Sample
 
-CHANCE = 0.02
-"""A classifier is at chance where more than this share of random assignments of the tags score as high as it does."""
+CHANCE, CHANCE_OF_FEW, MANY_IMAGES = 0.02, 0.2, 100
+"""A classifier is at chance where more than this share of random assignments of the tags score as high as it does; the
+second where it is judged on fewer images."""
 WEAK = 0.25
 """A class is weak whose average precision has covered less than this share of the way from chance to 1."""
 EMPTY = 0.01
 """Share of the tagged images that may come out without any labelled pixel before the run warns."""
+MOSTLY = 0.5
 FEW_IMAGES = 5
 LISTED = 10
 CHECKED = ("classifier", "relations", "labels")
@@ -54,7 +56,7 @@ def check_stage(
         trained: Whether the run trains its networks itself; else few images prove nothing against them.
     """
     if stage == "classifier":
-        return _check_classifier(summaries[0].get("tags") or {})
+        return _check_classifier(summaries[0])
     if stage == "relations":
         return _check_relations(summaries, classes)
     if stage == "labels":
@@ -62,33 +64,51 @@ def check_stage(
     return Health()
 
 
-def _check_classifier(tags: Mapping[str, Any]) -> Health:
-    if not tags or tags["mean_ap"] is None:
-        return Health({"classifier": dict(tags)} if tags else {})
-    where = {"folds": f"in folds over {tags['images']} images"}.get(
-        tags["measured_on"], f"on {tags['images']} {tags['measured_on']}"
-    )
-    failures, warnings = [], []
-    chance = tags["chance"]
-    # A classifier may know its own training images by heart.
-    if chance is not None and chance > CHANCE and tags["measured_on"] != "training images":
-        share = sum(tags["share"].values()) / len(tags["share"])
-        failures.append(
-            f"The classifier tells the tags no better than chance {where}: mean average precision "
-            f"{tags['mean_ap']:.0%}, the tags' mean share of the images {share:.0%}, and {chance:.0%} of random "
-            "assignments of the tags score as high. So its attention maps, and every label made from them, mean "
-            "nothing. Check that the tags belong to the images (pseudomask doctor), start from ImageNet weights "
-            "(--weights), or bring more images of each tag"
+def _check_classifier(summary: Mapping[str, Any]) -> Health:
+    tags = summary.get("tags") or {}
+    facts = {"classifier": dict(tags)} if tags else {}
+    if summary.get("stalled"):
+        failure = (
+            f"The classifier has learnt nothing: after {summary['restarts']} restarts at lower rates its loss, "
+            f"{summary['loss']:.3g}, is still that of a guess. Check that the tags belong to the images (pseudomask "
+            "doctor), start from ImageNet weights (--weights), or train longer (--classifier.steps)"
         )
+        return Health(facts, (failure,))
+    if not tags or tags["mean_ap"] is None:
+        warning = "No class has images enough with and without it to measure the classifier on"
+        return Health(facts, (), (warning,) if tags else ())
+    where = f"on {tags['images']} {tags['measured_on']}"
+    if tags["measured_on"] == "folds":
+        where = f"in folds over {tags['images']} images"
+    chance, judged = tags["chance"], tags["judged"]
+    # A classifier may know its own training images by heart.
+    if chance is not None and tags["measured_on"] != "training images":
+        share = sum(tags["share"].values()) / len(tags["share"])
+        told = (
+            f"the classifier tells the tags no better than chance {where}: mean average precision "
+            f"{tags['mean_ap']:.0%}, the tags' mean share of the images {share:.0%}, and judged on {judged} images "
+            f"{chance:.0%} of random assignments of the tags score as high"
+        )
+        remedy = (
+            "Check that the tags belong to the images (pseudomask doctor), start from ImageNet weights (--weights), or "
+            "bring more images of each tag"
+        )
+        if chance > (CHANCE if judged >= MANY_IMAGES else CHANCE_OF_FEW):
+            meaning = "So its attention maps, and every label made from them, mean nothing"
+            return Health(facts, (f"{told[0].upper()}{told[1:]}. {meaning}. {remedy}",))
+        if chance > CHANCE:
+            return Health(facts, (), (f"Perhaps {told}. {remedy}",))
     shares = tags["share"]
     weak = {name: ap for name, ap in tags["ap"].items() if ap - shares[name] < WEAK * (1 - shares[name])}
-    if weak and not failures:
-        told = ", ".join(f"{name} {ap:.0%} (chance {shares[name]:.0%})" for name, ap in _few(sorted(weak.items())))
-        warnings.append(
-            f"The classifier hardly tells {len(weak)} of {len(shares)} classes {where}: average precision {told}. "
-            "Their labels will be poor: look at their tags, and bring more images with and without them"
-        )
-    return Health({"classifier": dict(tags)}, tuple(failures), tuple(warnings))
+    if not weak:
+        return Health(facts)
+    told = ", ".join(f"{name} {ap:.0%} (chance {shares[name]:.0%})" for name, ap in _few(sorted(weak.items())))
+    warning = (
+        f"The classifier hardly tells {len(weak)} of {_counted(len(shares), 'class', 'classes')} {where}: average "
+        f"precision {told}. Labels of such classes will be poor: look at their tags, and bring more images with and "
+        "without them"
+    )
+    return Health(facts, (), (warning,))
 
 
 def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:
@@ -101,9 +121,9 @@ def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable
     facts = {"relations": {"images_with_confident_pixels": shares, "confident_area": areas}}
     if not any(found.values()):
         failure = (
-            f"No image has a pixel that is surely foreground ({sum(tags.values())} tags), so IRNet has nothing to "
-            "learn from. The attention maps are empty or spread over the whole image: train the classifier longer "
-            "(--classifier.steps), start it from ImageNet weights (--weights), or lower "
+            f"No image has a pixel that is surely foreground ({_counted(sum(tags.values()), 'tag')}), so IRNet has "
+            "nothing to learn from. The attention maps are empty or spread over the whole image: train the classifier "
+            "longer (--classifier.steps), start it from ImageNet weights (--weights), or lower "
             "--relations.foreground-threshold"
         )
         return Health(facts, (failure,))
@@ -111,8 +131,8 @@ def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable
     warnings = ()
     if none:
         warnings = (
-            f"No image has a pixel that is surely {_listed(none, 'or')}, so IRNet learns nothing of their borders: "
-            "bring more images with these tags",
+            f"No image has a pixel that is surely {_listed(none, 'or')}, so IRNet learns no border "
+            "of it: bring more images with such tags",
         )
     return Health(facts, (), warnings)
 
@@ -136,18 +156,18 @@ def _check_labels(
             "empty": empty,
         }
     }
-    told = f"{len(empty)} of {len(labels_of)} tagged images have no labelled pixel"
+    told = f"{len(empty)} of {_counted(len(labels_of), 'tagged image')} without a labelled pixel"
     remedy = (
-        "Look at their attention maps in the report, lower --labels.background-threshold, "
-        "or train the classifier longer"
+        "Look at the attention maps in the report, lower --labels.background-threshold, or train the classifier longer"
     )
     if len(empty) == len(labels_of) and (trained or len(labels_of) >= FEW_IMAGES):
         return Health(facts, (f"{told}: the labels are empty. {remedy}",))
+    warnings = []
     if len(empty) > EMPTY * len(labels_of):
-        return Health(facts, (), (f"{told}: {_listed(empty)}. {remedy}",))
-    if wholly := [classes.names[c] for c, count in sorted(lost.items()) if count == tags[c]]:
-        return Health(facts, (), (f"No image has a labelled pixel of {_listed(wholly, 'or')}. {remedy}",))
-    return Health(facts)
+        warnings.append(f"{told}: {_listed(empty)}. {remedy}")
+    if mostly := [classes.names[c] for c, count in sorted(lost.items()) if count > MOSTLY * tags[c]]:
+        warnings.append(f"Most images with the tag have no labelled pixel of {_listed(mostly, 'or')}. {remedy}")
+    return Health(facts, (), tuple(warnings))
 
 
 def _sum(summaries: Sequence[Mapping[str, Any]], name: str) -> Counter[Any]:
@@ -167,3 +187,7 @@ def _listed(names: Sequence[str], last: str = "and") -> str:
     if len(names) > len(shown):
         return f"{', '.join(shown)} and {len(names) - len(shown)} more"
     return f" {last} ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from data.dataset import Dataset
 from data.publication import Entry
@@ -19,8 +20,8 @@ from tasks.settings import Fraction, PipelineConfig, PositiveInt, ascending
 VOID = 255
 Retrain = Literal["never", "auto", "always"]
 # Of the settings, those that decide what the networks are, and those that decide the labels that they give.
-TRAINING = ("backbone", "weights", "seed", "classifier", "cams", "relations", "irnet")
-INFERENCE = ("cams", "fields", "walk", "labels")
+TRAINING = ("backbone", "weights", "seed", "long_side", "classifier", "cams", "relations", "irnet")
+INFERENCE = ("long_side", "cams", "fields", "walk", "labels")
 Share = Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)]
 Count = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(ascending)]
 
@@ -196,5 +197,8 @@ def _names(dataset: Dataset) -> set[str]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], sections: Iterable[str]) -> list[str]:
+    with contextlib.suppress(ValidationError):
+        # What an older version did not know is as it is by default.
+        old = PipelineConfig.model_validate(old).model_dump(mode="json")
     changed = [name for name in sections if old.get(name) != new.get(name)]
     return [f"the settings of {', '.join(changed)} are others"] if changed else []

@@ -226,7 +226,11 @@ class LabelsConfig(Config):
 
     @model_validator(mode="after")
     def _sure_thresholds_enclose_the_labels_own(self) -> LabelsConfig:
-        if self.sure_thresholds not in (None, "auto") and self.background_threshold != "auto":
+        if self.sure_thresholds == "auto" and self.background_threshold in (0, 1):
+            raise ValueError("sure_thresholds 'auto': expected a background_threshold between 0 and 1, or 'auto'")
+        if self.sure_thresholds not in (None, "auto"):
+            if self.background_threshold == "auto":
+                raise ValueError("sure_thresholds: expected 'auto' or None where background_threshold is 'auto'")
             low, high = self.sure_thresholds
             if not low < self.background_threshold < high <= 1:
                 raise ValueError(

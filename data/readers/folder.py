@@ -94,7 +94,7 @@ def _class_table(root: Path, given: tuple[str, ...] | None, file: Path | None, e
         return ClassTable(given, origin=f"the names in {(file or root / 'classes.txt').name}")
     names = {name for entry in entries for name in entry.labels}
     known = names & set(VOC_CLASSES)
-    tags = ClassTable(tuple(sorted(names)), origin=f"the {len(names)} tags of the set, in ascending order")
+    tags = ClassTable(tuple(sorted(names)), origin=f"the tags of the set, {len(names)} in all, in ascending order")
     # One misspelt tag among VOC's must not turn the table into another one, with other values in the masks.
     if 2 * len(known) <= len(names) or not any((root / name).is_dir() for name in ("JPEGImages", SEMANTIC)):
         return tags
@@ -104,7 +104,7 @@ def _class_table(root: Path, given: tuple[str, ...] | None, file: Path | None, e
 
 
 def _agreement(root: Path, entries: list[Entry], table: ClassTable) -> float:
-    """Return the share of some images whose label map has the values of their tags in a class table, and no other."""
+    """Return how far label maps have the values of their images' tags in a class table, and no other: 1 for all."""
     values = {name: number for number, name in enumerate(table.names, start=1)}
     found = []
     for entry in entries:
@@ -114,7 +114,8 @@ def _agreement(root: Path, entries: list[Entry], table: ClassTable) -> float:
                 present = set(np.unique(read_label_map(file)).tolist()) - {0, VOID}
             except DatasetError:
                 continue
-            found.append(present <= {values.get(name) for name in entry.labels})
+            wanted = {values.get(name) for name in entry.labels}
+            found.append(((present <= wanted) + (wanted <= present)) / 2)
         if len(found) == PEEKED:
             break
     return sum(found) / max(1, len(found))

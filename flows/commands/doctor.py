@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data.dataset import DatasetError, Problem
@@ -81,7 +82,7 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
                 continue
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {v}" for k, v in value.items() if v)
-            table.add_row(name, "; ".join(value) if isinstance(value, list) else str(value))
+            table.add_row(name, escape("; ".join(value) if isinstance(value, list) else str(value)))
         console.print(table)
     for problem in result["problems"]:
         console.print(f"{problem['file']}: {problem['message']}", highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data.dataset import DatasetError
@@ -129,8 +130,11 @@ def show_results(result: dict[str, Any], console: Console) -> None:
 def _class_table(classes: dict[str, Any], tags: dict[str, Any]) -> Table:
     """Return a row per class: its images, and what classifier, relations and labels found of it."""
     tagged = tags.get("classifier", {})
-    where = f"on {tagged['images']} {tagged['measured_on']}" if tagged.get("ap") else ""
-    table = Table(title="Classes", title_justify="left", caption=f"AP of the classifier {where}" if where else None)
+    kind = tagged.get("measured_on", "")
+    where = f"in folds over {tagged.get('images')} images" if kind == "folds" else f"on {tagged.get('images')} {kind}"
+    table = Table(
+        title="Classes", title_justify="left", caption=f"AP of the classifier {where}" if tagged.get("ap") else None
+    )
     for column in ("class", "images", "AP", "with sure pixels", "without a pixel"):
         table.add_column(column, justify="left" if column == "class" else "right")
     sure = tags.get("relations", {}).get("images_with_confident_pixels", {})
@@ -140,7 +144,7 @@ def _class_table(classes: dict[str, Any], tags: dict[str, Any]) -> Table:
     rows.sort(key=lambda row: tagged.get("ap", {}).get(row[0], 1.0)) if len(rows) > SHOWN_CLASSES else None
     for name, count in rows[:SHOWN_CLASSES]:
         cells = percent(tagged.get("ap", {}).get(name)), percent(sure.get(name))
-        table.add_row(name, str(count), *cells, str(without.get(name, 0)))
+        table.add_row(escape(name), str(count), *cells, str(without.get(name, 0)))
     if len(rows) > SHOWN_CLASSES:
         table.add_row(f"and {len(rows) - SHOWN_CLASSES} more", *[""] * 4)
     return table

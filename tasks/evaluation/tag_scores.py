@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from data.dataset import ClassTable
 
 PERMUTATIONS = 500
+# Chance must find the tags themselves less often than this, or it cannot be told from knowledge.
+LUCK = 0.005
 FOLDS = 10
 MOST_HELD_OUT = 1000
 # Fewer images cannot tell a classifier from chance.
@@ -43,7 +45,7 @@ def score_tags(
     Returns:
         "images"; "ap" and "share", class name -> average precision and share of the images, for the classes that some
         of the images have and some do not; "mean_ap"; "chance", the share of random assignments of the tags to the
-        images whose mean is as high, or None of too few images.
+        images whose mean is as high, or None where perfect scores would not stand out either.
     """
     each = {c: average_precision(scores[:, c], targets[:, c]) for c in range(scores.shape[1])}
     precisions = {c: value for c, value in each.items() if value is not None}
@@ -54,7 +56,7 @@ def score_tags(
         "ap": {classes.names[c]: round(precisions[c], 4) for c in known},
         "share": {classes.names[c]: round(float(targets[:, c].mean()), 4) for c in known},
         "mean_ap": None if mean is None else round(mean, 4),
-        "chance": None if mean is None or len(scores) < ENOUGH_IMAGES else _chance(scores, targets, known, mean, seed),
+        "chance": None if mean is None else _chance(scores, targets, known, mean, seed),
     }
 
 
@@ -97,17 +99,22 @@ def score_in_folds(features: Float[np.ndarray, "n d"], targets: NDArray[np.bool_
         mean, deviation = features[known].mean(axis=0), features[known].std(axis=0) + 1e-6
         given, asked = ((features[part] - mean) / deviation for part in (known, fold))
         kernel = given @ given.T
-        ridge = 0.1 * np.trace(kernel) / len(kernel) * np.eye(len(kernel))
+        ridge = (0.1 * np.trace(kernel) / len(kernel) + 1e-9) * np.eye(len(kernel))
         scores[fold] = asked @ given.T @ np.linalg.solve(kernel + ridge, targets[known] - targets[known].mean(axis=0))
-    return scores
+    # Equal images have equal scores, whatever fold they are in.
+    return scores.round(6)
 
 
 def _chance(
     scores: Float[np.ndarray, "n c"], targets: NDArray[np.bool_], known: list[int], mean: float, seed: int
-) -> float:
+) -> float | None:
     rng = np.random.default_rng(seed)
-    as_high = 0
+    means = []
     for _ in range(PERMUTATIONS):
         shuffled = targets[rng.permutation(len(targets))]
-        as_high += np.mean([average_precision(scores[:, c], shuffled[:, c]) or 0.0 for c in known]) >= mean
-    return round(float(1 + as_high) / (1 + PERMUTATIONS), 4)
+        means.append(np.mean([average_precision(scores[:, c], shuffled[:, c]) or 0.0 for c in known]))
+    # Of few images with a tag, or without, chance finds the right ones now and then.
+    perfect = np.mean([(targets[rng.permutation(len(targets))] == targets).all() for _ in range(PERMUTATIONS)])
+    if len(scores) < ENOUGH_IMAGES or perfect > LUCK:
+        return None
+    return round((1 + float(np.sum(np.asarray(means) >= mean))) / (1 + PERMUTATIONS), 4)

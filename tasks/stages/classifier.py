@@ -22,7 +22,7 @@ from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
-from tasks.training import Recipe, autocast, build_optimizer, fit_with_restarts, write_history
+from tasks.training import FALL, Recipe, autocast, build_optimizer, fit_with_restarts, write_history
 from tasks.training.norms import freeze_norms
 from tasks.working_size import read_working_image
 
@@ -31,14 +31,18 @@ log = logging.getLogger(__name__)
 REFERENCE_CLASSES = 20
 # Of fewer images none can be spared.
 LEAST_FOR_HOLDING_OUT = 100
+# Of fewer images a tenth is too few to tell a classifier from chance.
+LEAST_FOR_HELD_OUT_ALONE = 300
 
 
 def train_classifier(job: Job) -> dict[str, Any]:
     """Train the classifier, measure how well it tells the tags, and write the network and its history.
 
-    Summary: the last figures of the training; "tags", from `tasks.evaluation.tag_scores.score_tags`, and in it
-    "measured_on": "held-out images"; of fewer than 100 images "folds": by a linear classifier on the features of the
-    ImageNet weights, fitted without the images that it scores; without either "training images".
+    Summary: the last figures of the training; "restarts"; "stalled", whether the last of them did not learn either;
+    "tags", from `tasks.evaluation.tag_scores.score_tags`, and in it "measured_on": "held-out images"; of fewer than 100
+    images "folds": by a linear classifier on the features of the ImageNet weights, fitted without the images that it
+    scores; without either "training images". Of fewer than 300 images "chance" is the lower of held-out images and
+    folds, and "judged" counts the images that it is of.
     """
     config = job.config
     assert isinstance(config, ClassifierConfig)
@@ -58,7 +62,15 @@ def train_classifier(job: Job) -> dict[str, Any]:
     tags = _measure(net, config, job, apart, targets)
     save_network(net, job.out, top_share=config.top_share)
     write_history(job.out, history)
-    return {"pretrained": net.backbone.pretrained, **history[-1], "restarts": restarts, "tags": tags}
+    initial = _loss(config, torch.from_numpy(targets[learned]).float(), "cpu")[1]
+    stalled = 0 < config.restarts == restarts and history[-1]["loss"] > (1 - FALL) * initial
+    return {
+        "pretrained": net.backbone.pretrained,
+        **history[-1],
+        "restarts": restarts,
+        "stalled": stalled,
+        "tags": tags,
+    }
 
 
 def _targets(job: Job) -> NDArray[np.bool_]:
@@ -157,21 +169,31 @@ def _measure(
     net: CAMNet, config: ClassifierConfig, job: Job, apart: NDArray[np.int64], targets: NDArray[np.bool_]
 ) -> dict[str, Any]:
     """Return how well the classifier tells the tags of images that it has not learned from, where there are any."""
-    side = sum(config.resize_long) // 2
-    if len(apart):
-        samples = [job.samples[row] for row in apart]
-        scores = _infer(net, lambda image: net(image), samples, side, job)
-        return {"measured_on": "held-out images", **score_tags(scores, targets[apart], job.classes, job.seed)}
-    every = list(job.samples)
-    if config.held_out and net.backbone.pretrained and len(every) > 2:
+    if not config.held_out:
+        return {}
+    side, every = sum(config.resize_long) // 2, list(job.samples)
+
+    def scored(rows: NDArray[np.int64]) -> dict[str, Any]:
+        scores = _infer(net, lambda image: net(image), [every[row] for row in rows], side, job)
+        return score_tags(scores, targets[rows], job.classes, job.seed)
+
+    def in_folds() -> dict[str, Any]:
         backbone = build_backbone(job.backbone, job.weights).to(job.device).eval()
         features = _infer(net, lambda image: backbone(image)[-1].mean(dim=(2, 3)), every, side, job)
-        scores = score_in_folds(features, targets, job.seed)
-        return {"measured_on": "folds", **score_tags(scores, targets, job.classes, job.seed)}
-    if config.held_out:
-        scores = _infer(net, lambda image: net(image), every, side, job)
-        return {"measured_on": "training images", **score_tags(scores, targets, job.classes, job.seed)}
-    return {}
+        found = score_tags(score_in_folds(features, targets, job.seed), targets, job.classes, job.seed)
+        return {"measured_on": "folds", **found, "judged": len(every)}
+
+    held_out = scored(apart) if len(apart) else {"mean_ap": None}
+    folds = in_folds() if net.backbone.pretrained and 2 < len(every) < LEAST_FOR_HELD_OUT_ALONE else None
+    if held_out["mean_ap"] is None:
+        return folds or {"measured_on": "training images", **scored(np.arange(len(every))), "judged": len(every)}
+    found = {"measured_on": "held-out images", **held_out, "judged": len(apart)}
+    # What the features of ImageNet tell, or what the classifier has learnt: either is knowledge.
+    if folds and folds["chance"] is not None and folds["chance"] < (held_out["chance"] or 1.0):
+        found |= {"chance": folds["chance"], "judged": len(every)}
+    elif folds and folds["chance"] is not None:
+        found["judged"] = len(every)
+    return found
 
 
 @torch.no_grad()

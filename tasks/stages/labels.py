@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
-from tasks.stages.thresholds import read_thresholds
+from tasks.stages.thresholds import label_thresholds
 from tasks.working_size import read_working_image, to_size, working_size
 
 
@@ -64,7 +63,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, LabelsConfig)
     if "label-thresholds" in job.inputs:
-        config = with_thresholds(config, job.input("label-thresholds"))
+        config = label_thresholds(config, job.input("label-thresholds"))
     walk = job.input("walk")
     rows_of = json.loads((walk / "instances.json").read_text())
     detections, foreground, tags, empty = [], 0.0, Counter(), {}
@@ -115,13 +114,6 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     (job.out / "settings.json").write_text(config.model_dump_json())
     share = round(foreground / len(job.samples), 4)
     return {"detections": len(detections), "foreground_share": share, "tags": dict(tags), "empty": empty}
-
-
-def with_thresholds(config: LabelsConfig, folder: Path) -> LabelsConfig:
-    """Return settings whose thresholds are numbers: those that stage `label-thresholds` wrote into a folder."""
-    found = read_thresholds(folder)
-    sure = None if found["sure"] is None else tuple(found["sure"])
-    return config.model_copy(update={"background_threshold": found["background"], "sure_thresholds": sure})
 
 
 def thresholds_of(config: LabelsConfig) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from tasks.inference import batches
 from tasks.job import Job
 from tasks.settings import RelationsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
-from tasks.stages.thresholds import read_thresholds
+from tasks.stages.thresholds import relation_thresholds
 from tasks.working_size import file_working_size
 
 IGNORE = 255
@@ -32,8 +32,7 @@ def mine_relations(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, RelationsConfig)
     if "thresholds" in job.inputs:
-        found = read_thresholds(job.input("thresholds"))
-        config = config.model_copy(update={f"{name}_threshold": found[name] for name in ("foreground", "background")})
+        config = relation_thresholds(config, job.input("thresholds"))
     done, confident, total = 0, 0, 0
     tags, found, area = Counter(), Counter(), Counter()
     with MapReader(job.input("cams") / "cams.safetensors") as maps:

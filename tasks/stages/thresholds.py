@@ -64,9 +64,14 @@ class Curves:
         last = best + int(np.argmin([*high[best:], False])) - 1
         return CANDIDATES[(first + last) // 2]
 
-    def at_area(self, ratio: float) -> float:
-        """Return the threshold above which lies `ratio` times the area above the set's own, within the candidates."""
-        wanted = ratio * self.area[CANDIDATES.index(self.threshold)]
+    def at_area(self, ratio: float, of: float | None = None) -> float:
+        """Return the threshold above which lies `ratio` times the area above another, within the candidates.
+
+        Args:
+            ratio: Of the areas.
+            of: The other threshold; the set's own by default.
+        """
+        wanted = ratio * float(np.interp(self.threshold if of is None else of, CANDIDATES, self.area))
         # np.interp wants ascending positions, and areas fall.
         found = np.interp(wanted, self.area[::-1], CANDIDATES[::-1])
         return round(float(np.clip(found, CANDIDATES[0], CANDIDATES[-1])), 3)
@@ -80,10 +85,14 @@ def choose_thresholds(job: Job) -> dict[str, Any]:
     if "auto" in found.values():
         curves = _curves(job, "cams", "cams.safetensors", config.threshold_images, config.crf_iterations)
         chosen = {"foreground": curves.at_area(CONFIDENT_AREA), "background": curves.at_area(POSSIBLE_AREA)}
+        # A number of the settings stays; what is chosen keeps on its side of it.
+        if found["foreground"] != "auto":
+            chosen["background"] = min(chosen["background"], found["foreground"])
+        if found["background"] != "auto":
+            chosen["foreground"] = max(chosen["foreground"], found["background"])
+        chosen["background"] = min(chosen["background"], chosen["foreground"])
         found = {name: chosen[name] if value == "auto" else value for name, value in found.items()}
         found |= {"threshold": curves.threshold, "contrast": curves.contrast, "area": curves.area}
-        if found["background"] > found["foreground"]:
-            found["background"] = found["foreground"]
     return _write(job, found)
 
 
@@ -98,15 +107,38 @@ def choose_label_thresholds(job: Job) -> dict[str, Any]:
         if config.background_threshold == "auto":
             found["background"] = curves.threshold
         if config.sure_thresholds == "auto":
-            low, high = curves.at_area(MAYBE_AREA), curves.at_area(SURE_AREA)
-            found["sure"] = [min(low, found["background"] - 0.01), max(high, found["background"] + 0.01)]
+            found["sure"] = list(_sure(curves, found["background"]))
         found |= {"contrast": curves.contrast, "area": curves.area}
     return _write(job, found)
 
 
-def read_thresholds(folder: Path) -> dict[str, Any]:
-    """Return what either stage has written."""
-    return json.loads((folder / FILE).read_text())
+def relation_thresholds(config: RelationsConfig, folder: Path) -> RelationsConfig:
+    """Return settings whose thresholds are numbers: their own, or what stage `thresholds` wrote into a folder."""
+    found = json.loads((folder / FILE).read_text())
+    names = ("foreground", "background")
+    chosen = {f"{n}_threshold": found[n] for n in names if getattr(config, f"{n}_threshold") == "auto"}
+    return config.model_copy(update=chosen)
+
+
+def label_thresholds(config: LabelsConfig, folder: Path) -> LabelsConfig:
+    """Return settings whose thresholds are numbers: their own, or what stage `label-thresholds` wrote into a folder.
+
+    The folder may be of a run with other settings: what is sure lies about the background threshold that counts now.
+    """
+    found = json.loads((folder / FILE).read_text())
+    background, sure = config.background_threshold, config.sure_thresholds
+    if background == "auto":
+        background = found["background"]
+    if sure == "auto":
+        curves = Curves(tuple(found["contrast"]), tuple(found["area"])) if "area" in found else None
+        sure = _sure(curves, background) if curves else tuple(found["sure"])
+    return config.model_copy(update={"background_threshold": background, "sure_thresholds": sure})
+
+
+def _sure(curves: Curves, background: float) -> tuple[float, float]:
+    """Return the thresholds between which labels are unsure, about that of the labels, in (0, 1]."""
+    low, high = curves.at_area(MAYBE_AREA, background), curves.at_area(SURE_AREA, background)
+    return min(low, round(0.9 * background, 4)), max(high, round(background + 0.1 * (1 - background), 4))
 
 
 def curves_of(

@@ -177,6 +177,30 @@ def test_a_class_table_that_cannot_be_used_is_named(tmp_path: Path, text: str | 
     assert message in problem
 
 
+def test_the_classes_of_a_plain_folder_are_its_tags_whatever_their_names(tmp_path: Path) -> None:
+    make_images(tmp_path, "a.jpg", "b.jpg")
+    write(tmp_path / "labels.csv", "image,labels\na,dog\nb,cat;person\n")
+    dataset, _ = open_dataset(tmp_path)
+    assert dataset.classes.names == ("cat", "dog", "person")
+    assert dataset.classes.origin == "the tags of the set, 3 in all, in ascending order"
+    assert (
+        "3 of 3 tags are VOC's" in open_dataset(make_voc(tmp_path / "voc", "a,cow\nb,cat;dog\nc,\n"))[0].classes.origin
+    )
+
+
+@pytest.mark.parametrize(("values", "names"), [((12, 8), VOC_CLASSES), ((2, 1), ("cat", "dog"))])
+def test_label_maps_tell_whether_they_count_vocs_classes_or_the_tags(
+    tmp_path: Path, values: tuple[int, int], names: tuple[str, ...]
+) -> None:
+    make_images(tmp_path / "JPEGImages", "a.jpg", "b.jpg")
+    write(tmp_path / "labels.csv", "image,labels\na,dog\nb,cat\n")
+    for id, value in zip("ab", values, strict=True):
+        labels = np.full((10, 12), 255, np.uint8)
+        labels[:4], labels[6:] = value, 0
+        write_label_map(tmp_path / "SegmentationClass" / f"{id}.png", labels)
+    assert open_dataset(tmp_path)[0].classes.names == names
+
+
 def test_an_unknown_class_is_named_with_its_line_and_image(tmp_path: Path) -> None:
     make_voc(tmp_path, "image,labels\na,cat\nb,dog;unicorn\nc,cow\n")
     (problem,) = problems_of(tmp_path)

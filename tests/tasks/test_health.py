@@ -11,17 +11,17 @@ CLASSES = ClassTable(("cat", "dog"))
 SAMPLES = tuple(Sample(f"{n:02d}", Path("a.jpg"), (n % 2,)) for n in range(20))
 
 
-def tags(cat: float, dog: float, chance: float | None, measured_on: str = "held-out images") -> dict:
+def tags(cat: float, dog: float, chance: float | None, measured_on: str = "held-out images", judged: int = 120) -> dict:
     mean = (cat + dog) / 2
     shares = {"cat": 0.5, "dog": 0.5}
     found = {"ap": {"cat": cat, "dog": dog}, "share": shares, "mean_ap": mean, "chance": chance, "images": 20}
-    return {"tags": {"measured_on": measured_on, **found}}
+    return {"tags": {"measured_on": measured_on, "judged": judged, **found}}
 
 
 def test_a_classifier_at_chance_ends_the_run_with_cause_and_remedy() -> None:
     health = check_stage("classifier", [tags(0.5, 0.55, 0.4)], SAMPLES, CLASSES)
     (failure,) = health.failures
-    assert "no better than chance on 20 held-out images" in failure
+    assert "The classifier tells the tags no better than chance on 20 held-out images" in failure
     assert "Check that the tags belong to the images" in failure
     assert health.facts["classifier"]["ap"] == {"cat": 0.5, "dog": 0.55}
 
@@ -34,9 +34,29 @@ def test_a_classifier_that_is_better_or_cannot_be_judged_goes_on(found: dict) ->
     assert not check_stage("classifier", [{}], SAMPLES, CLASSES).failures
 
 
+def test_of_few_images_only_what_looks_like_chance_ends_the_run() -> None:
+    assert check_stage("classifier", [tags(0.5, 0.5, 0.3, judged=20)], SAMPLES, CLASSES).failures
+    doubtful = check_stage("classifier", [tags(0.7, 0.7, 0.1, judged=20)], SAMPLES, CLASSES)
+    assert not doubtful.failures
+    assert "Perhaps the classifier tells the tags no better than chance" in doubtful.warnings[0]
+    assert check_stage("classifier", [tags(0.7, 0.7, 0.1, judged=120)], SAMPLES, CLASSES).failures
+
+
+def test_a_classifier_that_never_learnt_ends_the_run() -> None:
+    summary = {**tags(0.9, 0.9, 0.002), "stalled": True, "restarts": 2, "loss": 1.386}
+    assert "has learnt nothing: after 2 restarts" in check_stage("classifier", [summary], SAMPLES, CLASSES).failures[0]
+
+
+def test_a_class_that_most_of_its_images_have_lost_is_named_whatever_else_is_said() -> None:
+    summary = {"tags": {"0": 10, "1": 10}, "empty": {s.id: [1] for s in SAMPLES if s.labels == (1,)}}
+    empty, lost = check_stage("labels", [summary], SAMPLES, CLASSES).warnings
+    assert "10 of 20 tagged images without a labelled pixel" in empty
+    assert "no labelled pixel of dog" in lost
+
+
 def test_a_weak_class_is_named() -> None:
     (warning,) = check_stage("classifier", [tags(0.97, 0.55, 0.002)], SAMPLES, CLASSES).warnings
-    assert "hardly tells 1 of 2 classes" in warning
+    assert "hardly tells 1 of 2 classes on 20 held-out images" in warning
     assert "dog 55% (chance 50%)" in warning
     assert "cat" not in warning
 
@@ -58,13 +78,13 @@ def labels(*empty: str) -> list[dict]:
 
 def test_labels_that_are_all_empty_end_the_run() -> None:
     health = check_stage("labels", labels(*(s.id for s in SAMPLES)), SAMPLES, CLASSES)
-    assert "20 of 20 tagged images have no labelled pixel" in health.failures[0]
+    assert "20 of 20 tagged images without a labelled pixel" in health.failures[0]
 
 
 def test_empty_images_are_counted_and_listed() -> None:
     health = check_stage("labels", labels("03", "05"), SAMPLES, CLASSES)
     assert not health.failures
-    assert "2 of 20 tagged images have no labelled pixel: 03 and 05" in health.warnings[0]
+    assert "2 of 20 tagged images without a labelled pixel: 03 and 05" in health.warnings[0]
     found = health.facts["labels"]
     assert found["empty"] == ["03", "05"]
     assert (found["tagged_images"], found["images_without_a_pixel"]) == (20, 2)
@@ -75,7 +95,7 @@ def test_a_tag_that_is_lost_beside_another_is_counted_but_its_image_is_not_empty
     samples = (Sample("00", Path("a.jpg"), (0, 1)),)
     found = check_stage("labels", [{"tags": {"0": 1, "1": 1}, "empty": {"00": [1]}}], samples, CLASSES)
     assert found.facts["labels"]["images_without_a_pixel"] == 0
-    assert "No image has a labelled pixel of dog" in found.warnings[0]
+    assert "no labelled pixel of dog" in found.warnings[0]
 
 
 def test_one_empty_image_proves_nothing_against_networks_of_another_run() -> None:

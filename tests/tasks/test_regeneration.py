@@ -129,3 +129,12 @@ def test_the_gate_names_what_leaves_its_bounds() -> None:
     assert found[0] == "the mean of background of the version is 0.99, the bounds are 0.05 to 0.98"
     assert "instances of the new labels is 0.1" in found[1]
     assert "agree with the version before in 50.0% of the pixels" in found[2]
+
+
+def test_another_working_size_is_another_version_and_what_an_old_record_lacks_is_its_default() -> None:
+    settings = PipelineConfig()
+    before = settings.model_dump(mode="json")
+    assert unchanged(before, settings, "auto")
+    assert not unchanged(before, settings.model_copy(update={"long_side": (320, 640)}), "never")
+    del before["long_side"], before["classifier"]["loss"]
+    assert unchanged(before, settings, "auto")

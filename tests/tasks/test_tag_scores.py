@@ -80,3 +80,16 @@ def test_the_scores_of_a_fold_do_not_depend_on_its_own_tags() -> None:
     found, changed = (score_in_folds(features, each, 0) for each in (targets, other))
     np.testing.assert_array_equal(found[7], changed[7])
     assert not np.array_equal(found, changed)
+
+
+@pytest.mark.parametrize("tagged", [1, 2, 28, 29])
+def test_where_perfect_scores_would_not_stand_out_there_is_no_verdict(tagged: int) -> None:
+    targets = (np.arange(30) < tagged)[:, None]
+    found = score_tags(targets.astype(float), targets, ClassTable(("cat",)), seed=0)
+    assert found["mean_ap"] == 1
+    assert found["chance"] is None or found["chance"] < 0.02
+
+
+def test_equal_images_know_nothing_of_their_tags() -> None:
+    targets = random_targets(30, (0.3, 0.4))
+    assert len(np.unique(score_in_folds(np.ones((30, 12)), targets, 0))) == 1

@@ -1,10 +1,14 @@
 """Thresholds follow the data: the area of the objects, whatever share of the scores' range it takes."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from tasks.stages.thresholds import CANDIDATES, Curves, curves_of
+from tasks.settings import LabelsConfig, RelationsConfig
+from tasks.stages.thresholds import CANDIDATES, FILE, Curves, curves_of, label_thresholds, relation_thresholds
 
 
 def scene(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, torch.Tensor]:
@@ -50,3 +54,20 @@ def test_images_of_one_colour_or_without_scores_say_nothing() -> None:
     curves = curves_of([lambda: flat] * 2, [torch.zeros(1, 8, 8), torch.rand(1, 8, 8)], iterations=1)
     assert set(curves.contrast) == {0.0}
     assert curves.threshold in CANDIDATES
+
+
+def test_numbers_of_the_settings_stay_and_what_is_sure_lies_about_them(tmp_path: Path) -> None:
+    curves = {"contrast": [1.0] * 16, "area": [1 - c for c in CANDIDATES]}
+    (tmp_path / FILE).write_text(json.dumps({"background": 0.6, "sure": [0.4, 0.8], **curves}))
+    chosen = label_thresholds(LabelsConfig(background_threshold="auto", sure_thresholds="auto"), tmp_path)
+    assert chosen.background_threshold == 0.6
+    assert 0 < chosen.sure_thresholds[0] < 0.6 < chosen.sure_thresholds[1] <= 1
+    for number in (0.01, 0.3, 0.99):
+        fixed = label_thresholds(LabelsConfig(background_threshold=number, sure_thresholds="auto"), tmp_path)
+        assert fixed.background_threshold == number
+        # As it is written beside the labels and read again.
+        assert LabelsConfig.model_validate_json(fixed.model_dump_json()) == fixed
+    assert label_thresholds(LabelsConfig(background_threshold=0.3), tmp_path).sure_thresholds is None
+    (tmp_path / FILE).write_text(json.dumps({"foreground": 0.5, "background": 0.2}))
+    kept = relation_thresholds(RelationsConfig(foreground_threshold=0.7, background_threshold="auto"), tmp_path)
+    assert (kept.foreground_threshold, kept.background_threshold) == (0.7, 0.2)
