@@ -55,7 +55,7 @@ def quick(settings: Settings) -> Settings:
         rescale=(0.8, 1.25),
         batch_size=8,
         epochs=30,
-        steps=(240, 4000),
+        steps=(1, 4000),
         optimizer="adamw",
         learning_rate=2e-4,
         head_lr_factor=5,

@@ -40,7 +40,7 @@ def quick(network: SceneNetworkName) -> SceneSettings:
             image_size=(120, 160),
             batch_size=6,
             epochs=160 if network in ON_VGG16 else 80,
-            steps=(400, 8000),
+            steps=(1, 8000),
             optimizer="adamw",
             learning_rate=1e-3,
             power=0.9,
