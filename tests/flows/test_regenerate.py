@@ -27,6 +27,7 @@ class Place:
         own = ["--data", self.data, "--split", self.list, "--out", self.labels]
         # Networks that learned next to nothing find next to nothing.
         gate = ["--gate.background", "0", "1", "--gate.classes", "0", "9", "--gate.instances", "0", "99"]
+        gate += ["--gate.agreement", "0"]
         return ["regenerate", *own, *tiny_settings(), *gate, *more, "--json"]
 
     def regenerate(self, *more: str | Path, code: int = 0) -> dict:

@@ -74,7 +74,7 @@ def test_ground_truth_of_coco_is_read_by_the_networks_class_table() -> None:
     theirs = Dataset(Path(), ClassTable(("sheep", "cat"), (7, 3)), (found,))
     table = ClassTable(("cat", "dog", "sheep"))
     seen = Dataset(Path(), table, (Sample("b", Path("b.jpg"), labels=(0, 1, 2)),))
-    ours = _as_trained(theirs, SimpleNamespace(classes=table, dataset=seen))  # pyright: ignore[reportArgumentType]
+    ours = _as_trained(theirs, SimpleNamespace(classes=table, dataset=seen, folder="run"))  # pyright: ignore[reportArgumentType]
     assert ours.classes == table
     assert ours.samples[0].labels == (0, 2)
     assert ours.samples[0].coco == CocoSource(file, 5, (3, -2, 7))
@@ -86,7 +86,9 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 3, 3), np.uint8))
     sample = Sample("a", tmp_path / "a.png", (0,), tmp_path / "mask.png", coding="saliency")
     record = SimpleNamespace(
-        dataset=Dataset(tmp_path, ClassTable(("salient",)), (sample,)), request={"data": str(tmp_path), "classes": None}
+        folder="run",
+        dataset=Dataset(tmp_path, ClassTable(("salient",)), (sample,)),
+        request={"data": str(tmp_path), "classes": None},
     )
     monkeypatch.setattr("flows.train_request.read_labelled_run", lambda _: record)
     request = TrainRequest(

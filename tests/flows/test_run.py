@@ -91,7 +91,7 @@ def test_a_changed_beta_repeats_the_walk_and_what_follows(run_copy: Path, tiny_d
     answer = pseudomask(*run_words(tiny_data, run_copy, ["--walk.beta", "3"]))
     assert answer.returncode == 0, answer.stderr
     stages = {name.split("/")[0] for name in made_again(before, made(run_copy))}
-    assert stages == {"walk", "labels", "scores", "metrics"}
+    assert stages == {"walk", "label-thresholds", "labels", "scores", "metrics"}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_edited_function_makes_its_stage_and_what_follows_stale(
     assert states(run_copy, checkout) == dict.fromkeys(STAGES, "cached")
     (checkout / file).write_text(head + line + tail[:body] + "    unused = 1\n" + tail[body:])
     stages = status(run_copy, checkout)
-    follow = {"walk": ["walk", "labels", "scores", "metrics"], "labels": ["labels", "scores", "metrics"]}[first]
+    follow = STAGES[STAGES.index(first) :]
     assert [stage for stage in STAGES if stages[stage]["state"] == "stale"] == follow
     assert "source changed" in next(iter(stages[first]["reasons"].values()))
 
