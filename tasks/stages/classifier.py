@@ -33,6 +33,7 @@ REFERENCE_CLASSES = 20
 LEAST_FOR_HOLDING_OUT = 100
 # Of fewer images a tenth is too few to tell a classifier from chance.
 LEAST_FOR_HELD_OUT_ALONE = 300
+SURE = 0.004
 
 
 def train_classifier(job: Job) -> dict[str, Any]:
@@ -41,8 +42,8 @@ def train_classifier(job: Job) -> dict[str, Any]:
     Summary: the last figures of the training; "restarts"; "stalled", whether the last of them did not learn either;
     "tags", from `tasks.evaluation.tag_scores.score_tags`, and in it "measured_on": "held-out images"; of fewer than 100
     images "folds": by a linear classifier on the features of the ImageNet weights, fitted without the images that it
-    scores; without either "training images". Of fewer than 300 images "chance" is the lower of held-out images and
-    folds, and "judged" counts the images that it is of.
+    scores; without either "training images". Of fewer than 300 images "chance" is that of folds over all of them, unless
+    the held-out images alone leave no doubt; "judged" counts the images that it is of.
     """
     config = job.config
     assert isinstance(config, ClassifierConfig)
@@ -188,11 +189,10 @@ def _measure(
     if held_out["mean_ap"] is None:
         return folds or {"measured_on": "training images", **scored(np.arange(len(every))), "judged": len(every)}
     found = {"measured_on": "held-out images", **held_out, "judged": len(apart)}
-    # What the features of ImageNet tell, or what the classifier has learnt: either is knowledge.
-    if folds and folds["chance"] is not None and folds["chance"] < (held_out["chance"] or 1.0):
+    # A few held-out images look learnt by luck too often, unless hardly any random tags score like them.
+    is_sure = held_out["chance"] is not None and held_out["chance"] <= SURE
+    if folds and folds["chance"] is not None and not is_sure:
         found |= {"chance": folds["chance"], "judged": len(every)}
-    elif folds and folds["chance"] is not None:
-        found["judged"] = len(every)
     return found
 
 
