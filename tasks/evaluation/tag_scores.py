@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ PERMUTATIONS = 500
 # Chance must find the tags themselves less often than this, or it cannot be told from knowledge.
 LUCK = 0.005
 FOLDS = 10
+# Few held-out images look learnt by luck too often; they count alone where luck is rarer than this.
+BEYOND_DOUBT = 0.004
 MOST_HELD_OUT = 1000
 # Fewer images cannot tell a classifier from chance.
 ENOUGH_IMAGES = 10
@@ -58,6 +61,17 @@ def score_tags(
         "mean_ap": None if mean is None else round(mean, 4),
         "chance": None if mean is None else _chance(scores, targets, known, mean, seed),
     }
+
+
+def verdict(held_out: Mapping[str, Any], folds: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return "chance" and "judged", the number of images that it is of, from `score_tags` of held-out images and folds.
+
+    Folds over all images say whether the tags can be learnt, unless the held-out ones leave no doubt.
+    """
+    chance = held_out["chance"]
+    if folds is None or folds["chance"] is None or (chance is not None and chance <= BEYOND_DOUBT):
+        return {"chance": chance, "judged": held_out["images"]}
+    return {"chance": folds["chance"], "judged": folds["images"]}
 
 
 def hold_out(targets: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from data.dataset import Sample
 from models.backbones import build_backbone
 from models.cam import CAMNet
 from tasks.augment import flip_and_crop, normalize, photometric, resize, scale_for_long_side
-from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags
+from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags, verdict
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
@@ -33,7 +33,6 @@ REFERENCE_CLASSES = 20
 LEAST_FOR_HOLDING_OUT = 100
 # Of fewer images a tenth is too few to tell a classifier from chance.
 LEAST_FOR_HELD_OUT_ALONE = 300
-SURE = 0.004
 
 
 def train_classifier(job: Job) -> dict[str, Any]:
@@ -42,8 +41,8 @@ def train_classifier(job: Job) -> dict[str, Any]:
     Summary: the last figures of the training; "restarts"; "stalled", whether the last of them did not learn either;
     "tags", from `tasks.evaluation.tag_scores.score_tags`, and in it "measured_on": "held-out images"; of fewer than 100
     images "folds": by a linear classifier on the features of the ImageNet weights, fitted without the images that it
-    scores; without either "training images". Of fewer than 300 images "chance" is that of folds over all of them, unless
-    the held-out images alone leave no doubt; "judged" counts the images that it is of.
+    scores; without either "training images". Of fewer than 300 images "chance" is that of folds over all of them,
+    unless the held-out images alone leave no doubt; "judged" counts the images that it is of.
     """
     config = job.config
     assert isinstance(config, ClassifierConfig)
@@ -188,12 +187,7 @@ def _measure(
     folds = in_folds() if net.backbone.pretrained and 2 < len(every) < LEAST_FOR_HELD_OUT_ALONE else None
     if held_out["mean_ap"] is None:
         return folds or {"measured_on": "training images", **scored(np.arange(len(every))), "judged": len(every)}
-    found = {"measured_on": "held-out images", **held_out, "judged": len(apart)}
-    # A few held-out images look learnt by luck too often, unless hardly any random tags score like them.
-    is_sure = held_out["chance"] is not None and held_out["chance"] <= SURE
-    if folds and folds["chance"] is not None and not is_sure:
-        found |= {"chance": folds["chance"], "judged": len(every)}
-    return found
+    return {"measured_on": "held-out images", **held_out, **verdict(held_out, folds)}
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.dataset import ClassTable
-from tasks.evaluation.tag_scores import average_precision, hold_out, score_in_folds, score_tags
+from tasks.evaluation.tag_scores import average_precision, hold_out, score_in_folds, score_tags, verdict
 
 CLASSES = ClassTable(("cat", "dog", "cow"))
 
@@ -93,3 +93,15 @@ def test_where_perfect_scores_would_not_stand_out_there_is_no_verdict(tagged: in
 def test_equal_images_know_nothing_of_their_tags() -> None:
     targets = random_targets(30, (0.3, 0.4))
     assert len(np.unique(score_in_folds(np.ones((30, 12)), targets, 0))) == 1
+
+
+@pytest.mark.parametrize(
+    ("held_out", "folds", "expected"),
+    [(0.018, 0.4, (0.4, 200)), (0.002, 0.4, (0.002, 20)), (0.3, None, (0.3, 20)), (None, 0.01, (0.01, 200))],
+)
+def test_few_held_out_images_count_alone_only_beyond_doubt(
+    held_out: float | None, folds: float | None, expected: tuple[float, int]
+) -> None:
+    others = None if folds is None else {"chance": folds, "images": 200}
+    found = verdict({"chance": held_out, "images": 20}, others)
+    assert (found["chance"], found["judged"]) == expected
