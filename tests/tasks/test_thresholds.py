@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from tasks.settings import LabelsConfig, RelationsConfig
-from tasks.stages.thresholds import CANDIDATES, FILE, Curves, curves_of, label_thresholds, relation_thresholds
+from tasks.stages.thresholds import (
+    CANDIDATES,
+    FILE,
+    Curves,
+    _contrast,
+    curves_of,
+    label_thresholds,
+    relation_thresholds,
+)
 
 
 def scene(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, torch.Tensor]:
@@ -71,3 +79,17 @@ def test_numbers_of_the_settings_stay_and_what_is_sure_lies_about_them(tmp_path:
     (tmp_path / FILE).write_text(json.dumps({"foreground": 0.5, "background": 0.2}))
     kept = relation_thresholds(RelationsConfig(foreground_threshold=0.7, background_threshold="auto"), tmp_path)
     assert (kept.foreground_threshold, kept.background_threshold) == (0.7, 0.2)
+
+
+def test_contrast_is_the_share_of_the_variance_between_foreground_and_background() -> None:
+    colours = np.zeros((8, 8, 3), np.float32)
+    colours[:, :2] = 100
+    exact = np.zeros((32, 32), np.int64)
+    exact[:, :8] = 1
+    assert _contrast(colours, exact) == pytest.approx(1)
+    assert _contrast(colours, 1 - exact) == pytest.approx(1)
+    wider = np.zeros((32, 32), np.int64)
+    wider[:, :16] = 1
+    # Half of the mask is 100, the rest of the image 0: 50^2 / 4 of a variance of 100^2 * 3 / 16.
+    assert _contrast(colours, wider) == pytest.approx(1 / 3)
+    assert _contrast(colours, np.ones((32, 32), np.int64)) == 0

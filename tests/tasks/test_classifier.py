@@ -1,0 +1,72 @@
+"""The classifier learns alike whatever the number, the order and the shares of the classes."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from models.backbones import Backbone
+from models.cam import CAMNet
+from tasks.settings import ClassifierConfig
+from tasks.stages.classifier import _loss
+
+PRIOR, PAPER = ClassifierConfig(loss="prior"), ClassifierConfig()
+
+
+def tags(num_images: int = 40, num_classes: int = 6) -> torch.Tensor:
+    """Return tags in which class c is that of each (c + 2)nd image."""
+    return torch.stack([(torch.arange(num_images) % (c + 2) == 0).float() for c in range(num_classes)], dim=1)
+
+
+def test_a_network_that_knows_nothing_has_the_entropy_of_the_tags() -> None:
+    wanted = tags()
+    loss, initial = _loss(PRIOR, wanted, "cpu")
+    # At the shares themselves no gradient pulls: neither a rare class nor a common one starts ahead.
+    logits = torch.zeros_like(wanted, requires_grad=True)
+    value = loss(logits, wanted)
+    assert float(value.detach()) == pytest.approx(initial, rel=0.03)
+    value.backward()
+    assert logits.grad is not None
+    assert logits.grad.sum(dim=0).abs().max() < 0.02
+
+
+def test_classes_that_no_image_has_and_the_order_of_the_others_change_nothing() -> None:
+    wanted, logits = tags(), torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    loss, initial = _loss(PRIOR, wanted, "cpu")
+    with_absent = torch.cat([wanted, torch.zeros(40, 14)], dim=1)
+    more, more_initial = _loss(PRIOR, with_absent, "cpu")
+    expected = float(loss(logits, wanted))
+    assert float(more(torch.cat([logits, torch.randn(40, 14)], dim=1), with_absent)) == pytest.approx(expected)
+    assert more_initial == pytest.approx(initial)
+    order = [3, 0, 5, 1, 4, 2]
+    assert float(_loss(PRIOR, wanted[:, order], "cpu")[0](logits[:, order], wanted[:, order])) == pytest.approx(
+        expected
+    )
+
+
+@pytest.mark.parametrize("num_classes", [1, 6, 20, 80])
+def test_the_papers_loss_is_exact_for_20_classes_and_its_step_does_not_grow_as_classes_get_fewer(
+    num_classes: int,
+) -> None:
+    wanted, logits = tags(20, num_classes), torch.zeros(20, num_classes, requires_grad=True)
+    loss, initial = _loss(PAPER, wanted, "cpu")
+    value = loss(logits, wanted)
+    assert initial == pytest.approx(num_classes / 20 * math.log(2))
+    if num_classes == 20:
+        assert torch.equal(value, F.multilabel_soft_margin_loss(logits, wanted))
+    value.backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().max() == pytest.approx(0.5 / 20 / 20)
+
+
+def test_half_of_a_logit_is_the_mean_of_the_highest_cells() -> None:
+    net = CAMNet(Backbone("resnet18"), 3, top_share=0.25).eval()
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        cells = net.classifier(net.backbone(x)[-1]).flatten(2)
+        assert cells.shape[2] == 16
+        expected = (cells.mean(dim=2) + cells.sort(dim=2).values[..., -4:].mean(dim=2)) / 2
+        torch.testing.assert_close(net(x), expected)
+        net.top_share = 0.0
+        torch.testing.assert_close(net(x), cells.mean(dim=2))
