@@ -78,38 +78,34 @@ class Curves:
 
 
 def choose_thresholds(job: Job) -> dict[str, Any]:
-    """Write the thresholds of CAMs between which pixels are unsure: "foreground", "background" and the set's own."""
+    """Write the thresholds of CAMs between which pixels are unsure: "foreground", "background" and the set's own.
+
+    A number of the settings stays; what is chosen keeps on its side of it.
+    """
     config = job.config
     assert isinstance(config, RelationsConfig)
-    found: dict[str, Any] = {"foreground": config.foreground_threshold, "background": config.background_threshold}
-    if "auto" in found.values():
-        curves = _curves(job, "cams", "cams.safetensors", config.threshold_images, config.crf_iterations)
-        chosen = {"foreground": curves.at_area(CONFIDENT_AREA), "background": curves.at_area(POSSIBLE_AREA)}
-        # A number of the settings stays; what is chosen keeps on its side of it.
-        if found["foreground"] != "auto":
-            chosen["background"] = min(chosen["background"], found["foreground"])
-        if found["background"] != "auto":
-            chosen["foreground"] = max(chosen["foreground"], found["background"])
-        chosen["background"] = min(chosen["background"], chosen["foreground"])
-        found = {name: chosen[name] if value == "auto" else value for name, value in found.items()}
-        found |= {"threshold": curves.threshold, "contrast": curves.contrast, "area": curves.area}
-    return _write(job, found)
+    curves = _curves(job, "cams", "cams.safetensors", config.threshold_images, config.crf_iterations)
+    foreground, background = config.foreground_threshold, config.background_threshold
+    if foreground == "auto":
+        least = 0.0 if background == "auto" else background
+        foreground = max(curves.at_area(CONFIDENT_AREA), least)
+    if background == "auto":
+        background = min(curves.at_area(POSSIBLE_AREA), foreground)
+    return _write(job, curves, foreground=foreground, background=background, threshold=curves.threshold)
 
 
 def choose_label_thresholds(job: Job) -> dict[str, Any]:
     """Write the thresholds of walked scores: "background", and "sure", the two between which labels are unsure."""
     config = job.config
     assert isinstance(config, LabelsConfig)
-    found: dict[str, Any] = {"background": config.background_threshold, "sure": config.sure_thresholds}
-    if "auto" in found.values():
-        iterations = config.crf_iterations or 5
-        curves = _curves(job, "walk", "semantic.safetensors", config.threshold_images, iterations, relative=True)
-        if config.background_threshold == "auto":
-            found["background"] = curves.threshold
-        if config.sure_thresholds == "auto":
-            found["sure"] = list(_sure(curves, found["background"]))
-        found |= {"contrast": curves.contrast, "area": curves.area}
-    return _write(job, found)
+    iterations = config.crf_iterations or 5
+    curves = _curves(job, "walk", "semantic.safetensors", config.threshold_images, iterations, relative=True)
+    background, sure = config.background_threshold, config.sure_thresholds
+    if background == "auto":
+        background = curves.threshold
+    if sure == "auto":
+        sure = _sure(curves, background)
+    return _write(job, curves, background=background, sure=sure)
 
 
 def relation_thresholds(config: RelationsConfig, folder: Path) -> RelationsConfig:
@@ -130,8 +126,7 @@ def label_thresholds(config: LabelsConfig, folder: Path) -> LabelsConfig:
     if background == "auto":
         background = found["background"]
     if sure == "auto":
-        curves = Curves(tuple(found["contrast"]), tuple(found["area"])) if "area" in found else None
-        sure = _sure(curves, background) if curves else tuple(found["sure"])
+        sure = _sure(Curves(tuple(found["contrast"]), tuple(found["area"])), background)
     return config.model_copy(update={"background_threshold": background, "sure_thresholds": sure})
 
 
@@ -210,6 +205,7 @@ def _contrast(colours: NDArray[np.float32], mask: NDArray[np.integer]) -> float:
     return share * (1 - share) * float((between**2).sum()) / total
 
 
-def _write(job: Job, found: dict[str, Any]) -> dict[str, Any]:
-    (job.out / FILE).write_text(json.dumps(found))
-    return {name: value for name, value in found.items() if name not in ("contrast", "area")}
+def _write(job: Job, curves: Curves, **thresholds: Any) -> dict[str, Any]:
+    document = {**thresholds, "contrast": curves.contrast, "area": curves.area}
+    (job.out / FILE).write_text(json.dumps(document))
+    return thresholds
