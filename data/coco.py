@@ -13,9 +13,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from data.dataset import ClassTable, CocoSource, DatasetError, Problem
-
-VOID = 255
+from data.dataset import RESERVED, VOID, ClassTable, CocoSource, DatasetError, Problem, value_type
 
 
 class Rle(TypedDict):
@@ -159,7 +157,9 @@ def coco_json(
         ],
         "annotations": annotations,
         "categories": [
-            {"id": number, "name": name} for number, name in zip(classes.category_ids, classes.names, strict=True)
+            {"id": number, "name": name}
+            for number, name in zip(classes.category_ids, classes.names, strict=True)
+            if name != RESERVED
         ],
     }
 
@@ -199,7 +199,7 @@ def _read_coco(path: Path, _mtime_ns: int, _size: int) -> CocoFile:
 
 
 def read_maps(source: CocoSource) -> tuple[np.ndarray, np.ndarray]:
-    """Return the semantic (uint8) and instance (int32) map [H, W] of one image, of the size its COCO entry states.
+    """Return the semantic and instance map of one image, as `rasterize`, of the size its COCO entry states.
 
     Raises:
         DatasetError: The entry is missing, or a mask cannot be read.
@@ -256,13 +256,13 @@ def rasterize(
         values: Category id -> value in the semantic map; annotations of other categories are left out.
 
     Returns:
-        Semantic uint8 [H, W] (0 background, 255 void) and instances int32 [H, W] (1, 2, ... in the order painted,
-        without 255, which is void). Every instance's pixels have one semantic value.
+        Semantic [H, W] (0 background, 255 void; uint8, or uint16 for values above), and instances int32 [H, W]
+        (1, 2, ... in the order painted, without 255, which is void). Every instance's pixels have one semantic value.
 
     Raises:
         ValueError: A run-length mask is not of the image's size.
     """
-    semantic = np.zeros((height, width), np.uint8)
+    semantic = np.zeros((height, width), value_type(max(values.values(), default=0)))
     instances = np.zeros((height, width), np.int32)
     masks = [
         (bool(record.get("iscrowd", 0)), _mask(record["segmentation"], height, width), record)

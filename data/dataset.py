@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+LabelMap = NDArray[np.unsignedinteger]
+"""Class values [H, W], of the type that `value_type` returns."""
+VOID = 255
+"""The value of a label map that says "do not care", in maps of any number of classes."""
+RESERVED = "(void)"
+"""In the place of the class whose value would be `VOID`."""
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -12,8 +22,9 @@ class ClassTable:
 
     Attributes:
         names: Class `c` (counted from 0) is called `names[c]`; its value in a label map is `c + 1`.
-            0 is background and 255 is "do not care".
-        category_ids: The ids that COCO JSON uses for the classes; `c + 1` where a format has none.
+            0 is background and `VOID`, 255, is "do not care": in a table of more than 254 classes no class has that
+            value, `RESERVED` stands in its place, and what follows is moved by one.
+        category_ids: The ids that COCO JSON uses for the classes; `c + 1` where a format has none, -1 for `RESERVED`.
         has_background: Without one, as in sets of scenes, every pixel has a class, and the value of class `c` in a
             label map is `c`.
         origin: Where the names come from, as a phrase for people.
@@ -25,16 +36,31 @@ class ClassTable:
     origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        names, ids = self.names, self.category_ids
+        if self.has_background and len(names) >= VOID and names[VOID - 1] != RESERVED:
+            object.__setattr__(self, "names", (*names[: VOID - 1], RESERVED, *names[VOID - 1 :]))
+            object.__setattr__(self, "category_ids", ids and (*ids[: VOID - 1], -1, *ids[VOID - 1 :]))
         if not self.category_ids:
-            object.__setattr__(self, "category_ids", tuple(range(1, len(self.names) + 1)))
+            ids = (-1 if name == RESERVED else c + 1 for c, name in enumerate(self.names))
+            object.__setattr__(self, "category_ids", tuple(ids))
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
+    def real_names(self) -> tuple[str, ...]:
+        """The names without `RESERVED`: what people are told."""
+        return tuple(name for name in self.names if name != RESERVED)
+
+    @property
     def values(self) -> tuple[str, ...]:
         """What the values of a label map are called, from 0."""
         return ("background", *self.names) if self.has_background else self.names
+
+
+def value_type(num_values: int) -> type[np.uint8 | np.uint16]:
+    """Return the type of label maps with this many values (background counted, void not): 8 bits, or 16."""
+    return np.uint8 if num_values <= VOID else np.uint16
 
 
 @dataclass(frozen=True, slots=True)

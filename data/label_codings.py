@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import DatasetError, Problem
+from data.dataset import VOID, DatasetError, Problem
 from data.images import opened
 
-VOID = 255
 CAMVID_CLASSES = (
     "sky",
     "building",

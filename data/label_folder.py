@@ -5,7 +5,8 @@ SegmentationObject/<id>.png    instance ids, where there are instances
 SegmentationSure/<id>.png      class values where the labels are sure, 255 elsewhere; where a run was told to write them
 Saliency/<id>.png              255 times the probability of being salient, of networks that say it
 instances.json                 COCO's instance JSON, likewise
-classes.txt                    the name of a class a line; their values in the label maps count from 1
+classes.txt                    the name of a class a line; their values in the label maps count from 1 (of more than
+                               254 classes, line 255 is "(void)", since 255 is void in every label map)
 values.txt                     instead of it, of scenes, which have no background: the name of a value a line, from 0
 """
 

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data import coco
-from data.coco import VOID
-from data.dataset import DatasetError, Problem, Sample
+from data.dataset import VOID, DatasetError, Problem, Sample, value_type
 from data.images import image_orientation, image_size, opened, orient
 from data.label_codings import read_coded
 
@@ -28,6 +27,7 @@ def _voc_palette() -> np.ndarray:
     return palette
 
 
+MAX_VALUE = 2**16 - 1
 VOC_PALETTE = _voc_palette()
 """uint8 [256, 3], RGB: the colour of each value of a label map; read-only."""
 
@@ -37,7 +37,7 @@ class GroundTruth:
     """What is known of one image, in the coordinates of `read_image`.
 
     Attributes:
-        semantic: uint8 [H, W] of the class table's values, 255 void; or None.
+        semantic: uint8 or uint16 [H, W] of the class table's values, 255 void; or None.
         instances: int32 [H, W], 0 background, an id for each instance, 255 void; or None.
     """
 
@@ -48,15 +48,16 @@ class GroundTruth:
 def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> None:
     """Write uint8 [H, W] as an indexed PNG in VOC's colours, or a grey one; the file appears whole or not at all.
 
-    Missing folders are made, so a sample id with `/` in it may be part of the path.
+    uint16, which tables of more than 254 classes need, becomes a grey PNG of 16 bits. Missing folders are made, so a
+    sample id with `/` in it may be part of the path.
 
     Raises:
-        ValueError: `labels` is not a uint8 matrix.
+        ValueError: `labels` is no such matrix.
     """
-    if labels.dtype != np.uint8 or labels.ndim != 2:
-        raise ValueError(f"expected uint8 [H, W], got {labels.dtype} {list(labels.shape)}")
+    if labels.dtype not in (np.uint8, np.uint16) or labels.ndim != 2:
+        raise ValueError(f"expected uint8 or uint16 [H, W], got {labels.dtype} {list(labels.shape)}")
     image = Image.fromarray(np.ascontiguousarray(labels))
-    if not grey:
+    if labels.dtype == np.uint8 and not grey:
         image.putpalette(VOC_PALETTE.tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -68,15 +69,35 @@ def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> No
 
 
 def read_label_map(path: Path) -> np.ndarray:
-    """Read an indexed or grey PNG as uint8 [H, W]: the values, not the colours.
+    """Read an indexed or grey PNG as [H, W]: the values, not the colours; uint8, or uint16 if one is over 255.
 
     Raises:
-        DatasetError: The file is missing, damaged, holds colours, or values over 255.
+        DatasetError: The file is missing, damaged, holds colours, or values of more than 16 bits.
     """
     values = _read_values(path)
-    if values.max() > 255:
-        raise DatasetError([Problem(path, f"expected label values up to 255, found {values.max()}")])
-    return values.astype(np.uint8)
+    if values.min() < 0 or values.max() > MAX_VALUE:
+        found = values.min() if values.min() < 0 else values.max()
+        raise DatasetError([Problem(path, f"expected label values 0 to {MAX_VALUE}, found {found}")])
+    return values.astype(value_type(int(values.max())))
+
+
+def instance_map(masks: np.ndarray) -> np.ndarray:
+    """Return the map [H, W] of objects' masks bool [N, H, W]: ids from 1, 255 left out; the first covers the others.
+
+    uint8, or uint16 for more than 254 objects.
+    """
+    ids = np.arange(1, len(masks) + 1)
+    ids += ids >= VOID
+    objects = np.zeros(masks.shape[1:], value_type(int(ids.max(initial=0))))
+    for id, mask in zip(ids[::-1], masks[::-1], strict=True):
+        objects[mask] = id
+    return objects
+
+
+def unknown_values(labels: np.ndarray, num_values: int) -> list[int]:
+    """Return what a label map holds beside the values under `num_values` and void, ascending."""
+    values = np.flatnonzero(np.bincount(labels.ravel()))
+    return [int(value) for value in values if value >= num_values and value != VOID]
 
 
 def read_ground_truth(sample: Sample) -> GroundTruth:
@@ -127,11 +148,12 @@ def separate_objects(semantic: np.ndarray, instances: np.ndarray) -> tuple[np.nd
         raise ValueError(f"expected maps of one size, got {semantic.shape} and {instances.shape}")
     ids = np.setdiff1d(instances, (0, VOID))
     masks = instances == ids[:, None, None]
-    votes = np.array([np.bincount(semantic[mask], minlength=VOID + 1)[1:VOID] for mask in masks])
-    votes = votes.reshape(len(ids), VOID - 1)
+    length = max(VOID, int(semantic.max(initial=0))) + 1
+    votes = np.array([np.bincount(semantic[mask], minlength=length) for mask in masks]).reshape(len(ids), length)
+    votes[:, [0, VOID]] = 0
     if classless := ids[~votes.any(axis=1)].tolist():
         raise ValueError(f"expected a class under every object, got none under the ids {classless}")
-    return masks, votes.argmax(axis=1)
+    return masks, votes.argmax(axis=1) - 1
 
 
 def _read_values(path: Path) -> np.ndarray:

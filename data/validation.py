@@ -7,15 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from data.dataset import Dataset, DatasetError, Problem, Sample
+from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
 from data.images import image_size, read_image
-from data.label_maps import GroundTruth, read_ground_truth
+from data.label_maps import GroundTruth, read_ground_truth, unknown_values
 from data.threads import map_in_threads
 
-MAX_CLASSES = 254
-"""A label map is uint8; 0 is background and 255 void."""
+MAX_CLASSES = 2000
+"""Confusion matrices are square, and a run keeps one for each threshold that it tries."""
+MAX_SCENE_VALUES = VOID
+"""A label map without background has no value to spare."""
 FEW_IMAGES = 8
 TINY_SIDE, LARGE_SIDE = 48, 2000
 LISTED = 10
@@ -42,11 +42,9 @@ def set_problems(dataset: Dataset) -> list[Problem]:
         problems.append(
             Problem(dataset.root, f"expected labels, but none of the {len(dataset.samples)} images has any")
         )
-    if len(dataset.classes) > MAX_CLASSES:
-        found = len(dataset.classes)
-        problems.append(
-            Problem(dataset.root, f"expected at most {MAX_CLASSES} classes (label maps have 8 bits), found {found}")
-        )
+    most = MAX_CLASSES if dataset.classes.has_background else MAX_SCENE_VALUES
+    if (found := len(dataset.classes.real_names)) > most:
+        problems.append(Problem(dataset.root, f"expected at most {most} classes, found {found}"))
     return problems
 
 
@@ -177,9 +175,7 @@ def truth_problems(sample: Sample, truth: GroundTruth, size: tuple[int, int], nu
                 f"found {mask.shape[1]} x {mask.shape[0]}"
             )
             problems.append(Problem(file, message, sample.id))
-    if truth.semantic is not None:
-        values = np.flatnonzero(np.bincount(truth.semantic.ravel(), minlength=256))
-        if unknown := [int(value) for value in values if num_values <= value < 255]:
-            message = f"expected values 0 to {num_values - 1} and 255, found {', '.join(map(str, unknown))}"
-            problems.append(Problem(sample.semantic or sample.image, message, sample.id))
+    if truth.semantic is not None and (unknown := unknown_values(truth.semantic, num_values)):
+        message = f"expected values 0 to {num_values - 1} and {VOID}, found {', '.join(map(str, unknown))}"
+        problems.append(Problem(sample.semantic or sample.image, message, sample.id))
     return problems

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.dataset import VOID, LabelMap
 from models.backbones import Backbone
 
 Image = NDArray[np.uint8]
 
 
-def resize(image: Image, scale: float, interpolation: int) -> Image:
+def resize(image: NDArray, scale: float, interpolation: int) -> NDArray:
     """Resize [H, W, ...] by a factor; no side becomes shorter than one pixel."""
     height, width = image.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -42,11 +43,11 @@ def normalize(image: Image, backbone: Backbone) -> NDArray[np.float32]:
 
 
 def flip_and_crop(
-    image: NDArray, labels: Image | None, crop_size: int | tuple[int, int], rng: np.random.Generator
-) -> tuple[NDArray, Image | None]:
+    image: NDArray, labels: LabelMap | None, crop_size: int | tuple[int, int], rng: np.random.Generator
+) -> tuple[NDArray, LabelMap | None]:
     """Mirror at random and cut a square, or a rectangle (H, W).
 
-    An image that is smaller than the crop lies at a random place in it; the rest is 0 in the image and 255
+    An image that is smaller than the crop lies at a random place in it; the rest is 0 in the image and `VOID`
     (do not care) in the label map.
     """
     crop_shape = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
@@ -63,6 +64,6 @@ def flip_and_crop(
     crop[tuple(target)] = image[tuple(source)]
     if labels is None:
         return crop, None
-    label_crop = np.full(crop_shape, 255, np.uint8)
+    label_crop = np.full(crop_shape, VOID, labels.dtype)
     label_crop[tuple(target)] = labels[tuple(source)]
     return crop, label_crop

@@ -8,19 +8,20 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from data.dataset import DatasetError, Problem, Sample
+from data.dataset import DatasetError, LabelMap, Problem, Sample
 from data.images import read_image
 from models.segmenter import Segmenter
 from tasks.augment import flip_and_crop, normalize, photometric, resize
 from tasks.inference import Pyramid
 from tasks.network_settings import SceneConfig, SegmenterConfig
-from tasks.truth import Image
 
+Image = NDArray[np.uint8]
 Example = tuple[Tensor, Tensor]
-"""Network input [3, H, W], and uint8 [H, W] of the classes' values, `VOID` where none is known."""
-ExampleOf = Callable[[Image, Image, np.random.Generator], Example]
+"""Network input [3, H, W], and uint8 or int32 [H, W] of the classes' values, `VOID` where none is known."""
+ExampleOf = Callable[[Image, LabelMap, np.random.Generator], Example]
 
 
 def example_of(net: Segmenter, config: SegmenterConfig | SceneConfig, *, augment: bool = True) -> ExampleOf:
@@ -31,7 +32,7 @@ def example_of(net: Segmenter, config: SegmenterConfig | SceneConfig, *, augment
 
 
 def load_example(
-    sample: Sample, read: Callable[[Sample], Image], example: ExampleOf, rng: np.random.Generator
+    sample: Sample, read: Callable[[Sample], LabelMap], example: ExampleOf, rng: np.random.Generator
 ) -> Example:
     """Return the example of a sample's image and of the label map that `read` reads.
 
@@ -56,7 +57,7 @@ def _crops(net: Segmenter, config: SegmenterConfig) -> ExampleOf:
     """Return what makes a random crop of an image and its label map, rescaled and recoloured."""
     (backbone, *_) = net.backbones
 
-    def example(image: Image, labels: Image, rng: np.random.Generator) -> Example:
+    def example(image: Image, labels: LabelMap, rng: np.random.Generator) -> Example:
         if config.image_size is not None:
             image, labels = _resized(image, config.image_size), _resized_labels(labels, config.image_size)
         scale = rng.uniform(*config.rescale)
@@ -64,7 +65,8 @@ def _crops(net: Segmenter, config: SegmenterConfig) -> ExampleOf:
             image, labels = resize(image, scale, cv2.INTER_LINEAR), resize(labels, scale, cv2.INTER_NEAREST)
         normalized = normalize(photometric(image, config.photometric, rng), backbone)  # pyright: ignore
         crop, label_crop = flip_and_crop(normalized, labels, config.crop_size, rng)
-        return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(label_crop)
+        assert label_crop is not None
+        return torch.from_numpy(crop).permute(2, 0, 1), _as_tensor(label_crop)
 
     return example
 
@@ -74,14 +76,19 @@ def _whole_images(net: Segmenter, config: SceneConfig, *, mirror: bool) -> Examp
     # The network's own may be on a GPU.
     normalized: Callable[[Tensor], Tensor] = copy.deepcopy(net.backbone.normalize).cpu()  # pyright: ignore
 
-    def example(image: Image, labels: Image, rng: np.random.Generator) -> Example:
+    def example(image: Image, labels: LabelMap, rng: np.random.Generator) -> Example:
         image, labels = _resized(image, config.image_size), _resized_labels(labels, config.image_size)
         if mirror and rng.random() < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return normalized(pixels[None])[0], torch.from_numpy(np.ascontiguousarray(labels))
+        return normalized(pixels[None])[0], _as_tensor(np.ascontiguousarray(labels))
 
     return example
+
+
+def _as_tensor(labels: LabelMap) -> Tensor:
+    """Return labels as a tensor; PyTorch knows little of unsigned integers of 16 bits."""
+    return torch.from_numpy(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:
@@ -89,5 +96,5 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
 
 
-def _resized_labels(labels: Image, size: tuple[int, int]) -> Image:
+def _resized_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
     return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)  # pyright: ignore[reportReturnType]

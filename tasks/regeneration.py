@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, ValidationError
 
-from data.dataset import Dataset
+from data.dataset import VOID, Dataset, LabelMap
 from data.publication import Entry
 from tasks.config import Config
 from tasks.plan import SampleDigest
 from tasks.settings import Fraction, PipelineConfig, PositiveInt, ascending
 
-VOID = 255
 Retrain = Literal["never", "auto", "always"]
 # Of the settings, those that decide what the networks are, and those that decide the labels that they give.
 TRAINING = ("backbone", "weights", "seed", "long_side", "classifier", "cams", "relations", "irnet")
@@ -149,15 +147,20 @@ def unchanged(before: Mapping[str, Any], settings: PipelineConfig, retrain: Retr
     return not _differences(before, settings.model_dump(mode="json"), sections)
 
 
-def statistics(labels: NDArray[np.uint8], instances: NDArray[np.uint8]) -> dict[str, Any]:
+def statistics(labels: LabelMap, instances: LabelMap) -> dict[str, Any]:
     """Return an image's "background" (a share), "classes" and "instances", from its label maps [H, W]."""
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)[:VOID])
-    found = np.flatnonzero(np.bincount(instances.ravel(), minlength=VOID + 1)[:VOID])
     return {
         "background": round(float((labels == 0).mean()), 5),
-        "classes": int((present > 0).sum()),
-        "instances": int((found > 0).sum()),
+        "classes": _num_values(labels),
+        "instances": _num_values(instances),
     }
+
+
+def _num_values(labels: LabelMap) -> int:
+    """Return how many values a map has beside 0 and void."""
+    counts = np.bincount(labels.ravel(), minlength=VOID + 1)
+    counts[[0, VOID]] = 0
+    return int(np.count_nonzero(counts))
 
 
 def means(entries: Iterable[Entry]) -> dict[str, float] | None:

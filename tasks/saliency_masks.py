@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import ClassTable, DatasetError, Sample
+from data.dataset import VOID, ClassTable, DatasetError, Sample
 from data.label_maps import read_ground_truth
-from tasks.truth import VOID, read_labels
+from tasks.truth import read_labels
 
 CODING = "saliency"
 SALIENCY_FILE = "saliency.json"
@@ -70,10 +70,11 @@ def read_mask(sample: Sample, num_classes: int, salient: Sequence[int] = ()) -> 
     return derive_mask(read_labels(sample, num_classes), salient)
 
 
-def derive_mask(labels: NDArray[np.uint8], salient: Sequence[int]) -> NDArray[np.uint8]:
+def derive_mask(labels: NDArray[np.integer], salient: Sequence[int]) -> NDArray[np.uint8]:
     """Return the mask of what has one of some values in a label map; `VOID` stays."""
-    lookup = np.zeros(VOID + 1, np.uint8)
-    lookup[list(salient)], lookup[VOID] = 1, VOID
+    lookup = np.zeros(max(VOID, int(labels.max(initial=0))) + 1, np.uint8)
+    lookup[[value for value in salient if value < len(lookup)]] = 1
+    lookup[VOID] = VOID
     return lookup[labels]
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from data.dataset import DatasetError, Problem
+from data.dataset import VOID, DatasetError, Problem
 from data.label_maps import read_label_map
 from data.readers.ids import image_id, is_unsafe, read_text, unsafe_problem
 from data.threads import map_in_threads
@@ -135,11 +135,11 @@ def _read_masks(folder: Path, names: tuple[str, ...]) -> Iterator[Entry | Proble
 def _read_mask(folder: Path, file: Path, names: tuple[str, ...]) -> Entry | Problem:
     id = file.relative_to(folder).with_suffix("").as_posix()
     try:
-        values = [int(value) for value in np.unique(read_label_map(file)) if value not in (0, 255)]
+        values = [int(value) for value in np.unique(read_label_map(file)) if value not in (0, VOID)]
     except DatasetError as error:
         return Problem(file, error.problems[0].message, id)
     if values and values[-1] > len(names):
-        return Problem(file, f"expected values 0 to {len(names)} and 255, found {values[-1]}", id)
+        return Problem(file, f"expected values 0 to {len(names)} and {VOID}, found {values[-1]}", id)
     return Entry(id, frozenset(names[value - 1] for value in values), file)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.coco import VOID
-from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
+from data.dataset import VOID, ClassTable, Dataset, DatasetError, Problem, Sample
 from data.label_folder import SEMANTIC
 from data.label_maps import read_label_map
 from data.readers.entries import Entry, find_labels, read_entries
@@ -40,7 +39,8 @@ def read_folder(
     problems += case_problems(chosen)
 
     given = read_class_names(root, classes)
-    entries, more = read_entries(source, given or VOC_CLASSES)
+    # Label maps have the values of the table, not those of the lines.
+    entries, more = read_entries(source, ClassTable(given or VOC_CLASSES).names)
     problems += [problem for problem in more if split is None or problem.sample is None or problem.sample in chosen]
     table = _class_table(root, given, classes, entries)
     labels_of, more = _resolve_labels(entries, chosen, table, folder if split is None else None)

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.dataset import VOID, LabelMap
 from tasks.evaluation.semantic_metrics import refuse_outside, refuse_two_sizes
-
-_VOID = 255
 
 
 class BoundarySums(NamedTuple):
@@ -43,7 +42,7 @@ class BoundaryScore(TypedDict):
     per_class: dict[str, float | None]
 
 
-def boundary_sums(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) -> BoundarySums:
+def boundary_sums(gt: LabelMap, pred: LabelMap, num_classes: int) -> BoundarySums:
     """Score the class contours of one image: F1 = 2 P R / (P + R) of each class in the ground truth, and their mean.
 
     P is the fraction of the class's predicted contour pixels that have one of its true contour pixels nearer than
@@ -61,16 +60,17 @@ def boundary_sums(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: i
     Args:
         gt: Class values [H, W], 0 background, 255 void.
         pred: Class values [H, W], the same.
-        num_classes: Classes with the background, 1 to 255.
+        num_classes: The values of a label map, background and what is reserved for void counted.
 
     Raises:
         ValueError: The maps differ in size, or hold a value outside the class table.
     """
     refuse_two_sizes(gt, pred)
-    present, predicted = (np.bincount(labels.ravel(), minlength=256) for labels in (gt, pred))
-    refuse_outside(present, predicted, num_classes)
+    refuse_outside(gt, pred, num_classes)
+    present = np.bincount(gt.ravel(), minlength=VOID + 1)
+    present[VOID] = 0
     true_contours = _contours(gt)
-    contours = _contours(np.where(gt == _VOID, np.uint8(_VOID), pred))
+    contours = _contours(np.where(gt == VOID, pred.dtype.type(VOID), pred))
     near = _near_disk(*gt.shape)
     scores = np.full(num_classes, np.nan)
     for value in np.flatnonzero(present[:num_classes]):
@@ -103,14 +103,14 @@ def boundary_summary(sums: BoundarySums, class_names: Sequence[str]) -> Boundary
     )
 
 
-def _contours(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _contours(labels: LabelMap) -> LabelMap:
     """Return [H, W], the class at every contour pixel and 255 at the others."""
     edge = np.zeros(labels.shape, bool)
     for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        differ = (labels[first] != labels[second]) & (labels[first] != _VOID) & (labels[second] != _VOID)
+        differ = (labels[first] != labels[second]) & (labels[first] != VOID) & (labels[second] != VOID)
         edge[first] |= differ
         edge[second] |= differ
-    return np.where(edge, labels, np.uint8(_VOID))
+    return np.where(edge, labels, labels.dtype.type(VOID))
 
 
 def _near_disk(height: int, width: int) -> NDArray[np.uint8]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.coco import VOID, Detection, encode_mask
+from data.coco import Detection, encode_mask
+from data.dataset import VOID
 
 CocoJson = Mapping[str, Sequence[Mapping[str, Any]]]
 

@@ -22,7 +22,6 @@ from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
-_VOID = 255
 _NO_CATEGORY = -1
 
 
@@ -249,7 +248,7 @@ def _png_files(folder: Path) -> dict[str, Path]:
 
 def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: tuple[str, ...] = ()) -> _Table:
     if classes is not None:
-        return _Table(read_class_names(classes.parent, classes) or ())
+        return _Table(ClassTable(read_class_names(classes.parent, classes) or ()).names)
     found = {}
     for source in sources:
         folders = [source.resolve(), *source.resolve().parents[:2]]
@@ -263,11 +262,11 @@ def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: t
         raise DatasetError([*problems, last])
     for file, names in found.items():
         if file.name == CLASSES:
-            return _Table(names)
+            return _Table(ClassTable(names).names)
         hint = f" (as {file} has them; `pseudomask predict --evaluate` knows how sets of scenes code void)"
         return _Table(names, hint, has_background=False)
     if categories:
-        return _Table(categories)
+        return _Table(ClassTable(categories).names)
     hint = f" (no {CLASSES} was found, so VOC's 20 classes were assumed; others are set by --classes)"
     return _Table(VOC_CLASSES, hint)
 

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-_VOID = 255
+from data.dataset import VOID
+
 _THRESHOLDS = (0.5, 0.7)
 
 
@@ -162,20 +163,22 @@ def _index_objects(
     """
     if gt_semantic.shape != gt_instances.shape:
         raise ValueError(f"expected maps of one size, got {gt_semantic.shape} and {gt_instances.shape}")
-    present = np.bincount(gt_instances.ravel(), minlength=_VOID + 1) > 0
-    present[[0, _VOID]] = False
+    present = np.bincount(gt_instances.ravel(), minlength=VOID + 1) > 0
+    present[[0, VOID]] = False
     ids = np.flatnonzero(present)
     number = np.zeros(len(present), np.intp)
     number[ids] = np.arange(1, len(ids) + 1)
-    number[_VOID] = len(ids) + 1
+    number[VOID] = len(ids) + 1
     objects = number[gt_instances]
 
-    votes = np.bincount((objects * 256 + gt_semantic).ravel(), minlength=(len(ids) + 2) * 256)
-    votes = votes.reshape(-1, 256)[1:-1, 1:_VOID]
+    num_values = max(VOID, int(gt_semantic.max(initial=0))) + 1
+    votes = np.bincount((objects * num_values + gt_semantic).ravel(), minlength=(len(ids) + 2) * num_values)
+    votes = votes.reshape(-1, num_values)[1:-1]
+    votes[:, [0, VOID]] = 0
     classless = ids[votes.sum(axis=1) == 0]
     if len(classless):
         raise ValueError(f"expected a class under every object, got none under the ids {classless.tolist()}")
-    return objects, votes.argmax(axis=1)
+    return objects, votes.argmax(axis=1) - 1
 
 
 def _claim(iou: NDArray[np.float64], order: NDArray[np.intp], threshold: float) -> NDArray[np.bool_]:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from data.dataset import VOID
+
 BETA_SQUARED = 0.3
 LEVELS = 256
-VOID = 255
 
 
 class SaliencySums(NamedTuple):

@@ -8,7 +8,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-_VOID = 255
+from data.dataset import VOID, LabelMap
+from data.label_maps import unknown_values
 
 
 class SemanticScore(TypedDict):
@@ -21,7 +22,7 @@ class SemanticScore(TypedDict):
     accuracy_per_class: dict[str, float | None]
 
 
-def confusion(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+def confusion(gt: LabelMap, pred: LabelMap, num_classes: int) -> NDArray[np.int64]:
     """Count the pixels of each pair of true and predicted class in one image.
 
     A pixel that the ground truth leaves void (255) is not counted. A void prediction is wrong: it counts in
@@ -30,7 +31,7 @@ def confusion(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) 
     Args:
         gt: Class values [H, W], 0 background, 255 void.
         pred: Class values [H, W], the same.
-        num_classes: Classes with the background, 1 to 255.
+        num_classes: The values of a label map, background and what is reserved for void counted.
 
     Returns:
         [num_classes, num_classes + 1]; true classes are the rows.
@@ -39,23 +40,26 @@ def confusion(gt: NDArray[np.uint8], pred: NDArray[np.uint8], num_classes: int) 
         ValueError: The maps differ in size, or hold a value outside the class table.
     """
     refuse_two_sizes(gt, pred)
-    pairs = np.bincount(gt.ravel().astype(np.intp) * 256 + pred.ravel(), minlength=256 * 256).reshape(256, 256)
-    refuse_outside(pairs.sum(axis=1), pairs.sum(axis=0), num_classes)
-    return np.concatenate([pairs[:num_classes, :num_classes], pairs[:num_classes, _VOID:]], axis=1)
+    refuse_outside(gt, pred, num_classes)
+    side = max(num_classes, VOID + 1)
+    pairs = np.bincount(gt.ravel().astype(np.intp) * side + pred.ravel(), minlength=side * side).reshape(side, side)
+    void, pairs[VOID] = pairs[:, VOID].copy(), 0
+    pairs[:, VOID] = 0
+    void[VOID] = 0
+    return np.concatenate([pairs[:num_classes, :num_classes], void[:num_classes, None]], axis=1)
 
 
-def refuse_two_sizes(gt: NDArray[np.uint8], pred: NDArray[np.uint8]) -> None:
+def refuse_two_sizes(gt: NDArray, pred: NDArray) -> None:
     """Raise `ValueError` where the maps differ in size."""
     if gt.shape != pred.shape:
         raise ValueError(f"expected maps of one size, got ground truth {gt.shape} and prediction {pred.shape}")
 
 
-def refuse_outside(gt_counts: NDArray[np.integer], pred_counts: NDArray[np.integer], num_classes: int) -> None:
-    """Raise `ValueError` where the pixels [256] of each value have some outside the class table."""
-    for name, counts in (("ground truth", gt_counts), ("prediction", pred_counts)):
-        outside = num_classes + np.flatnonzero(counts[num_classes:_VOID])
-        if len(outside):
-            raise ValueError(f"expected class values under {num_classes} or 255, the {name} holds {outside.tolist()}")
+def refuse_outside(gt: NDArray, pred: NDArray, num_classes: int) -> None:
+    """Raise `ValueError` where a map has values outside the class table."""
+    for name, labels in (("ground truth", gt), ("prediction", pred)):
+        if outside := unknown_values(labels, num_classes):
+            raise ValueError(f"expected class values under {num_classes} or {VOID}, the {name} holds {outside}")
 
 
 def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

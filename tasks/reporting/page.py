@@ -23,7 +23,7 @@ from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from data.store import ArtifactError
 from tasks.config import Config
 from tasks.reporting import pictures
-from tasks.reporting.pictures import Picture
+from tasks.reporting.pictures import Picture, palette_row
 from tasks.run_record import RunRecord
 
 PICTURE_HEIGHT = 240
@@ -150,7 +150,7 @@ def changed_settings(settings: Mapping[str, Any], defaults: Config) -> dict[str,
 def class_colors(rows: Sequence[Row], classes: ClassTable) -> dict[str, str]:
     """Return class name -> CSS colour in the pictures, for the classes of the rows' images."""
     shown = {name for row in rows for name in row.classes}
-    colors = {name: VOC_PALETTE[value] for value, name in enumerate(classes.values) if name in shown}
+    colors = {name: VOC_PALETTE[palette_row(value)] for value, name in enumerate(classes.values) if name in shown}
     return {name: "rgb({} {} {})".format(*color) for name, color in colors.items()}
 
 

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.dataset import VOID, LabelMap
 from data.label_maps import VOC_PALETTE
 
 Picture = NDArray[np.uint8]
 
-VOID = 255
 # No class of VOC's palette has this colour; its own for 255 is close to white.
 VOID_COLOR = np.array([205, 205, 205], np.uint8)
 _GOLDEN_RATIO = 0.618034
@@ -37,21 +37,27 @@ def overlay_heat(photo: Picture, scores: NDArray[np.floating]) -> Picture:
     return _blend(_greyed(photo), colors, 0.25 + 0.55 * heat[..., None])
 
 
-def paint_labels(labels: NDArray[np.uint8]) -> Picture:
+def paint_labels(labels: LabelMap) -> Picture:
     """Give class values [H, W] VOC's colours; 255, which nobody need care for, is grey."""
-    return _colors_of_classes()[labels]
+    colors = VOC_PALETTE.copy()
+    colors[VOID] = VOID_COLOR
+    return colors[np.vectorize(palette_row, otypes=[int])(np.arange(int(labels.max(initial=0)) + 1))[labels]]
 
 
-def overlay_labels(photo: Picture, labels: NDArray[np.uint8], *, background: bool = True) -> Picture:
+def overlay_labels(photo: Picture, labels: LabelMap, *, background: bool = True) -> Picture:
     """Lay class values [h, w] over a photograph, in VOC's colours with an outline.
 
     Args:
         background: 0 is background, which stays clear, and not a class.
     """
     values = _resize(labels, photo.shape, cv2.INTER_NEAREST)
-    return _overlay(
-        photo, values, _colors_of_classes()[values], values > 0 if background else np.full_like(values, True)
-    )
+    painted = values > 0 if background else np.full_like(values, True)
+    return _overlay(photo, values, paint_labels(values), painted)
+
+
+def palette_row(value: int) -> int:
+    """Return which of the palette's 256 colours a class value has: those above 255 begin again with the first."""
+    return 1 + (value - VOID - 1) % (VOID - 1) if value > VOID else value
 
 
 def overlay_instances(photo: Picture, instances: NDArray[np.integer]) -> Picture:
@@ -143,9 +149,3 @@ def _rgb(hues: NDArray[np.floating], saturations: NDArray[np.floating], values: 
     # OpenCV wants a matrix of pixels.
     rgb = cv2.cvtColor(hsv.reshape(1, -1, 3), cv2.COLOR_HSV2RGB).reshape(hsv.shape)
     return np.rint(rgb * 255).astype(np.uint8)
-
-
-def _colors_of_classes() -> NDArray[np.uint8]:
-    colors = VOC_PALETTE.copy()
-    colors[VOID] = VOID_COLOR
-    return colors

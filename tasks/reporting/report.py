@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from data.coco import read_detections
-from data.dataset import ClassTable, Sample
+from data.dataset import ClassTable, LabelMap, Sample
 from data.images import read_image
 from data.label_folder import DETECTIONS
 from data.label_maps import read_label_map
@@ -263,9 +263,9 @@ def _uri_like(photo: Picture, picture: Picture) -> str:
     return pictures.data_uri(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8))
 
 
-def _resize_nearest(labels: NDArray[np.uint8], photo: Picture) -> NDArray[np.uint8]:
+def _resize_nearest(labels: LabelMap, photo: Picture) -> LabelMap:
     size = (photo.shape[1], photo.shape[0])
-    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), labels.dtype)
 
 
 def _method_title(method: str, score: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data.coco import Detection, as_detections, write_detections
-from data.dataset import DatasetError, Problem, Sample
+from data.dataset import DatasetError, Problem, Sample, value_type
 from data.images import read_image
 from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
-from data.label_maps import read_ground_truth, write_label_map
+from data.label_maps import instance_map, read_ground_truth, write_label_map
 from models.maskrcnn import MaskRCNN
 from tasks.evaluation.instance_metrics import add_records, average_precision, match_image
 from tasks.inference import batches, inference_autocast
@@ -24,9 +24,6 @@ from tasks.networks import save_network
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.norms import synchronize_norms
-
-# Ids of instances in a label map: 0 is background and 255 void.
-MOST_OBJECTS = 254
 
 
 def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str, Any]:
@@ -54,10 +51,10 @@ def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:
         for sample, found in zip(batch, find_instances(net, images, job.device, config), strict=True):
             detections += as_detections(sample.id, *found)
             masks, classes, _ = found
-            semantic, objects = (np.zeros(masks.shape[1:], np.uint8) for _ in range(2))
-            for number in reversed(range(min(len(masks), MOST_OBJECTS))):
-                semantic[masks[number]] = classes[number] + 1
-                objects[masks[number]] = number + 1
+            semantic = np.zeros(masks.shape[1:], value_type(len(job.classes.values)))
+            for mask, c in zip(masks[::-1], classes[::-1], strict=True):
+                semantic[mask] = c + 1
+            objects = instance_map(masks)
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", semantic)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
         done += len(batch)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from data.dataset import VOID, value_type
 from data.label_maps import read_label_map
 from kernels.affinity import offsets
 from models.backbones import build_backbone
@@ -22,7 +23,6 @@ from tasks.augment import flip_and_crop, normalize, resize
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
-from tasks.stages.relations import IGNORE
 from tasks.training import Recipe, autocast, build_optimizer, fit_with_restarts, write_history
 from tasks.working_size import read_working_image
 
@@ -66,14 +66,14 @@ def _relation_files(job: Job) -> dict[str, Path]:
     return {sample.id: files[sample.id] for sample in job.samples}
 
 
-def class_regions(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+def class_regions(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """Number the connected regions (4 neighbours) of each foreground class from 1; 0 elsewhere.
 
     Regions of under `MIN_REGION` cells are crumbs of the CRF and left out.
     """
     regions = np.zeros(labels.shape, np.int64)
     total = 0
-    for value in np.unique(labels[(labels > 0) & (labels < IGNORE)]):
+    for value in np.unique(labels[(labels > 0) & (labels != VOID)]):
         parts, num_parts = ndimage.label(labels == value)  # pyright: ignore[reportGeneralTypeIssues]
         for number in np.flatnonzero(np.bincount(parts.ravel(), minlength=num_parts + 1) >= MIN_REGION):
             if number > 0:
@@ -83,6 +83,9 @@ def class_regions(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path], rate: float) -> Recipe:
+    # PyTorch and the kernels know little of unsigned integers of 16 bits.
+    label_type = np.uint8 if value_type(len(job.classes.values)) is np.uint8 else np.int32
+
     def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         sample = job.samples[index]
         image = read_working_image(sample.image, job.long_side)
@@ -92,7 +95,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         crop, label_crop = flip_and_crop(normalize(image, net.backbone), labels, config.crop_size, rng)
         assert label_crop is not None
         # The middle of each 4 x 4 cell stands for it: the reference's nearest-neighbour reduction.
-        grid = label_crop[2::4, 2::4].copy()
+        grid = label_crop[2::4, 2::4].astype(label_type)
         regions = class_regions(grid) if config.centering_weight else np.zeros(grid.shape, np.int64)
         return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(grid), torch.from_numpy(regions)
 
@@ -152,7 +155,7 @@ def _measure_displacement(net: IRNet, config: IRNetConfig, job: Job, relations: 
         labels = read_label_map(relations[sample.id])
         rows, columns = displacement.shape[1:]
         grid = cv2.resize(labels, (columns, rows), interpolation=cv2.INTER_NEAREST)
-        inside = displacement[:, torch.from_numpy((grid > 0) & (grid < 255)).to(job.device)]
+        inside = displacement[:, torch.from_numpy((grid > 0) & (grid != VOID)).to(job.device)]
         if inside.shape[1] > 1:
             spreads.append(float(inside.var(dim=1, correction=0).sum().sqrt()))
     net.displacement.mean.copy_(torch.stack(means).mean(dim=0))  # pyright: ignore[reportCallIssue]

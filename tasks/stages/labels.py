@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from data.coco import VOID, encode_mask, write_detections
+from data.coco import encode_mask, write_detections
+from data.dataset import VOID, value_type
 from data.images import image_size
 from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC, SURE
-from data.label_maps import write_label_map
+from data.label_maps import instance_map, write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
@@ -74,8 +75,8 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
         for done, sample in enumerate(job.samples, start=1):
             own_size = image_size(sample.image)
             size = working_size(own_size, job.long_side)
-            values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
-            labels, objects, sure = (np.zeros(own_size, np.uint8) for _ in range(3))
+            values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
+            labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
             if sample.id in semantic:
                 thresholds = thresholds_of(config)
                 rows = [semantic_rows(semantic[sample.id], size, threshold) for threshold in thresholds]
@@ -86,11 +87,10 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                     refined = rows[0]
                 labels = to_size(values[rows[0]], own_size)
                 if config.sure_thresholds:
-                    sure = to_size(np.where(rows[1] == rows[2], values[rows[1]], VOID).astype(np.uint8), own_size)
+                    sure = to_size(np.where(rows[1] == rows[2], values[rows[1]], values.dtype.type(VOID)), own_size)
                 found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
                 found = found.at_size(own_size)
-                for number, mask in enumerate(found.masks[:254], start=1):
-                    objects[mask] = number
+                objects = instance_map(found.masks)
                 detections += [
                     {
                         "image": sample.id,
@@ -100,7 +100,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                     }
                     for mask, row, score in zip(found.masks, found.rows, found.scores, strict=True)
                 ]
-                present = np.bincount(labels.ravel(), minlength=VOID + 1)
+                present = np.bincount(labels.ravel(), minlength=len(job.classes.values))
                 if without := [c for c in sample.labels if not present[c + 1]]:
                     empty[sample.id] = without
                 tags.update(sample.labels)

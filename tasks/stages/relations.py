@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from data.dataset import VOID, value_type
 from data.label_maps import write_label_map
 from kernels.crf import refine_batch
 from tasks.inference import batches
@@ -19,8 +20,6 @@ from tasks.settings import RelationsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
 from tasks.stages.thresholds import relation_thresholds
 from tasks.working_size import file_working_size
-
-IGNORE = 255
 
 
 def mine_relations(job: Job) -> dict[str, Any]:
@@ -33,12 +32,13 @@ def mine_relations(job: Job) -> dict[str, Any]:
     assert isinstance(config, RelationsConfig)
     if "thresholds" in job.inputs:
         config = relation_thresholds(config, job.input("thresholds"))
+    label_type = value_type(len(job.classes.values))
     done, confident, total = 0, 0, 0
     tags, found, area = Counter(), Counter(), Counter()
     with MapReader(job.input("cams") / "cams.safetensors") as maps:
         for sample in job.samples:
             if sample.id not in maps:
-                labels = np.zeros(file_working_size(sample.image, job.long_side), np.uint8)
+                labels = np.zeros(file_working_size(sample.image, job.long_side), label_type)
                 write_label_map(job.out / f"{sample.id}.png", labels)
                 done, confident, total = done + 1, confident + labels.size, total + labels.size
         labelled = [sample for sample in job.samples if sample.id in maps]
@@ -47,9 +47,9 @@ def mine_relations(job: Job) -> dict[str, Any]:
             cams = [maps[sample.id].to(job.device) for sample in batch]
             mined = confident_labels(images, cams, [sample.labels for sample in batch], config)
             for sample, labels in zip(batch, mined, strict=True):
-                write_label_map(job.out / f"{sample.id}.png", labels.cpu().numpy())
-                confident, total = confident + int((labels != IGNORE).sum()), total + labels.numel()
-                present = torch.bincount(labels.flatten().long(), minlength=256).cpu()
+                write_label_map(job.out / f"{sample.id}.png", labels.cpu().numpy().astype(label_type))
+                confident, total = confident + int((labels != VOID).sum()), total + labels.numel()
+                present = torch.bincount(labels.flatten().long(), minlength=len(job.classes.values)).cpu()
                 tags.update(sample.labels)
                 found.update(c for c in sample.labels if present[c + 1])
                 area.update({c: float(present[c + 1]) / labels.numel() for c in sample.labels})
@@ -64,7 +64,7 @@ def confident_labels(
     cams: Sequence[Float[Tensor, "k h4 w4"]],
     labels: Sequence[tuple[int, ...]],
     config: RelationsConfig,
-) -> list[UInt8[Tensor, "h w"]]:
+) -> list[Int[Tensor, "h w"]]:
     """Return each image's class values: the class where foreground is sure, 0 where background is, 255 elsewhere.
 
     Args:
@@ -87,6 +87,6 @@ def confident_labels(
     )
     mined = []
     for (foreground, background), classes in zip(refined, labels, strict=True):
-        values = torch.tensor([IGNORE, *(c + 1 for c in classes)], dtype=torch.uint8, device=foreground.device)
+        values = torch.tensor([VOID, *(c + 1 for c in classes)], dtype=torch.int32, device=foreground.device)
         mined.append(torch.where((foreground == 0) & (background == 0), 0, values[foreground]))
     return mined

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.dataset import DatasetError, Problem, Sample
+from data.dataset import VOID, DatasetError, Problem, Sample
 from data.label_folder import SALIENCY
 from data.label_maps import write_label_map
 from models.inference import prepare_inference
@@ -30,7 +30,7 @@ from tasks.stages.segmenter import build_network, loss_weights, mean_over_views,
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.launch import run_in_processes
-from tasks.truth import VOID, label_reader
+from tasks.truth import label_reader
 
 log = logging.getLogger(__name__)
 TASKS = ("segmentation", "saliency")

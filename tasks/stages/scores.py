@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.coco import Detection, decode_mask, read_detections
+from data.dataset import LabelMap, value_type
 from data.images import image_size
 from data.label_folder import DETECTIONS, SEMANTIC
 from data.label_maps import GroundTruth, read_ground_truth, read_label_map
@@ -47,7 +48,7 @@ def score_shard(job: Job) -> dict[str, Any]:
             truth = read_ground_truth(sample)
             image = read_working_image(sample.image, job.long_side)
             own_size = image_size(sample.image)
-            class_values = np.array([0, *(c + 1 for c in sample.labels)], np.uint8)
+            class_values = np.array([0, *(c + 1 for c in sample.labels)], value_type(num_classes + 1))
             sample_cams, sample_walk = (
                 maps[sample.id] if sample.id in maps else torch.zeros(0, 1, 1) for maps in (cams, walked)
             )
@@ -74,8 +75,11 @@ def score_shard(job: Job) -> dict[str, Any]:
 
 
 def _semantic_predictions(
-    image: NDArray[np.uint8], cams: Float[Tensor, "k h w"], class_values: NDArray[np.uint8], config: ScoresConfig
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    image: NDArray[np.uint8],
+    cams: Float[Tensor, "k h w"],
+    class_values: LabelMap,
+    config: ScoresConfig,
+) -> Iterator[tuple[str, LabelMap]]:
     """Yield the baselines' label maps: "cam@0.3" for CAMs against a background of 0.3, and so on."""
     height, width = image.shape[:2]
     full = upsample(cams, (height, width))

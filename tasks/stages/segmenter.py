@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.dataset import Sample
+from data.dataset import VOID, LabelMap, Sample, value_type
 from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import write_label_map
@@ -36,7 +36,7 @@ from tasks.training.class_weights import class_weights, count_pixels
 from tasks.training.group import Group
 from tasks.training.launch import run_in_processes
 from tasks.training.norms import freeze_norms, recompute_norms, synchronize_norms
-from tasks.truth import VOID, label_reader, read_labels
+from tasks.truth import label_reader, read_labels
 
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.
 CRF_PROBABILITY = 0.05
@@ -104,7 +104,12 @@ def write_segments(sample: Sample, probabilities: Float[Tensor, "c h w"], job: J
     assert isinstance(job.config, SegmentationConfig)
     if job.config.crf_iterations:
         probabilities = _refine(read_image(sample.image), probabilities, job.config.crf_iterations)
-    write_label_map(job.out / SEMANTIC / f"{sample.id}.png", probabilities.argmax(0).byte().cpu().numpy())
+    write_label_map(job.out / SEMANTIC / f"{sample.id}.png", as_labels(probabilities.argmax(0), len(probabilities)))
+
+
+def as_labels(values: Int[Tensor, "... h w"], num_values: int) -> LabelMap:
+    """Return class values as label maps have them."""
+    return values.cpu().numpy().astype(value_type(num_values))
 
 
 def class_probabilities(
@@ -210,7 +215,9 @@ def loss_weights(config: PixelTrainerConfig, samples: Sequence[Sample], num_clas
     weights = torch.ones(num_classes)
     if config.class_weights != "none":
         weights = class_weights(count_pixels(samples, label_reader(num_classes), num_classes), config.class_weights)
-    return torch.cat([weights, torch.zeros(VOID + 1 - num_classes)])
+    weights = F.pad(weights, (0, max(0, VOID + 1 - num_classes)))
+    weights[VOID] = 0
+    return weights
 
 
 def summed_cross_entropy(
@@ -235,7 +242,8 @@ def validate_segmenter(net: nn.Module, job: Job) -> dict[str, float]:
     counts = np.zeros((net.num_classes, net.num_classes + 1), np.int64)
     own = job.validation[group.rank :: group.size]
     for batch, pyramids in batches(own, partial(view_of, net.image_size, (1.0,)), job.device):
-        predicted = class_probabilities(net, pyramids, job.device, mirror=False).argmax(1).byte().cpu().numpy()
+        best = class_probabilities(net, pyramids, job.device, mirror=False).argmax(1)
+        predicted = as_labels(best, net.num_classes)
         for sample, labels in zip(batch, predicted, strict=True):
             counts += confusion(read_labels(sample, net.num_classes), labels, net.num_classes)
     counts = np.array(group.sum(counts.ravel().astype(float).tolist())).reshape(counts.shape)

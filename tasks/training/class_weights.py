@@ -10,17 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.dataset import Sample
+from data.dataset import VOID, LabelMap, Sample
 from tasks.network_settings import ClassWeights
 
 
-def count_pixels(
-    samples: Iterable[Sample], read: Callable[[Sample], NDArray[np.uint8]], num_classes: int
-) -> NDArray[np.int64]:
+def count_pixels(samples: Iterable[Sample], read: Callable[[Sample], LabelMap], num_classes: int) -> NDArray[np.int64]:
     """Return [N, C]: how many pixels of each class each sample's label map has; others are not counted."""
     with ThreadPoolExecutor() as threads:
-        counts = threads.map(lambda sample: np.bincount(read(sample).ravel(), minlength=256)[:num_classes], samples)
+        counts = threads.map(lambda sample: _count(read(sample), num_classes), samples)
         return np.stack(list(counts))
+
+
+def _count(labels: LabelMap, num_classes: int) -> NDArray[np.int64]:
+    counts = np.bincount(labels.ravel(), minlength=max(num_classes, VOID + 1))
+    counts[VOID] = 0
+    return counts[:num_classes]
 
 
 def class_weights(counts: NDArray[np.int64], weighting: ClassWeights) -> Tensor:

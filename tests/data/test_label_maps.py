@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from data.dataset import DatasetError, Sample
-from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map, write_label_map
+from data.label_maps import (
+    VOC_PALETTE,
+    instance_map,
+    read_ground_truth,
+    read_label_map,
+    unknown_values,
+    write_label_map,
+)
 
 LABELS = np.arange(256, dtype=np.uint8).reshape(8, 32)
 
@@ -50,7 +57,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, m
 
 @pytest.mark.parametrize("labels", [LABELS.astype(np.int64), LABELS[None]])
 def test_other_arrays_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"expected uint8 \[H, W\]"):
+    with pytest.raises(ValueError, match=r"expected uint8 or uint16 \[H, W\]"):
         write_label_map(tmp_path / "a.png", labels)
 
 
@@ -62,7 +69,30 @@ def test_grey_label_maps_are_read_and_coloured_ones_refused(tmp_path: Path) -> N
         read_label_map(tmp_path / "rgb.png")
 
 
-def test_16_bit_instances_are_read_but_not_as_labels(tmp_path: Path) -> None:
+def test_values_over_255_are_kept_in_16_bits(tmp_path: Path) -> None:
+    path, labels = tmp_path / "a.png", LABELS.astype(np.uint16)
+    labels[0, 0] = 301
+    write_label_map(path, labels)
+    assert read_label_map(path).dtype == np.uint16
+    np.testing.assert_array_equal(read_label_map(path), labels)
+    assert unknown_values(labels, 302) == []
+    assert unknown_values(labels, 301) == [301]
+    write_label_map(path, LABELS.astype(np.uint16))
+    assert read_label_map(path).dtype == np.uint8
+
+
+def test_instance_ids_leave_out_void(tmp_path: Path) -> None:
+    masks = np.eye(300, dtype=bool)[:, None]
+    ids = instance_map(masks)
+    assert ids.dtype == np.uint16
+    assert [*ids[0, :254], *ids[0, 254:]] == [*range(1, 255), *range(256, 302)]
+    assert instance_map(masks[:254]).dtype == np.uint8
+    # The first covers what comes after it.
+    assert instance_map(np.ones((2, 1, 1), bool)).tolist() == [[1]]
+    assert instance_map(np.ones((0, 1, 2), bool)).tolist() == [[0, 0]]
+
+
+def test_16_bit_instances_are_read(tmp_path: Path) -> None:
     ids = (LABELS.astype(np.uint16) * 5).astype(np.uint16)
     path = tmp_path / "ids.png"
     Image.fromarray(ids).save(path)
@@ -71,5 +101,7 @@ def test_16_bit_instances_are_read_but_not_as_labels(tmp_path: Path) -> None:
     assert truth.instances is not None
     assert truth.instances.dtype == np.int32
     np.testing.assert_array_equal(truth.instances, ids)
-    with pytest.raises(DatasetError, match="expected label values up to 255, found 1275"):
+    path = tmp_path / "ids.tif"
+    Image.fromarray(ids.astype(np.int32) * 100).save(path)
+    with pytest.raises(DatasetError, match="expected label values 0 to 65535, found 127500"):
         read_label_map(path)

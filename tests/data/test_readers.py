@@ -295,13 +295,27 @@ def test_a_set_without_any_label_is_a_problem(tmp_path: Path) -> None:
     assert problems_of(make_voc(tmp_path, "a,\n")) == [f"{tmp_path}: expected labels, but none of the 3 images has any"]
 
 
-def test_more_classes_than_a_label_map_holds_are_a_problem(tmp_path: Path) -> None:
+def test_no_class_has_the_value_of_void(tmp_path: Path) -> None:
     make_images(tmp_path, "a.jpg")
-    write(tmp_path / "labels.csv", f"a,{';'.join(f'c{number}' for number in range(254))}")
-    assert len(open_dataset(tmp_path)[0].classes) == 254
-    write(tmp_path / "labels.csv", f"a,{';'.join(f'c{number}' for number in range(255))}")
+    write(tmp_path / "labels.csv", f"a,{';'.join(f'c{number:04}' for number in range(300))}")
+    classes = open_dataset(tmp_path)[0].classes
+    assert (len(classes), len(classes.real_names)) == (301, 300)
+    assert (classes.names[253], classes.names[255]) == ("c0253", "c0254")
+    assert (classes.category_ids[253], classes.category_ids[254:256]) == (254, (-1, 256))
+    assert open_dataset(tmp_path)[0].samples[0].labels == (*range(254), *range(255, 301))
+    # What a run writes of the table is read as the same.
+    (tmp_path / "classes.txt").write_text("\n".join(classes.names))
+    assert open_dataset(tmp_path)[0].classes == classes
+    # A table of the user's has a line a class.
+    (tmp_path / "classes.txt").write_text("\n".join(classes.real_names))
+    assert open_dataset(tmp_path)[0].classes == classes
+
+
+def test_too_many_classes_are_a_problem(tmp_path: Path) -> None:
+    make_images(tmp_path, "a.jpg")
+    write(tmp_path / "labels.csv", f"a,{';'.join(f'c{number}' for number in range(2001))}")
     (problem,) = problems_of(tmp_path)
-    assert "expected at most 254 classes (label maps have 8 bits), found 255" in problem
+    assert "expected at most 2000 classes, found 2001" in problem
 
 
 def test_one_image_alone_opens(tmp_path: Path) -> None:
