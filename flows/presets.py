@@ -45,7 +45,8 @@ def quick() -> PipelineConfig:
     - Number of images: trainings have a number of steps (`steps`), not of epochs.
     - Size of the images: everything works at a long side of 320 to 640 pixels (`long_side`).
     - Size of the objects, and how far attention spreads: all background thresholds are chosen on the set ("auto").
-      `labels.min_area` is not: instances under a hundredth of the image are dropped, as in the paper.
+      Instances under a hundredth of the image are dropped, as in the paper, but not where all are small
+      (`labels.min_area_of_largest`).
     - IRNet's losses are means over pairs of pixels and know no classes; AdamW with `rest_warmup` leaves the
       displacement branch's plateau within 20 steps.
     """
@@ -85,7 +86,9 @@ def quick() -> PipelineConfig:
             centering_weight=0.1,
             rest_warmup=0.5,
         ),
-        labels=LabelsConfig(background_threshold="auto", crf_iterations=5, sure_thresholds="auto"),
+        labels=LabelsConfig(
+            background_threshold="auto", crf_iterations=5, sure_thresholds="auto", min_area_of_largest=0.25
+        ),
         scores=ScoresConfig(crf_thresholds=(0.2, 0.3, 0.45, 0.6)),
         shard_size=16,
     )

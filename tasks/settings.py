@@ -212,6 +212,8 @@ class LabelsConfig(Config):
         crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
+        min_area_of_largest: But those stay that have this share of the image's largest instance, so that images of
+            small objects keep theirs. None: they go too, as in the paper.
         sure_thresholds: Two background thresholds, one below and one above the labels' own. Pixels whose label is not
             the same under both are void in a second label map, from which networks are trained. None: there is no
             second map, and networks are trained on the labels, as in the paper. "auto" as above.
@@ -221,6 +223,7 @@ class LabelsConfig(Config):
     background_threshold: Fraction | Auto = 0.25
     crf_iterations: Annotated[int, Field(ge=0)] = 0
     min_area: Fraction = 0.01
+    min_area_of_largest: Fraction | None = None
     sure_thresholds: Range | Auto | None = None
     threshold_images: PositiveInt = 48
 

@@ -149,7 +149,8 @@ def instance_masks(
     """Return the instances of one image.
 
     Each pixel goes to the strongest map, or to background; every connected component (4 neighbours) of a map's
-    pixels is one detection, as in the reference, unless it is smaller than `config.min_area` of the image.
+    pixels is one detection, as in the reference, unless it is smaller than `config.min_area` of the image, and than
+    `config.min_area_of_largest` of the largest component.
 
     Args:
         pieces: Walked maps at stride 4.
@@ -170,19 +171,24 @@ def instance_masks(
         full, threshold = torch.where(own_class, full, 0), 0.0
     owner, strength = strongest(full, threshold)
     owners, strengths = owner.cpu().numpy(), strength.cpu().numpy()
-    masks, classes, scores = [], [], []
+    components = []
     for piece, box in enumerate(ndimage.find_objects(owners), start=1):
-        if box is None:
-            continue
-        parts, num_parts = ndimage.label(owners[box] == piece)  # pyright: ignore[reportGeneralTypeIssues]
-        areas = np.bincount(parts.ravel(), minlength=num_parts + 1)
-        for part in range(1, num_parts + 1):
-            if areas[part] >= config.min_area * owners.size:
-                mask = np.zeros(size, bool)
-                mask[box] = parts == part
-                masks.append(mask)
-                classes.append(rows[piece - 1])
-                scores.append(float(strengths[mask].max()))
+        if box is not None:
+            parts, num_parts = ndimage.label(owners[box] == piece)  # pyright: ignore[reportGeneralTypeIssues]
+            areas = np.bincount(parts.ravel(), minlength=num_parts + 1)
+            components += [(piece, box, parts, part, areas[part]) for part in range(1, num_parts + 1)]
+    least_area = config.min_area * owners.size
+    if config.min_area_of_largest is not None:
+        largest = max((area for *_, area in components), default=0)
+        least_area = min(least_area, config.min_area_of_largest * largest)
+    masks, classes, scores = [], [], []
+    for piece, box, parts, part, area in components:
+        if area >= least_area:
+            mask = np.zeros(size, bool)
+            mask[box] = parts == part
+            masks.append(mask)
+            classes.append(rows[piece - 1])
+            scores.append(float(strengths[mask].max()))
     order = np.argsort(scores, kind="stable")[::-1] if scores else []
     return Instances(
         np.stack([masks[i] for i in order]) if masks else np.zeros((0, *size), bool),

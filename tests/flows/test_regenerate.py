@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, tiny_settings
 
+from data.dataset import ClassTable, Dataset
+from data.publication import Publication
+from data.readers import open_dataset
+from flows.regenerate_request import _in_published_table
 from flows.request import CHOSEN_STAGES, TRAINED_STAGES
 
 KINDS = ("SegmentationClass", "SegmentationObject")
@@ -170,6 +175,25 @@ def test_a_version_out_of_bounds_is_held_and_can_be_approved(place: Place) -> No
 
 
 @pytest.mark.slow
+def test_values_stay_as_published_when_a_class_has_gone(place: Place) -> None:
+    dataset, _ = open_dataset(place.data, split=place.list)
+    publication, names = Publication(place.labels), dataset.classes.names
+    # The tags of fewer images, without ground truth, in an order of their own.
+    table = ClassTable(names[:0:-1])
+    moved = tuple(
+        replace(s, semantic=None, instances=None, labels=tuple(sorted(len(names) - 1 - c for c in s.labels if c)))
+        for s in dataset.samples
+    )
+    found = _in_published_table(Dataset(place.data, table, moved), publication)
+    assert found.classes.names == names
+    assert [s.labels for s in found.samples] == [tuple(c for c in s.labels if c) for s in dataset.samples]
+    # A new class makes a new table, and so does ground truth with values of its own.
+    new = Dataset(place.data, ClassTable((*names, "kite")), (replace(moved[0], labels=(len(names),)),))
+    assert _in_published_table(new, publication) is new
+    told = Dataset(place.data, table, (replace(moved[0], semantic=Path("a.png")),))
+    assert _in_published_table(told, publication) is told
+
+
 def test_two_at_once_make_one_version(place: Place) -> None:
     place.put_on_list(*place.list.read_text().split(), "val_00000")
     command = [sys.executable, "-m", "flows", *map(str, place.words())]

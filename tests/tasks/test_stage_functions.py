@@ -142,6 +142,18 @@ def test_small_components_are_dropped_and_scores_fall() -> None:
     assert len(instance_masks(maps, [0, 1], (64, 64), LabelsConfig(min_area=0)).masks) == 3
 
 
+def test_images_of_small_objects_keep_them() -> None:
+    maps = torch.zeros(1, 32, 32)
+    maps[0, 4:6, 4:6], maps[0, 20:22, 20:22], maps[0, 4, 28] = 1.0, 1.0, 1.0
+    # Two objects of about 64 of 16384 pixels, and a crumb.
+    assert len(instance_masks(maps, [0], (128, 128), LabelsConfig(min_area=0.01)).masks) == 0
+    kept = LabelsConfig(min_area=0.01, min_area_of_largest=0.5)
+    assert len(instance_masks(maps, [0], (128, 128), kept).masks) == 2
+    # Beside a large object they are crumbs.
+    maps[0, 10:18, 10:32] = 1.0
+    assert len(instance_masks(maps, [0], (128, 128), kept).masks) == 1
+
+
 def test_the_background_threshold_is_relative_to_the_highest_score() -> None:
     maps = torch.zeros(1, 8, 8)
     maps[0, :4], maps[0, 4:] = 10.0, 3.0
