@@ -89,7 +89,7 @@ def quick() -> PipelineConfig:
         labels=LabelsConfig(
             background_threshold="auto", crf_iterations=5, sure_thresholds="auto", min_area_of_largest=0.25
         ),
-        scores=ScoresConfig(crf_thresholds=(0.2, 0.3, 0.45, 0.6)),
+        scores=ScoresConfig(crf_thresholds=(0.2, 0.3, 0.45, 0.6, 0.75)),
         shard_size=16,
     )
 

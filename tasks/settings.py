@@ -253,7 +253,7 @@ class ScoresConfig(Config):
     """
 
     cam_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = tuple(
-        round(0.05 * k, 2) for k in range(1, 15)
+        round(0.05 * k, 2) for k in range(1, 20)
     )
     crf_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.2, 0.25, 0.3, 0.35)
     component_thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.15, 0.25, 0.35, 0.45, 0.55)

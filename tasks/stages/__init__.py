@@ -54,7 +54,12 @@ STAGES = (
     _training("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
     Stage("fields", "tasks.stages.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
     Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "fields"), settings="walk", on_device=True),
-    _choice("label-thresholds", "tasks.stages.thresholds:choose_label_thresholds", ("walk",), settings="labels"),
+    _choice(
+        "label-thresholds",
+        "tasks.stages.thresholds:choose_label_thresholds",
+        ("walk", "cams", "thresholds"),
+        settings="labels",
+    ),
     Stage("labels", "tasks.stages.labels:synthesize_labels", ("walk", "label-thresholds"), settings="labels"),
     Stage(
         "scores",

@@ -1,10 +1,14 @@
 """Stages `thresholds` and `label-thresholds`: background thresholds of a set, from its images and scores alone.
 
-The threshold is Otsu's, with the photograph in the histogram's place. At each candidate the score maps become masks, a
+CAMs: the threshold is Otsu's, with the photograph in the histogram's place. At each candidate the maps become masks, a
 dense CRF brings these to the image's edges, and what counts is the share of the variance of the image's colours that
 lies between foreground and background. An object differs from its surroundings; a mask that leaves half of it out, or
-takes in what is around it, mixes the two. The mean over some images is highest at the threshold for the set. No ground
-truth is looked at.
+takes in what is around it, mixes the two. The mean over some images is highest at the threshold for the set. Where it
+hardly depends on the threshold, as with maps that find little, the ends of the range have no claim: `ends_weigh_less`.
+
+Walked scores: a walk spreads scores as far as boundaries let it, so their colours say less. The threshold is the one at
+which their masks agree most with those of the CAMs at the CAMs' own: the mean over some images of intersection over
+union. No ground truth is looked at.
 
 Below and above it are the thresholds of what is sure. They are found by area, so that they follow the distribution of
 the scores: where scores fall off slowly they lie further apart.
@@ -13,10 +17,11 @@ the scores: where scores fall off slowly they lie further apart.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,16 +36,30 @@ from tasks.settings import LabelsConfig, RelationsConfig
 from tasks.stages.score_maps import MapReader, strongest, upsample
 from tasks.working_size import read_working_image
 
-CANDIDATES = tuple(round(0.05 * k, 2) for k in range(1, 17))
+CANDIDATES = tuple(round(0.05 * k, 2) for k in range(1, 20))
 # Where the colours are compared, a pixel stands for a square of this side.
 CELL = 4
 # Confident foreground and background: the area above the threshold is this share of that above the set's own.
 CONFIDENT_AREA, POSSIBLE_AREA = 0.85, 1.6
 # The same of the labels that networks are trained on.
 SURE_AREA, MAYBE_AREA = 0.75, 1.3
-# Contrasts above this share of the highest are as good.
-PLATEAU = 0.97
+# Contrasts above this share of the highest are as good, and agreements.
+PLATEAU, AGREEMENT_PLATEAU = 0.97, 0.99
+# How much less the ends of the range weigh than its middle, see `ends_weigh_less`.
+MIDDLE = 0.25
 FILE = "thresholds.json"
+LoadImage = Callable[[], NDArray[np.uint8]]
+Progress = Callable[[int, int], None]
+
+
+class MapFile(NamedTuple):
+    """A stage's file of score maps."""
+
+    stage: str
+    name: str
+
+
+CAMS, WALK = MapFile("cams", "cams.safetensors"), MapFile("walk", "semantic.safetensors")
 
 
 @dataclass(frozen=True)
@@ -48,18 +67,20 @@ class Curves:
     """What a set of images says of each candidate threshold.
 
     Attributes:
-        contrast: Share of the colours' variance that lies between foreground and background, mean over the images.
+        merit: Of the threshold, mean over the images.
         area: Share of the pixels above the threshold, mean over the images.
+        plateau: Candidates that have this share of the highest merit are as good.
     """
 
-    contrast: tuple[float, ...]
+    merit: tuple[float, ...]
     area: tuple[float, ...]
+    plateau: float = PLATEAU
 
     @property
     def threshold(self) -> float:
-        """The middle of the candidates about the highest contrast that have nearly as much."""
-        high = np.asarray(self.contrast) >= PLATEAU * max(self.contrast)
-        best = int(np.argmax(self.contrast))
+        """The middle of the candidates about the best that are as good."""
+        high = np.asarray(self.merit) >= self.plateau * max(self.merit)
+        best = int(np.argmax(self.merit))
         first = best - int(np.argmin([*high[best::-1], False])) + 1
         last = best + int(np.argmin([*high[best:], False])) - 1
         return CANDIDATES[(first + last) // 2]
@@ -84,7 +105,7 @@ def choose_thresholds(job: Job) -> dict[str, Any]:
     """
     config = job.config
     assert isinstance(config, RelationsConfig)
-    curves = _curves(job, "cams", "cams.safetensors", config.threshold_images, config.crf_iterations)
+    curves = _cam_curves(job, config.threshold_images, config.crf_iterations)
     foreground, background = config.foreground_threshold, config.background_threshold
     if foreground == "auto":
         least = 0.0 if background == "auto" else background
@@ -99,7 +120,14 @@ def choose_label_thresholds(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, LabelsConfig)
     iterations = config.crf_iterations or 5
-    curves = _curves(job, "walk", "semantic.safetensors", config.threshold_images, iterations, relative=True)
+    if "thresholds" in job.inputs:
+        cam_threshold = float(json.loads((job.input("thresholds") / FILE).read_text())["threshold"])
+    else:
+        cam_threshold = _cam_curves(job, config.threshold_images, iterations).threshold
+    chosen = _choose_images(job, WALK, config.threshold_images)
+    curves = agreement_curves(
+        chosen.images, chosen.maps(WALK), chosen.maps(CAMS), cam_threshold, iterations=iterations, progress=job.progress
+    )
     background, sure = config.background_threshold, config.sure_thresholds
     if background == "auto":
         background = curves.threshold
@@ -126,7 +154,7 @@ def label_thresholds(config: LabelsConfig, folder: Path) -> LabelsConfig:
     if background == "auto":
         background = found["background"]
     if sure == "auto":
-        sure = _sure(Curves(tuple(found["contrast"]), tuple(found["area"])), background)
+        sure = _sure(Curves(tuple(found["merit"]), tuple(found["area"])), background)
     return config.model_copy(update={"background_threshold": background, "sure_thresholds": sure})
 
 
@@ -136,14 +164,14 @@ def _sure(curves: Curves, background: float) -> tuple[float, float]:
     return min(low, round(0.9 * background, 4)), max(high, round(background + 0.1 * (1 - background), 4))
 
 
-def curves_of(
-    images: Sequence[Callable[[], NDArray[np.uint8]]],
-    scores: Sequence[Float[Tensor, "k h w"]],
+def contrast_curves(
+    images: Sequence[LoadImage],
+    scores: Iterable[Float[Tensor, "k h w"]],
     *,
     iterations: int,
-    progress: Callable[..., None] = Job.progress,
+    progress: Progress = Job.progress,
 ) -> Curves:
-    """Measure all candidate thresholds on images.
+    """Measure the colours' contrast at all candidate thresholds.
 
     Args:
         images: Each returns an RGB image [H, W, 3].
@@ -154,36 +182,108 @@ def curves_of(
     contrasts, areas = [], []
     for done, (load, maps) in enumerate(zip(images, scores, strict=True), start=1):
         image = load()
-        full = upsample(maps, (image.shape[0], image.shape[1]))
-        masks = [strongest(full, threshold)[0].numpy() for threshold in CANDIDATES]
+        masks = _masks(maps, image, CANDIDATES)
         refined = refine_many(image, masks, [len(maps) + 1] * len(masks), iterations=iterations)
         colours = _colours(image)
         contrasts.append([_contrast(colours, mask) for mask in refined])
         areas.append([float((mask > 0).mean()) for mask in masks])
         progress(done, len(images))
-    return Curves(tuple(np.mean(contrasts, axis=0).round(5)), tuple(np.mean(areas, axis=0).round(5)))
+    return Curves(ends_weigh_less(np.array(_rounded(contrasts))), _rounded(areas))
 
 
-def _curves(job: Job, stage: str, file: str, num_images: int, iterations: int, *, relative: bool = False) -> Curves:
-    """Measure on images spread over the set; with `relative` maps are divided by the image's highest score."""
-    folders = job.inputs[stage]
-    by_id = {sample.id: sample for sample in job.samples}
-    places: list[tuple[Sample, Path]] = []
-    for folder in folders:
-        with MapReader(folder / file) as maps:
-            places += [(by_id[name], folder) for name in maps.names if name in by_id]
-    places.sort(key=lambda place: place[0].id)
-    if not places:
-        return Curves((0.0,) * len(CANDIDATES), (0.0,) * len(CANDIDATES))
-    rows = np.unique(np.linspace(0, len(places) - 1, num_images).round().astype(int))
-    images, scores = [], []
-    for row in rows:
-        sample, folder = places[row]
-        with MapReader(folder / file) as maps:
-            found = maps[sample.id]
-        scores.append(found / found.max().clamp(min=1e-12) if relative else found)
-        images.append(lambda path=sample.image: read_working_image(path, job.long_side))
-    return curves_of(images, scores, iterations=iterations, progress=job.progress)
+def agreement_curves(
+    images: Sequence[LoadImage],
+    scores: Iterable[Float[Tensor, "k h w"]],
+    cams: Iterable[Float[Tensor, "k h w"]],
+    cam_threshold: float,
+    *,
+    iterations: int,
+    progress: Progress = Job.progress,
+) -> Curves:
+    """Measure how far masks agree with those of CAMs, at all candidate thresholds.
+
+    Args:
+        images: Each returns an RGB image [H, W, 3].
+        scores: Walked maps of their classes at stride 4, of any scale.
+        cams: The CAMs of the same classes, values in [0, 1].
+        cam_threshold: Of the CAMs.
+        iterations: Of the CRF.
+        progress: Called as `progress(done, total)`.
+    """
+    agreements, areas = [], []
+    for done, (load, maps, cam) in enumerate(zip(images, scores, cams, strict=True), start=1):
+        image = load()
+        masks = _masks(maps / maps.max().clamp(min=1e-12), image, CANDIDATES)
+        both = [*masks, *_masks(cam, image, (cam_threshold,))]
+        *refined, wanted = refine_many(image, both, [len(maps) + 1] * len(both), iterations=iterations)
+        agreements.append([_iou(mask > 0, wanted > 0) for mask in refined])
+        areas.append([float((mask > 0).mean()) for mask in masks])
+        progress(done, len(images))
+    return Curves(_rounded(agreements), _rounded(areas), AGREEMENT_PLATEAU)
+
+
+def ends_weigh_less(contrasts: NDArray[np.floating]) -> tuple[float, ...]:
+    """Return the candidates' contrasts c(t) times (4 t (1 - t)) ^ `MIDDLE`: 1 times in the middle, 0.66 at 0.05."""
+    at = np.array(CANDIDATES)
+    return tuple((contrasts * (4 * at * (1 - at)) ** MIDDLE).round(5).tolist())
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some images of a set, and where their maps are."""
+
+    samples: list[Sample]
+    images: list[LoadImage]
+    folders: Mapping[str, Sequence[Path]]
+
+    def maps(self, file: MapFile) -> Iterator[Float[Tensor, "k h w"]]:
+        """Yield each image's maps of a stage."""
+        of: dict[str, Path] = {}
+        for folder in self.folders[file.stage]:
+            with MapReader(folder / file.name) as maps:
+                of |= dict.fromkeys(maps.names, folder)
+        for sample in self.samples:
+            with MapReader(of[sample.id] / file.name) as maps:
+                found = maps[sample.id]
+            yield found
+
+
+def _cam_curves(job: Job, num_images: int, iterations: int) -> Curves:
+    chosen = _choose_images(job, CAMS, num_images)
+    return contrast_curves(chosen.images, chosen.maps(CAMS), iterations=iterations, progress=job.progress)
+
+
+def _choose_images(job: Job, file: MapFile, num_images: int) -> _Chosen:
+    """Return images with maps at even distances in the set; all if there are fewer."""
+    with_maps: set[str] = set()
+    for folder in job.inputs[file.stage]:
+        with MapReader(folder / file.name) as maps:
+            with_maps |= set(maps.names)
+    samples = sorted((sample for sample in job.samples if sample.id in with_maps), key=lambda sample: sample.id)
+    if samples:
+        rows = np.unique(np.linspace(0, len(samples) - 1, num_images).round().astype(int))
+        samples = [samples[row] for row in rows]
+    images: list[LoadImage] = [partial(read_working_image, sample.image, job.long_side) for sample in samples]
+    return _Chosen(samples, images, job.inputs)
+
+
+def _masks(
+    maps: Float[Tensor, "k h w"], image: NDArray[np.uint8], thresholds: Sequence[float]
+) -> list[NDArray[np.int64]]:
+    full = upsample(maps, (image.shape[0], image.shape[1]))
+    return [strongest(full, threshold)[0].numpy() for threshold in thresholds]
+
+
+def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return intersection over union; two empty masks agree."""
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 1.0
+
+
+def _rounded(rows: list[list[float]]) -> tuple[float, ...]:
+    """Return the means of the columns; zeros for no rows."""
+    means = np.mean(rows, axis=0) if rows else np.zeros(len(CANDIDATES))
+    return tuple(means.round(5).tolist())
 
 
 def _colours(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -206,6 +306,6 @@ def _contrast(colours: NDArray[np.float32], mask: NDArray[np.integer]) -> float:
 
 
 def _write(job: Job, curves: Curves, **thresholds: Any) -> dict[str, Any]:
-    document = {**thresholds, "contrast": curves.contrast, "area": curves.area}
+    document = {**thresholds, "merit": curves.merit, "area": curves.area}
     (job.out / FILE).write_text(json.dumps(document))
     return thresholds

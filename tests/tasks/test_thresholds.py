@@ -13,7 +13,9 @@ from tasks.stages.thresholds import (
     FILE,
     Curves,
     _contrast,
-    curves_of,
+    agreement_curves,
+    contrast_curves,
+    ends_weigh_less,
     label_thresholds,
     relation_thresholds,
 )
@@ -34,7 +36,7 @@ def test_the_threshold_lies_between_the_scores_of_ground_and_objects(ground: flo
     rng = np.random.default_rng(0)
     scenes = [scene(rng, radius) for radius in (18, 24, 30, 26)]
     scores = [torch.where(distance > 0, rim + distance * (1 - rim), ground)[None] for _, distance in scenes]
-    curves = curves_of([lambda image=image: image for image, _ in scenes], scores, iterations=1)
+    curves = contrast_curves([lambda image=image: image for image, _ in scenes], scores, iterations=1)
     assert ground <= curves.threshold < rim + 0.6 * (1 - rim)
     assert curves.at_area(1.6) <= curves.threshold <= curves.at_area(0.8)
 
@@ -46,7 +48,7 @@ def test_the_threshold_lies_between_the_scores_of_ground_and_objects(ground: flo
 def test_of_thresholds_that_are_as_good_the_middle_is_taken(contrast: dict[float, float], expected: float) -> None:
     values = tuple(contrast.get(candidate, 0.1) for candidate in CANDIDATES)
     assert Curves(values, tuple(1 - c for c in CANDIDATES)).threshold == expected
-    assert Curves((0.2,) * 16, (0.5,) * 16).threshold == 0.4
+    assert Curves((0.2,) * len(CANDIDATES), (0.5,) * len(CANDIDATES)).threshold == 0.5
 
 
 def test_areas_fall_and_their_thresholds_stay_among_the_candidates() -> None:
@@ -59,13 +61,13 @@ def test_areas_fall_and_their_thresholds_stay_among_the_candidates() -> None:
 
 def test_images_of_one_colour_or_without_scores_say_nothing() -> None:
     flat = np.full((32, 32, 3), 128, np.uint8)
-    curves = curves_of([lambda: flat] * 2, [torch.zeros(1, 8, 8), torch.rand(1, 8, 8)], iterations=1)
-    assert set(curves.contrast) == {0.0}
+    curves = contrast_curves([lambda: flat] * 2, [torch.zeros(1, 8, 8), torch.rand(1, 8, 8)], iterations=1)
+    assert set(curves.merit) == {0.0}
     assert curves.threshold in CANDIDATES
 
 
 def test_numbers_of_the_settings_stay_and_what_is_sure_lies_about_them(tmp_path: Path) -> None:
-    curves = {"contrast": [1.0] * 16, "area": [1 - c for c in CANDIDATES]}
+    curves = {"merit": [1.0] * len(CANDIDATES), "area": [1 - c for c in CANDIDATES]}
     (tmp_path / FILE).write_text(json.dumps({"background": 0.6, "sure": [0.4, 0.8], **curves}))
     chosen = label_thresholds(LabelsConfig(background_threshold="auto", sure_thresholds="auto"), tmp_path)
     assert chosen.background_threshold == 0.6
@@ -93,3 +95,27 @@ def test_contrast_is_the_share_of_the_variance_between_foreground_and_background
     # Half of the mask is 100, the rest of the image 0: 50^2 / 4 of a variance of 100^2 * 3 / 16.
     assert _contrast(colours, wider) == pytest.approx(1 / 3)
     assert _contrast(colours, np.ones((32, 32), np.int64)) == 0
+
+
+def test_walked_scores_are_cut_where_their_masks_are_those_of_the_cams() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [scene(rng, radius) for radius in (18, 24, 30, 26)]
+    images = [lambda image=image: image for image, _ in scenes]
+    cams = [distance.clamp(min=0)[None] ** 0.5 for _, distance in scenes]
+    # A walk that has gone beyond the objects: 0.4 at their rim, of any scale.
+    walked = [7 * (0.4 + 0.6 * distance).clamp(min=0)[None] for _, distance in scenes]
+    curves = agreement_curves(images, walked, cams, 0.1, iterations=1)
+    assert curves.threshold == pytest.approx(0.4, abs=0.051)
+    assert max(curves.merit) > 0.9
+    # CAMs that are cut higher want labels of the same size.
+    assert agreement_curves(images, walked, cams, 0.7, iterations=0).threshold > curves.threshold
+    nothing = agreement_curves(images[:1], [torch.zeros(1, 24, 32)], [torch.zeros(1, 24, 32)], 0.1, iterations=1)
+    assert set(nothing.merit) == {1.0}
+
+
+def test_of_contrasts_that_are_alike_the_middle_is_taken_but_a_clear_one_at_an_end_stays() -> None:
+    area = tuple(1 - c for c in CANDIDATES)
+    falling = np.linspace(1.05, 1, 19)
+    assert 0.25 <= Curves(ends_weigh_less(falling), area).threshold <= 0.5
+    clear = np.where(np.array(CANDIDATES) > 0.7, 1.3, 1.0)
+    assert Curves(ends_weigh_less(clear), area).threshold >= 0.75
