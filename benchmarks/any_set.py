@@ -1,7 +1,7 @@
 """The default command on many sets: python -m benchmarks.any_set --work DIR --weights FILE [--sets ..] [--seeds ..].
 
 Real sets lie in the folder that PSEUDOMASK_REAL_DATA names: photographs of VOC with the names of VOC, the same with
-other names, and parts of them with 2, 3 and 4 classes; MSRC; blood cells; COCO. Others are generated, of 1 to 80
+other names, and parts of them with 2, 3 and 4 classes; MSRC; blood cells; COCO. Others are generated, of 1 to 300
 classes, and one has random tags. Every set is a folder with tags for `pseudomask run`; no setting differs but the seed.
 
 What is done is kept in the results' file, and not done again.
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get("PSEUDOMASK_REAL_DATA", ROOT.parent / "shared" / "data"))
 OTHER_NAMES = {"cat": "felis", "cow": "bos", "dog": "canis", "horse": "equus", "person": "homo", "sheep": "ovis"}
-GENERATED = {1: (60, 60), 2: (80, 0), 6: (120, 0), 20: (200, 0), 80: (480, 0)}
+GENERATED = {1: (60, 60), 2: (80, 0), 6: (120, 0), 20: (200, 0), 80: (480, 0), 300: (1200, 0)}
 """Number of classes -> images with emblems, and without."""
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.dataset import VOID, LabelMap, value_type
 from data.label_maps import write_label_map
 
 SIZE = (144, 192)
@@ -41,7 +42,7 @@ def write_generated(root: Path, *, num_classes: int, num_images: int, seed: int,
     (root / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
-def _draw(rng: np.random.Generator, classes: list[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _draw(rng: np.random.Generator, classes: list[int]) -> tuple[NDArray[np.uint8], LabelMap]:
     """Return an image [H, W, 3] and its label map [H, W]; the emblems lie side by side."""
     height, width = SIZE
     ground = rng.uniform(60, 190, (6, 8, 1)) + rng.normal(0, 20, (6, 8, 3))
@@ -51,15 +52,16 @@ def _draw(rng: np.random.Generator, classes: list[int]) -> tuple[NDArray[np.uint
         start, end = rng.uniform(0, (width, height), (2, 2)).astype(int)
         colour = rng.uniform(40, 200, 3).tolist()
         cv2.line(canvas, start.tolist(), end.tolist(), colour, int(rng.integers(1, 6)))
-    labels = np.zeros(SIZE, np.uint8)
+    labels = np.zeros(SIZE, np.uint16)
     for position, c in enumerate(classes):
         middle = width * (position + 0.5) / len(classes), height / 2
         centre = np.array(middle) + rng.uniform(-12, 12, 2)
         radius = rng.uniform(24, 42 if len(classes) > 1 else 56)
         mask = _outline(c, centre, radius, rng.uniform(-0.4, 0.4))
         canvas[mask] = _pattern(c, rng)[mask] + rng.normal(0, 8, (mask.sum(), 3))
-        labels[mask] = c + 1
-    return canvas.clip(0, 255).astype(np.uint8), labels
+        # The value of void belongs to no class.
+        labels[mask] = c + 1 + (c >= VOID - 1)
+    return canvas.clip(0, 255).astype(np.uint8), labels.astype(value_type(int(labels.max()) + 1))
 
 
 def _outline(c: int, centre: NDArray, radius: float, turn: float) -> NDArray[np.bool_]:
