@@ -136,8 +136,8 @@ def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(plac
     # A version knows where its labels came from without the store.
     (place.folder / "store").rename(place.folder / "away")
     traced = json.loads(pseudomask("lineage", added, "--published", place.labels, "--json").stdout)
-    assert [stage["stage"] for stage in traced["stages"]][:2] == ["labels", "walk"]
-    assert {"cams", "fields", "classifier", "irnet"} < {stage["stage"] for stage in traced["stages"]}
+    assert traced["stages"][0]["stage"] == "labels"
+    assert {"walk", "cams", "fields", "classifier", "irnet"} < {stage["stage"] for stage in traced["stages"]}
     assert traced["version"] == 2
     assert all(stage["source"] and stage["finished"] for stage in traced["stages"])
     assert next(stage for stage in traced["stages"] if stage["stage"] == "cams")["image"]["image"] == traced["sha256"]
