@@ -103,11 +103,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in ascending order of their ids, and the class table that their labels index."""
+    """Samples in ascending order of their ids, and the class table that their labels index.
+
+    Attributes:
+        labels_from: Where the image-level labels were read, as a phrase for people.
+        notes: What else people should know of how the set was understood: what was left unread, and why.
+    """
 
     root: Path
     classes: ClassTable
     samples: tuple[Sample, ...]
+    labels_from: str = field(default="", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,15 @@ class Problem:
     sample: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.message}"
+        """Return one line, whatever characters the file's name has."""
+        return shown(f"{self.file}: {self.message}")
+
+
+def shown(text: str) -> str:
+    """Return a text as a terminal may print it: control characters, line ends and broken letters as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class DatasetError(Exception):

@@ -137,6 +137,8 @@ def prepare(request: RunRequest) -> Prepared:
         if found:
             problems = [*problems, *found]
             plan = replan(request, set_aside(dataset, found))
+        for note in plan.dataset.notes:
+            log.info("%s", note)
         for warning in warnings(plan.dataset, {id: each.image for id, each in plan.images.digests.items()}):
             log.warning("%s", warning)
     return Prepared(plan, store, tuple(problems))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.coco import CocoFile, read_coco
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
-from data.readers.ids import (
-    case_problems,
-    find_split,
-    image_id,
-    is_unsafe,
-    read_class_names,
-    read_split,
-    shortened,
-    unsafe_problem,
-)
+from data.names import alike, clean_name, has_control_characters, is_background, name_fault, shortened
+from data.readers.ids import case_problems, find_split, left_out_of_table, read_class_names, read_split
+from data.readers.image_names import ImageNames, image_id, is_unsafe, unsafe_message
+from data.readers.index import index_folder
+from data.readers.json_labels import holds_coco
+
+LISTED = 3
+OWN_NAMES = ("_annotations.coco.json", "labels.json", "annotations.json", "result.json")
+"""Instance files of Roboflow, FiftyOne and Label Studio, which lie beside their images or the images' folder."""
 
 
 def find_coco_file(root: Path, labels: Path | None, split: str | Path | None) -> Path | None:
@@ -25,20 +27,29 @@ def find_coco_file(root: Path, labels: Path | None, split: str | Path | None) ->
         DatasetError: The set has several instance files and nothing says which one is meant.
     """
     if labels is not None:
-        return labels if labels.suffix.lower() == ".json" else None
-    if (root / "JPEGImages").is_dir() or any((root / name).is_file() for name in ("labels.csv", "labels.jsonl")):
+        return labels if labels.suffix.lower() == ".json" and (not labels.is_file() or holds_coco(labels)) else None
+    names = {file.name.casefold() for file in root.iterdir()}
+    if (root / "JPEGImages").is_dir() or names & {"labels.csv", "labels.jsonl", "labels.tsv", "labels.ndjson"}:
         return None
     files = sorted((root / "annotations").glob("*.json"))
     # COCO's own folder holds captions and key points beside the instances.
     files = [file for file in files if file.stem.startswith("instances")] or files
+    if not files:
+        own = [root / name for name in OWN_NAMES] + sorted(root.glob(f"*/{OWN_NAMES[0]}"))
+        files = [file for file in own if file.is_file() and holds_coco(file)]
     if split is not None:
-        files = [file for file in files if file.stem in (str(split), f"instances_{split}")] or files
+        named = (str(split), f"instances_{split}")
+        files = [file for file in files if file.stem in named or _list_name(file) == str(split)] or files
     if len(files) > 1:
-        message = (
-            f"expected one instance file, or its name as labels or split, found {shortened(f.name for f in files)}"
-        )
-        raise DatasetError([Problem(root / "annotations", message)])
+        found = shortened(file.relative_to(root).as_posix().removeprefix("annotations/") for file in files)
+        message = f"expected one instance file, or its name as labels or split, found {found}"
+        raise DatasetError([Problem(root / "annotations" if files[0].parent.name == "annotations" else root, message)])
     return files[0] if files else None
+
+
+def _list_name(file: Path) -> str | None:
+    """Return the list that an instance file of Roboflow's describes: its folder's name."""
+    return file.parent.name if file.name == OWN_NAMES[0] else None
 
 
 def read_coco_set(
@@ -55,72 +66,172 @@ def read_coco_set(
         The set with every image that exists, and all problems.
     """
     content = read_coco(file)
-    table = _class_table(content, read_class_names(root, classes), classes or root / "classes.txt")
-    images, problems = _find_images(root, content)
+    given = read_class_names(root, classes)
+    table, notes = _class_table(content, given, classes or root / "classes.txt")
+    images, problems, more = _find_images(root, content)
+    notes += more
     if split is not None and (list_file := find_split(root, split)) is not None:
-        _, ids, more = read_split(root, split)
-        problems += more
+        listed = read_split(root, split, ImageNames(images))
+        notes += listed.notes
+        problems += listed.problems
         problems += [
-            Problem(list_file, f"expected images that {file.name} describes, found {id!r}", id)
-            for id in ids
-            if id not in images
+            Problem(list_file, f"expected images that {file.name} describes, found {name!r}", image_id(name))
+            for name in listed.missing
         ]
-        images = {id: images[id] for id in ids if id in images}
-    elif split is not None and str(split) not in file.stem:
+        images = {id: images[id] for id in listed.ids}
+    elif split is not None and str(split) not in file.stem and str(split) != _list_name(file):
         raise DatasetError(
             [Problem(Path(split), f"expected a list of images, or an instance file in {root / 'annotations'}")]
         )
 
     indices = {category: index for index, category in enumerate(table.category_ids)}
-    samples = []
+    known = content.categories.keys()
+    samples, alone = [], []
     for id, (number, image) in sorted(images.items()):
         categories = {annotation["category_id"] for annotation in content.annotations[number]}
         problems += [
-            Problem(file, f"expected one of its own categories, found category {category} on image {id!r}", id)
-            for category in sorted(categories - content.categories.keys())
+            Problem(file, f"expected one of its own categories, found category {category!r} on image {id!r}", id)
+            for category in sorted(categories - known, key=repr)
         ]
         if image.is_file():
             labels = tuple(sorted(indices[category] for category in categories & indices.keys()))
             samples.append(Sample(id, image, labels, coco=CocoSource(file, number, table.category_ids)))
         else:
-            problems.append(Problem(image, f"expected an image, as {file.name} describes it, found none", id))
+            alone.append(Problem(image, f"expected an image, as {file.name} describes it, found none", id))
+    if len(alone) > 1 and not samples:
+        shown = shortened(
+            (repr(content.images[images[problem.sample or ""][0]]["file_name"]) for problem in alone), LISTED
+        )
+        message = (
+            f"expected its images below {root}, found none of its {len(alone)} ({shown}): are their folders others?"
+        )
+        alone = [Problem(file, message)]
+    problems += alone
     problems += case_problems({sample.id: sample.image for sample in samples})
-    return Dataset(root, table, tuple(samples)), problems
+    if given is None and (empty := sum(not sample.labels for sample in samples)):
+        notes.append(f"images without an annotation in {file.name}, taken for background only: {empty}")
+    source = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+    return Dataset(root, table, tuple(samples), f"{source}: COCO's annotations", tuple(notes)), problems
 
 
-def _class_table(content: CocoFile, names: tuple[str, ...] | None, names_file: Path) -> ClassTable:
+def _class_table(content: CocoFile, names: tuple[str, ...] | None, names_file: Path) -> tuple[ClassTable, list[str]]:
+    used = Counter(annotation["category_id"] for records in content.annotations.values() for annotation in records)
+    categories, problems, notes = _category_names(content, used, picked=names)
     if names is None:
+        if problems:
+            raise DatasetError(problems)
         origin = f"the categories of {content.path.name}"
-        return ClassTable(tuple(content.categories.values()), tuple(content.categories), origin=origin)
-    numbers = {name: number for number, name in content.categories.items()}
-    if unknown := [name for name in names if name not in numbers]:
-        message = f"expected categories of {content.path.name} ({shortened(numbers)}), found {shortened(unknown)}"
-        raise DatasetError([Problem(names_file, message)])
-    return ClassTable(names, tuple(numbers[name] for name in names), origin=f"the names in {names_file.name}")
+        return ClassTable(tuple(categories.values()), tuple(categories), origin=origin), notes
+    numbers = {name: number for number, name in categories.items()}
+    if not problems and (unknown := [name for name in names if name not in numbers]):
+        known = shortened(map(str, content.categories.values()))
+        message = f"expected categories of {content.path.name} ({known}), found {shortened(unknown)}"
+        problems = [Problem(names_file, message)]
+    if problems:
+        raise DatasetError(problems)
+    if left := left_out_of_table(names_file):
+        notes.append(f"{names_file.name}: left out what is no class: {', '.join(map(repr, left))}")
+    return ClassTable(names, tuple(numbers[name] for name in names), origin=f"the names in {names_file.name}"), notes
 
 
-def _find_images(root: Path, content: CocoFile) -> tuple[dict[str, tuple[int, Path]], list[Problem]]:
-    """Return sample id -> (image id, file); the file is in the first place that has it and may be missing."""
+def _category_names(
+    content: CocoFile, used: Mapping[Any, int], picked: tuple[str, ...] | None
+) -> tuple[dict[Any, str], list[Problem], list[str]]:
+    """Return category id -> name as `clean_name` returns it, what is wrong with the names, and what was left out.
+
+    Where a class table picks among them, only the names in it must be sound.
+    """
+    categories: dict[Any, str] = {}
+    problems, notes = [], []
+    by_name: dict[str, list[Any]] = defaultdict(list)
+    for number, name in content.categories.items():
+        clean = clean_name(name) if isinstance(name, str) else ""
+        if picked is not None and clean not in picked:
+            continue
+        if is_background(clean) and not used.get(number):
+            notes.append(f"category {number!r} is called {name!r} and has no annotation: left out of the classes")
+            continue
+        expected = f"expected the name of a class for category {number!r}, found"
+        if not isinstance(name, str):
+            problems.append(Problem(content.path, f"{expected} {name!r:.80}, which is no text"))
+        elif fault := name_fault(clean):
+            more = f" with {used[number]} annotations" if is_background(clean) else ""
+            message = (
+                f"{expected} {fault}: {name!r:.80}{more}. Rename it, or list the categories that count in classes.txt"
+            )
+            problems.append(Problem(content.path, message))
+        else:
+            categories[number] = clean
+            by_name[clean].append(number)
+    for name, numbers in by_name.items():
+        if len(numbers) > 1:
+            message = (
+                f"expected one category of each name, found {name!r} for categories {', '.join(map(repr, numbers))}"
+            )
+            problems.append(Problem(content.path, message))
+    for group in alike(by_name):
+        shown = " and ".join(f"{name!r} (category {by_name[name][0]!r})" for name in group)
+        problems.append(Problem(content.path, f"expected names that differ in more than case, found {shown}"))
+    return categories, problems, notes
+
+
+def _find_images(root: Path, content: CocoFile) -> tuple[dict[str, tuple[int, Path]], list[Problem], list[str]]:
+    """Return sample id -> (image id, file), problems and notes.
+
+    The file is in the first place that has it, else the one whose name fits (`ImageNames.match`); it may be missing.
+    """
     subset = content.path.stem.removeprefix("instances_")
-    places = [root / "images" / subset, root / "images", root / subset, root / "JPEGImages", root]
+    beside = [] if content.path.parent.name == "annotations" else [content.path.parent]
+    places = [
+        root / "images" / subset,
+        root / "images",
+        root / subset,
+        root / "JPEGImages",
+        root,
+        *beside,
+        root / "data",
+    ]
     images: dict[str, tuple[int, Path]] = {}
-    problems = []
+    problems, lost = [], {}
     for number, record in content.images.items():
         name = record["file_name"]
-        if is_unsafe(name):
-            problems.append(unsafe_problem(content.path, name, f"image {number}"))
+        if not isinstance(name, str) or has_control_characters(name):
+            message = f"image {number!r}: expected the name of an image, found {name!r:.80}"
+            problems.append(Problem(content.path, message))
             continue
+        file = None if is_unsafe(name) else next((f for place in places if (f := place / name).is_file()), None)
         id = image_id(name)
-        if id in images:
-            message = f"expected one image with the id {id!r}, found image {images[id][0]} and image {number}"
-            problems.append(Problem(content.path, message, id))
-            continue
-        file = next((place / name for place in places if (place / name).is_file()), root / name)
-        images[id] = (number, file)
+        if file is None:
+            lost[number] = name
+        elif id in images:
+            problems.append(_twice(content, id, images[id][0], number))
+        else:
+            images[id] = (number, file)
+    notes = []
+    if lost:
+        index = index_folder(root)
+        match = ImageNames(index.images).match(lost.values())
+        notes = match.notes
+        for number, name in lost.items():
+            found = match.ids.get(name)
+            # The id is the path below the folder of images, where the name has other folders.
+            id = image_id(name) if found is None or not is_unsafe(name) else found
+            id = id.replace("\\", "/") if found is not None else id
+            if found is None and is_unsafe(name):
+                problems.append(Problem(content.path, f"image {number}: {unsafe_message(name)}"))
+            elif id in images:
+                problems.append(_twice(content, id, images[id][0], number))
+            else:
+                images[id] = (number, index.images[found] if found is not None else root / name)
     known = content.images.keys()
     problems += [
-        Problem(content.path, f"expected annotations of its own images, found {len(records)} of image {number}")
+        Problem(content.path, f"expected annotations of its own images, found {len(records)} of image {number!r}")
         for number, records in content.annotations.items()
         if number not in known
     ]
-    return images, problems
+    return images, problems, notes
+
+
+def _twice(content: CocoFile, id: str, first: Any, second: Any) -> Problem:
+    message = f"expected one image with the id {id!r}, found image {first} and image {second}"
+    return Problem(content.path, message, id)

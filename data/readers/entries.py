@@ -1,135 +1,207 @@
-"""Image-level labels from each source, as one stream of entries and problems."""
+"""Image-level labels from each source, as entries of the images of a set."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from data.dataset import VOID, DatasetError, Problem
 from data.label_maps import read_label_map
-from data.readers.ids import image_id, is_unsafe, read_text, unsafe_problem
+from data.names import alike, clean_name, is_nothing, name_fault, shortened
+from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
+from data.readers.entry import Entry, Reading, labels_in
+from data.readers.image_names import ImageNames, is_unsafe, unsafe_message
+from data.readers.json_labels import holds_coco, read_json, read_json_lines
+from data.readers.tables import read_table
+from data.readers.xml_labels import read_annotations, xml_files
 from data.threads import map_in_threads
 
+LISTED = 3
+TABLES = ("labels.csv", "labels.jsonl", "labels.tsv", "labels.ndjson", "labels.json")
+LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
+EXPECTED = (
+    "expected image-level labels in labels.csv, labels.jsonl, Annotations/*.xml, SegmentationClass/*.png or "
+    "ImageSets/Main/<class>_<list>.txt"
+)
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a source says of one image.
+
+@dataclass
+class Labels:
+    """What a source says of the images of a set.
 
     Attributes:
-        name: The image as the source names it, with or without suffix.
-        labels: Class names.
-        file: The file that says so.
-        where: The place in it, "line 3"; empty where the file is about this image alone.
+        source: The file or folder.
+        form: What it is, as a phrase for people.
+        by_id: Sample id -> its entries, of which there should be one.
+        missing: Entries that fit no image.
+        problems: What could not be read.
+        notes: What was left unread on purpose, or read as something else than it stands there.
     """
 
-    name: str
-    labels: frozenset[str]
-    file: Path
-    where: str = ""
+    source: Path
+    form: str
+    by_id: dict[str, list[Entry]]
+    missing: list[Entry]
+    problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
 
     @property
-    def id(self) -> str:
-        return image_id(self.name)
-
-    def problem(self, message: str) -> Problem:
-        """Return a problem of this entry's image, at its place in the source."""
-        return Problem(self.file, f"{self.where}: {message}" if self.where else message, self.id)
+    def entries(self) -> list[Entry]:
+        return [*(entry for entries in self.by_id.values() for entry in entries), *self.missing]
 
 
-def find_labels(root: Path) -> Path | None:
-    """Return the source of labels that a set brings along, the most explicit first."""
-    for name in ("labels.csv", "labels.jsonl"):
-        if (root / name).is_file():
-            return root / name
-    for name, pattern in (("Annotations", "*.xml"), ("SegmentationClass", "*.png")):
-        if next((root / name).rglob(pattern), None) is not None:
-            return root / name
-    return None
+def find_labels(root: Path) -> tuple[Path | None, list[Path]]:
+    """Return the source of labels that a set brings along, the most explicit first, and the others beside it."""
+    present = {file.name.casefold(): file for file in sorted(root.iterdir(), reverse=True)}
+    found = [present[name] for name in TABLES if name in present and present[name].is_file()]
+    found = [file for file in found if file.suffix.lower() != ".json" or not holds_coco(file)]
+    xml = present.get("annotations")
+    if xml is not None and xml.is_dir() and xml_files(xml):
+        found.append(xml)
+    masks = root / "SegmentationClass"
+    if next(masks.rglob("*.png"), None) is not None:
+        found.append(masks)
+    if not found:
+        lists = root / "ImageSets" / "Main"
+        folder = root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
+        if lists.is_dir() and class_lists(lists):
+            found.append(lists)
+        elif xml_files(folder):
+            found.append(folder)
+        found += [present[name] for name in LAST_TABLES if name in present and present[name].is_file()]
+    # Label maps that are no source of labels are read as ground truth.
+    others = [other for other in found[1:] if other != masks]
+    if found and xml is not None:
+        others += [file for file in sorted(xml.glob("*.json")) if holds_coco(file)]
+    return (found[0] if found else None), others
 
 
-def read_entries(source: Path, names: tuple[str, ...]) -> tuple[list[Entry], list[Problem]]:
-    """Read all entries of a label source.
+def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], names: ImageNames) -> Labels:
+    """Read all entries of a label source, and find their images.
 
     Args:
-        source: CSV, `.jsonl` / `.ndjson`, or a folder with VOC's XML files or, failing those, label maps.
-        names: The class names that the values of label maps stand for.
+        source: A table, `.jsonl` / `.ndjson` / `.json`, `.npy`, or a folder with VOC's XML files, label maps or class
+            lists.
+        classes: The class names that the values of label maps and the places of vectors stand for.
+        given: The class table, as far as there is one: in it a word such as "none" is a class.
+        names: The images of the set.
 
     Returns:
-        The entries, and what could not be read of the source.
+        The labels, their names as `clean_name` returns them.
 
     Raises:
-        DatasetError: The source is missing or not text.
+        DatasetError: The source is missing, or cannot be read at all.
     """
-    if source.is_dir():
-        is_xml = next(source.rglob("*.xml"), None) is not None
-        found = _read_annotations(source) if is_xml else _read_masks(source, names)
-    elif source.suffix.lower() in (".jsonl", ".ndjson"):
-        found = _read_json_lines(source)
-    else:
-        found = _read_csv(source)
-    entries, problems = [], []
-    for item in found:
-        if isinstance(item, Problem):
-            problems.append(item)
-        elif is_unsafe(item.name):
-            problems.append(unsafe_problem(item.file, item.name, item.where))
+    reading = _read(source, classes, names)
+    match = names.match(entry.name for entry in reading.entries)
+    labels = Labels(source, reading.form, defaultdict(list), [], reading.problems, [*reading.notes, *match.notes])
+    nothing: Counter[str] = Counter()
+    without, given = [], frozenset(given)
+    for entry in reading.entries:
+        id = match.ids.get(entry.name)
+        if id is None and is_unsafe(entry.name):
+            message = unsafe_message(entry.name)
+            labels.problems.append(Problem(entry.file, f"{entry.where}: {message}" if entry.where else message))
+            continue
+        kept = set()
+        for name in map(clean_name, entry.labels):
+            if name not in given and is_nothing(name):
+                nothing[name] += 1
+                without.append(entry.name)
+            elif fault := name_fault(name):
+                problem = f"expected the names of classes, found {fault}: {name!r:.80}"
+                labels.problems.append(
+                    entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None)
+                )
+            else:
+                kept.add(name)
+        entry = replace(entry, labels=frozenset(kept))
+        if id is None:
+            labels.missing.append(entry)
         else:
-            entries.append(item)
-    return entries, problems
+            labels.by_id[id].append(entry)
+    if nothing:
+        words = ", ".join(f"{word!r} {count}" for word, count in sorted(nothing.items()))
+        images = shortened(without, LISTED)
+        labels.notes.append(f"words that stand for no label were taken for none: {words} (of {images})")
+    return labels
 
 
-def _read_csv(file: Path) -> Iterator[Entry | Problem]:
-    rows = csv.reader(read_text(file).splitlines(), skipinitialspace=True)
-    for row in rows:
-        where = f"line {rows.line_num}"
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or (rows.line_num == 1 and [cell.lower() for cell in cells] == ["image", "labels"]):
-            continue
-        if len(cells) > 2:
-            yield Problem(
-                file, f"{where}: expected `image,labels` with labels joined by `;`, found {len(cells)} columns"
-            )
-            continue
-        name, joined = [*cells, ""][:2]
-        yield Entry(name, _names(joined.split(";")), file, where)
+def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[str]]:
+    """Return what keeps the tags of a set from being a class table, and what in them looks like an oversight."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        for name in entry.labels:
+            first.setdefault(name, entry)
+    names = sorted(first)
+
+    def place(name: str) -> str:
+        return f"{name!r} ({first[name].where or first[name].file.name})"
+
+    problems = [
+        Problem(source, f"expected one spelling of each class, found {' and '.join(map(place, group))}")
+        for group in alike(names)
+    ]
+    if names and {name.casefold() for name in names} <= {"0", "1", "true", "false", "yes", "no"}:
+        message = f"expected the names of classes, found only {', '.join(map(repr, names))}: say what they stand for"
+        problems.append(Problem(source, message))
+    joined = [name for name in names if any(_are_classes(re.split(sign, name), first) for sign in (r"\|", ",", "/"))]
+    if joined:
+        message = (
+            f"expected labels joined by `;`, found {', '.join(map(place, joined[:LISTED]))}, each part of it a class"
+        )
+        problems.append(Problem(source, message))
+    notes = []
+    if odd := [name for name in names if name not in joined and re.search(r"[|\[\]{}\"]|,", name)]:
+        notes.append(f"classes that look like several (labels are joined by `;`): {shortened(map(repr, odd), LISTED)}")
+    if numbers := [name for name in names if re.fullmatch(r"[-+]?\d+(\.\d+)?", name)]:
+        notes.append(f"classes that are called by a number alone: {shortened(map(repr, numbers), LISTED)}")
+    several = [name for name in names if " " in name and _are_classes(name.split(" "), first)]
+    if several:
+        notes.append(f"classes whose words are classes, too: {shortened(map(repr, several), LISTED)}")
+    return problems, notes
 
 
-def _read_json_lines(file: Path) -> Iterator[Entry | Problem]:
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        match record:
-            case {"image": str(name), "labels": list(labels)} if all(isinstance(label, str) for label in labels):
-                yield Entry(name, _names(labels), file, f"line {number}")
-            case _:
-                expected = '{"image": "name", "labels": ["class", ...]}'
-                yield Problem(file, f"line {number}: expected {expected}, found {line.strip()[:80]}")
+def _are_classes(parts: list[str], classes: Iterable[str]) -> bool:
+    return len(parts) > 1 and all(clean_name(part) in classes for part in parts)
 
 
-def _read_annotations(folder: Path) -> Iterator[Entry | Problem]:
-    """Objects marked difficult count too, as in the reference; an object's parts do not."""
-    for file in sorted(folder.rglob("*.xml")):
-        id = file.relative_to(folder).with_suffix("").as_posix()
-        try:
-            objects = ElementTree.parse(file).getroot().findall("object")
-            yield Entry(id, _names(item.findtext("name", "") for item in objects), file)
-        except ElementTree.ParseError as error:
-            yield Problem(file, f"expected an annotation in VOC's XML, but {error}", id)
+def _read(source: Path, classes: tuple[str, ...], names: ImageNames) -> Reading:
+    suffix = source.suffix.lower()
+    if source.is_dir():
+        return _read_labels_folder(source, classes)
+    if suffix in (".jsonl", ".ndjson"):
+        return read_json_lines(source, names)
+    if suffix == ".json":
+        return read_json(source, names)
+    if suffix == ".npy":
+        return read_vectors(source, classes, names)
+    if suffix == ".txt" and "_" in source.stem and is_class_list(source):
+        return read_class_lists({source: source.stem.rpartition("_")[0]}, source.parent)
+    return read_table(source, names)
 
 
-def _read_masks(folder: Path, names: tuple[str, ...]) -> Iterator[Entry | Problem]:
-    files = sorted(folder.rglob("*.png"))
-    yield from map_in_threads(lambda file: _read_mask(folder, file, names), files)
+def _read_labels_folder(folder: Path, classes: tuple[str, ...]) -> Reading:
+    if xml_files(folder):
+        return read_annotations(folder)
+    masks = sorted(file for file in folder.rglob("*.png") if file.name[0] != ".")
+    if masks:
+        found = Reading("label maps")
+        for item in map_in_threads(lambda file: _read_mask(folder, file, classes), masks):
+            if isinstance(item, Problem):
+                found.problems.append(item)
+            else:
+                found.entries.append(item)
+        return found
+    if lists := class_lists(folder):
+        return read_class_lists(lists, folder)
+    message = "expected annotations (.xml), label maps (.png) or class lists (<class>_<list>.txt), found none"
+    raise DatasetError([Problem(folder, message)])
 
 
 def _read_mask(folder: Path, file: Path, names: tuple[str, ...]) -> Entry | Problem:
@@ -140,8 +212,4 @@ def _read_mask(folder: Path, file: Path, names: tuple[str, ...]) -> Entry | Prob
         return Problem(file, error.problems[0].message, id)
     if values and values[-1] > len(names):
         return Problem(file, f"expected values 0 to {len(names)} and {VOID}, found {values[-1]}", id)
-    return Entry(id, frozenset(names[value - 1] for value in values), file)
-
-
-def _names(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(filter(None, (name.strip() for name in names)))
+    return Entry(id, labels_in(names[value - 1] for value in values), file)

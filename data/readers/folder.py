@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,17 @@ import numpy as np
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, Problem, Sample
 from data.label_folder import SEMANTIC
 from data.label_maps import read_label_map
-from data.readers.entries import Entry, find_labels, read_entries
-from data.readers.ids import case_problems, index_images, read_class_names, read_split, shortened
+from data.names import has_control_characters, shortened
+from data.readers.entries import EXPECTED, Labels, find_labels, read_entries, tag_faults
+from data.readers.entry import Entry
+from data.readers.ids import case_problems, examples, left_out_of_table, read_class_names, read_split, split_problems
+from data.readers.image_names import ImageNames
+from data.readers.index import Index, index_folder, is_mask_folder, mask_folders, set_aside_folder, stem_of
 from data.voc import VOC_CLASSES
 
 PEEKED = 20
 """Label maps that are looked at to tell whose values they have."""
+LISTED = 3
 
 
 def read_folder(
@@ -28,24 +35,39 @@ def read_folder(
     Returns:
         The set with every image that exists, and all problems.
     """
-    folder, images, index_problems = _find_images(root)
-    source = labels or find_labels(root)
+    index = _find_images(root)
+    source, others = (labels, []) if labels else find_labels(root)
     if source is None:
-        expected = "labels.csv, labels.jsonl, Annotations/*.xml or SegmentationClass/*.png"
-        missing = [] if images else [Problem(folder, "expected images, found none")]
-        raise DatasetError([*index_problems, *missing, Problem(root, f"expected image-level labels in {expected}")])
-    chosen, problems = _choose(root, split, folder, images)
-    problems += [problem for problem in index_problems if problem.sample in chosen]
-    problems += case_problems(chosen)
-
+        missing = [] if index.images else [Problem(index.folder, "expected images, found none")]
+        raise DatasetError([*index.problems, *missing, Problem(root, f"{EXPECTED}{_hint(root, index)}")])
     given = read_class_names(root, classes)
     # Label maps have the values of the table, not those of the lines.
-    entries, more = read_entries(source, ClassTable(given or VOC_CLASSES).names)
-    problems += [problem for problem in more if split is None or problem.sample is None or problem.sample in chosen]
-    table = _class_table(root, given, classes, entries)
-    labels_of, more = _resolve_labels(entries, chosen, table, folder if split is None else None)
-    samples = tuple(_sample(root, id, chosen[id], labels_of.get(id, ())) for id in sorted(chosen))
-    return Dataset(root, table, samples), problems + more
+    read = read_entries(
+        source, ClassTable(given or VOC_CLASSES).names, given or (), ImageNames(index.images, index.aside)
+    )
+    _settle_masks(index, read, split)
+    chosen, problems, notes = _choose(root, split, index)
+    problems += _index_problems(index, split, chosen)
+    problems += case_problems(chosen)
+    problems += [
+        problem for problem in read.problems if split is None or problem.sample is None or problem.sample in chosen
+    ]
+    faults, more = tag_faults(source, read.entries) if given is None else ([], [])
+    if faults:
+        raise DatasetError([*problems, *faults])
+    notes += [*index.notes, *read.notes, *more, *_table_notes(root, classes, given)]
+    if others:
+        beside = shortened(other.relative_to(root).as_posix() for other in others)
+        notes.append(f"labels beside {source.name}, left unread: {beside}; --labels names another source")
+
+    table = _class_table(root, given, classes, read)
+    found, more = _resolve_labels(read, chosen, table)
+    problems += more
+    lost, more = _missing(read, index, chosen, split)
+    problems += lost
+    notes += more
+    samples = tuple(_sample(root, id, chosen[id], found.get(id, ())) for id in sorted(chosen))
+    return Dataset(root, table, samples, f"{_place(source, root)}: {read.form}", tuple(notes)), problems
 
 
 def read_images(root: Path, split: str | Path | None, classes: ClassTable) -> tuple[Dataset, list[Problem]]:
@@ -54,45 +76,113 @@ def read_images(root: Path, split: str | Path | None, classes: ClassTable) -> tu
     Returns:
         The set with every image that exists, and all problems.
     """
-    folder, images, index_problems = _find_images(root)
-    chosen, problems = _choose(root, split, folder, images)
-    problems += [problem for problem in index_problems if problem.sample in chosen]
+    index = _find_images(root)
+    chosen, problems, notes = _choose(root, split, index)
+    problems += _index_problems(index, split, chosen)
     problems += case_problems(chosen)
     samples = tuple(Sample(id, chosen[id], ()) for id in sorted(chosen))
-    return Dataset(root, classes, samples), problems
+    return Dataset(root, classes, samples, "", (*index.notes, *notes)), problems
 
 
-def _find_images(root: Path) -> tuple[Path, dict[str, Path], list[Problem]]:
-    """Return the folder of a set's images, its images by id, and problems."""
+def _find_images(root: Path) -> Index:
     folder = root / "JPEGImages"
-    if not folder.is_dir():
-        folder = root
-    return folder, *index_images(folder)
+    return index_folder(folder if folder.is_dir() else root)
 
 
-def _choose(
-    root: Path, split: str | Path | None, folder: Path, images: dict[str, Path]
-) -> tuple[dict[str, Path], list[Problem]]:
-    """Return the images of a list, and those that it names in vain; all images without a list."""
+def _hint(root: Path, index: Index) -> str:
+    """Return what lies in a folder that could be meant for labels."""
+    found = sorted(
+        file.relative_to(root).as_posix()
+        for pattern in (
+            "*.csv",
+            "*.json",
+            "*.jsonl",
+            "*.tsv",
+            "*.txt",
+            "*.npy",
+            "*.xlsx",
+            "*/*.json",
+            "*/*.jsonl",
+            "*/*.csv",
+        )
+        for file in root.glob(pattern)
+        if file.name != "classes.txt"
+    )
+    if found:
+        return f"; found {shortened(found, LISTED)}: name the right one with --labels"
+    folders = sorted({id.split("/")[-2] for id in index.images if "/" in id})
+    if len(folders) > 1 and all("/" in id for id in index.images):
+        return (
+            f"; the images lie in folders ({shortened(folders, LISTED)}): if these are classes, write a "
+            "labels.csv with the line `FOLDER/NAME,CLASS` for each image"
+        )
+    return ""
+
+
+def _settle_masks(index: Index, read: Labels, split: str | Path | None) -> None:
+    """Take back what labels name of the folders set aside, and set those aside that they name nothing of.
+
+    Adds a problem where images that no label names are called like images that have labels.
+    """
+    for id in read.by_id.keys() & index.aside.keys():
+        index.images[id] = index.aside.pop(id)
+    if split is not None or not read.by_id:
+        return
+    folders: dict[str, list[str]] = {}
+    for id in index.images:
+        top = next((part for part in id.split("/")[:-1] if is_mask_folder(part)), None)
+        if top is not None:
+            folders.setdefault(id[: id.index(f"{top}/") + len(top)], []).append(id)
+    for folder, ids in folders.items():
+        if not any(id in read.by_id for id in ids):
+            set_aside_folder(index, folder, ids)
+    alone = [id for id in index.images if id not in read.by_id]
+    stems = {stem_of(id) for id in read.by_id}
+    doubled = [id for id in alone if stem_of(id) in stems]
+    if doubled and 2 * len(doubled) >= len(index.images):
+        where = ", ".join(f"{folder}/ {count}" for folder, count in mask_folders(doubled).items())
+        message = (
+            f"expected photographs alone, found images that {read.source.name} does not name and that are called like "
+            f"images it names ({shortened(doubled, LISTED)}; {where}). If they are masks, move them out of the folder "
+            "or into SegmentationClass; if not, give them lines without labels"
+        )
+        index.problems.append(Problem(index.folder, message))
+
+
+def _choose(root: Path, split: str | Path | None, index: Index) -> tuple[dict[str, Path], list[Problem], list[str]]:
+    """Return the images of a list, what is wrong with it, and how it was understood; all images without a list."""
     if split is None:
-        return images, []
-    file, ids, problems = read_split(root, split)
-    missing = [
-        Problem(folder / id, f"expected an image, as {file.name} lists it, found none", id)
-        for id in ids
-        if id not in images
-    ]
-    return {id: images[id] for id in ids if id in images}, [*problems, *missing]
+        return index.images, [], []
+    listed = read_split(root, split, ImageNames(index.images, index.aside))
+    images = index.images | index.aside
+    return (
+        {id: images[id] for id in listed.ids},
+        [*listed.problems, *split_problems(listed, index.folder)],
+        listed.notes,
+    )
 
 
-def _class_table(root: Path, given: tuple[str, ...] | None, file: Path | None, entries: list[Entry]) -> ClassTable:
+def _index_problems(index: Index, split: str | Path | None, chosen: dict[str, Path]) -> list[Problem]:
+    """Return the problems of files that concern the images that were chosen."""
+    if split is None:
+        return index.problems
+    return [problem for problem in index.problems if problem.sample in chosen]
+
+
+def _table_notes(root: Path, classes: Path | None, given: tuple[str, ...] | None) -> list[str]:
+    file = classes or root / "classes.txt"
+    left = left_out_of_table(file) if given is not None else []
+    return [f"{file.name}: left out what is no class: {', '.join(map(repr, left))}"] if left else []
+
+
+def _class_table(root: Path, given: tuple[str, ...] | None, file: Path | None, read: Labels) -> ClassTable:
     """Return the class table: the names that are given, VOC's in VOC's layout, else the tags in ascending order.
 
     Where there are label maps, their values tell whether they count VOC's classes or the tags.
     """
     if given is not None:
         return ClassTable(given, origin=f"the names in {(file or root / 'classes.txt').name}")
-    names = {name for entry in entries for name in entry.labels}
+    names = {name for entry in read.entries for name in entry.labels}
     known = names & set(VOC_CLASSES)
     tags = ClassTable(tuple(sorted(names)), origin=f"the tags of the set, {len(names)} in all, in ascending order")
     # One misspelt tag among VOC's must not turn the table into another one, with other values in the masks.
@@ -100,16 +190,16 @@ def _class_table(root: Path, given: tuple[str, ...] | None, file: Path | None, e
         return tags
     origin = f"VOC's 20 classes, since the folder has VOC's layout and {len(known)} of {len(names)} tags are VOC's"
     voc = ClassTable(VOC_CLASSES, origin=origin)
-    return max((voc, tags), key=lambda table: _agreement(root, entries, table))
+    return max((voc, tags), key=lambda table: _agreement(root, read, table))
 
 
-def _agreement(root: Path, entries: list[Entry], table: ClassTable) -> float:
+def _agreement(root: Path, read: Labels, table: ClassTable) -> float:
     """Return how far label maps have the values of their images' tags in a class table, and no other: 1 for all."""
     values = {name: number for number, name in enumerate(table.names, start=1)}
     found = []
-    for entry in entries:
-        file = root / SEMANTIC / f"{entry.id}.png"
-        if entry.labels and file.is_file():
+    for id, (entry, *_) in read.by_id.items():
+        file = _ground_truth(root / SEMANTIC, id)
+        if entry.labels and file is not None:
             try:
                 present = set(np.unique(read_label_map(file)).tolist()) - {0, VOID}
             except DatasetError:
@@ -122,38 +212,80 @@ def _agreement(root: Path, entries: list[Entry], table: ClassTable) -> float:
 
 
 def _resolve_labels(
-    entries: list[Entry], images: dict[str, Path], table: ClassTable, folder: Path | None
+    read: Labels, images: dict[str, Path], table: ClassTable
 ) -> tuple[dict[str, tuple[int, ...]], list[Problem]]:
-    """Return id -> class indices. An entry without its image is a problem only where `folder` is given."""
+    """Return id -> class indices, and a problem for each image that comes twice or has a class of no table."""
     index = {name: number for number, name in enumerate(table.names)}
-    by_id: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        by_id[entry.id].append(entry)
+    by_case = {name.casefold(): name for name in table.names}
     labels, problems = {}, []
-    for id, (entry, *others) in by_id.items():
+    for id, (entry, *others) in read.by_id.items():
         if id not in images:
-            if folder is not None:
-                place = f"{entry.file.name}, {entry.where}" if entry.where else entry.file.name
-                problems.append(
-                    Problem(folder / entry.name, f"expected an image, as {place} has labels for it, found none", id)
-                )
             continue
         if others:
             places = ", ".join(other.where or other.file.name for other in others)
-            problems.append(entry.problem(f"expected the image {id!r} once, found it again: {places}"))
+            message = f"expected the image {id!r} once, found it again: {places} (its labels belong in one line)"
+            problems.append(entry.problem(message, id))
         for name in sorted(entry.labels - index.keys()):
             expected = f"expected one of {shortened(table.names)} (classes.txt in the set's folder sets others)"
-            problems.append(entry.problem(f"{expected}, found the class {name!r} for the image {id!r}"))
+            meant = f"; is it {by_case[name.casefold()]!r}?" if name.casefold() in by_case else ""
+            problems.append(entry.problem(f"{expected}, found the class {name!r} for the image {id!r}{meant}", id))
         labels[id] = tuple(sorted(index[name] for name in entry.labels & index.keys()))
     return labels, problems
 
 
+def _missing(
+    read: Labels, index: Index, chosen: dict[str, Path], split: str | Path | None
+) -> tuple[list[Problem], list[str]]:
+    """Return a problem for each entry without its image, and notes on images without an entry.
+
+    With a list, such entries are problems where an image of the list has none: they may be meant for it.
+    """
+    silent = [id for id in chosen if id not in read.by_id]
+    notes = []
+    if silent:
+        what = f"images that {read.source.name} does not name, taken for background only"
+        notes.append(f"{what}: {len(silent)} ({shortened(silent, LISTED)})")
+    if not read.missing:
+        return [], notes
+    told = [(f"{entry.file.name}, {entry.where}" if entry.where else entry.file.name, entry) for entry in read.missing]
+    if split is not None and not silent:
+        names = shortened((repr(entry.name) for entry in read.missing), LISTED)
+        notes.append(f"entries of {read.source.name} that fit no image: {len(read.missing)} ({names})")
+        return [], notes
+    if len(told) > 1 and not read.by_id:
+        message = (
+            f"expected labels for images in {index.folder}, found {len(told)} names, of which none is an image there "
+            f"({examples(entry.name for _, entry in told)}; the images: {examples(index.images) or 'none'})"
+        )
+        return [Problem(read.source, message)], notes
+    return [_missing_problem(index.folder, place, entry) for place, entry in told], notes
+
+
+def _missing_problem(folder: Path, place: str, entry: Entry) -> Problem:
+    expected = f"expected an image, as {place} has labels for it, found"
+    if has_control_characters(entry.name):
+        return Problem(entry.file, f"{entry.where}: {expected} none: {entry.name!r:.80}")
+    if os.path.isfile(folder / entry.name):  # noqa: PTH113 -- false for names that no file can have, too
+        return Problem(folder / entry.name, f"{expected} a file that is not read as one", entry.id)
+    if entry.where == "line 1":
+        expected = (
+            f"{expected.removesuffix(', found')} (if that line is a header, call its columns `image,labels`), found"
+        )
+    return Problem(folder / entry.name, f"{expected} none", entry.id)
+
+
 def _sample(root: Path, id: str, image: Path, labels: tuple[int, ...]) -> Sample:
-    semantic, instances = (root / folder / f"{id}.png" for folder in ("SegmentationClass", "SegmentationObject"))
-    return Sample(
-        id=id,
-        image=image,
-        labels=labels,
-        semantic=semantic if semantic.is_file() else None,
-        instances=instances if instances.is_file() else None,
+    semantic, instances = (_ground_truth(root / folder, id) for folder in ("SegmentationClass", "SegmentationObject"))
+    return Sample(id=id, image=image, labels=labels, semantic=semantic, instances=instances)
+
+
+def _ground_truth(folder: Path, id: str) -> Path | None:
+    """Return the mask of an image, in whichever form of its letters the file is named."""
+    forms: Sequence[str] = (
+        (id,) if id.isascii() else (id, *(unicodedata.normalize(form, id) for form in ("NFC", "NFD")))
     )
+    return next((file for form in forms if (file := folder / f"{form}.png").is_file()), None)
+
+
+def _place(source: Path, root: Path) -> str:
+    return source.relative_to(root).as_posix() if source.is_relative_to(root) else str(source)

@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
 from data.label_codings import LABEL_CODINGS
-from data.readers.ids import index_images, read_split
+from data.readers.ids import find_split, read_split
+from data.readers.image_names import ImageNames
+from data.readers.index import index_images
 
 CAMVID_SPLITS = ("train", "val", "test")
 FRAMES, COLOURS = "701_StillsRaw_full", "LabeledApproved_full"
@@ -101,16 +103,15 @@ def _choose(
     root: Path, split: str | Path, samples: dict[str, Sample], problems: list[Problem], lists: list[str]
 ) -> tuple[dict[str, Sample], list[Problem]]:
     """Return the samples that a file lists, and what is wrong with the list and with them."""
-    try:
-        file, chosen, found = read_split(root, split)
-    except DatasetError:
+    if find_split(root, split) is None:
         message = f"expected a file, or one of the set's lists: {', '.join(lists)}"
-        raise DatasetError([Problem(Path(split), message)]) from None
-    ids, bad = set(chosen), {problem.sample for problem in problems}
-    found += [problem for problem in problems if problem.sample in ids]
-    unknown = ids - samples.keys() - bad
-    found += [Problem(file, f"expected images of {root}, found {id!r}", id) for id in sorted(unknown)]
-    return {id: samples[id] for id in chosen if id in samples}, found
+        raise DatasetError([Problem(Path(split), message)])
+    bad = {problem.sample for problem in problems if problem.sample is not None}
+    listed = read_split(root, split, ImageNames(samples | dict.fromkeys(bad)))
+    ids = set(listed.ids)
+    found = [*listed.problems, *(problem for problem in problems if problem.sample in ids)]
+    found += [Problem(listed.file, f"expected images of {root}, found {id!r}", id) for id in sorted(listed.missing)]
+    return {id: samples[id] for id in listed.ids if id in samples}, found
 
 
 def _camvid(root: Path) -> tuple[str, Lists]:

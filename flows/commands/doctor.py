@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.dataset import DatasetError, Problem
+from data.dataset import DatasetError, Problem, shown
 from data.readers import open_dataset
 from data.validation import check_images, warnings
 from tasks.plan import image_digests
@@ -50,19 +50,23 @@ def examine_dataset(
     except DatasetError as error:
         return {}, error.problems or [Problem(data, str(error))]
     problems = [*problems, *check_images(dataset, os.cpu_count() or 1)]
-    counts = dict.fromkeys(dataset.classes.names, 0)
+    counts = dict.fromkeys(dataset.classes.real_names, 0)
     for sample in dataset.samples:
         for label in sample.labels:
             counts[dataset.classes.names[label]] += 1
     bad = {problem.sample for problem in problems}
     digests = image_digests([sample for sample in dataset.samples if sample.id not in bad])
     facts = {
+        "labels": dataset.labels_from or "label maps of the layout",
         "classes": f"{len(dataset.classes)}: {dataset.classes.origin}",
         "images": len(dataset.samples),
+        "images_with_labels": sum(bool(sample.labels) for sample in dataset.samples),
         "images_without_labels": sum(not sample.labels for sample in dataset.samples),
         "with_semantic_ground_truth": sum(bool(s.semantic or s.coco) for s in dataset.samples),
         "with_instance_ground_truth": sum(bool(s.instances or s.coco) for s in dataset.samples),
+        "class_values": {name: value for value, name in enumerate(dataset.classes.values) if name in counts},
         "images_per_class": counts,
+        "notes": list(dataset.notes),
         "warnings": warnings(dataset, digests),
     }
     return facts, problems
@@ -78,14 +82,17 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
     if facts := result.get("dataset"):
         table = Table(title="The data set", title_justify="left", show_header=False)
         for name, value in facts.items():
-            if name == "warnings":
+            if name in ("warnings", "notes"):
                 continue
             if isinstance(value, dict):
-                value = ", ".join(f"{k} {v}" for k, v in value.items() if v)
-            table.add_row(name, escape("; ".join(value) if isinstance(value, list) else str(value)))
+                value = ", ".join(f"{shown(k)} {v}" for k, v in value.items() if v or name == "class_values")
+            table.add_row(name, escape(str(value)))
         console.print(table)
+    for note in (result.get("dataset") or {}).get("notes", ()):
+        console.print(f"note: {shown(note)}", highlight=False, markup=False, soft_wrap=True)
     for problem in result["problems"]:
-        console.print(f"{problem['file']}: {problem['message']}", highlight=False, markup=False, soft_wrap=True)
+        text = shown(f"{problem['file']}: {problem['message']}")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     if result["problems"]:
         console.print(f"{len(result['problems'])} problems. `run --skip-bad` sets bad images aside.", highlight=False)
     for note in (result.get("dataset") or {}).get("warnings", ()):

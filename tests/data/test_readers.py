@@ -163,7 +163,7 @@ def test_a_class_table_orders_the_classes(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("cat\ndog\ncat\n", "expected each class once, found 'cat' 2 times"),
-        ("background\ncat\ndog\n", "found 'background', which has value 0"),
+        ("cat\nbackground\ndog\n", "found 'background', which has value 0"),
         ("\n", "expected the name of a class a line, found none"),
         (None, "expected a text file in UTF-8"),
     ],
@@ -259,7 +259,7 @@ def test_csv_rows_of_another_form_are_named(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"image": "a"}', '{"image": 3, "labels": []}', '{"image": "a", "labels": "cat"}']
+    "line", ["{", "[]", '{"image": "a"}', '{"image": 3, "labels": []}', '{"image": "a", "labels": 3}']
 )
 def test_json_lines_of_another_form_are_named(tmp_path: Path, line: str) -> None:
     make_images(tmp_path, "a.jpg", "b.jpg")

@@ -1,0 +1,129 @@
+"""What a source of labels says of one image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.dataset import Problem
+from data.readers.image_names import image_id
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a source says of one image.
+
+    Attributes:
+        name: The image as the source names it, with or without suffix.
+        labels: Class names, as they stand there.
+        file: The file that says so.
+        where: The place in it, "line 3"; empty where the file is about this image alone.
+    """
+
+    name: str
+    labels: frozenset[str]
+    file: Path
+    where: str = ""
+
+    @property
+    def id(self) -> str:
+        return image_id(self.name)
+
+    def problem(self, message: str, sample: str | None = None) -> Problem:
+        """Return a problem of this entry's image, at its place in the source."""
+        return Problem(self.file, f"{self.where}: {message}" if self.where else message, sample or self.id)
+
+
+@dataclass
+class Reading:
+    """What was read of a source.
+
+    Attributes:
+        form: What the source is, as a phrase for people.
+        entries: Those that were understood.
+        problems: What was not.
+        notes: What was left unread on purpose, and why.
+    """
+
+    form: str = ""
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+IMAGE_KEYS = [
+    "image",
+    "filename",
+    "imagename",
+    "imagefile",
+    "imagepath",
+    "imageid",
+    "filepath",
+    "file",
+    "path",
+    "images",
+    "filenames",
+    "img",
+    "imgname",
+    "imgpath",
+    "imgfile",
+    "imgid",
+    "imgs",
+    "photo",
+    "picture",
+    "frame",
+    "name",
+    "id",
+    "key",
+]
+"""Names of the column or field that names the image, without `_` and spaces, the surest first."""
+LABEL_KEYS = [
+    "labels",
+    "label",
+    "tags",
+    "tag",
+    "classes",
+    "class",
+    "classname",
+    "classnames",
+    "categories",
+    "category",
+    "categoryname",
+    "labelname",
+    "labelnames",
+    "imagelabels",
+    "imagelabel",
+    "target",
+    "targets",
+]
+
+
+def key_of(text: str) -> str:
+    """Return the name of a column or field in the writing of `IMAGE_KEYS`."""
+    return re.sub(r"[\s_\-.]+", "", text.casefold())
+
+
+def split_labels(text: str, joiner: str = ";") -> list[str]:
+    """Return the labels in a cell: joined by `joiner`, or a list as Python, NumPy and JSON write it.
+
+    Raises:
+        ValueError: It begins like a list and is none.
+    """
+    text = text.strip()
+    if text[:1] in "[{" and text[:1]:
+        if len(text) < 2 or text[-1] != {"[": "]", "{": "}"}[text[0]] or re.search(r"[\[\]{}]", text[1:-1]):
+            raise ValueError(f"expected labels, or a list of them, found {text:.80}")
+        inner = text[1:-1].strip()
+        quoted = re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", inner)
+        if quoted and not re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[\s,]", "", inner):
+            return [one or other for one, other in quoted]
+        if "'" in inner or '"' in inner:
+            raise ValueError(f"expected labels, or a list of them, found {text:.80}")
+        return inner.split(joiner if joiner in inner else ",")
+    return text.split(joiner)
+
+
+def labels_in(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(filter(None, (name.strip() for name in names)))

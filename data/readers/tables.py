@@ -1,0 +1,243 @@
+"""Tables of labels: CSV and its relatives, with or without a header, one column for all classes or one for each."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from data.dataset import DatasetError, Problem
+from data.names import shortened
+from data.readers.entry import IMAGE_KEYS, LABEL_KEYS, Entry, Reading, key_of, labels_in, split_labels
+from data.readers.image_names import ImageNames
+from data.readers.text import read_text, text_lines
+
+PEEKED = 50
+"""Lines that are looked at to tell the form of a table."""
+DELIMITERS = (",", "\t", ";")
+NAMED = {",": "commas", "\t": "tabs", ";": "semicolons"}
+YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
+DOUBTS = frozenset({"confidence", "score", "probability", "present", "presence", "value"})
+EXPECTED = "expected `image,labels` with labels joined by `;`"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a table is what.
+
+    Attributes:
+        image: Of the images' names.
+        labels: Of all labels, or None.
+        flags: Column -> class, where each class has a column of 0 and 1.
+        count: Number of columns.
+        unread: Column -> name, of those that are neither.
+    """
+
+    image: int = 0
+    labels: int | None = 1
+    flags: dict[int, str] | None = None
+    count: int = 2
+    unread: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    number: int
+    cells: list[str]
+    width: int
+
+
+def read_table(file: Path, names: ImageNames) -> Reading:
+    """Read a table with a line per image.
+
+    Columns are found by their names in the first line, if it has any; without, they are the image and its labels. A
+    name never goes over the end of a line, so a quote that is not closed spoils its own line alone.
+
+    Raises:
+        DatasetError: The file cannot be read, or its columns cannot be told.
+    """
+    lines = [(number, line) for number, line in enumerate(text_lines(read_text(file)), start=1) if line.strip()]
+    delimiter = _delimiter(file, [line for _, line in lines[:PEEKED]], names)
+    comments = [
+        number
+        for number, line in lines
+        if line.lstrip().startswith("#") and not names.find(line.split(delimiter)[0].strip())
+    ]
+    found = Reading(f"a table with {NAMED[delimiter]} between columns")
+    if comments:
+        found.notes.append(f"{file.name}: lines that begin with #, left unread: {len(comments)}")
+    rows = _rows(file, [each for each in lines if each[0] not in set(comments)], delimiter, names, found)
+    columns = _columns(file, rows[: PEEKED + 1], names) if rows else None
+    if columns is not None:
+        rows = rows[1:]
+        flags = f", a column for each of {len(columns.flags)} classes" if columns.flags else ", with a header"
+        found.form += flags
+        if columns.unread:
+            _check_unread(file, rows, columns)
+            found.notes.append(f"{file.name}: columns left unread: {shortened(columns.unread.values())}")
+        if columns.flags:
+            _check_flags(file, rows, columns)
+    _read_rows(file, rows, columns or Columns(), delimiter, names, found)
+    if columns is not None and columns.unread:
+        _merge(found)
+    if not found.entries and len(found.problems) > 3:
+        message = f"{found.problems[0].message}; and {len(found.problems) - 1} more lines that cannot be read"
+        found.problems = [Problem(file, message)]
+    return found
+
+
+def _delimiter(file: Path, lines: list[str], names: ImageNames) -> str:
+    """Return what stands between columns: what leaves names of images, or of columns, in front."""
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        split = [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines if delimiter in line]
+        header = next((cells for cells in split if not cells[0].startswith("#")), [])
+        keys = [key_of(cell) for cell in header]
+        is_header = any(key in IMAGE_KEYS for key in keys) and any(key in LABEL_KEYS for key in keys)
+        return sum(any(names.find(cell) for cell in cells[:2]) for cells in split) + is_header, len(split)
+
+    scores = {delimiter: fits(delimiter) for delimiter in DELIMITERS}
+    best = max(DELIMITERS, key=lambda delimiter: scores[delimiter][0])
+    if scores[best][0]:
+        return best
+    return next((each for each in DELIMITERS if scores[each][1] == len(lines)), ",")
+
+
+def _rows(file: Path, lines: list[tuple[int, str]], delimiter: str, names: ImageNames, found: Reading) -> list[_Row]:
+    rows = []
+    for number, line in lines:
+        start = line.lstrip("\ufeff")
+        try:
+            (cells,) = csv.reader([start], delimiter=delimiter, skipinitialspace=True, strict=True)
+            cells = [cell.strip() for cell in cells]
+            stray = next((c for c in cells if '"' in c and '""' not in start and c[:1] not in ("[", "{")), None)
+            if stray is not None:
+                raise csv.Error("a quote inside a cell")
+        except (csv.Error, ValueError) as error:
+            hint = "close the quote in its line" if "unexpected end" in str(error) else str(error)
+            message = f"line {number}: {EXPECTED}, found {line.strip()[:80]} ({hint})"
+            name = line.split(delimiter)[0].strip().strip('"')
+            found.problems.append(Problem(file, message, names.find(name)))
+            continue
+        width = len(cells)
+        while len(cells) > 2 and not cells[-1]:
+            cells.pop()
+        if any(cells):
+            rows.append(_Row(number, cells, width))
+    return rows
+
+
+def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
+    """Return the columns that the first line names, or None where it is no header.
+
+    Raises:
+        DatasetError: It is one, and which column is what cannot be told; or there is none, and columns are many.
+    """
+    first, rest = rows[0], rows[1:]
+    keys = [key_of(cell) for cell in first.cells]
+    images = sorted((i for i, key in enumerate(keys) if key in IMAGE_KEYS), key=lambda i: IMAGE_KEYS.index(keys[i]))
+    labels = sorted((i for i, key in enumerate(keys) if key in LABEL_KEYS), key=lambda i: LABEL_KEYS.index(keys[i]))
+    is_image = any(names.find(cell) for cell in first.cells if cell)
+    width = len(first.cells)
+    if is_image and not (images and labels):
+        if all(len(row.cells) > 2 for row in rows) and len(rows) > 1:
+            _refuse(file, f"{EXPECTED}, or a header that names the columns, found {width} columns without one")
+        return None
+    if not images and width > 2:
+        # The names are no known ones: the column that has names of images is theirs.
+        images = [i for i in range(width) if 2 * sum(bool(names.find(_cell(row, i))) for row in rest) > len(rest)][:1]
+        if not images:
+            _refuse(file, f"{EXPECTED}, or a header with a column `image`, found {shortened(first.cells, 8)}")
+    if not images and labels and width == 2:
+        images = [1 - labels[0]]
+    if not images:
+        return None
+    if len(labels) > 1 and keys[labels[0]] != "labels":
+        _refuse(
+            file, f"expected one column of labels, found {shortened(first.cells[i] for i in labels)}: call it `labels`"
+        )
+    others = [i for i in range(len(keys)) if i != images[0] and i not in labels[:1]]
+    if labels:
+        return Columns(images[0], labels[0], None, width, {i: first.cells[i] or "(no name)" for i in others})
+    flags = {i: first.cells[i] for i in others if keys[i] and keys[i] not in ("index", *IMAGE_KEYS)}
+    flags = {i: name for i, name in flags.items() if not key_of(name).startswith("unnamed")}
+    if not flags:
+        _refuse(file, f"{EXPECTED}, found no column of labels among {shortened(first.cells, 8)}")
+    unread = {i: first.cells[i] or "(no name)" for i in others if i not in flags}
+    is_flag = all(_cell(row, i).casefold() in YES | NO for row in rest for i in flags)
+    if len(flags) == 1 and not is_flag:
+        # `image,breed`: one column beside the images' is that of the labels.
+        return Columns(images[0], next(iter(flags)), None, width, unread)
+    return Columns(images[0], None, flags, width, unread)
+
+
+def _check_flags(file: Path, rows: list[_Row], columns: Columns) -> None:
+    """Raise DatasetError where columns of classes hold other things than 0 and 1."""
+    assert columns.flags is not None
+    values = {name: {_cell(row, i).casefold() for row in rows} for i, name in columns.flags.items()}
+    # VOC's way: -1 is absent, and then 0 would be unclear.
+    signed = any("-1" in found for found in values.values())
+    allowed = (YES | {"-1", ""}) if signed else YES | NO
+    if bad := {name: sorted(found - allowed)[:1] for name, found in values.items() if not found <= allowed}:
+        shown = shortened((f"{value[0]!r} in {name!r}" for name, value in bad.items()), 5)
+        _refuse(file, f"{EXPECTED}, or 0 and 1 in each column but the image's, found {shown}: take such columns out")
+
+
+def _check_unread(file: Path, rows: list[_Row], columns: Columns) -> None:
+    """Raise DatasetError where a column that is not read may say that a label is absent."""
+    for i, name in columns.unread.items():
+        values = {_cell(row, i).casefold() for row in rows} - {""}
+        if key_of(name) in DOUBTS and values & NO:
+            _refuse(file, f"expected labels that are there, found {name!r} with 0: take out such lines, and the column")
+
+
+def _read_rows(
+    file: Path, rows: list[_Row], columns: Columns, delimiter: str, names: ImageNames, found: Reading
+) -> None:
+    joiner = ";"
+    if columns.labels is not None and delimiter != ",":
+        joined = any(";" in _cell(row, columns.labels) for row in rows)
+        joiner = ";" if joined and delimiter != ";" else ","
+    for row in rows:
+        where = f"line {row.number}"
+        name = _cell(row, columns.image)
+        if len(row.cells) > columns.count:
+            message = f"{where}: {EXPECTED}, found {len(row.cells)} columns"
+            found.problems.append(Problem(file, message, names.find(name)))
+        elif not name:
+            found.problems.append(Problem(file, f"{where}: expected the name of an image, found none"))
+        elif columns.flags:
+            if row.width < columns.count:
+                message = f"{where}: expected {columns.count} columns, as the header has, found {row.width}"
+                found.problems.append(Problem(file, message, names.find(name)))
+                continue
+            labels = [label for i, label in columns.flags.items() if _cell(row, i).casefold() in YES]
+            found.entries.append(Entry(name, labels_in(labels), file, where))
+        else:
+            try:
+                labels = split_labels(_cell(row, columns.labels or 0) if columns.labels is not None else "", joiner)
+            except ValueError as error:
+                found.problems.append(Problem(file, f"{where}: {error}", names.find(name)))
+            else:
+                found.entries.append(Entry(name, labels_in(labels), file, where))
+
+
+def _merge(found: Reading) -> None:
+    """Join the entries of one name: tables of more columns have a line per object."""
+    merged: dict[str, Entry] = {}
+    for entry in found.entries:
+        first = merged.get(entry.name)
+        merged[entry.name] = replace(first, labels=first.labels | entry.labels) if first else entry
+    if again := len(found.entries) - len(merged):
+        found.notes.append(f"lines of an image that has one already, their labels joined: {again}")
+    found.entries = list(merged.values())
+
+
+def _cell(row: _Row, column: int) -> str:
+    return row.cells[column] if column < len(row.cells) else ""
+
+
+def _refuse(file: Path, message: str) -> None:
+    raise DatasetError([Problem(file, message)])
