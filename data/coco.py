@@ -298,7 +298,7 @@ def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 def _read_json(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise DatasetError([Problem(path, "expected JSON, found no file")]) from error
     except (ValueError, OSError) as error:
