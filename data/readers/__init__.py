@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data.collector import paused_collector
@@ -28,13 +31,14 @@ def open_dataset(
 
     - Scenes (`data.readers.scenes`): CamVid, SUN RGB-D. Every pixel has a class, there is no background, and the
       class table is the set's own.
-    - COCO: `labels` is a `.json` instance file, or `root` has `annotations/*.json` and neither `JPEGImages` nor
-      a label file.
+    - COCO: `labels` is a `.json` instance file, or `root` has `annotations/*.json` (or Roboflow's, FiftyOne's or Label
+      Studio's file) and neither `JPEGImages` nor a label file.
     - VOC: `root` has `JPEGImages`.
     - A folder of images, sub-folders included.
 
     Image-level labels come from `labels` or else the first of `labels.csv`, `labels.jsonl`, `Annotations/*.xml`
-    and `SegmentationClass/*.png` in `root`. An image that they do not mention is background only.
+    and `SegmentationClass/*.png` in `root`, or what `data.readers.entries.find_labels` knows besides. An image that
+    they do not mention is background only; `Dataset.notes` says how many there are, and what was left unread.
 
     The class table is `classes` or `classes.txt` (one name per line), else COCO's categories, else VOC's 20 classes
     where the layout is VOC's and most tags are among them, else the sorted tags of the whole set, so that every split
@@ -43,7 +47,7 @@ def open_dataset(
     Args:
         root: The set's folder.
         labels: CSV (`image,labels`, labels joined by `;`), JSON lines (`{"image": .., "labels": [..]}`), COCO
-            JSON, or a folder of XML files or label maps.
+            JSON, or a folder of XML files, label maps or VOC's class lists; the forms of each are in `docs/data.md`.
         split: A file with an image id a line, or the name of one in `ImageSets/Segmentation`, `ImageSets/Main`
             or `root`; for COCO also an annotation file's, "val2017" for `annotations/instances_val2017.json`.
         classes: A file with the name of a class a line.
@@ -58,19 +62,36 @@ def open_dataset(
     """
     if not root.is_dir():
         raise DatasetError([Problem(root, "expected the folder of a data set, found none")])
+    with _named_os_errors(root):
+        dataset, problems = _read(root, labels, split, classes)
+    if problems and not skip_bad:
+        raise DatasetError([*problems, *set_problems(dataset)])
+    return set_aside(dataset, problems), problems
+
+
+def _read(
+    root: Path, labels: Path | None, split: str | Path | None, classes: Path | None
+) -> tuple[Dataset, list[Problem]]:
+    """Read a set of whatever layout; all problems are returned."""
     coco_file = find_coco_file(root, labels, split)
     scenes = find_scenes(root) if labels is None else None
     if scenes is not None:
         if classes is not None:
             raise DatasetError([Problem(classes, f"{root} has a class table of its own: leave this one out")])
-        dataset, problems = read_scenes(scenes, root, split)
-    elif coco_file is not None:
-        dataset, problems = read_coco_set(root, coco_file, split, classes)
-    else:
-        dataset, problems = read_folder(root, labels, split, classes)
-    if problems and not skip_bad:
-        raise DatasetError([*problems, *set_problems(dataset)])
-    return set_aside(dataset, problems), problems
+        return read_scenes(scenes, root, split)
+    if coco_file is not None:
+        return read_coco_set(root, coco_file, split, classes)
+    return read_folder(root, labels, split, classes)
+
+
+@contextmanager
+def _named_os_errors(root: Path) -> Iterator[None]:
+    """Turn what the system refuses, such as a folder without rights, into a problem with its name."""
+    try:
+        yield
+    except OSError as error:
+        message = f"expected files that can be read, but {error.strerror or error}"
+        raise DatasetError([Problem(Path(os.fsdecode(error.filename or root)), message)]) from error
 
 
 def has_own_classes(root: Path) -> bool:
@@ -97,12 +118,13 @@ def open_images(
     """
     if not root.is_dir():
         raise DatasetError([Problem(root, "expected a folder of images, found none")])
-    scenes = find_scenes(root)
-    if scenes is not None:
-        found, problems = read_scenes(scenes, root, split, labelled=False)
-        dataset = Dataset(root, classes, tuple(Sample(sample.id, sample.image, ()) for sample in found.samples))
-    else:
-        dataset, problems = read_images(root, split, classes)
+    with _named_os_errors(root):
+        scenes = find_scenes(root)
+        if scenes is not None:
+            found, problems = read_scenes(scenes, root, split, labelled=False)
+            dataset = Dataset(root, classes, tuple(Sample(sample.id, sample.image, ()) for sample in found.samples))
+        else:
+            dataset, problems = read_images(root, split, classes)
     if problems and not skip_bad:
         raise DatasetError(problems)
     if not dataset.samples:

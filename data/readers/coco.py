@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_coco_set(
             Problem(file, f"expected one of its own categories, found category {category!r} on image {id!r}", id)
             for category in sorted(categories - known, key=repr)
         ]
-        if image.is_file():
+        if os.path.isfile(image):  # noqa: PTH113 -- see _find_images
             labels = tuple(sorted(indices[category] for category in categories & indices.keys()))
             samples.append(Sample(id, image, labels, coco=CocoSource(file, number, table.category_ids)))
         else:
@@ -199,7 +200,9 @@ def _find_images(root: Path, content: CocoFile) -> tuple[dict[str, tuple[int, Pa
             message = f"image {number!r}: expected the name of an image, found {name!r:.80}"
             problems.append(Problem(content.path, message))
             continue
-        file = None if is_unsafe(name) else next((f for place in places if (f := place / name).is_file()), None)
+        # False, too, for names that are too long for a file.
+        found = (place / name for place in places if not is_unsafe(name) and os.path.isfile(place / name))  # noqa: PTH113
+        file = next(found, None)
         id = image_id(name)
         if file is None:
             lost[number] = name

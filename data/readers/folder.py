@@ -47,7 +47,7 @@ def read_folder(
     )
     _settle_masks(index, read, split)
     chosen, problems, notes = _choose(root, split, index)
-    problems += _index_problems(index, split, chosen)
+    problems += _index_problems(index, split, chosen, bool(problems))
     problems += case_problems(chosen)
     problems += [
         problem for problem in read.problems if split is None or problem.sample is None or problem.sample in chosen
@@ -78,7 +78,7 @@ def read_images(root: Path, split: str | Path | None, classes: ClassTable) -> tu
     """
     index = _find_images(root)
     chosen, problems, notes = _choose(root, split, index)
-    problems += _index_problems(index, split, chosen)
+    problems += _index_problems(index, split, chosen, bool(problems))
     problems += case_problems(chosen)
     samples = tuple(Sample(id, chosen[id], ()) for id in sorted(chosen))
     return Dataset(root, classes, samples, "", (*index.notes, *notes)), problems
@@ -162,11 +162,13 @@ def _choose(root: Path, split: str | Path | None, index: Index) -> tuple[dict[st
     )
 
 
-def _index_problems(index: Index, split: str | Path | None, chosen: dict[str, Path]) -> list[Problem]:
+def _index_problems(index: Index, split: str | Path | None, chosen: dict[str, Path], is_short: bool) -> list[Problem]:
     """Return the problems of files that concern the images that were chosen."""
     if split is None:
         return index.problems
-    return [problem for problem in index.problems if problem.sample in chosen]
+    # Whether a folder that cannot be read has what the list misses is not known.
+    wanted = {*chosen, None} if is_short else set(chosen)
+    return [problem for problem in index.problems if problem.sample in wanted]
 
 
 def _table_notes(root: Path, classes: Path | None, given: tuple[str, ...] | None) -> list[str]:

@@ -154,7 +154,7 @@ def _walk(index: Index) -> Iterator[tuple[Path, list[str]]]:
             path, key = Path(parent, name), name.casefold()
             if name[0] == "." or key in GROUND_TRUTH_FOLDERS:
                 continue
-            if key in SYSTEM_FOLDERS or any((path / record).exists() for record in OWN_RECORDS):
+            if key in SYSTEM_FOLDERS or any(os.path.lexists(path / record) for record in OWN_RECORDS):
                 left.append(path.relative_to(index.folder).as_posix())
             elif path.is_symlink():
                 target = path.resolve()

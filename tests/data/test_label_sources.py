@@ -591,3 +591,14 @@ def test_the_default_order_of_vectors_is_vocs(root: Path) -> None:
     vector[VOC_CLASSES.index("cat")] = 1
     np.save(root / "cls_labels.npy", np.array({"a": vector}, dtype=object), allow_pickle=True)
     assert opened(root)["a"] == ("cat",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_coco_is_read_in_the_encodings_that_have_a_mark(root: Path, encoding: str) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 10, "width": 12}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}],
+        "categories": [{"id": 1, "name": "caf\u00e9"}],
+    }
+    file = write(root / "annotations" / "x.json", json.dumps(content, ensure_ascii=False).encode(encoding))
+    assert opened(root) == opened(root, labels=file) == {"a": ("caf\u00e9",)}
