@@ -1,0 +1,266 @@
+"""Random bytes for every reader: python -m benchmarks.fuzz [--minutes 30] [--readers labels.csv ..] [--seed 0].
+
+Each reader gets files that it knows, damaged at random: bytes changed, cut out, repeated, put in from other files and
+from a list of what has broken readers before. It may return, or raise a `DatasetError` that names a file; anything else
+is a fault, and so are the end of the process and more memory than the bound. An input that shows a fault is kept.
+
+A reader has a process of its own, which writes each input to a file first; so what kills it is known as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from benchmarks.machine import describe_machine, results_file, write_results
+from data.dataset import DatasetError
+from data.images import read_image
+from data.label_maps import read_ground_truth, read_label_map
+from data.readers import open_dataset
+from data.validation import check_images
+
+logger = logging.getLogger(__name__)
+BOUND_MB = 2000
+"""More than a process of these readers has with any input of a megabyte."""
+MOST_BYTES = 2**20
+DRAGONS = [
+    *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\x80", b"\r", b"\n", b'"', b"\\", b"[" * 5000, b'{"a":' * 5000),
+    *(b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 40, b"null", b"true", b'"\\ud800"', b"../../a", b"C:\\a", b"%00"),
+    *(b"<object>", b"</object>", b"&x;", b"<!DOCTYPE a [<!ENTITY x 'y'>]>", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"),
+    *(b'"segmentation":[]', b'"counts":[-1]', b'"size":[1e9,1e9]', b",,,,", b";;", b"\t", b"\x1b]0;a\x07"),
+]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader, and the file of its set that is damaged.
+
+    Attributes:
+        file: Below the set's folder.
+        seeds: Contents that it reads.
+        read: Called with the set's folder and the file.
+    """
+
+    file: str
+    seeds: tuple[bytes, ...]
+    read: Callable[[Path, Path], Any]
+
+
+def main(
+    minutes: float = 30,
+    readers: tuple[str, ...] = (),
+    seed: int = 0,
+    json_file: Path | None = None,
+    keep: Path | None = None,
+) -> int:
+    """Damage files for so long, each reader its share after the other, and print what came of it.
+
+    Args:
+        minutes: For each reader.
+        readers: The files of `TARGETS`; all by default.
+        seed: Of the damage.
+        json_file: Results; benchmarks/results/fuzz-<machine>.json if not said.
+        keep: Folder for the inputs that show faults; ./fuzz-faults if not said.
+    """
+    machine, found = describe_machine(), {}
+    for name in readers or tuple(TARGETS):
+        found[name] = _try(name, minutes * 60, seed, keep or Path("fuzz-faults"))
+        logger.info("%s: %s", name, found[name])
+        write_results({"machine": machine, "readers": found}, json_file or results_file(machine, "fuzz"))
+    print(json.dumps(found, indent=1))
+    return int(any(result["faults"] for result in found.values()))
+
+
+def _try(name: str, seconds: float, seed: int, keep: Path) -> dict[str, Any]:
+    """Damage one reader's file in other processes until the time is over; a process that dies is replaced."""
+    end, faults = time.monotonic() + seconds, []
+    total = {"inputs": 0, "read": 0, "refused": 0, "peak_mb": 0.0}
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        context = multiprocessing.get_context("spawn")
+        while (left := end - time.monotonic()) > 0:
+            seed += 1
+            says, hears = context.Pipe(duplex=False)
+            child = context.Process(target=_work, args=(name, Path(folder), left, seed, hears))
+            child.start()
+            hears.close()
+            result = None
+            with contextlib.suppress(EOFError):  # The process has died.
+                result = says.recv()
+            child.join()
+            said = f"exit code {child.exitcode}" if result is None else result.pop("fault")
+            for key, value in (result or {}).items():
+                total[key] = max(total[key], value) if key == "peak_mb" else total[key] + value
+            if said:
+                faults.append(said)
+                keep.mkdir(parents=True, exist_ok=True)
+                source = Path(folder) / TARGETS[name].file
+                shutil.copyfile(source, keep / f"{seed}-{source.name}")
+    return {**total, "faults": faults}
+
+
+def _work(name: str, folder: Path, seconds: float, seed: int, channel: Any) -> None:
+    """Damage and read until the time is over or a fault is found, and send the counts."""
+    target, rng = TARGETS[name], random.Random(seed)
+    for image in ("a.png", "b.png"):
+        _image(folder / image)
+    file = folder / target.file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    counts: dict[str, Any] = {"inputs": 0, "read": 0, "refused": 0, "peak_mb": 0.0, "fault": ""}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not counts["fault"]:
+        file.write_bytes(damage(rng.choice(target.seeds), target.seeds, rng))
+        counts["inputs"] += 1
+        try:
+            target.read(folder, file)
+            counts["read"] += 1
+        except DatasetError as error:
+            counts["refused"] += 1
+            if not any(str(problem.file) for problem in error.problems):
+                counts["fault"] = f"a DatasetError without a file: {error}"
+        except Exception as error:  # What is looked for.
+            counts["fault"] = f"{type(error).__name__}: {str(error)[:200]}"
+        counts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if counts["peak_mb"] > BOUND_MB:
+            counts["fault"] = counts["fault"] or f"{counts['peak_mb']:.0f} MB of memory"
+    channel.send(counts)
+
+
+def damage(content: bytes, others: tuple[bytes, ...], rng: random.Random) -> bytes:
+    """Return content with one to eight faults."""
+    damaged = bytearray(content)
+    for _ in range(rng.randrange(1, 9)):
+        at = rng.randrange(len(damaged) + 1)
+        length = rng.choice((1, 1, 2, 4, 16, 200))
+        match rng.randrange(6):
+            case 0:
+                damaged[at : at + length] = rng.randbytes(length)
+            case 1:
+                del damaged[at : at + length]
+            case 2:
+                damaged[at:at] = damaged[at : at + length] * rng.choice((1, 2, 50))
+            case 3:
+                damaged[at:at] = rng.choice(DRAGONS)
+            case 4:
+                other = rng.choice(others)
+                start = rng.randrange(len(other) + 1)
+                damaged[at : at + length] = other[start : start + 200]
+            case 5 if at < len(damaged):
+                damaged[at] ^= 1 << rng.randrange(8)
+    return bytes(damaged[:MOST_BYTES])
+
+
+def _image(file: Path) -> None:
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(file)
+
+
+def _encoded(mode: str, suffix: str) -> bytes:
+    stream = BytesIO()
+    values = np.arange(64).reshape(8, 8) % 3
+    kinds = {"L": np.uint8, "I;16": np.uint16}
+    array = np.repeat(values[..., None], 3, 2).astype(np.uint8) if mode == "RGB" else values.astype(kinds[mode])
+    Image.fromarray(array).save(stream, suffix)
+    return stream.getvalue()
+
+
+def _open(folder: Path, file: Path) -> None:
+    dataset, _ = open_dataset(folder, labels=file, skip_bad=True)
+    check_images(dataset, 1)
+
+
+def _open_xml(folder: Path, file: Path) -> None:
+    _open(folder, file.parent)
+
+
+def _open_classes(folder: Path, file: Path) -> None:
+    (folder / "labels.csv").write_text("a,cat\nb,dog\n")
+    open_dataset(folder, classes=file, skip_bad=True)
+
+
+def _open_list(folder: Path, file: Path) -> None:
+    (folder / "labels.csv").write_text("a,cat\nb,dog\n")
+    open_dataset(folder, split=file, skip_bad=True)
+
+
+def _open_coco(folder: Path, file: Path) -> None:
+    dataset, _ = open_dataset(folder, labels=file, skip_bad=True)
+    for sample in dataset.samples:
+        read_ground_truth(sample)
+
+
+_COCO = {
+    "images": [{"id": i, "file_name": f"{n}.png", "height": 8, "width": 8} for i, n in ((1, "a"), (2, "b"))],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]], "iscrowd": 0},
+        {"id": 2, "image_id": 2, "category_id": 2, "segmentation": {"size": [8, 8], "counts": [10, 20, 34]}},
+        {
+            "id": 3,
+            "image_id": 2,
+            "category_id": 1,
+            "segmentation": {"size": [8, 8], "counts": "1000k0"},
+            "bbox": [1, 1, 2, 2],
+        },
+    ],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+}
+_XML = (
+    b"<annotation><filename>a.png</filename><size><width>8</width><height>8</height></size>"
+    b"<object><name>cat</name><difficult>0</difficult><part><name>head</name></part></object></annotation>"
+)
+TARGETS = {
+    "labels.csv": Target(
+        "labels.csv",
+        (b"image,labels\na,cat;dog\nb.png,dog\n", b"a\tcat\nb\tdog\n", b"file,cat,dog\na.png,0,1\nb.png,1,0\n"),
+        _open,
+    ),
+    "labels.jsonl": Target(
+        "labels.jsonl",
+        (
+            b'{"image": "a", "labels": ["cat", "dog"]}\n{"image": "b", "labels": []}\n',
+            b'{"file_name":"a","label":"cat"}',
+        ),
+        _open,
+    ),
+    "coco": Target("instances.json", (json.dumps(_COCO).encode(), json.dumps(_COCO, indent=1).encode()), _open_coco),
+    "xml": Target("Annotations/a.xml", (_XML, b"<?xml version='1.0' encoding='gbk'?>" + _XML), _open_xml),
+    "classes.txt": Target(
+        "classes.txt", (b"cat\ndog\n", b"0 cat\n1 dog\n", b"_background_\ncat\ndog\n"), _open_classes
+    ),
+    "list": Target("list.txt", (b"a\nb\n", b"a.png 1\nb.png -1\n"), _open_list),
+    "label map": Target(
+        "maps/a.png",
+        (_encoded("L", "png"), _encoded("I;16", "png"), _encoded("RGB", "png")),
+        lambda _, file: read_label_map(file),
+    ),
+    "image": Target(
+        "more/a.jpg",
+        (
+            _encoded("RGB", "jpeg"),
+            _encoded("RGB", "png"),
+            _encoded("RGB", "tiff"),
+            _encoded("I;16", "png"),
+            _encoded("RGB", "webp"),
+        ),
+        lambda _, file: read_image(file),
+    ),
+}
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    sys.exit(tyro.cli(main, description=__doc__))
