@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 
+from data.dataset import RESERVED
+
 MAX_NAME = 255
 BACKGROUND = frozenset({"background", "bg"})
 VOID_NAMES = frozenset({"void", "ignore", "ignored", "unlabeled", "unlabelled"})
@@ -62,6 +64,8 @@ def name_fault(name: str) -> str | None:
         return f"a name of {len(name)} characters, more than {MAX_NAME}"
     if is_background(name):
         return "the background, which is no class: it has value 0"
+    if name == RESERVED:
+        return "the mark of void in tables of many classes"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.run_record import RunRecord, read_run
 from tasks.saliency_masks import has_own_mask
 from tasks.stages import NETWORK_STAGES
+
+log = logging.getLogger(__name__)
 
 
 class PredictRequest(Request):
@@ -56,6 +59,8 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
         return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(result,))
 
     dataset, problems = _open_images(request, record)
+    for note in dataset.notes:
+        log.info("%s", note)
     plan = lay_out(dataset)
     if request.skip_bad or not is_made(plan, store):
         found = check_images(dataset, request.num_workers)

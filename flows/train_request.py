@@ -172,6 +172,8 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
         if data is None:
             raise DatasetError("expected a data set with label maps (--data), or the labels of a run (--labels)")
         training, _ = open_dataset(data, split=request.split, classes=classes, skip_bad=request.skip_bad)
+        for note in training.notes:
+            log.info("%s", note)
     else:
         training = _labels_of_run(request.labels, instances=request.settings.network in DETECTORS)
         origin = read_labelled_run(request.labels).request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from data.readers.entries import EXPECTED, Labels, find_labels, read_entries, ta
 from data.readers.entry import Entry
 from data.readers.ids import case_problems, examples, left_out_of_table, read_class_names, read_split, split_problems
 from data.readers.image_names import ImageNames
-from data.readers.index import Index, index_folder, is_mask_folder, mask_folders, set_aside_folder, stem_of
+from data.readers.index import Index, index_folder, mask_folders, set_aside_folder, stem_of
 from data.voc import VOC_CLASSES
 
 PEEKED = 20
@@ -45,7 +46,7 @@ def read_folder(
     read = read_entries(
         source, ClassTable(given or VOC_CLASSES).names, given or (), ImageNames(index.images, index.aside)
     )
-    _settle_masks(index, read, split)
+    fatal = _settle_masks(index, read, split)
     chosen, problems, notes = _choose(root, split, index)
     problems += _index_problems(index, split, chosen, bool(problems))
     problems += case_problems(chosen)
@@ -53,8 +54,8 @@ def read_folder(
         problem for problem in read.problems if split is None or problem.sample is None or problem.sample in chosen
     ]
     faults, more = tag_faults(source, read.entries) if given is None else ([], [])
-    if faults:
-        raise DatasetError([*problems, *faults])
+    if fatal or faults:
+        raise DatasetError([*problems, *fatal, *faults])
     notes += [*index.notes, *read.notes, *more, *_table_notes(root, classes, given)]
     if others:
         beside = shortened(other.relative_to(root).as_posix() for other in others)
@@ -67,6 +68,7 @@ def read_folder(
     problems += lost
     notes += more
     samples = tuple(_sample(root, id, chosen[id], found.get(id, ())) for id in sorted(chosen))
+    notes += _unread_masks(root, index, is_source=source == root / SEMANTIC)
     return Dataset(root, table, samples, f"{_place(source, root)}: {read.form}", tuple(notes)), problems
 
 
@@ -119,34 +121,31 @@ def _hint(root: Path, index: Index) -> str:
     return ""
 
 
-def _settle_masks(index: Index, read: Labels, split: str | Path | None) -> None:
+def _settle_masks(index: Index, read: Labels, split: str | Path | None) -> list[Problem]:
     """Take back what labels name of the folders set aside, and set those aside that they name nothing of.
 
-    Adds a problem where images that no label names are called like images that have labels.
+    Returns:
+        A problem where images that no label names are called like images that have labels.
     """
     for id in read.by_id.keys() & index.aside.keys():
         index.images[id] = index.aside.pop(id)
     if split is not None or not read.by_id:
-        return
-    folders: dict[str, list[str]] = {}
-    for id in index.images:
-        top = next((part for part in id.split("/")[:-1] if is_mask_folder(part)), None)
-        if top is not None:
-            folders.setdefault(id[: id.index(f"{top}/") + len(top)], []).append(id)
-    for folder, ids in folders.items():
+        return []
+    for folder, ids in mask_folders(index.images).items():
         if not any(id in read.by_id for id in ids):
             set_aside_folder(index, folder, ids)
-    alone = [id for id in index.images if id not in read.by_id]
     stems = {stem_of(id) for id in read.by_id}
-    doubled = [id for id in alone if stem_of(id) in stems]
-    if doubled and 2 * len(doubled) >= len(index.images):
-        where = ", ".join(f"{folder}/ {count}" for folder, count in mask_folders(doubled).items())
-        message = (
-            f"expected photographs alone, found images that {read.source.name} does not name and that are called like "
-            f"images it names ({shortened(doubled, LISTED)}; {where}). If they are masks, move them out of the folder "
-            "or into SegmentationClass; if not, give them lines without labels"
-        )
-        index.problems.append(Problem(index.folder, message))
+    doubled = [id for id in index.images if id not in read.by_id and stem_of(id) in stems]
+    if not doubled or 2 * len(doubled) < len(index.images):
+        return []
+    folders = Counter(id.rpartition("/")[0] or "." for id in doubled)
+    where = ", ".join(f"{folder}/ {count}" for folder, count in folders.items())
+    message = (
+        f"expected photographs alone, found images that {read.source.name} does not name and that are called like "
+        f"images it names ({shortened(doubled, LISTED)}; {where}). If they are masks, move them out of the folder "
+        "or into SegmentationClass; if not, give them lines without labels"
+    )
+    return [Problem(index.folder, message)]
 
 
 def _choose(root: Path, split: str | Path | None, index: Index) -> tuple[dict[str, Path], list[Problem], list[str]]:
@@ -286,7 +285,26 @@ def _ground_truth(folder: Path, id: str) -> Path | None:
     forms: Sequence[str] = (
         (id,) if id.isascii() else (id, *(unicodedata.normalize(form, id) for form in ("NFC", "NFD")))
     )
-    return next((file for form in forms if (file := folder / f"{form}.png").is_file()), None)
+    files = (folder / f"{form}{suffix}" for form in forms for suffix in (".png", ".PNG"))
+    return next(filter(Path.is_file, files), None)
+
+
+def _unread_masks(root: Path, index: Index, *, is_source: bool) -> list[str]:
+    """Tell of files in the folder of ground truth that are no image's mask."""
+    folder = root / SEMANTIC
+    # As the source of labels its maps have been looked at already.
+    if is_source or not folder.is_dir():
+        return []
+    ids = {unicodedata.normalize("NFC", id) for id in index.images}
+    files = (file for file in folder.rglob("*") if file.name[0] != "." and file.suffix)
+    unread = []
+    for file in files:
+        id = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
+        if file.suffix not in (".png", ".PNG") or id not in ids:
+            unread.append(file.name)
+    if not unread:
+        return []
+    return [f"files in {SEMANTIC} that are no image's .png, left unread: {len(unread)} ({shortened(unread, LISTED)})"]
 
 
 def _place(source: Path, root: Path) -> str:

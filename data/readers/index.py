@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -220,18 +220,23 @@ def _name_unread(index: Index, unread: dict[str, list[str]]) -> None:
 
 def _set_masks_aside(index: Index) -> None:
     """Set aside the folders that are named as folders of masks are, if their files are named as others' are."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    for id in index.images:
-        parts = id.split("/")
-        for depth, part in enumerate(parts[:-1], start=1):
-            if is_mask_folder(part):
-                folders["/".join(parts[:depth])].append(id)
-                break
+    folders = mask_folders(index.images)
     inside = {id for ids in folders.values() for id in ids}
     stems = {stem_of(id) for id in index.images if id not in inside}
     for folder, ids in folders.items():
         if 2 * sum(stem_of(id) in stems for id in ids) >= len(ids):
             set_aside_folder(index, folder, ids)
+
+
+def mask_folders(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return the folders that are named as folders of masks are, and the ids of their images."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for id in ids:
+        parts = id.split("/")
+        depth = next((depth for depth, part in enumerate(parts[:-1], start=1) if is_mask_folder(part)), None)
+        if depth is not None:
+            folders["/".join(parts[:depth])].append(id)
+    return folders
 
 
 def set_aside_folder(index: Index, folder: str, ids: list[str]) -> None:
@@ -241,11 +246,6 @@ def set_aside_folder(index: Index, folder: str, ids: list[str]) -> None:
         f"{folder}/ is taken for masks, {len(ids)} files left unread: no photographs, and ground truth only where it "
         "is called SegmentationClass and has the values of the classes"
     )
-
-
-def mask_folders(ids: list[str]) -> dict[str, int]:
-    """Return how many of some images lie in each folder."""
-    return dict(Counter(id.rpartition("/")[0] or "." for id in ids))
 
 
 def _name_fault(id: str) -> str | None:

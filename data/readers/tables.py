@@ -118,8 +118,9 @@ def _rows(file: Path, lines: list[tuple[int, str]], delimiter: str, names: Image
         except (csv.Error, ValueError) as error:
             hint = "close the quote in its line" if "unexpected end" in str(error) else str(error)
             message = f"line {number}: {EXPECTED}, found {line.strip()[:80]} ({hint})"
-            name = line.split(delimiter)[0].strip().strip('"')
-            found.problems.append(Problem(file, message, names.find(name)))
+            # The image keeps its problem, so that it is not taken for one without labels.
+            images = map(names.find, (cell.strip().strip('"') for cell in line.split(delimiter)))
+            found.problems.append(Problem(file, message, next(filter(None, images), None)))
             continue
         width = len(cells)
         while len(cells) > 2 and not cells[-1]:

@@ -181,3 +181,39 @@ def test_ids_that_no_label_file_can_have_are_problems(tmp_path: Path) -> None:
     assert "at most 240 bytes, since label files are named after it, found 245" in long
     assert "found 242" in umlauts
     assert "expected ids whose label files can stand side by side, found 'a' and 'a.png/b'" in pair
+
+
+def test_files_among_the_ground_truth_that_are_not_read_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "JPEGImages/a.jpg", "JPEGImages/b.jpg", "SegmentationClass/a.PNG")
+    for name in ("b.bmp", "b_mask.png"):
+        make(tmp_path, f"SegmentationClass/{name}")
+    dataset, _ = open_dataset(labelled(tmp_path, "a", "b"))
+    assert [sample.semantic and sample.semantic.name for sample in dataset.samples] == ["a.PNG", None]
+    (note,) = (note for note in dataset.notes if "SegmentationClass" in note)
+    assert "that are no image's .png, left unread: 2" in note
+    assert "b.bmp" in note
+
+
+def test_images_that_may_be_masks_are_refused_even_when_bad_images_are_skipped(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.jpg", "truth/a.png")
+    with pytest.raises(DatasetError, match="are called like images it names"):
+        open_dataset(labelled(tmp_path, "images/a"), skip_bad=True)
+
+
+def test_a_list_that_misses_images_names_the_folder_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "a.jpg", "sub/b.jpg")
+    (tmp_path / "list.txt").write_text("a\nsub/b\n")
+    scandir = os.scandir
+
+    def denied(path: str) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DatasetError, match="sub: expected a folder that can be read"):
+        open_images(tmp_path, TABLE, split="list")
+    (tmp_path / "list.txt").write_text("a\n")
+    assert ids(tmp_path, split="list") == ["a"]

@@ -602,3 +602,20 @@ def test_coco_is_read_in_the_encodings_that_have_a_mark(root: Path, encoding: st
     }
     file = write(root / "annotations" / "x.json", json.dumps(content, ensure_ascii=False).encode(encoding))
     assert opened(root) == opened(root, labels=file) == {"a": ("caf\u00e9",)}
+
+
+def test_a_table_with_tabs_is_found_by_its_name(root: Path) -> None:
+    write(root / "labels.tsv", "image\tlabels\na\tcat\nb\tdog\nc\tcat;dog\n")
+    assert opened(root) == BOTH
+
+
+def test_an_image_whose_line_is_broken_is_set_aside_wherever_its_name_stands(root: Path) -> None:
+    write(root / "labels.csv", 'labels,image\ncat,a\n"dog,b\ncat,c\n')
+    dataset, (problem,) = open_dataset(root, skip_bad=True)
+    assert problem.sample == "b"
+    assert tags(dataset) == {"a": ("cat",), "c": ("cat",)}
+
+
+def test_the_mark_of_void_is_no_class(root: Path) -> None:
+    write(root / "labels.csv", "a,(void)\nb,dog\n")
+    assert "found the mark of void" in problems_of(root)
