@@ -11,6 +11,7 @@ from typing import Any
 from data.coco import CocoFile, read_coco
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.names import alike, clean_name, has_control_characters, is_background, name_fault, shortened
+from data.readers.entries import FIRST_TABLES, first_sources
 from data.readers.ids import case_problems, find_split, left_out_of_table, read_class_names, read_split
 from data.readers.image_names import ImageNames, image_id, is_unsafe, unsafe_message
 from data.readers.index import index_folder
@@ -30,12 +31,12 @@ def find_coco_file(root: Path, labels: Path | None, split: str | Path | None) ->
     if labels is not None:
         return labels if labels.suffix.lower() == ".json" and (not labels.is_file() or holds_coco(labels)) else None
     names = {file.name.casefold() for file in root.iterdir()}
-    if (root / "JPEGImages").is_dir() or names & {"labels.csv", "labels.jsonl", "labels.tsv", "labels.ndjson"}:
+    if (root / "JPEGImages").is_dir() or names & set(FIRST_TABLES):
         return None
     files = sorted((root / "annotations").glob("*.json"))
     # COCO's own folder holds captions and key points beside the instances.
     files = [file for file in files if file.stem.startswith("instances")] or files
-    if not files:
+    if not files and not first_sources(root):
         own = [root / name for name in OWN_NAMES] + sorted(root.glob(f"*/{OWN_NAMES[0]}"))
         files = [file for file in own if file.is_file() and holds_coco(file)]
     if split is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.dataset import VOID, DatasetError, Problem
+from data.label_folder import SEMANTIC
 from data.label_maps import read_label_map
 from data.names import alike, clean_name, is_nothing, name_fault, shortened
 from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
@@ -22,7 +23,8 @@ from data.readers.xml_labels import read_annotations, xml_files
 from data.threads import map_in_threads
 
 LISTED = 3
-TABLES = ("labels.csv", "labels.jsonl", "labels.tsv", "labels.ndjson", "labels.json")
+FIRST_TABLES = ("labels.csv", "labels.jsonl")
+TABLES = ("labels.tsv", "labels.ndjson", "labels.json")
 LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
 EXPECTED = (
     "expected image-level labels in labels.csv, labels.jsonl, Annotations/*.xml, SegmentationClass/*.png or "
@@ -57,28 +59,37 @@ class Labels:
 
 def find_labels(root: Path) -> tuple[Path | None, list[Path]]:
     """Return the source of labels that a set brings along, the most explicit first, and the others beside it."""
-    present = {file.name.casefold(): file for file in sorted(root.iterdir(), reverse=True)}
-    found = [present[name] for name in TABLES if name in present and present[name].is_file()]
-    found = [file for file in found if file.suffix.lower() != ".json" or not holds_coco(file)]
-    xml = present.get("annotations")
-    if xml is not None and xml.is_dir() and xml_files(xml):
-        found.append(xml)
-    masks = root / "SegmentationClass"
-    if next(masks.rglob("*.png"), None) is not None:
-        found.append(masks)
-    if not found:
+    present = _files(root)
+    found = first_sources(root)
+    others = [present[name] for name in TABLES if name in present]
+    others = [file for file in others if file.suffix.lower() != ".json" or not holds_coco(file)]
+    folders = [file for file in sorted(root.iterdir()) if file.name.casefold() == "annotations" and file.is_dir()]
+    others += [folder for folder in folders if folder not in found and xml_files(folder)]
+    if not found and not others:
         lists = root / "ImageSets" / "Main"
-        folder = root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
-        if lists.is_dir() and class_lists(lists):
-            found.append(lists)
-        elif xml_files(folder):
-            found.append(folder)
-        found += [present[name] for name in LAST_TABLES if name in present and present[name].is_file()]
+        images = root / "JPEGImages" if (root / "JPEGImages").is_dir() else root
+        others = [lists] if class_lists(lists) else [images] if xml_files(images) else []
+        others += [present[name] for name in LAST_TABLES if name in present]
     # Label maps that are no source of labels are read as ground truth.
-    others = [other for other in found[1:] if other != masks]
-    if found and xml is not None:
-        others += [file for file in sorted(xml.glob("*.json")) if holds_coco(file)]
-    return (found[0] if found else None), others
+    sources = [*found[:1], *(file for file in [*found[1:], *others] if file != root / SEMANTIC)]
+    coco = [file for folder in folders for file in sorted(folder.glob("*.json")) if holds_coco(file)]
+    return (sources[0] if sources else None), [*sources[1:], *coco]
+
+
+def first_sources(root: Path) -> list[Path]:
+    """Return the sources of labels that go before all others and before COCO's files beside the images."""
+    present = _files(root)
+    found = [present[name] for name in FIRST_TABLES if name in present]
+    if (root / "Annotations").is_dir() and xml_files(root / "Annotations"):
+        found.append(root / "Annotations")
+    if next((root / SEMANTIC).rglob("*.png"), None) is not None:
+        found.append(root / SEMANTIC)
+    return found
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Return the files in a folder by their names in lower case."""
+    return {file.name.casefold(): file for file in sorted(root.iterdir(), reverse=True) if file.is_file()}
 
 
 def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], names: ImageNames) -> Labels:
@@ -150,7 +161,7 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     if names and {name.casefold() for name in names} <= {"0", "1", "true", "false", "yes", "no"}:
         message = f"expected the names of classes, found only {', '.join(map(repr, names))}: say what they stand for"
         problems.append(Problem(source, message))
-    joined = [name for name in names if any(_are_classes(re.split(sign, name), first) for sign in (r"\|", ",", "/"))]
+    joined = [name for name in names if any(_are_classes(re.split(sign, name), first) for sign in (r"\|", ","))]
     if joined:
         message = (
             f"expected labels joined by `;`, found {', '.join(map(place, joined[:LISTED]))}, each part of it a class"

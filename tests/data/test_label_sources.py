@@ -619,3 +619,16 @@ def test_an_image_whose_line_is_broken_is_set_aside_wherever_its_name_stands(roo
 def test_the_mark_of_void_is_no_class(root: Path) -> None:
     write(root / "labels.csv", "a,(void)\nb,dog\n")
     assert "found the mark of void" in problems_of(root)
+
+
+@pytest.mark.parametrize("other", ["labels.json", "labels.tsv", "metadata.csv", "annotations/a.xml", "result.json"])
+def test_sources_that_were_always_read_go_first(root: Path, other: str) -> None:
+    write(root / other, '["cat", "dog"]')
+    write_label_map(root / "SegmentationClass" / "a.png", np.full((10, 12), 8, np.uint8))
+    assert opened(root) == {"a": ("cat",), "b": (), "c": ()}
+
+
+def test_coco_in_vocs_layout_is_named_and_not_taken_for_a_table(root: Path) -> None:
+    make_images(root / "JPEGImages", "a.jpg")
+    write(root / "annotations" / "x.json", '{"images": [], "annotations": [], "categories": []}')
+    assert "found annotations/x.json: name the right one with --labels" in problems_of(root)
