@@ -161,7 +161,7 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     if names and {name.casefold() for name in names} <= {"0", "1", "true", "false", "yes", "no"}:
         message = f"expected the names of classes, found only {', '.join(map(repr, names))}: say what they stand for"
         problems.append(Problem(source, message))
-    joined = [name for name in names if any(_are_classes(re.split(sign, name), first) for sign in (r"\|", ","))]
+    joined = [name for name in names if any(_are_classes(name.split(sign), first) for sign in "|,")]
     if joined:
         message = (
             f"expected labels joined by `;`, found {', '.join(map(place, joined[:LISTED]))}, each part of it a class"

@@ -241,7 +241,8 @@ def _missing(
 
     With a list, such entries are problems where an image of the list has none: they may be meant for it.
     """
-    silent = [id for id in chosen if id not in read.by_id]
+    bad = {problem.sample for problem in read.problems}
+    silent = [id for id in chosen if id not in read.by_id and id not in bad]
     notes = []
     if silent:
         what = f"images that {read.source.name} does not name, taken for background only"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from data.readers.text import read_text, text_lines
 
 PEEKED = 50
 """Lines that are looked at to tell the form of a table."""
-DELIMITERS = (",", "\t", ";")
-NAMED = {",": "commas", "\t": "tabs", ";": "semicolons"}
+DELIMITERS = (",", "\t", ";", "|")
+NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+ONE_LABEL = frozenset({"label", "tag", "class", "classname", "category", "categoryname", "labelname", "target"})
+"""Columns of these names have one label per line, as tables with a line per object have."""
 YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
 DOUBTS = frozenset({"confidence", "score", "probability", "present", "presence", "value"})
 EXPECTED = "expected `image,labels` with labels joined by `;`"
@@ -31,6 +34,7 @@ class Columns:
         flags: Column -> class, where each class has a column of 0 and 1.
         count: Number of columns.
         unread: Column -> name, of those that are neither.
+        is_per_object: An image may have several lines.
     """
 
     image: int = 0
@@ -38,6 +42,7 @@ class Columns:
     flags: dict[int, str] | None = None
     count: int = 2
     unread: dict[int, str] = field(default_factory=dict)
+    is_per_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +63,39 @@ def read_table(file: Path, names: ImageNames) -> Reading:
     """
     lines = [(number, line) for number, line in enumerate(text_lines(read_text(file)), start=1) if line.strip()]
     delimiter = _delimiter(file, [line for _, line in lines[:PEEKED]], names)
-    comments = [
-        number
-        for number, line in lines
-        if line.lstrip().startswith("#") and not names.find(line.split(delimiter)[0].strip())
-    ]
     found = Reading(f"a table with {NAMED[delimiter]} between columns")
-    if comments:
-        found.notes.append(f"{file.name}: lines that begin with #, left unread: {len(comments)}")
-    rows = _rows(file, [each for each in lines if each[0] not in set(comments)], delimiter, names, found)
+    kept = [(number, line) for number, line in lines if not _is_comment(line, delimiter, names)]
+    if len(kept) < len(lines):
+        found.notes.append(f"{file.name}: lines that begin with #, left unread: {len(lines) - len(kept)}")
+    if kept and re.fullmatch(r"sep=.", kept[0][1].strip(), re.IGNORECASE):
+        # Excel's own first line.
+        kept = kept[1:]
+    rows = _rows(file, kept, delimiter, names, found)
     columns = _columns(file, rows[: PEEKED + 1], names) if rows else None
     if columns is not None:
         rows = rows[1:]
-        flags = f", a column for each of {len(columns.flags)} classes" if columns.flags else ", with a header"
-        found.form += flags
-        if columns.unread:
-            _check_unread(file, rows, columns)
-            found.notes.append(f"{file.name}: columns left unread: {shortened(columns.unread.values())}")
-        if columns.flags:
-            _check_flags(file, rows, columns)
+        _check(file, rows, columns, found)
     _read_rows(file, rows, columns or Columns(), delimiter, names, found)
-    if columns is not None and columns.unread:
+    if columns is not None and columns.is_per_object:
         _merge(found)
     if not found.entries and len(found.problems) > 3:
         message = f"{found.problems[0].message}; and {len(found.problems) - 1} more lines that cannot be read"
         found.problems = [Problem(file, message)]
     return found
+
+
+def _is_comment(line: str, delimiter: str, names: ImageNames) -> bool:
+    return line.lstrip().startswith("#") and not names.find(line.split(delimiter)[0].strip())
+
+
+def _check(file: Path, rows: list[_Row], columns: Columns, found: Reading) -> None:
+    """Tell what the header says; raise DatasetError where its columns hold something else."""
+    found.form += f", a column for each of {len(columns.flags)} classes" if columns.flags else ", with a header"
+    if columns.unread:
+        _check_unread(file, rows, columns)
+        found.notes.append(f"{file.name}: columns left unread: {shortened(columns.unread.values())}")
+    if columns.flags:
+        _check_flags(file, rows, columns)
 
 
 def _delimiter(file: Path, lines: list[str], names: ImageNames) -> str:
@@ -161,7 +173,9 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
         )
     others = [i for i in range(len(keys)) if i != images[0] and i not in labels[:1]]
     if labels:
-        return Columns(images[0], labels[0], None, width, {i: first.cells[i] or "(no name)" for i in others})
+        unread = {i: first.cells[i] or "(no name)" for i in others}
+        is_per_object = bool(unread) or keys[labels[0]] in ONE_LABEL
+        return Columns(images[0], labels[0], None, width, unread, is_per_object)
     flags = {i: first.cells[i] for i in others if keys[i] and keys[i] not in ("index", *IMAGE_KEYS)}
     flags = {i: name for i, name in flags.items() if not key_of(name).startswith("unnamed")}
     if not flags:
@@ -197,10 +211,9 @@ def _check_unread(file: Path, rows: list[_Row], columns: Columns) -> None:
 def _read_rows(
     file: Path, rows: list[_Row], columns: Columns, delimiter: str, names: ImageNames, found: Reading
 ) -> None:
-    joiner = ";"
-    if columns.labels is not None and delimiter != ",":
-        joined = any(";" in _cell(row, columns.labels) for row in rows)
-        joiner = ";" if joined and delimiter != ";" else ","
+    joiner = _joiner([] if columns.labels is None else [_cell(row, columns.labels) for row in rows], delimiter)
+    if joiner == "|":
+        found.form += ", labels joined by `|`"
     for row in rows:
         where = f"line {row.number}"
         name = _cell(row, columns.image)
@@ -223,6 +236,13 @@ def _read_rows(
                 found.problems.append(Problem(file, f"{where}: {error}", names.find(name)))
             else:
                 found.entries.append(Entry(name, labels_in(labels), file, where))
+
+
+def _joiner(cells: list[str], delimiter: str) -> str:
+    """Return what joins labels: `;`, or what is there instead of it; a comma only where it cannot be in a name."""
+    candidates = [";", "|"] if delimiter == "," else [";", "|", ","]
+    used = (sign for sign in candidates if sign != delimiter and any(sign in cell for cell in cells))
+    return next(used, ";" if delimiter != ";" else ",")
 
 
 def _merge(found: Reading) -> None:

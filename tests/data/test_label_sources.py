@@ -73,6 +73,10 @@ def problems_of(root: Path, **options: object) -> str:
         '"image";"labels"\n"a.jpg";"cat"\n"b.jpg";"dog"\n"c.jpg";"cat,dog"\n',
         "image\tlabels\na\tcat\nb\tdog\nc\tcat;dog\n",
         "a\tcat\nb\tdog\nc\tcat,dog\n",
+        "image,labels\na,cat\nb,dog\nc,cat|dog\n",
+        "image|labels\na|cat\nb|dog\nc|cat;dog\n",
+        "sep=;\nimage;labels\na;cat\nb;dog\nc;cat,dog\n",
+        "image,label\na,cat\nb,dog\nc,cat\nc,dog\nc,dog\n",
         "image,cat,dog\na,1,0\nb,0,1\nc,1,1\n",
         "image,cat,dog\na,True,False\nb,False,True\nc,True,True\n",
         "image,cat,dog\na,1.0,0.0\nb,0.0,1.0\nc,1.0,1.0\n",
@@ -117,7 +121,7 @@ def test_tables_of_one_class_alone_are_read(root: Path) -> None:
         ("image,labels\na,0\nb,1\nc,1\n", "expected the names of classes, found only '0', '1'"),
         ("image,label\na,True\nb,False\n", "expected the names of classes, found only 'False', 'True'"),
         ("Bild,Klasse\na,cat\nb,dog\n", "if that line is a header, call its columns `image,labels`"),
-        ("image,labels\na,cat\nb,dog\nc,cat|dog\n", "each part of it a class"),
+        ("image,labels\na,cat;cow\nb,dog\nc,cat|dog\n", "each part of it a class"),
         ('image,labels\na,cat\nb,dog\nc,"cat, dog"\n', "each part of it a class"),
         ("image,labels\na,cat\n,dog\n", "line 3: expected the name of an image, found none"),
         ('image,labels\na,"[[cat], dog]"\nb,dog\n', "line 2: expected labels, or a list of them"),
@@ -632,3 +636,9 @@ def test_coco_in_vocs_layout_is_named_and_not_taken_for_a_table(root: Path) -> N
     make_images(root / "JPEGImages", "a.jpg")
     write(root / "annotations" / "x.json", '{"images": [], "annotations": [], "categories": []}')
     assert "found annotations/x.json: name the right one with --labels" in problems_of(root)
+
+
+def test_images_whose_lines_are_problems_are_not_told_to_be_background(root: Path) -> None:
+    write(root / "labels.jsonl", '{"image": "a", "labels": [1]}\n{"image": "b", "labels": ["dog"]}\n')
+    dataset, _ = open_dataset(root, skip_bad=True)
+    assert "images that labels.jsonl does not name, taken for background only: 1 (c)" in dataset.notes
