@@ -161,11 +161,17 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     if names and {name.casefold() for name in names} <= {"0", "1", "true", "false", "yes", "no"}:
         message = f"expected the names of classes, found only {', '.join(map(repr, names))}: say what they stand for"
         problems.append(Problem(source, message))
-    joined = [name for name in names if any(_are_classes(name.split(sign), first) for sign in "|,")]
+    # "cat,dog" is a list where one of both is in another list, too; "cabinet, kitchen" may be a name.
+    parts = Counter(part for name in names for part in set(re.split(r",(?! )", name)))
+    joined = [
+        name
+        for name in names
+        if any(_are_classes(name.split(sign), first) for sign in "|,")
+        or (re.search(r",(?! )", name) and any(parts[part] > 1 for part in re.split(r",(?! )", name)))
+    ]
     if joined:
-        message = (
-            f"expected labels joined by `;`, found {', '.join(map(place, joined[:LISTED]))}, each part of it a class"
-        )
+        found = ", ".join(map(place, joined[:LISTED]))
+        message = f"expected labels joined by `;`, found {found}, which look like lists of classes"
         problems.append(Problem(source, message))
     notes = []
     if odd := [name for name in names if name not in joined and re.search(r"[|\[\]{}\"]|,", name)]:

@@ -14,36 +14,11 @@ from data.dataset import Problem
 from data.names import has_control_characters, shortened
 from data.readers.image_names import IMAGE_SUFFIXES, image_id
 
-GROUND_TRUTH_FOLDERS = frozenset(
-    {"segmentationclass", "segmentationobject", "segmentationclassaug", "segmentationclassraw", "segmentationsure"}
-    | {"saliency"}
-)
-"""Of these names, in any case, none has photographs."""
-MASK_FOLDERS = frozenset(
-    [
-        "mask",
-        "masks",
-        "label",
-        "labels",
-        "annotation",
-        "annotations",
-        "gt",
-        "gts",
-        "groundtruth",
-        "groundtruthmask",
-        "groundtruths",
-        "seg",
-        "segs",
-        "segmentation",
-        "segmentations",
-        "segmentationmask",
-        "segmentationmasks",
-        "semantic",
-        "semanticmasks",
-        "labelmap",
-        "labelmaps",
-        "trimaps",
-    ]
+GROUND_TRUTH_FOLDERS = ("SegmentationClass", "SegmentationObject")
+"""Of these names none has photographs."""
+_MASK_FOLDER = re.compile(
+    r"masks?|labels?|annotations?|gts?|groundtruths?(masks?)?|segs?|segmentations?(masks?)?|semantic(masks?)?|labelmaps?"
+    r"|trimaps?|segmentation(class|object)(aug|raw)?|segmentationsure|saliency"
 )
 """Of these names, in any case and without `_`, some have photographs."""
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
@@ -52,25 +27,7 @@ OWN_RECORDS = ("run.json", "version.json", "export.json", ".users")
 OLD_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Where a file of these and one of the others are of the same name, the other one is a thumbnail, a mask or a map."""
 CAMERA_SUFFIXES = frozenset([".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"])
-PICTURE_SUFFIXES = frozenset(
-    [
-        ".psd",
-        ".svg",
-        ".eps",
-        ".ai",
-        ".pdf",
-        ".exr",
-        ".hdr",
-        ".dcm",
-        ".nii",
-        ".jxl",
-        ".qoi",
-        ".ico",
-        ".mp4",
-        ".avi",
-        ".mov",
-    ]
-)
+PICTURE_SUFFIXES = frozenset({".psd", ".svg", ".eps", ".pdf", ".exr", ".dcm", ".nii", ".jxl", ".mp4", ".avi", ".mov"})
 _MASK_ENDING = re.compile(r"[_\-. ]?(?:mask|masks|gt|seg|label|labels|labelids|groundtruth|matte)$")
 LISTED = 3
 MAX_NAME_BYTES = 240
@@ -103,7 +60,7 @@ def stem_of(id: str) -> str:
 
 
 def is_mask_folder(name: str) -> bool:
-    return re.sub(r"[_\- ]", "", name.casefold()) in MASK_FOLDERS
+    return _MASK_FOLDER.fullmatch(re.sub(r"[_\- ]", "", name.casefold())) is not None
 
 
 def index_images(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
@@ -152,7 +109,7 @@ def _walk(index: Index) -> Iterator[tuple[Path, list[str]]]:
         kept = []
         for name in sorted(folders):
             path, key = Path(parent, name), name.casefold()
-            if name[0] == "." or key in GROUND_TRUTH_FOLDERS:
+            if name[0] == "." or name in GROUND_TRUTH_FOLDERS:
                 continue
             if key in SYSTEM_FOLDERS or any(os.path.lexists(path / record) for record in OWN_RECORDS):
                 left.append(path.relative_to(index.folder).as_posix())

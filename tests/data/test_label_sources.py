@@ -121,8 +121,9 @@ def test_tables_of_one_class_alone_are_read(root: Path) -> None:
         ("image,labels\na,0\nb,1\nc,1\n", "expected the names of classes, found only '0', '1'"),
         ("image,label\na,True\nb,False\n", "expected the names of classes, found only 'False', 'True'"),
         ("Bild,Klasse\na,cat\nb,dog\n", "if that line is a header, call its columns `image,labels`"),
-        ("image,labels\na,cat;cow\nb,dog\nc,cat|dog\n", "each part of it a class"),
-        ('image,labels\na,cat\nb,dog\nc,"cat, dog"\n', "each part of it a class"),
+        ("image,labels\na,cat;cow\nb,dog\nc,cat|dog\n", "look like lists of classes"),
+        ('image,labels\na,cat\nb,dog\nc,"cat, dog"\n', "look like lists of classes"),
+        ('image,labels\na,"cat,dog"\nb,"dog,cow"\n', "look like lists of classes"),
         ("image,labels\na,cat\n,dog\n", "line 3: expected the name of an image, found none"),
         ('image,labels\na,"[[cat], dog]"\nb,dog\n', "line 2: expected labels, or a list of them"),
     ],
@@ -642,3 +643,8 @@ def test_images_whose_lines_are_problems_are_not_told_to_be_background(root: Pat
     write(root / "labels.jsonl", '{"image": "a", "labels": [1]}\n{"image": "b", "labels": ["dog"]}\n')
     dataset, _ = open_dataset(root, skip_bad=True)
     assert "images that labels.jsonl does not name, taken for background only: 1 (c)" in dataset.notes
+
+
+def test_a_comma_may_be_part_of_a_name(root: Path) -> None:
+    write(root / "labels.csv", 'image,labels\na,"cabinet, kitchen"\nb,"cabinet, garden;x:y"\nc,x:y\n')
+    assert open_dataset(root)[0].classes.names == ("cabinet, garden", "cabinet, kitchen", "x:y")
