@@ -68,6 +68,7 @@ def read_coco_set(
         The set with every image that exists, and all problems.
     """
     content = read_coco(file)
+    _check_categories_of(content)
     given = read_class_names(root, classes)
     table, notes = _class_table(content, given, classes or root / "classes.txt")
     images, problems, more = _find_images(root, content)
@@ -114,6 +115,16 @@ def read_coco_set(
         notes.append(f"images without an annotation in {file.name}, taken for background only: {empty}")
     source = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
     return Dataset(root, table, tuple(samples), f"{source}: COCO's annotations", tuple(notes)), problems
+
+
+def _check_categories_of(content: CocoFile) -> None:
+    """Raise DatasetError where an annotation has a list or an object for the id of its category."""
+    records = (record for records in content.annotations.values() for record in records)
+    bad = [record for record in records if isinstance(record["category_id"], list | dict)]
+    if bad:
+        first = f"{bad[0]['category_id']!r:.80} in annotation {bad[0].get('id')!r}"
+        message = f"expected the id of a category, found {first}, and {len(bad) - 1} more like it"
+        raise DatasetError([Problem(content.path, message)])
 
 
 def _class_table(content: CocoFile, names: tuple[str, ...] | None, names_file: Path) -> tuple[ClassTable, list[str]]:

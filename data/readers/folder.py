@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from data.readers.entries import EXPECTED, Labels, find_labels, read_entries, ta
 from data.readers.entry import Entry
 from data.readers.ids import case_problems, examples, left_out_of_table, read_class_names, read_split, split_problems
 from data.readers.image_names import ImageNames
-from data.readers.index import Index, index_folder, mask_folders, set_aside_folder, stem_of
+from data.readers.index import Index, index_folder, mask_folders, mask_notes, set_aside_folder, stem_of
 from data.voc import VOC_CLASSES
 
 PEEKED = 20
@@ -68,6 +69,8 @@ def read_folder(
     problems += lost
     notes += more
     samples = tuple(_sample(root, id, chosen[id], found.get(id, ())) for id in sorted(chosen))
+    samples, truth = _with_masks(samples, index)
+    notes += mask_notes(index, truth)
     notes += _unread_masks(root, index, is_source=source == root / SEMANTIC)
     return Dataset(root, table, samples, f"{_place(source, root)}: {read.form}", tuple(notes)), problems
 
@@ -83,7 +86,7 @@ def read_images(root: Path, split: str | Path | None, classes: ClassTable) -> tu
     problems += _index_problems(index, split, chosen, bool(problems))
     problems += case_problems(chosen)
     samples = tuple(Sample(id, chosen[id], ()) for id in sorted(chosen))
-    return Dataset(root, classes, samples, "", (*index.notes, *notes)), problems
+    return Dataset(root, classes, samples, "", (*index.notes, *mask_notes(index), *notes)), problems
 
 
 def _find_images(root: Path) -> Index:
@@ -201,9 +204,8 @@ def _agreement(root: Path, read: Labels, table: ClassTable) -> float:
     for id, (entry, *_) in read.by_id.items():
         file = _ground_truth(root / SEMANTIC, id)
         if entry.labels and file is not None:
-            try:
-                present = set(np.unique(read_label_map(file)).tolist()) - {0, VOID}
-            except DatasetError:
+            present = _values_of(file)
+            if present is None:
                 continue
             wanted = {values.get(name) for name in entry.labels}
             found.append(((present <= wanted) + (wanted <= present)) / 2)
@@ -279,6 +281,39 @@ def _missing_problem(folder: Path, place: str, entry: Entry) -> Problem:
 def _sample(root: Path, id: str, image: Path, labels: tuple[int, ...]) -> Sample:
     semantic, instances = (_ground_truth(root / folder, id) for folder in ("SegmentationClass", "SegmentationObject"))
     return Sample(id=id, image=image, labels=labels, semantic=semantic, instances=instances)
+
+
+def _with_masks(samples: tuple[Sample, ...], index: Index) -> tuple[tuple[Sample, ...], list[str]]:
+    """Give samples without ground truth the masks of a folder set aside, if those have the values of their tags.
+
+    Returns:
+        The samples, and the folders that their masks are from.
+    """
+    if any(sample.semantic for sample in samples):
+        return samples, []
+    for folder in index.mask_folders:
+        masks: dict[str, list[Path]] = defaultdict(list)
+        for id, file in index.aside.items():
+            if id.startswith(f"{folder}/") and file.suffix.lower() == ".png":
+                masks[stem_of(id)].append(file)
+        stems = Counter(stem_of(sample.id) for sample in samples)
+        found = {
+            sample.id: masks[stem][0]
+            for sample in samples
+            if stems[stem := stem_of(sample.id)] == 1 and len(masks.get(stem, ())) == 1
+        }
+        peeked = [sample for sample in samples if sample.labels and sample.id in found][:PEEKED]
+        if peeked and all(_values_of(found[sample.id]) == {c + 1 for c in sample.labels} for sample in peeked):
+            return tuple(replace(sample, semantic=found.get(sample.id)) for sample in samples), [folder]
+    return samples, []
+
+
+def _values_of(file: Path) -> set[int] | None:
+    """Return the classes' values in a label map, or None where it is none."""
+    try:
+        return set(np.unique(read_label_map(file)).tolist()) - {0, VOID}
+    except DatasetError:
+        return None
 
 
 def _ground_truth(folder: Path, id: str) -> Path | None:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ OLD_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".we
 """Where a file of these and one of the others are of the same name, the other one is a thumbnail, a mask or a map."""
 CAMERA_SUFFIXES = frozenset([".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"])
 PICTURE_SUFFIXES = frozenset({".psd", ".svg", ".eps", ".pdf", ".exr", ".dcm", ".nii", ".jxl", ".mp4", ".avi", ".mov"})
-_MASK_ENDING = re.compile(r"[_\-. ]?(?:mask|masks|gt|seg|label|labels|labelids|groundtruth|matte)$")
+_MASK_ENDING = re.compile(r"[_\-. ](?:mask|masks|gt|seg|label|labels|labelids|groundtruth|matte)$")
 LISTED = 3
 MAX_NAME_BYTES = 240
 """Of a part of an id. File systems have 255, and label files are written as `.NAME.png` with an ending first."""
@@ -42,6 +42,7 @@ class Index:
         folder: Where it was looked.
         images: Sample id -> file.
         aside: Sample id -> file, of images in folders that are named as folders of masks are, and hold such.
+        mask_folders: The names of these folders.
         problems: Of the files.
         notes: What was left out, and why.
     """
@@ -49,6 +50,7 @@ class Index:
     folder: Path
     images: dict[str, Path] = field(default_factory=dict)
     aside: dict[str, Path] = field(default_factory=dict)
+    mask_folders: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -199,10 +201,20 @@ def mask_folders(ids: Iterable[str]) -> dict[str, list[str]]:
 def set_aside_folder(index: Index, folder: str, ids: list[str]) -> None:
     """Take the images of a folder of masks out of an index."""
     index.aside |= {id: index.images.pop(id) for id in ids}
-    index.notes.append(
-        f"{folder}/ is taken for masks, {len(ids)} files left unread: no photographs, and ground truth only where it "
-        "is called SegmentationClass and has the values of the classes"
+    index.mask_folders[folder] = len(ids)
+
+
+def mask_notes(index: Index, ground_truth: Collection[str] = ()) -> list[str]:
+    """Tell what the folders of masks were taken for."""
+    read = "is taken for masks, not for photographs: read as ground truth, since its values are those of the tags"
+    unread = (
+        "is taken for masks, not for photographs, and left unread; ground truth is called SegmentationClass and has "
+        "the values of the classes"
     )
+    return [
+        f"{folder}/ ({count} files) {read if folder in ground_truth else unread}"
+        for folder, count in index.mask_folders.items()
+    ]
 
 
 def _name_fault(id: str) -> str | None:

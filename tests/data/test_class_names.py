@@ -189,3 +189,9 @@ def test_several_files_of_roboflow_are_told_apart_by_the_list(tmp_path: Path) ->
     assert [sample.id for sample in open_dataset(tmp_path, split="valid")[0].samples] == ["valid"]
     with pytest.raises(DatasetError, match=r"found train/_annotations\.coco\.json, valid/_annotations"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("category", [[1], {"id": 1}])
+def test_a_category_that_is_no_id_is_named_with_its_annotation(tmp_path: Path, category: Any) -> None:
+    with pytest.raises(DatasetError, match=r"coco\.json: .*annotation 1"):
+        open_coco(tmp_path, categories("cat", "dog"), used=(1, category))

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, DatasetError
+from data.label_maps import write_label_map
 from data.readers import open_dataset, open_images
 from data.readers.index import index_folder
 
@@ -40,7 +42,9 @@ def test_masks_beside_the_photographs_are_no_photographs(tmp_path: Path, folder:
     assert ids(tmp_path) == ["images/a", "images/b"]
     dataset, _ = open_dataset(tmp_path)
     assert [sample.id for sample in dataset.samples] == ["images/a", "images/b"]
-    assert any(note.startswith(f"{folder}/ is taken for masks, 2 files left unread") for note in dataset.notes)
+    assert any(
+        note.startswith(f"{folder}/ (2 files) is taken for masks, not for photographs") for note in dataset.notes
+    )
 
 
 @pytest.mark.parametrize("ending", ["_mask", "-gt", "_label", "_seg"])
@@ -216,3 +220,18 @@ def test_a_list_that_misses_images_names_the_folder_that_cannot_be_read(
         open_images(tmp_path, TABLE, split="list")
     (tmp_path / "list.txt").write_text("a\n")
     assert ids(tmp_path, split="list") == ["a"]
+
+
+def test_masks_beside_the_photographs_are_ground_truth_where_their_values_are_those_of_the_tags(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.jpg", "images/b.jpg", "images/c.jpg")
+    (tmp_path / "labels.csv").write_text("images/a,cat\nimages/b,dog\nimages/c,cat;dog\n")
+    values = {"a": (0, 1), "b": (0, 2, 255), "c": (1, 2)}
+    for id, present in values.items():
+        write_label_map(tmp_path / "masks" / f"{id}_mask.png", np.resize(np.array(present, np.uint8), (10, 12)))
+    dataset, _ = open_dataset(tmp_path)
+    assert [sample.semantic for sample in dataset.samples] == [tmp_path / f"masks/{id}_mask.png" for id in "abc"]
+    assert any("masks/ (3 files) is taken for masks" in n and "read as ground truth" in n for n in dataset.notes)
+    write_label_map(tmp_path / "masks" / "b_mask.png", np.full((10, 12), 1, np.uint8))
+    dataset, _ = open_dataset(tmp_path)
+    assert not any(sample.semantic for sample in dataset.samples)
+    assert any("masks/ (3 files) is taken for masks" in n and "left unread" in n for n in dataset.notes)

@@ -34,7 +34,7 @@ def test_doctor_says_how_it_understood_a_set(tmp_path: Path) -> None:
     assert facts["images_per_class"] == {"zebra": 2, "cat": 1}
     text = shown(facts, problems)
     for line in (
-        "note: masks/ is taken for masks, 3 files left unread",
+        "note: masks/ (3 files) is taken for masks, not for photographs, and left unread",
         "note: labels.csv: columns left unread: width",
         "note: words that stand for no label were taken for none: 'none' 1 (of b.jpg)",
         "note: images found by the last part of their names: 'a.jpg' is 'images/a'",
