@@ -10,11 +10,11 @@ from typing import Any
 
 from data.coco import CocoFile, read_coco
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
-from data.names import alike, clean_name, has_control_characters, is_background, name_fault, shortened
+from data.names import alike, clean_name, is_background, name_fault, shortened
 from data.readers.entries import FIRST_TABLES, first_sources
 from data.readers.ids import case_problems, find_split, left_out_of_table, read_class_names, read_split
 from data.readers.image_names import ImageNames, image_id, is_unsafe, unsafe_message
-from data.readers.index import index_folder
+from data.readers.index import id_fault, index_folder, nested_problems
 from data.readers.json_labels import holds_coco
 
 LISTED = 3
@@ -110,7 +110,8 @@ def read_coco_set(
         )
         alone = [Problem(file, message)]
     problems += alone
-    problems += case_problems({sample.id: sample.image for sample in samples})
+    files = {sample.id: sample.image for sample in samples}
+    problems += [*case_problems(files), *nested_problems(files)]
     if given is None and (empty := sum(not sample.labels for sample in samples)):
         notes.append(f"images without an annotation in {file.name}, taken for background only: {empty}")
     source = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
@@ -208,9 +209,9 @@ def _find_images(root: Path, content: CocoFile) -> tuple[dict[str, tuple[int, Pa
     problems, lost = [], {}
     for number, record in content.images.items():
         name = record["file_name"]
-        if not isinstance(name, str) or has_control_characters(name):
-            message = f"image {number!r}: expected the name of an image, found {name!r:.80}"
-            problems.append(Problem(content.path, message))
+        fault = id_fault(image_id(name)) if isinstance(name, str) else "expected the name of an image, found no text"
+        if fault:
+            problems.append(Problem(content.path, f"image {number!r}: {fault}, in {name!r:.80}"))
             continue
         # False, too, for names that are too long for a file.
         found = (place / name for place in places if not is_unsafe(name) and os.path.isfile(place / name))  # noqa: PTH113

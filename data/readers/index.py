@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,7 +140,7 @@ def _sort_in(index: Index, files: list[str]) -> None:
         file = index.folder / name
         if _suffix(name) not in OLD_SUFFIXES and stem_of(id) in stems:
             doubles.append(name)
-        elif fault := _name_fault(id):
+        elif fault := id_fault(id):
             # A name that is not UTF-8 would not go into a record.
             broken = _is_broken(name)
             index.problems.append(Problem(index.folder if broken else file, fault, None if broken else id))
@@ -152,13 +152,7 @@ def _sort_in(index: Index, files: list[str]) -> None:
         else:
             index.images[id] = file
     index.images = dict(sorted(index.images.items()))
-    for id in index.images if any(".png/" in id for id in index.images) else ():
-        for end in re.finditer(r"\.png(?=/)", id):
-            if id[: end.start()] in index.images:
-                message = (
-                    f"expected ids whose label files can stand side by side, found {id[: end.start()]!r} and {id!r}"
-                )
-                index.problems.append(Problem(index.images[id], message, id))
+    index.problems += nested_problems(index.images)
     if doubles:
         index.notes.append(f"pictures beside photographs of the same name, left unread: {shortened(doubles, LISTED)}")
 
@@ -217,9 +211,24 @@ def mask_notes(index: Index, ground_truth: Collection[str] = ()) -> list[str]:
     ]
 
 
-def _name_fault(id: str) -> str | None:
+def nested_problems(images: Mapping[str, Path]) -> list[Problem]:
+    """Return a problem for each id whose label file's folder is another one's label file."""
+    problems = []
+    for id in (id for id in images if ".png/" in id):
+        for end in re.finditer(r"\.png(?=/)", id):
+            if (other := id[: end.start()]) in images:
+                message = f"expected ids whose label files can stand side by side, found {other!r} and {id!r}"
+                problems.append(Problem(images[id], message, id))
+    return problems
+
+
+def id_fault(id: str) -> str | None:
+    """Return what keeps an id from being the name of label files; None if nothing does."""
     if _is_broken(id):
-        return f"expected a file name in UTF-8, found {id.encode('utf-8', 'surrogateescape')!r}: rename the file"
+        # Only letters that stand for bytes of a file's name can be bytes again.
+        escaped = all("\udc80" <= letter <= "\udcff" for letter in id if "\ud800" <= letter <= "\udfff")
+        found = repr(id.encode("utf-8", "surrogateescape")) if escaped else ascii(id)
+        return f"expected a file name in UTF-8, found {found}: rename the file"
     if has_control_characters(id):
         return f"expected a name without control characters and line breaks, found {id!r}: rename the file"
     longest = max(id.split("/"), key=lambda part: len(part.encode()))

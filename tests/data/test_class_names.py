@@ -139,7 +139,7 @@ def test_categories_are_trimmed_and_meet_the_table_in_any_form(tmp_path: Path) -
     assert open_coco(tmp_path, categories(" cat ", "cafe\u0301")).classes.category_ids == (2, 1)
 
 
-@pytest.mark.parametrize("name", [None, "", "x\ny.jpg", "\ud800.jpg"])
+@pytest.mark.parametrize("name", [None, "", "x\ny.jpg", "\ud800.jpg", "x" * 245 + ".jpg", "x" * 5000])
 def test_names_of_images_are_checked_with_their_id(tmp_path: Path, name: Any) -> None:
     open_coco(tmp_path, categories("cat", "dog"))
     file = tmp_path / "coco.json"
