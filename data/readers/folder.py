@@ -24,7 +24,7 @@ from data.voc import VOC_CLASSES
 
 PEEKED = 20
 """Label maps that are looked at to tell whose values they have."""
-LISTED = 3
+LISTED, MANY = 3, 10
 
 
 def read_folder(
@@ -260,6 +260,13 @@ def _missing(
         message = (
             f"expected labels for images in {index.folder}, found {len(told)} names, of which none is an image there "
             f"({examples(entry.name for _, entry in told)}; the images: {examples(index.images) or 'none'})"
+        )
+        return [Problem(read.source, message)], notes
+    if split is not None and len(told) > MANY:
+        message = (
+            f"expected entries of images in {index.folder}, found {len(told)} of none "
+            f"({examples(entry.name for _, entry in told)}), while images of the list have no entry "
+            f"({shortened(silent, LISTED)})"
         )
         return [Problem(read.source, message)], notes
     return [_missing_problem(index.folder, place, entry) for place, entry in told], notes

@@ -648,3 +648,10 @@ def test_images_whose_lines_are_problems_are_not_told_to_be_background(root: Pat
 def test_a_comma_may_be_part_of_a_name(root: Path) -> None:
     write(root / "labels.csv", 'image,labels\na,"cabinet, kitchen"\nb,"cabinet, garden;x:y"\nc,x:y\n')
     assert open_dataset(root)[0].classes.names == ("cabinet, garden", "cabinet, kitchen", "x:y")
+
+
+def test_many_lines_of_no_image_are_one_problem_of_a_list(root: Path) -> None:
+    write(root / "labels.csv", "image,labels\na,cat\n" + "".join(f"z{number},dog\n" for number in range(50)))
+    write(root / "train.txt", "a\nb\n")
+    (problem,) = problems_of(root, split="train").splitlines()
+    assert "found 50 of none ('z0', 'z1', 'z2' and 47 more), while images of the list have no entry (b)" in problem
