@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from data.dataset import Dataset, DatasetError, Problem
+from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.publication import RUNS, Publication, name_of
 from data.readers import open_dataset
+from data.store import ArtifactError
 from data.validation import check_images
 from flows.presets import PRESETS, over_preset, quick
 from flows.request import Request, RunRequest
@@ -92,8 +94,7 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     dataset, problems = open_dataset(
         request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
     )
-    if request.classes is None:
-        dataset = _in_published_table(dataset, publication)
+    dataset = _in_published_table(dataset, publication)
     digests = digest_samples(dataset)
     work = _compare(request, publication, dataset, digests)
     wanted = set() if work.nothing else set(work.decision.images)
@@ -153,19 +154,58 @@ def networks_of(publication: Publication, number: int) -> Path:
 
 
 def _in_published_table(dataset: Dataset, publication: Publication) -> Dataset:
-    """Return the set with the class table of the latest version, where that has all its classes: values keep theirs.
+    """Return the set with the class table of what was published, and its new classes at the end: values keep theirs.
 
-    A set with ground truth, whose label maps have the set's own values, stays as it is.
+    Raises:
+        DatasetError: The set has ground truth, whose values or category ids mean other classes than the published.
     """
-    if publication.latest is None or any(s.semantic or s.instances or s.coco for s in dataset.samples):
+    if publication.latest is None:
         return dataset
-    table, names = read_run(networks_of(publication, publication.latest)).classes, dataset.classes.names
-    used = {names[c] for sample in dataset.samples for c in sample.labels}
-    if table.names == names or not used <= set(table.names):
+    table, own = _published_table(publication), dataset.classes
+    if table.names == own.names or table.has_background != own.has_background:
         return dataset
-    numbers = [table.names.index(name) if name in table.names else -1 for name in names]
-    samples = tuple(replace(s, labels=tuple(sorted(numbers[c] for c in s.labels))) for s in dataset.samples)
-    return replace(dataset, classes=replace(table, origin="those of the published version"), samples=samples)
+    ids, given = list(table.category_ids), dict(zip(own.names, own.category_ids, strict=True))
+    new = [name for name in own.real_names if name not in table.names]
+    for name in new:
+        ids.append(given[name] if given[name] not in ids else max(ids) + 1)
+    merged = ClassTable((*table.names, *new), tuple(ids), table.has_background, "those of the published version")
+    _check_ground_truth(dataset, merged)
+    numbers = {name: number for number, name in enumerate(merged.names)}
+    samples = tuple(replace(s, labels=tuple(sorted(numbers[own.names[c]] for c in s.labels))) for s in dataset.samples)
+    return replace(dataset, classes=merged, samples=samples)
+
+
+def _published_table(publication: Publication) -> ClassTable:
+    """Return the longest class table that readers have seen: that of `latest`, or of one rolled back that goes on."""
+    latest = publication.latest or 0
+    table = read_run(networks_of(publication, latest)).classes
+    for number in publication.published:
+        if number > latest:
+            with contextlib.suppress(ArtifactError):
+                later = read_run(networks_of(publication, number)).classes
+                if later.names[: len(table)] == table.names:
+                    table = later
+    return table
+
+
+def _check_ground_truth(dataset: Dataset, table: ClassTable) -> None:
+    """See that the set's ground truth means the same in a class table as in the set's own."""
+    own = dataset.classes
+    maps = any(s.semantic or s.instances for s in dataset.samples)
+    coco = any(s.coco for s in dataset.samples)
+    for number, name in enumerate(own.names):
+        wanted = table.names.index(name)
+        first = 1 if own.has_background else 0
+        if maps and wanted != number:
+            found, expected = f"the value {number + first} in its label maps", wanted + first
+        elif coco and table.category_ids[wanted] != own.category_ids[number]:
+            found, expected = f"the category id {own.category_ids[number]}", table.category_ids[wanted]
+        else:
+            continue
+        raise DatasetError(
+            f"{dataset.root}: the class {name!r} has {found}, expected {expected}, as in the published versions; bring "
+            "the ground truth to the published table (new classes come after its last), or publish into another folder"
+        )
 
 
 def _compare(

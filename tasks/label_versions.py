@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.coco import Detection, ImageInfo, read_detections
-from data.dataset import ClassTable, Dataset
-from data.label_folder import DETECTIONS, KINDS, SEMANTIC, image_info, index_files
+from data.dataset import VOID, ClassTable, Dataset
+from data.label_folder import CLASSES, DETECTIONS, KINDS, SEMANTIC, VALUES, image_info, index_files
 from data.label_maps import read_label_map
 from data.publication import Entry, Publication, link_file, provenance, provenance_file
 from data.store import Store
@@ -121,12 +122,32 @@ def _write_provenance(part: Part, draft: Path) -> None:
 
 
 def agreement_with(publication: Publication, base: int, draft: Path, new: Sequence[Entry]) -> float | None:
-    """Return the share of pixels with the label of version `base`, mean over the images that both have, or None."""
+    """Return the share of pixels with the class of version `base`, mean over the images that both have, or None.
+
+    Classes are compared by their names: a value may mean another class in the other's table.
+    """
     before = publication.folder(base) / SEMANTIC
+    now_called = _new_values(publication.folder(base), draft)
     shares = []
     for entry in new:
         name = f"{entry.id}.png"
         if (before / name).is_file():
             old, now = read_label_map(before / name), read_label_map(draft / SEMANTIC / name)
-            shares.append(float((old == now).mean()) if old.shape == now.shape else 0.0)
+            shares.append(float((now_called[old] == now).mean()) if old.shape == now.shape else 0.0)
     return round(float(np.mean(shares)), 4) if shares else None
+
+
+def _new_values(before: Path, now: Path) -> NDArray[np.int64]:
+    """Return by value of one folder's label maps that of the same class in another's; -1 where that has no such."""
+    new = {name: value for value, name in enumerate(_value_names(now))}
+    values = np.arange(1 << 16)
+    for value, name in enumerate(_value_names(before)):
+        if value != VOID:
+            values[value] = new.get(name, -1)
+    return values
+
+
+def _value_names(folder: Path) -> list[str]:
+    """Return what the values of a folder's label maps are called, from 0."""
+    file, first = (folder / CLASSES, ["background"]) if (folder / CLASSES).is_file() else (folder / VALUES, [])
+    return [*first, *file.read_text(encoding="utf-8").split("\n")[:-1]]

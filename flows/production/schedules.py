@@ -14,6 +14,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
 
 from flows.production.deployments import check_server
 from flows.regenerate_request import RegenerateRequest
@@ -21,6 +22,7 @@ from flows.server import ServerError
 
 DEPLOYMENT = "regenerate-labels/nightly"
 EVENT = "images.landed"
+CRON_FIELDS = 5
 
 
 def schedule(request: RegenerateRequest, cron: str) -> dict[str, Any]:
@@ -34,31 +36,60 @@ def schedule(request: RegenerateRequest, cron: str) -> dict[str, Any]:
         it at once.
 
     Raises:
-        ServerError: No server answers, or the deployment is not there.
+        ServerError: The schedule is none, no server answers, or the deployment is not there.
     """
+    name, cron = slug(request.out), cron.strip()
+    off = cron.lower() == "off"
+    # Whatever is wrong is found before anything is touched; and what is there is replaced, never deleted first.
+    entry = None if off else _entry(name, cron, {"request": request.model_dump(mode="json")})
     check_server()
-    name = slug(request.out)
     with get_client(sync_client=True) as client:
         deployment = _deployment(client)
-        for entry in deployment.schedules:
-            if entry.slug == name:
-                client.delete_deployment_schedule(deployment.id, entry.id)
-        for automation in client.read_automations_by_name(_automation_name(name)):
-            client.delete_automation(automation.id)
-        if cron != "off":
-            parameters = {"request": request.model_dump(mode="json")}
-            entry = DeploymentScheduleCreate(
-                schedule=CronSchedule(cron=cron, timezone="UTC"), active=True, parameters=parameters, slug=name
-            )
-            client.create_deployment_schedules(deployment.id, [entry])
-            client.create_automation(_when_images_land(name, deployment, parameters))
+        _replace_schedule(client, deployment, name, entry)
+        when = entry and _when_images_land(name, deployment, entry.parameters)
+        _replace_automation(client, name, when)
     return {
         "deployment": DEPLOYMENT,
         "publication": str(request.out),
-        "cron": None if cron == "off" else cron,
+        "cron": None if off else cron,
         "event": EVENT,
         "resource": resource(name),
     }
+
+
+def _entry(name: str, cron: str, parameters: dict[str, Any]) -> DeploymentScheduleCreate:
+    wrong = f'--schedule {cron!r}: expected five fields, as in "0 3 * * *" (minute, hour, day, month, weekday), or off'
+    if len(cron.split()) != CRON_FIELDS:
+        raise ServerError(wrong)
+    try:
+        schedule = CronSchedule(cron=cron, timezone="UTC")
+    except ValidationError:
+        raise ServerError(wrong) from None
+    return DeploymentScheduleCreate(schedule=schedule, active=True, parameters=parameters, slug=name)
+
+
+def _replace_schedule(
+    client: SyncPrefectClient, deployment: DeploymentResponse, name: str, entry: DeploymentScheduleCreate | None
+) -> None:
+    """Give a deployment's schedule of a name its new content, or where there is none end it."""
+    before = [schedule.id for schedule in deployment.schedules if schedule.slug == name]
+    if entry and before:
+        client.update_deployment_schedule(
+            deployment.id, before[0], active=True, schedule=entry.schedule, parameters=entry.parameters
+        )
+    elif entry:
+        client.create_deployment_schedules(deployment.id, [entry])
+    for id in before[1 if entry else 0 :]:
+        client.delete_deployment_schedule(deployment.id, id)
+
+
+def _replace_automation(client: SyncPrefectClient, name: str, new: AutomationCore | None) -> None:
+    """Give the automation of a name its new content, or where there is none end it."""
+    before = [automation.id for automation in client.read_automations_by_name(_automation_name(name))]
+    if new:
+        client.create_automation(new)
+    for id in before:
+        client.delete_automation(id)
 
 
 def slug(folder: Path) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, tiny_settings
 
-from data.dataset import ClassTable, Dataset
+from data.dataset import ClassTable, Dataset, DatasetError
 from data.publication import Publication
 from data.readers import open_dataset
 from flows.regenerate_request import _in_published_table
@@ -187,11 +187,12 @@ def test_values_stay_as_published_when_a_class_has_gone(place: Place) -> None:
     found = _in_published_table(Dataset(place.data, table, moved), publication)
     assert found.classes.names == names
     assert [s.labels for s in found.samples] == [tuple(c for c in s.labels if c) for s in dataset.samples]
-    # A new class makes a new table, and so does ground truth with values of its own.
+    # A new class comes last; ground truth whose values mean other classes is refused.
     new = Dataset(place.data, ClassTable((*names, "kite")), (replace(moved[0], labels=(len(names),)),))
-    assert _in_published_table(new, publication) is new
+    assert _in_published_table(new, publication).classes.names == (*names, "kite")
     told = Dataset(place.data, table, (replace(moved[0], semantic=Path("a.png")),))
-    assert _in_published_table(told, publication) is told
+    with pytest.raises(DatasetError, match="label maps"):
+        _in_published_table(told, publication)
 
 
 def test_two_at_once_make_one_version(place: Place) -> None:
