@@ -26,9 +26,10 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 from data.store import ArtifactError, Store, open_store
 from flows.making import Means, Order, make, order
 from flows.request import Prepared, Request
-from flows.server import ServerError, no_scheduler
+from flows.server import ServerError, no_scheduler, set_environment
 from tasks.plan import Node
 from tasks.prefect_task import Reference, artifact_task
+from tasks.processes import python_environment
 from tasks.source import source_digest
 from tasks.workers import StageError, WorkerLost, WorkerPool
 
@@ -138,8 +139,12 @@ def dask_runner(request: Request) -> Iterator[ClusterRunner]:
     logging.getLogger("distributed").setLevel(LOG_LEVEL)
     address = str(request.cluster)
     if address.startswith("local"):
-        cluster = _local_cluster(request)
-        with cluster, ClusterRunner(cluster=cluster) as runner:
+        # Dask starts its workers with this process's environment.
+        with (
+            set_environment(python_environment()),
+            _local_cluster(request) as cluster,
+            ClusterRunner(cluster=cluster) as runner,
+        ):
             yield runner
     else:
         with ClusterRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS}) as runner:
@@ -186,7 +191,9 @@ def _connect(runner: ClusterRunner, address: str) -> None:
     if away and api in ("127.0.0.1", "localhost"):
         raise ServerError(
             f"{address}: its workers on {', '.join(sorted(away))} cannot reach Prefect's server on {api}; start one "
-            "for all machines (prefect server start --host 0.0.0.0), and name it here by PREFECT_API_URL"
+            "for all machines (prefect server start --host 0.0.0.0), and name it here by PREFECT_API_URL. Who reaches "
+            "it can run commands on the workers: give it a password by PREFECT_SERVER_API_AUTH_STRING and "
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS, as docs/operations.md says"
         )
 
 

@@ -30,6 +30,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tasks.job import Job
+from tasks.processes import python_command, python_environment
 
 Progress = Callable[[int, int, str], None]
 PROGRESS_SECONDS = 0.2
@@ -153,12 +154,10 @@ class _Worker:
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
         self._connection, theirs = Pipe()
-        environment = os.environ | {name: str(num_threads) for name in THREAD_VARIABLES}
-        # What the parent can import, the worker can, wherever the parent was started.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        environment = os.environ | python_environment() | {name: str(num_threads) for name in THREAD_VARIABLES}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tasks.workers", str(theirs.fileno()), str(os.getpid())],
+                python_command("-m", "tasks.workers", str(theirs.fileno()), str(os.getpid())),
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from data.dataset import DatasetError, Problem, shown
 from data.readers import open_dataset
 from data.validation import check_images, warnings
 from tasks.plan import image_digests
+from tasks.processes import python_command, python_environment
 
 PACKAGES = ("torch", "torchvision", "prefect", "pydensecrf2", "numba", "numpy", "opencv-python")
 
@@ -113,5 +114,7 @@ def _gpus() -> list[str]:
     if not Path("/dev/nvidiactl").exists() and sys.platform == "linux":
         return []
     code = "import torch; print(*map(torch.cuda.get_device_name, range(torch.cuda.device_count())), sep='\\n')"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        python_command("-c", code), env=os.environ | python_environment(), capture_output=True, text=True, check=False
+    )
     return answer.stdout.split("\n")[:-1] if answer.returncode == 0 and answer.stdout.strip() else []

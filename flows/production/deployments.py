@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.production.turns import ensure_limit, limit_name
-from flows.server import ServerError
+from flows.server import ServerError, reach_directly
+from tasks.processes import python_command, python_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "pseudomask"
@@ -61,6 +61,7 @@ def check_server() -> str:
     start = "start one with `prefect server start`, and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
     if not address:
         raise ServerError(f"expected the address of a Prefect server, none is configured; {start}")
+    reach_directly(address)
     try:
         with get_client(sync_client=True) as client:
             problem = client.api_healthcheck()
@@ -80,10 +81,8 @@ def _ensure_pool(client: SyncPrefectClient) -> None:
 
 
 def _deploy_all() -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all")
+    environment = os.environ | python_environment()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServerError(f"prefect deploy failed: {(done.stdout + done.stderr).strip()}")

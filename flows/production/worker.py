@@ -16,6 +16,7 @@ from flows.production.at_work import WORKER_VARIABLE
 from flows.production.deployments import POOL, check_server
 from flows.production.recovery import take_up
 from flows.production.turns import ensure_limit
+from tasks.processes import python_environment
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
@@ -33,6 +34,8 @@ def work(*, limit: int | None = None, until_idle: bool = False) -> None:
     """
     check_server()
     os.environ[WORKER_VARIABLE] = str(os.getpid())
+    # Runs are this process's children.
+    os.environ.update(python_environment())
     with get_client(sync_client=True) as client:
         ensure_limit(client)
     asyncio.run(_serve(limit, until_idle))

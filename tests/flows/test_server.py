@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from prefect import flow
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
 from data.store import Store
 from flows.server import ServerError, prefect_server
@@ -33,7 +33,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.wait()
             url = os.environ["PREFECT_API_URL"]
             # In this process Prefect may have read its settings before the server was there.
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_LEVEL: "CRITICAL"}):
+            word = os.environ["PREFECT_API_AUTH_STRING"]
+            settings = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: word, PREFECT_LOGGING_LEVEL: "CRITICAL"}
+            with temporary_settings(settings):
                 yield url
 
 

@@ -1,0 +1,36 @@
+"""Children of the product run no file of the current folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.processes import ROOT, python_command, python_environment, safe_path
+
+
+def test_children_do_not_run_files_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "colorsys.py").write_text("open('RAN', 'w')")
+    monkeypatch.chdir(tmp_path)
+    # `python -m` puts the folder there; a list of the user's may have it in other words.
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "", ".", *sys.path])
+    code = "import colorsys, subprocess, sys; subprocess.run([sys.executable, '-c', 'import colorsys'], check=True)"
+    subprocess.run(python_command("-c", code), env=os.environ | python_environment(), check=True)
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_children_find_the_product_where_this_process_was_started_in_its_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    assert safe_path()[0] == str(ROOT)
+    monkeypatch.setattr(sys, "path", [name for name in sys.path if name != str(ROOT)])
+    assert safe_path()[0] == str(ROOT)
+
+
+@pytest.mark.parametrize("folder", ["flows", "tasks", "data", "models", "kernels"])
+def test_every_child_in_python_is_started_with_a_safe_path(folder: str) -> None:
+    lines = [line for file in (ROOT / folder).rglob("*.py") for line in file.read_text().splitlines()]
+    assert [line for line in lines if "sys.executable" in line] in ([], ['    return [sys.executable, "-P", *words]'])
