@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data.text import one_line
+
 LabelMap = NDArray[np.unsignedinteger]
 """Class values [H, W], of the type that `value_type` returns."""
 VOID = 255
@@ -126,15 +128,7 @@ class Problem:
     sample: str | None = None
 
     def __str__(self) -> str:
-        """Return one line, whatever characters the file's name has."""
-        return shown(f"{self.file}: {self.message}")
-
-
-def shown(text: str) -> str:
-    """Return a text as a terminal may print it: control characters, line ends and broken letters as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        return one_line(f"{self.file}: {self.message}")
 
 
 class DatasetError(Exception):

@@ -9,7 +9,6 @@ import traceback
 
 import tyro
 from pydantic import ValidationError
-from rich.console import Console
 from rich.logging import RichHandler
 
 from data.dataset import DatasetError
@@ -17,6 +16,7 @@ from data.store import ArtifactError
 from flows.arguments import CommandFailed, commands
 from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
+from flows.printing import PlainConsole, PlainFormatter
 from flows.server import ServerError
 from tasks.network_settings import NetworkSettings
 from tasks.workers import LOG_VARIABLE, ROOMS, StageError
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         # Who read our answer, `head` for one, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
+        PlainConsole(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
         return 1
     return 0
 
@@ -81,14 +81,14 @@ def _network_settings(argv: list[str]) -> NetworkSettings:
 
 
 def _explain(error: BaseException) -> None:
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     console.print(str(error), markup=False, highlight=False, soft_wrap=True)
     if isinstance(error, DatasetError) and len(error.problems) > 1:
         console.print(f"{len(error.problems)} problems. --skip-bad sets bad images aside.", highlight=False)
 
 
 def _explain_options(error: ValidationError) -> None:
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     for problem in error.errors():
         where = ".".join(map(str, problem["loc"])) or "options"
         # What is wrong with several options together is not made clearer by all of them.
@@ -98,8 +98,9 @@ def _explain_options(error: ValidationError) -> None:
 
 
 def _set_up_logging(verbose: bool) -> None:
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
+    handler = RichHandler(console=PlainConsole(stderr=True), show_path=False, show_time=False)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for room in ("flows", *ROOMS):
         logging.getLogger(room).setLevel(logging.DEBUG if verbose else logging.INFO)
     if verbose:

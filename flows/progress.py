@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from flows.printing import PlainConsole
 from tasks.plan import Node, Plan
 
 LINE_SECONDS = 10.0
@@ -26,13 +27,13 @@ class RunProgress:
 
     def __init__(self, plan: Plan, watch: Watch | None = None, console: Console | None = None) -> None:
         self._watch = watch
-        self._console = console or Console(stderr=True)
+        self._console = console or PlainConsole(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import arg
 
+from flows.printing import PlainConsole
 from tasks.settings import PipelineConfig
 
 Settings = Annotated[PipelineConfig, arg(name="")]
@@ -26,7 +27,7 @@ def answer(result: Any, show: Show, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result), flush=True)
     else:
-        show(result, Console())
+        show(result, PlainConsole())
 
 
 def list_or_file(name: str | None) -> str | None:

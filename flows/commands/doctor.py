@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from data.dataset import DatasetError, Problem, shown
+from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
+from data.text import one_line
 from data.validation import check_images, warnings
 from tasks.plan import image_digests
 from tasks.processes import python_command, python_environment
@@ -86,13 +86,13 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
             if name in ("warnings", "notes"):
                 continue
             if isinstance(value, dict):
-                value = ", ".join(f"{shown(k)} {v}" for k, v in value.items() if v or name == "class_values")
-            table.add_row(name, escape(str(value)))
+                value = ", ".join(f"{k} {v}" for k, v in value.items() if v or name == "class_values")
+            table.add_row(name, one_line("; ".join(value) if isinstance(value, list) else value))
         console.print(table)
     for note in (result.get("dataset") or {}).get("notes", ()):
-        console.print(f"note: {shown(note)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"note: {one_line(note)}", highlight=False, markup=False, soft_wrap=True)
     for problem in result["problems"]:
-        text = shown(f"{problem['file']}: {problem['message']}")
+        text = one_line(f"{problem['file']}: {problem['message']}")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if result["problems"]:
         console.print(f"{len(result['problems'])} problems. `run --skip-bad` sets bad images aside.", highlight=False)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from data.dataset import DatasetError
@@ -144,7 +143,7 @@ def _class_table(classes: dict[str, Any], tags: dict[str, Any]) -> Table:
     rows.sort(key=lambda row: tagged.get("ap", {}).get(row[0], 1.0)) if len(rows) > SHOWN_CLASSES else None
     for name, count in rows[:SHOWN_CLASSES]:
         cells = percent(tagged.get("ap", {}).get(name)), percent(sure.get(name))
-        table.add_row(escape(name), str(count), *cells, str(without.get(name, 0)))
+        table.add_row(name, str(count), *cells, str(without.get(name, 0)))
     if len(rows) > SHOWN_CLASSES:
         table.add_row(f"and {len(rows) - SHOWN_CLASSES} more", *[""] * 4)
     return table

@@ -1,0 +1,30 @@
+"""What people are shown: as it is, whatever names of files and classes look like."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from data.text import shown
+
+
+class PlainConsole(Console):
+    """A console that takes no text for markup, and shows control characters escaped; in tables as well."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return text as it is printed."""
+        return super().render_str(shown(text), **options | {"markup": False, "emoji": False})
+
+
+class PlainFormatter(logging.Formatter):
+    """Log lines likewise."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a line."""
+        return shown(super().format(record))

@@ -1,0 +1,82 @@
+"""What is printed is shown as it is: no markup, no control characters."""
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.table import Table
+
+from data.dataset import DatasetError, Problem
+from data.text import one_line, shown
+from flows import cli
+from flows.arguments import answers
+from flows.commands.doctor import show_diagnosis
+from flows.commands.export import show_export
+from flows.commands.report import show_report
+from flows.commands.status import show_status
+from flows.printing import PlainConsole, PlainFormatter
+
+NAMES = ["e[/b]", "[red]cat", "[/2024]", ":smile:", "a\\[b]"]
+
+
+def printed(*things: Any, width: int = 200) -> str:
+    out = io.StringIO()
+    console = PlainConsole(file=out, width=width)
+    for thing in things:
+        console.print(thing)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_look_like_markup_are_printed_as_they_are(name: str) -> None:
+    table = Table(title=f"title {name}", caption=f"caption {name}")
+    table.add_column(f"column {name}")
+    table.add_row(f"cell {name}")
+    text = printed(f"line {name}", table)
+    assert all(f"{place} {name}" in text for place in ("line", "title", "caption", "column", "cell"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_show_names_that_look_like_markup(name: str) -> None:
+    out = io.StringIO()
+    console = PlainConsole(file=out, width=200)
+    show_export({"images": 1, "out": name, "format": "voc"}, console)
+    show_report({"report": name, "bytes": 1}, console)
+    show_status({"run": name, "store": name, "stages": {}}, console)
+    show_diagnosis({"machine": {name: name}, "problems": [], "dataset": {"images_per_class": {name: 1}}}, console)
+    assert out.getvalue().count(name) >= 6
+
+
+@pytest.mark.parametrize("width", [200, 10])
+def test_control_characters_never_reach_the_terminal(width: int) -> None:
+    name = "bad\x1b]0;owned\x07\x9b31m\u202e\u2028\x7f\r.jpg"
+    table = Table(title=name, caption=name)
+    table.add_column(name)
+    table.add_row(name)
+    text = printed(name, table, width=width)
+    assert not set(text) & set("\x1b\x07\x9b\u202e\u2028\x7f\r")
+    assert "\\x1b" in text.replace("\n", "")
+
+
+def test_text_of_people_stays_as_it_is() -> None:
+    assert shown("Zoë 猫 é\tand\nlines") == "Zoë 猫 é\tand\nlines"
+    assert one_line("a\nb\udcff") == "a\\nb\\udcff"
+
+
+def test_a_problem_is_one_line() -> None:
+    error = DatasetError([Problem(Path("a\nb.jpg"), "is no\x1b image"), Problem(Path("c.jpg"), "is none")])
+    assert str(error).splitlines() == ["a\\nb.jpg: is no\\x1b image", "c.jpg: is none"]
+
+
+def test_log_lines_and_errors_show_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 1, "%s", ("a\x1bb",), None)
+    assert PlainFormatter("%(message)s").format(record) == "a\\x1bb"
+    cli._explain(ValueError("a\x1bb[/c]"))
+    assert capsys.readouterr().err == "a\\x1bb[/c]\n"
+
+
+def test_an_answer_is_printed_by_the_plain_console(capsys: pytest.CaptureFixture[str]) -> None:
+    answers.answer({"n": "[/x]\x1b"}, lambda result, console: console.print(result["n"]), False)
+    assert capsys.readouterr().out == "[/x]\\x1b\n"
