@@ -31,7 +31,10 @@ from data.store import (
     explain_os_errors,
     files_problem,
     parse_manifest,
+    password_of,
+    store_address,
 )
+from data.text import hide_passwords
 
 CACHE_VARIABLE = "PSEUDOMASK_CACHE"
 REQUESTS = 16  # Side by side, for small objects.
@@ -55,13 +58,15 @@ class RemoteStore(Store):
     which the artifact's next upload overwrites. Where the address cannot be used, every method raises `ArtifactError`.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, password: str | None = None) -> None:
+        address = store_address(address)
         super().__init__(cache_folder(address))
         self.address = address
+        self._password = password or password_of(self.address)
 
-    def __reduce__(self) -> tuple[Callable[[str], RemoteStore], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[str, str | None], RemoteStore], tuple[str, str | None]]:
         # Where it is unpickled, the cache is that machine's own.
-        return RemoteStore, (self.address,)
+        return RemoteStore, (self.address, self._password)
 
     def prepare(self) -> None:
         """Do what a local store does, and prove that the address can be written."""
@@ -250,7 +255,7 @@ class RemoteStore(Store):
     def _connection(self) -> tuple[AbstractFileSystem, str]:
         """The file system, and the path of the store in it."""
         try:
-            files, path = url_to_fs(self.address)
+            files, path = url_to_fs(self.address, **({"password": self._password} if self._password else {}))
         except ImportError as error:
             protocol = self.address.partition("://")[0]
             raise ArtifactError(f"{self.address}: {error}; the package for {protocol}:// is not installed") from None
@@ -271,7 +276,9 @@ class RemoteStore(Store):
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> ArtifactError:
-        reason = str(error) or type(error).__name__
+        reason = hide_passwords(str(error)) or type(error).__name__
+        if self._password:
+            reason = reason.replace(self._password, "***")
         return ArtifactError(
             f"{self.address}: cannot be read or written ({reason}); check the address, that its bucket exists, the "
             "network and the credentials, or choose another store with --store"

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.text import split_password
+
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 USERS = ".users"
@@ -42,14 +44,28 @@ class Draft:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
+_passwords: dict[str, str] = {}
+
+
 def store_address(address: str | Path) -> str:
-    """Return the one form of a store's address: a folder's absolute path, or `protocol://...` of anything else."""
+    """Return the one form of a store's address: a folder's absolute path, or `protocol://...` of anything else.
+
+    A password in it is split off, and known to this process alone: addresses are printed, and kept in records.
+    """
     protocol, separator, path = str(address).partition("://")
     if not separator:
         return str(Path(address).resolve())
     if protocol in ("file", "local"):
         return str(Path(path).resolve())
-    return f"{protocol}://{path.rstrip('/')}"
+    path, password = split_password(path.rstrip("/"))
+    if password:
+        _passwords[f"{protocol}://{path}"] = password
+    return f"{protocol}://{path}"
+
+
+def password_of(address: str) -> str | None:
+    """Return the password that a store's address came with in this process."""
+    return _passwords.get(address)
 
 
 def open_store(address: str | Path) -> Store:

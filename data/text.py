@@ -1,9 +1,11 @@
-"""Text of others, shown so that it cannot act: names may hold control characters, which a terminal would obey."""
+"""Text of others, made safe to show: control characters, which a terminal would obey, and passwords in addresses."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)(?:[^/\s]*|[^\s@]+)@")
 _HIDDEN = ("Cc", "Cs", "Zl", "Zp")  # Control characters, what is no UTF-8, separators of lines and of paragraphs.
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Text is shown in another order.
 
@@ -16,6 +18,23 @@ def shown(text: str) -> str:
 def one_line(text: object) -> str:
     """Return a name with all its control characters escaped, the ends of lines included."""
     return "".join(map(_escaped, str(text)))
+
+
+def hide_passwords(text: str) -> str:
+    """Return text with *** for the password of each address in it."""
+    return _PASSWORD.sub(r"\1***@", text)
+
+
+def split_password(path: str) -> tuple[str, str | None]:
+    """Return what stands behind `protocol://` without its password, and that; None where it holds none."""
+    user, _, rest = path.partition(":")
+    host, _, _ = rest.partition("/")
+    if any(sign in user for sign in "/@[") or "@" not in rest or ("@" not in host and host.isdecimal()):
+        return path, None
+    # A password may hold @, and where it should have been escaped a slash.
+    password, _, place = host.rpartition("@") if "@" in host else rest.partition("@")
+    place += rest[len(host) :] if "@" in host else ""
+    return f"{user}@{place}" if user else place, password or None
 
 
 def _escaped(letter: str) -> str:

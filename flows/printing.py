@@ -8,18 +8,21 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from data.text import shown
+from data.text import hide_passwords, shown
 
 
 class PlainConsole(Console):
-    """A console that takes no text for markup, and shows control characters escaped; in tables as well."""
+    """A console that takes no text for markup, in tables neither.
+
+    Control characters are shown escaped, and passwords as ***.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return text as it is printed."""
-        return super().render_str(shown(text), **options | {"markup": False, "emoji": False})
+        return super().render_str(shown(hide_passwords(text)), **options | {"markup": False, "emoji": False})
 
 
 class PlainFormatter(logging.Formatter):
@@ -27,4 +30,4 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a line."""
-        return shown(super().format(record))
+        return shown(hide_passwords(super().format(record)))

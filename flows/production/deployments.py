@@ -15,6 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
+from data.text import hide_passwords
 from flows.production.turns import ensure_limit, limit_name
 from flows.server import ServerError, reach_directly
 from tasks.processes import python_command, python_environment
@@ -44,7 +45,7 @@ def deploy() -> dict[str, Any]:
             if deployment.name in names
         ]
     return {
-        "server": server,
+        "server": hide_passwords(server),
         "pool": POOL,
         "limit": {"name": limit_name(), "slots": slots},
         "deployments": sorted(deployed),

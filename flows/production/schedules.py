@@ -16,6 +16,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
+from data.store import password_of
 from flows.production.deployments import check_server
 from flows.regenerate_request import RegenerateRequest
 from flows.server import ServerError
@@ -38,6 +39,11 @@ def schedule(request: RegenerateRequest, cron: str) -> dict[str, Any]:
     Raises:
         ServerError: The schedule is none, no server answers, or the deployment is not there.
     """
+    if password_of(request.store_address):
+        raise ServerError(
+            f"{request.store_address}: expected a store without a password in its address, since Prefect keeps the "
+            "requests of a schedule; leave it out, and set it where the worker starts, as FSSPEC_FTP_PASSWORD for ftp://"
+        )
     name, cron = slug(request.out), cron.strip()
     off = cron.lower() == "off"
     # Whatever is wrong is found before anything is touched; and what is there is replaced, never deleted first.

@@ -96,3 +96,17 @@ def test_off_in_any_case_ends_schedule_and_automation(
     client = client_of(monkeypatch, request_)
     assert schedules.schedule(request_, word)["cron"] is None
     assert client.calls == [("delete_deployment_schedule", "schedule"), ("delete_automation", "automation")]
+
+
+def test_a_store_with_a_password_in_its_address_is_refused_where_prefect_would_keep_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    request = RegenerateRequest.model_validate(
+        {"data": tmp_path, "out": tmp_path / "published", "store": "ftp://user:SECRET@host/x"}
+    )
+    assert "SECRET" not in request.model_dump_json()
+    client = client_of(monkeypatch, request)
+    with pytest.raises(ServerError, match="without a password") as error:
+        schedules.schedule(request, "0 3 * * *")
+    assert "SECRET" not in str(error.value)
+    assert client.calls == []
