@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from data.class_tables import extended, in_table
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.publication import RUNS, Publication, name_of
 from data.readers import open_dataset
@@ -157,22 +158,15 @@ def _in_published_table(dataset: Dataset, publication: Publication) -> Dataset:
     """Return the set with the class table of what was published, and its new classes at the end: values keep theirs.
 
     Raises:
-        DatasetError: The set has ground truth, whose values or category ids mean other classes than the published.
+        DatasetError: The set has label maps, in which a published class has another value.
     """
     if publication.latest is None:
         return dataset
     table, own = _published_table(publication), dataset.classes
     if table.names == own.names or table.has_background != own.has_background:
         return dataset
-    ids, given = list(table.category_ids), dict(zip(own.names, own.category_ids, strict=True))
-    new = [name for name in own.real_names if name not in table.names]
-    for name in new:
-        ids.append(given[name] if given[name] not in ids else max(ids) + 1)
-    merged = ClassTable((*table.names, *new), tuple(ids), table.has_background, "those of the published version")
-    _check_ground_truth(dataset, merged)
-    numbers = {name: number for number, name in enumerate(merged.names)}
-    samples = tuple(replace(s, labels=tuple(sorted(numbers[own.names[c]] for c in s.labels))) for s in dataset.samples)
-    return replace(dataset, classes=merged, samples=samples)
+    table = replace(extended(table, own), origin="those of the published version")
+    return in_table(dataset, table)
 
 
 def _published_table(publication: Publication) -> ClassTable:
@@ -186,26 +180,6 @@ def _published_table(publication: Publication) -> ClassTable:
                 if later.names[: len(table)] == table.names:
                     table = later
     return table
-
-
-def _check_ground_truth(dataset: Dataset, table: ClassTable) -> None:
-    """See that the set's ground truth means the same in a class table as in the set's own."""
-    own = dataset.classes
-    maps = any(s.semantic or s.instances for s in dataset.samples)
-    coco = any(s.coco for s in dataset.samples)
-    for number, name in enumerate(own.names):
-        wanted = table.names.index(name)
-        first = 1 if own.has_background else 0
-        if maps and wanted != number:
-            found, expected = f"the value {number + first} in its label maps", wanted + first
-        elif coco and table.category_ids[wanted] != own.category_ids[number]:
-            found, expected = f"the category id {own.category_ids[number]}", table.category_ids[wanted]
-        else:
-            continue
-        raise DatasetError(
-            f"{dataset.root}: the class {name!r} has {found}, expected {expected}, as in the published versions; bring "
-            "the ground truth to the published table (new classes come after its last), or publish into another folder"
-        )
 
 
 def _compare(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from data.class_tables import in_table
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.label_folder import DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset
@@ -188,12 +189,14 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
     if request.val is None:
         return training, replace(training, samples=())
     validation, _ = open_dataset(data, split=request.val, classes=classes, skip_bad=request.skip_bad)
-    if validation.classes.names != training.classes.names:
+    if not set(validation.classes.names) <= set(training.classes.names):
         message = (
             f"expected the classes that are learned, {', '.join(training.classes.names)}, "
             f"found {', '.join(validation.classes.names)}"
         )
         raise DatasetError([Problem(validation.root, message)])
+    if validation.classes.names != training.classes.names:
+        validation = in_table(validation, training.classes)
     tested = tuple(filter(has_truth, validation.samples))
     if not tested:
         message = f"expected images with ground truth in the list {request.val!r}, found none"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset import ClassTable, Dataset, DatasetError, Sample
+from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
 from data.publication import Entry
 from flows import regenerate_request
 from flows.regenerate_request import _in_published_table
@@ -62,12 +62,22 @@ def test_a_version_rolled_back_keeps_the_values_that_readers_saw(monkeypatch: py
     assert _in_published_table(tagged("bee", "cat"), published).classes.names == ("cat", "yak", "bee")
 
 
-def test_ground_truth_with_other_values_than_the_published_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_label_maps_with_other_values_than_the_published_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     published = publication(monkeypatch, ClassTable(("cat", "dog")))
     with pytest.raises(DatasetError, match=r"set: the class 'ant' has the value 1 .* expected 3"):
         _in_published_table(tagged("ant", "cat", "dog", semantic=Path("a.png")), published)
-    with pytest.raises(DatasetError, match="category id"):
-        _in_published_table(tagged("dog", "cat", coco=Path("a.json")), published)
+    told = tagged("cat", "dog", "eel", semantic=Path("a.png"))
+    assert _in_published_table(told, published).classes.names == ("cat", "dog", "eel")
+
+
+def test_coco_categories_in_another_order_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = publication(monkeypatch, ClassTable(("cat", "dog", "gone"), (1, 2, 3)))
+    source = CocoSource(Path("a.json"), 7, (1, 2, 3))
+    found = _in_published_table(tagged("dog", "cat", "ant", ids=(1, 2, 3), coco=source), published)
+    assert found.classes == ClassTable(("cat", "dog", "gone", "ant"), (1, 2, 3, 4))
+    # In the file the dog still is category 1.
+    assert [sample.coco for sample in found.samples] == [CocoSource(Path("a.json"), 7, (2, 1, -1, 3))] * 3
+    assert names_of(found) == ["dog", "cat", "ant"]
 
 
 def write_version(folder: Path, names: list[str], values: list[int]) -> Path:
