@@ -140,12 +140,10 @@ def dask_runner(request: Request) -> Iterator[ClusterRunner]:
     address = str(request.cluster)
     if address.startswith("local"):
         # Dask starts its workers with this process's environment.
-        with (
-            set_environment(python_environment()),
-            _local_cluster(request) as cluster,
-            ClusterRunner(cluster=cluster) as runner,
-        ):
-            yield runner
+        with set_environment(python_environment()):
+            cluster = _local_cluster(request)
+            with cluster, ClusterRunner(cluster=cluster) as runner:
+                yield runner
     else:
         with ClusterRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS}) as runner:
             _connect(runner, address)

@@ -18,11 +18,13 @@ class PlainConsole(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
+        plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        super().__init__(**plain | options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return text as it is printed."""
-        return super().render_str(shown(hide_passwords(text)), **options | {"markup": False, "emoji": False})
+        options |= {"markup": False, "emoji": False}
+        return super().render_str(shown(hide_passwords(text)), **options)
 
 
 class PlainFormatter(logging.Formatter):
