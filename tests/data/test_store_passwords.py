@@ -23,7 +23,7 @@ GIVEN = [
 @pytest.mark.parametrize(("given", "expected"), GIVEN)
 def test_a_password_is_split_off_a_stores_address(given: str, expected: str) -> None:
     assert store_address(given) == expected
-    assert password_of(expected) in given
+    assert f":{password_of(expected)}@" in given
     assert not {"SECRET", "SEC", "RET"} & set(expected.replace("/", ":").replace("@", ":").split(":"))
     store = open_store(given)
     assert store.address == expected
