@@ -7,13 +7,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 from pycocotools import mask as rle_tools
 
+from data.coco_records import (
+    ANNOTATION_FIELDS,
+    CATEGORY_FIELDS,
+    IMAGE_FIELDS,
+    RESULT_FIELDS,
+    Fields,
+    check_records,
+    read_json,
+    read_mask,
+    record_order,
+)
 from data.dataset import RESERVED, VOID, ClassTable, CocoSource, DatasetError, Problem, value_type
+from data.files import refuse_special
 
 
 class Rle(TypedDict):
@@ -120,9 +133,7 @@ def read_detections(path: Path) -> list[Detection]:
     return records
 
 
-def coco_json(
-    images: Iterable[ImageInfo], detections: Iterable[Detection], classes: ClassTable
-) -> dict[str, list[dict[str, Any]]]:
+def coco_json(images: Iterable[ImageInfo], detections: Iterable[Detection], classes: ClassTable) -> dict[str, Any]:
     """Return COCO's instance JSON: annotation ids count through the whole file, category ids are the class table's.
 
     Raises:
@@ -151,13 +162,16 @@ def coco_json(
             }
         )
     return {
+        # Some importers ask for these two. There is no date: the same labels are the same bytes.
+        "info": {"description": "Labels by pseudomask", "version": _version()},
+        "licenses": [],
         "images": [
             {"id": numbers[info.id], "file_name": info.file_name, "height": info.height, "width": info.width}
             for info in infos
         ],
         "annotations": annotations,
         "categories": [
-            {"id": number, "name": name}
+            {"id": number, "name": name, "supercategory": ""}
             for number, name in zip(classes.category_ids, classes.names, strict=True)
             if name != RESERVED
         ],
@@ -171,31 +185,79 @@ def read_coco(path: Path) -> CocoFile:
         DatasetError: The file is missing, not JSON, or not an instance file.
     """
     try:
+        refuse_special(path)
         state = path.stat()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise DatasetError([Problem(path, "expected COCO instance JSON, found no file")]) from error
+    except OSError as error:
+        raise DatasetError([Problem(path, f"expected COCO instance JSON, but {error.strerror}")]) from error
     return _read_coco(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=2)
 def _read_coco(path: Path, _mtime_ns: int, _size: int) -> CocoFile:
     content = _read_json(path, dict)
+    for name in ("images", "annotations", "categories"):
+        if name not in content:
+            message = f"expected COCO instance JSON (images, annotations, categories), but there is no '{name}'"
+            raise DatasetError([Problem(path, message)])
+    images = _by_id(path, "image", content["images"], IMAGE_FIELDS)
+    categories = _by_id(path, "category", content["categories"], CATEGORY_FIELDS)
+    names = {number: categories[number]["name"] for number in sorted(categories, key=record_order)}
+    annotations = check_records(path, "annotation", content["annotations"], ANNOTATION_FIELDS)
+    return CocoFile(path, images, _by_image(annotations, images), names)
+
+
+def read_results(path: Path, truth: CocoFile) -> CocoFile:
+    """Read detections in COCO's form of results, a list of records that name images and categories by the truth's ids.
+
+    Returns:
+        The detections as a file of the truth's images and categories.
+
+    Raises:
+        DatasetError: The file is not of that form, or none of its images is one of the truth's.
+    """
+    records = check_records(path, "result", _read_json(path, list), RESULT_FIELDS)
+    by_image = _by_image(records, truth.images)
+    for number, record in enumerate(records):
+        if record["segmentation"] is None:
+            message = f"result number {number} of image {record['image_id']}: expected a segmentation, found none"
+            raise DatasetError([Problem(path, f"{message}; boxes alone cannot be scored as masks")])
+    if records and not any(by_image[number] for number in truth.images):
+        message = f"expected results of the images of {truth.path}, found none, but of {records[0]['image_id']!r}"
+        raise DatasetError([Problem(path, message)])
+    return CocoFile(path, truth.images, by_image, truth.categories)
+
+
+def holds_results(path: Path) -> bool:
+    """Tell whether a file is a list of JSON, as COCO's results are, from its first sign."""
     try:
-        images = {image["id"]: image for image in content["images"]}
-        by_image: dict[int, list[Mapping[str, Any]]] = {number: [] for number in images}
-        for annotation in sorted(content["annotations"], key=lambda annotation: annotation["id"]):
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
-        categories = {record["id"]: record["name"] for record in content["categories"]}
-        for image in images.values():
-            _ = image["file_name"], image["height"], image["width"]
-        for annotation in content["annotations"]:
-            _ = annotation["category_id"], annotation["segmentation"]
-    except (KeyError, TypeError) as error:
-        message = f"expected COCO instance JSON (images, annotations, categories), but {_why(error)}"
-        raise DatasetError([Problem(path, message)]) from error
-    if len(images) < len(content["images"]):
-        raise DatasetError([Problem(path, "expected a different id for each image, found some twice")])
-    return CocoFile(path, images, by_image, dict(sorted(categories.items())))
+        refuse_special(path)
+        with path.open("rb") as stream:
+            return stream.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    except OSError as error:
+        raise DatasetError([Problem(path, f"cannot be read ({error.strerror})")]) from error
+
+
+def _by_id(path: Path, kind: str, records: Any, fields: Fields) -> dict[Any, dict[str, Any]]:
+    found: dict[Any, dict[str, Any]] = {}
+    for record in check_records(path, kind, records, fields):
+        if found.setdefault(record["id"], record) is not record:
+            raise DatasetError(
+                [Problem(path, f"expected a different id for each {kind}, found {record['id']!r} twice")]
+            )
+    return found
+
+
+def _by_image(annotations: Sequence[dict[str, Any]], images: Mapping[Any, Any]) -> dict[Any, list[Mapping[str, Any]]]:
+    """Return image id -> records, ascending by id; a record without an id gets its place in the file."""
+    for number, annotation in enumerate(annotations, start=1):
+        if annotation["id"] is None:
+            annotation["id"] = number
+    found: dict[Any, list[Mapping[str, Any]]] = {number: [] for number in images}
+    for annotation in sorted(annotations, key=lambda annotation: record_order(annotation["id"])):
+        found.setdefault(annotation["image_id"], []).append(annotation)
+    return found
 
 
 def read_maps(source: CocoSource) -> tuple[np.ndarray, np.ndarray]:
@@ -219,10 +281,10 @@ def read_annotations(source: CocoSource) -> list[Annotation]:
     with _records(source) as (records, height, width):
         return [
             Annotation(
-                mask=_mask(record["segmentation"], height, width),
+                mask=annotation_mask(record, height, width),
                 index=indices.get(record["category_id"]),
-                score=float(record.get("score", 1)),
-                crowd=bool(record.get("iscrowd", 0)),
+                score=record["score"],
+                crowd=is_crowd(record),
             )
             for record in records
         ]
@@ -234,14 +296,30 @@ def _records(source: CocoSource) -> Iterator[tuple[Sequence[Mapping[str, Any]], 
     file = read_coco(source.file)
     image = file.images.get(source.image_id)
     if image is None:
-        raise DatasetError([Problem(source.file, f"expected an image with id {source.image_id}, found none")])
+        raise DatasetError([Problem(source.file, f"expected an image with id {source.image_id!r}, found none")])
+    what = f"image {source.image_id} ({image['file_name']})"
+    if image["height"] is None or image["width"] is None:
+        raise DatasetError([Problem(source.file, f"expected a height and a width of {what}, found none")])
     try:
         yield file.annotations[source.image_id], image["height"], image["width"]
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        message = (
-            f"expected polygons or run lengths for image {source.image_id} ({image['file_name']}), but {_why(error)}"
-        )
+    except ValueError as error:
+        message = f"expected polygons or run lengths for {what}, but {error}"
         raise DatasetError([Problem(source.file, message)]) from error
+
+
+def entry_size(source: CocoSource) -> tuple[int, int]:
+    """Return (H, W) that a COCO entry states of its image.
+
+    Raises:
+        DatasetError: There is no such entry, or it states none.
+    """
+    with _records(source) as (_, height, width):
+        return height, width
+
+
+def is_crowd(record: Mapping[str, Any]) -> bool:
+    """Tell whether an annotation is a region to be ignored: `iscrowd`, or `ignore` as some tools write it."""
+    return bool(record.get("iscrowd", 0)) or bool(record.get("ignore", 0))
 
 
 def rasterize(
@@ -260,16 +338,16 @@ def rasterize(
         (1, 2, ... in the order painted, without 255, which is void). Every instance's pixels have one semantic value.
 
     Raises:
-        ValueError: A run-length mask is not of the image's size.
+        ValueError: A mask cannot be read, or is not of the image's size; names the annotation.
     """
     semantic = np.zeros((height, width), value_type(max(values.values(), default=0)))
     instances = np.zeros((height, width), np.int32)
     masks = [
-        (bool(record.get("iscrowd", 0)), _mask(record["segmentation"], height, width), record)
+        (is_crowd(record), annotation_mask(record, height, width), record)
         for record in annotations
         if record["category_id"] in values
     ]
-    masks.sort(key=lambda item: (not item[0], -int(item[1].sum()), item[2]["id"]))
+    masks.sort(key=lambda item: (not item[0], -int(item[1].sum()), record_order(item[2]["id"])))
     number = 0
     for crowd, mask, record in masks:
         if crowd:
@@ -281,33 +359,28 @@ def rasterize(
     return semantic, instances
 
 
-def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    if isinstance(segmentation, list):
-        # Fewer than three corners enclose nothing, and pycocotools would take four numbers for a box.
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return np.zeros((height, width), bool)
-        rle = rle_tools.merge(rle_tools.frPyObjects(polygons, height, width))
-    else:
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"a mask is {segmentation['size']}, the image {[height, width]}")
-        plain = isinstance(segmentation["counts"], list)
-        rle = rle_tools.frPyObjects(segmentation, height, width) if plain else segmentation
-    return rle_tools.decode(rle).astype(bool)
+def annotation_mask(record: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+    """Return the mask bool [H, W] of an annotation record, with nothing in it where the record has none.
+
+    Raises:
+        ValueError: Names the annotation whose mask cannot be read, or has another size.
+    """
+    try:
+        return read_mask(record, height, width)
+    except ValueError as error:
+        raise ValueError(f"annotation {record.get('id')}: {error}") from error
 
 
 def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DatasetError([Problem(path, "expected JSON, found no file")]) from error
-    except (ValueError, OSError) as error:
-        raise DatasetError([Problem(path, f"expected JSON, but {error}")]) from error
+    content = read_json(path, "JSON")
     if not isinstance(content, kind):
         expected = "an object" if kind is dict else "a list"
         raise DatasetError([Problem(path, f"expected {expected} of JSON, found {content!r:.80}")])
     return content
 
 
-def _why(error: Exception) -> str:
-    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
+def _version() -> str:
+    try:
+        return version("pseudomask")
+    except PackageNotFoundError:
+        return "unknown"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +15,21 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from data.dataset import DatasetError, Problem
+from data.files import refuse_special
 
-# PIL warns from this many pixels on and refuses twice as many. Its own limit (89 million) lies within reach of a
-# scanned map or a panorama; this one still stops a file that would unpack to tens of gigabytes.
-Image.MAX_IMAGE_PIXELS = 2**29
+# Formats that are opened, whatever a file's suffix says. PIL knows others that start programs or read other files.
+PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "HEIF")
+# Those that keep every value as it was written.
+LABEL_FORMATS = ("PNG", "TIFF", "BMP")
+MAX_PIXELS_VARIABLE = "PSEUDOMASK_MAX_PIXELS"
+# What decoding takes at its peak, and the part of the memory that one image may take.
+BYTES_PER_PIXEL, MEMORY_SHARE = 12, 1 / 8
+# Images above it are decoded one after the other, however many threads there are.
+LARGE_PIXELS = 2**25
+_large = threading.Lock()
+
+# `_check_pixels` knows the machine's memory; PIL's own limit (89 million) lies within reach of a scanned map.
+Image.MAX_IMAGE_PIXELS = None
 
 # What PIL's decoders raise on damaged bytes, as found by cutting and flipping files of each format.
 _DAMAGE = (
@@ -31,26 +45,76 @@ _DAMAGE = (
 )
 
 
+def max_pixels() -> int:
+    """Return how many pixels an image may have on this machine; the environment variable sets another number.
+
+    Raises:
+        ValueError: The variable is no whole number above 0.
+    """
+    if set_by_user := os.environ.get(MAX_PIXELS_VARIABLE):
+        if not (set_by_user.isascii() and set_by_user.isdigit() and int(set_by_user) > 0):
+            raise ValueError(f"expected a number of pixels in {MAX_PIXELS_VARIABLE}, found {set_by_user!r}")
+        return int(set_by_user)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
+    with contextlib.suppress(OSError, ValueError):
+        # Of the container, where it is in one.
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(2**30, int(memory * MEMORY_SHARE / BYTES_PER_PIXEL))
+
+
 @contextmanager
-def opened(path: Path, expected: str) -> Iterator[Image.Image]:
+def decodable(image: Image.Image, path: Path) -> Iterator[None]:
+    """Refuse an image that is too large for the machine's memory, and decode large ones one after the other.
+
+    Raises:
+        DatasetError: It has more than `max_pixels()`.
+    """
+    pixels = image.width * image.height
+    if pixels > (most := max_pixels()):
+        message = (
+            f"expected an image of at most {most} pixels, as this machine's memory allows, found "
+            f"{image.width} x {image.height}; cut it into tiles, or set {MAX_PIXELS_VARIABLE}"
+        )
+        raise DatasetError([Problem(path, message)])
+    if pixels <= LARGE_PIXELS:
+        yield
+        return
+    with _large:
+        yield
+
+
+@contextmanager
+def opened(path: Path, expected: str, formats: tuple[str, ...] = PHOTO_FORMATS) -> Iterator[Image.Image]:
     """Open an image file; whatever PIL raises within the block becomes a DatasetError.
 
     Args:
         path: The file.
         expected: What the file should be, for the message: "an image", "a label map".
+        formats: Those that the file may have, as Pillow names them.
 
     Raises:
-        DatasetError: The file is missing, empty, cut off or not an image.
+        DatasetError: The file is missing, empty, cut off, no regular file or of another format.
     """
     try:
-        if path.stat().st_size == 0:
-            raise DatasetError([Problem(path, f"expected {expected}, found an empty file")])
-        with Image.open(path) as image:
+        size = refuse_special(path)
+    except FileNotFoundError as error:
+        raise DatasetError([Problem(path, f"expected {expected}, found no file")]) from error
+    except (OSError, ValueError) as error:
+        message = f"expected {expected}, but {getattr(error, 'strerror', None) or error}"
+        raise DatasetError([Problem(path, message)]) from error
+    if size == 0:
+        raise DatasetError([Problem(path, f"expected {expected}, found an empty file")])
+    try:
+        # HEIF is there only where a package of its own was installed.
+        Image.init()
+        with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as image:
             yield image
     except FileNotFoundError as error:
         raise DatasetError([Problem(path, f"expected {expected}, found no file")]) from error
     except Image.UnidentifiedImageError as error:
         raise DatasetError([Problem(path, f"expected {expected}, found another kind of file")]) from error
+    except MemoryError as error:
+        raise DatasetError([Problem(path, f"expected {expected}, found one too large for the memory")]) from error
     except _DAMAGE as error:
         raise DatasetError([Problem(path, f"expected {expected}, found a damaged one: {error}")]) from error
 
@@ -58,19 +122,31 @@ def opened(path: Path, expected: str) -> Iterator[Image.Image]:
 def read_image(path: Path) -> np.ndarray:
     """Read a photograph as it is meant to be seen.
 
-    EXIF orientation is applied, 16-bit values keep their upper byte, and an alpha channel is dropped (the
-    stored colours count, not a backdrop).
+    EXIF orientation is applied, 16-bit values keep their upper byte (of grey values under 4096, which cameras of 12
+    bits write, the upper eight of 12 bits), and an alpha channel is dropped (the stored colours count, not a
+    backdrop).
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        DatasetError: The file is missing, empty, cut off, not an image, or holds floating-point pixels.
+        DatasetError: The file is missing, empty, cut off, not an image, too large for this machine, or holds
+            floating-point pixels or colours of 12 bits.
     """
     with opened(path, "an image") as image:
         orientation = _orientation(image)
-        pixels = _to_rgb(image, path)
-    return np.ascontiguousarray(orient(pixels, orientation))
+        with decodable(image, path):
+            return np.ascontiguousarray(orient(_to_rgb(image, path), orientation))
+
+
+def num_frames(path: Path) -> int:
+    """Return how many pictures a file holds, of which `read_image` takes the first; previews of a camera not counted.
+
+    Raises:
+        DatasetError: The file is missing, empty or not an image.
+    """
+    with opened(path, "an image") as image:
+        return 1 if image.format in ("MPO", "JPEG") else getattr(image, "n_frames", 1)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -116,9 +192,20 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
     if not image.mode.startswith(("I", "F")):
-        return np.asarray(image.convert("RGB"))
+        # PIL keeps the upper byte of colours of 16 bits.
+        deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        image.load()
+        # Of a palette. PIL would warn of it, and convert without it.
+        image.info.pop("transparency", None)
+        pixels = np.asarray(image.convert("RGB"))
+        if deep and 0 < pixels.max() < 16:
+            message = "expected colours of 8 or 16 bits, found values under 4096, as of 12 bits, which would be black"
+            raise DatasetError([Problem(path, f"{message}; multiply them by 16")])
+        return pixels
     grey = np.asarray(image)
     if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 0xFFFF:
         found = f"{grey.dtype} values from {grey.min()} to {grey.max()}"
         raise DatasetError([Problem(path, f"expected an image of 8 or 16 bits a channel, found {found}")])
-    return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    highest = int(grey.max())
+    shift = 0 if highest < 2**8 else 4 if highest < 2**12 else 8
+    return np.repeat((grey >> shift).astype(np.uint8)[..., None], 3, axis=2)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, DatasetError, Problem
-from data.images import opened
+from data.images import decodable, opened
 
 CAMVID_CLASSES = (
     "sky",
@@ -194,7 +194,7 @@ def read_coded(path: Path, coding: str) -> NDArray[np.uint8]:
         DatasetError: The file is missing, damaged, or of another kind than the coding's.
     """
     known = LABEL_CODINGS[coding]
-    with opened(path, "a label map") as image:
+    with opened(path, "a label map") as image, decodable(image, path):
         if image.mode not in known.modes:
             expected = " or ".join(known.modes)
             raise DatasetError([Problem(path, f"expected a label map of {expected} pixels, found {image.mode}")])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import coco
 from data.dataset import VOID, DatasetError, Problem, Sample, value_type
-from data.images import image_orientation, image_size, opened, orient
+from data.images import LABEL_FORMATS, decodable, image_orientation, image_size, opened, orient
 from data.label_codings import read_coded
 
 
@@ -28,6 +28,10 @@ def _voc_palette() -> np.ndarray:
 
 
 MAX_VALUE = 2**16 - 1
+BINARY_MASKS = (
+    "expected masks with the values of classes, found only 0 and 255, and 255 is void: write 1 (or the class's value) "
+    "where the object is"
+)
 VOC_PALETTE = _voc_palette()
 """uint8 [256, 3], RGB: the colour of each value of a label map; read-only."""
 
@@ -71,14 +75,23 @@ def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> No
 def read_label_map(path: Path) -> np.ndarray:
     """Read an indexed or grey PNG as [H, W]: the values, not the colours; uint8, or uint16 if one is over 255.
 
+    Colours that are all of VOC's palette are read as its values, equal ones as grey, and -1 is void.
+
     Raises:
-        DatasetError: The file is missing, damaged, holds colours, or values of more than 16 bits.
+        DatasetError: The file is missing, damaged, holds other colours, or values of more than 16 bits.
     """
     values = _read_values(path)
+    if values.dtype.kind == "i" and values.min() == -1:
+        values = np.where(values == -1, VOID, values)
     if values.min() < 0 or values.max() > MAX_VALUE:
         found = values.min() if values.min() < 0 else values.max()
         raise DatasetError([Problem(path, f"expected label values 0 to {MAX_VALUE}, found {found}")])
     return values.astype(value_type(int(values.max())))
+
+
+def find_label_map(folder: Path, id: str) -> Path | None:
+    """Return the PNG of an image in a folder of label maps, None where it has none."""
+    return next((file for file in (folder / f"{id}.png", folder / f"{id}.PNG") if file.is_file()), None)
 
 
 def instance_map(masks: np.ndarray) -> np.ndarray:
@@ -114,8 +127,10 @@ def read_ground_truth(sample: Sample) -> GroundTruth:
         if sample.semantic is not None:
             coding = sample.coding
             semantic = read_coded(sample.semantic, coding) if coding else read_label_map(sample.semantic)
-        instances = None if sample.instances is None else _read_values(sample.instances).astype(np.int32)
+        instances = None if sample.instances is None else _read_instances(sample.instances)
         return GroundTruth(semantic, instances)
+    # Before anything of that size is made.
+    _check_size(sample, coco.entry_size(sample.coco))
     semantic, instances = (upright(sample, labels) for labels in coco.read_maps(sample.coco))
     return GroundTruth(semantic, instances)
 
@@ -126,14 +141,26 @@ def upright(sample: Sample, masks: np.ndarray) -> np.ndarray:
     Raises:
         DatasetError: They are of another size than the image, however it is turned.
     """
-    assert sample.coco is not None
-    size = image_size(sample.image)
+    size = _check_size(sample, masks.shape[:2])
     if masks.shape[:2] == size[::-1] != size:
         masks = orient(masks, image_orientation(sample.image))
     if masks.shape[:2] != size:
-        message = f"its entry in {sample.coco.file.name} is {_size(masks.shape)}, the image is {_size(size)}"
-        raise DatasetError([Problem(sample.image, message, sample.id)])
+        raise _other_size(sample, masks.shape, size)
     return np.ascontiguousarray(masks)
+
+
+def _check_size(sample: Sample, entry: tuple[int, ...]) -> tuple[int, int]:
+    """Return (H, W) of the image; raise where its COCO entry (H, W) is not that, whichever way it lies."""
+    size = image_size(sample.image)
+    if entry not in (size, size[::-1]):
+        raise _other_size(sample, entry, size)
+    return size
+
+
+def _other_size(sample: Sample, entry: tuple[int, ...], size: tuple[int, int]) -> DatasetError:
+    assert sample.coco is not None
+    message = f"its entry in {sample.coco.file.name} is {_size(entry)}, the image is {_size(size)}"
+    return DatasetError([Problem(sample.image, message, sample.id)])
 
 
 def separate_objects(semantic: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,11 +183,43 @@ def separate_objects(semantic: np.ndarray, instances: np.ndarray) -> tuple[np.nd
     return masks, votes.argmax(axis=1) - 1
 
 
+def _read_instances(path: Path) -> np.ndarray:
+    values = _read_values(path)
+    if values.min() < 0:
+        raise DatasetError([Problem(path, f"expected instance ids from 0, found {values.min()}")])
+    return values.astype(np.int32)
+
+
 def _read_values(path: Path) -> np.ndarray:
-    with opened(path, "a label map") as image:
-        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+    with opened(path, "a label map", LABEL_FORMATS) as image, decodable(image, path):
+        if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
+            return np.asarray(image)
+        if image.mode not in ("RGB", "RGBA", "LA"):
             raise DatasetError([Problem(path, f"expected an indexed or grey label map, found {image.mode} pixels")])
-        return np.asarray(image)
+        if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+            message = "expected an indexed or grey label map, or colours of 8 bits, found colours of 16 bits"
+            raise DatasetError([Problem(path, f"{message}; write the values as a grey PNG")])
+        pixels = np.asarray(image)
+        if image.mode == "LA":
+            return np.ascontiguousarray(pixels[..., 0])
+        return _values_of_colours(pixels[..., :3], path)
+
+
+def _values_of_colours(colours: np.ndarray, path: Path) -> np.ndarray:
+    """Return the values of RGB pixels [H, W, 3]: of grey ones their level, else their places in VOC's palette."""
+    if (colours[..., :1] == colours).all():
+        return np.ascontiguousarray(colours[..., 0])
+    codes, palette = (rgb.astype(np.int32) @ (65536, 256, 1) for rgb in (colours, VOC_PALETTE))
+    order = np.argsort(palette)
+    places = np.minimum(np.searchsorted(palette[order], codes), 255)
+    unknown = palette[order][places] != codes
+    if unknown.any():
+        red, green, blue = colours[unknown][0].tolist()
+        message = (
+            f"expected an indexed or grey label map, or the colours of VOC, found the colour {red}, {green}, {blue}"
+        )
+        raise DatasetError([Problem(path, f"{message}; write the values of the classes as a grey PNG")])
+    return order[places].astype(np.uint8)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.files import refuse_special
 from data.text import split_password
 
 log = logging.getLogger(__name__)
@@ -357,7 +358,12 @@ def is_alive(pid: int) -> bool:
 
 
 def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read, or is a pipe or a device, which never end.
+    """
+    refuse_special(file)
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

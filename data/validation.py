@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
-from data.images import image_size, read_image
-from data.label_maps import GroundTruth, read_ground_truth, unknown_values
+from data.images import image_size, num_frames, read_image
+from data.label_folder import INSTANCES, SEMANTIC
+from data.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
 from data.threads import map_in_threads
 
 MAX_CLASSES = 2000
@@ -19,18 +22,99 @@ MAX_SCENE_VALUES = VOID
 FEW_IMAGES = 8
 TINY_SIDE, LARGE_SIDE = 48, 2000
 LISTED = 10
+# The brightest of 256 levels below which nobody sees anything.
+BLACK = 16
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What was found of one sample.
+
+    Attributes:
+        values: Those of its semantic ground truth, None where it has none.
+        black: Whether the image is almost black.
+        frames: The pictures in its file.
+    """
+
+    problems: list[Problem]
+    values: frozenset[int] | None = None
+    black: bool = False
+    frames: int = 1
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
+    """Return the problems that `examine_images` finds."""
+    return examine_images(dataset, num_workers)[0]
+
+
+def examine_images(dataset: Dataset, num_workers: int) -> tuple[list[Problem], list[str]]:
     """Decode every image and its ground truth, on threads (PIL decodes without the interpreter lock).
 
     Returns:
         A problem, with the sample's id, for each image or mask that cannot be read, each mask of another size than
-        its image, and each semantic mask with a value outside the class table; in the order of the samples.
+        its image, and each semantic mask with a value outside the class table, in the order of the samples; for each
+        mask of 0 and 255 where all of the set are such. And sentences on what can be read and is doubtful.
     """
     num_values = len(dataset.classes.values)
-    found = map_in_threads(lambda sample: _check_sample(sample, num_values), dataset.samples, num_workers)
-    return [problem for problems in found for problem in problems]
+    found = list(map_in_threads(lambda sample: _check_sample(sample, num_values), dataset.samples, num_workers))
+    problems = [problem for checked in found for problem in checked.problems]
+    return problems + _binary_masks(dataset, found), _doubts(dataset, found)
+
+
+def _binary_masks(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
+    """Return a problem for each mask whose objects are all void, where no mask of the set has a class."""
+    if not dataset.classes.has_background:
+        return []
+    masks = [
+        (sample, checked.values)
+        for sample, checked in zip(dataset.samples, found, strict=True)
+        if sample.semantic and not sample.coding and checked.values is not None
+    ]
+    if any(values - {0, VOID} for _, values in masks):
+        return []
+    return [
+        Problem(sample.semantic or sample.image, BINARY_MASKS, sample.id)
+        for sample, values in masks
+        if VOID in values and sample.labels
+    ]
+
+
+def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
+    names, notes = dataset.classes.names, []
+    together = list(zip(dataset.samples, found, strict=True))
+    lacking, untagged = [], []
+    if dataset.classes.has_background:
+        for sample, checked in together:
+            if checked.values is not None and not checked.problems:
+                present = {value - 1 for value in checked.values if value not in (0, VOID)}
+                lacking += [f"{sample.id} ({names[c]})" for c in sample.labels if c not in present]
+                untagged += [f"{sample.id} ({names[c]})" for c in sorted(present - set(sample.labels))]
+    for images, message in (
+        (lacking, "tagged, but the mask has no pixel of the class"),
+        (untagged, "not tagged, but the mask has pixels of the class"),
+        ([sample.id for sample, checked in together if checked.black], "the image is nearly black"),
+        (
+            [sample.id for sample, checked in together if checked.frames > 1],
+            "the file has several pictures, of which the first is taken",
+        ),
+        (_unread_masks(dataset), "in a folder of masks, but no PNG, and not read"),
+    ):
+        if images:
+            more = f" and {len(images) - LISTED} more" if len(images) > LISTED else ""
+            notes.append(f"{message}: {', '.join(images[:LISTED])}{more}")
+    return notes
+
+
+def _unread_masks(dataset: Dataset) -> list[str]:
+    """Return the files among the ground truth that are no label maps by their suffixes."""
+    unread = []
+    for kind in (SEMANTIC, INSTANCES):
+        folder = dataset.root / kind
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder)
+            if file.suffix.lower() != ".png" and not any(part.startswith(".") for part in name.parts):
+                unread += [f"{kind}/{name.as_posix()}"] if file.is_file() else []
+    return unread
 
 
 def set_problems(dataset: Dataset) -> list[Problem]:
@@ -155,12 +239,15 @@ def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
     return ", ".join(names[c] for c in classes[:LISTED]) + more
 
 
-def _check_sample(sample: Sample, num_values: int) -> list[Problem]:
+def _check_sample(sample: Sample, num_values: int) -> _Checked:
     try:
-        height, width = read_image(sample.image).shape[:2]
-        return truth_problems(sample, read_ground_truth(sample), (height, width), num_values)
+        image = read_image(sample.image)
+        truth, black = read_ground_truth(sample), int(image.max()) < BLACK
+        problems = truth_problems(sample, truth, image.shape[:2], num_values)
+        values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
+        return _Checked(problems, values, black, num_frames(sample.image))
     except DatasetError as error:
-        return [replace(problem, sample=sample.id) for problem in error.problems]
+        return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 
 
 def truth_problems(sample: Sample, truth: GroundTruth, size: tuple[int, int], num_values: int) -> list[Problem]:

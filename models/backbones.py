@@ -68,7 +68,8 @@ class SamePadConv2d(nn.Conv2d):
         for size, kernel, stride in zip(
             reversed(input.shape[2:]), reversed(self.kernel_size), reversed(self.stride), strict=True
         ):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            # Not -(-size // stride): an exported ONNX graph divides towards zero.
+            total = max(((size + stride - 1) // stride - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
         return super().forward(F.pad(input, pads))
 

@@ -73,10 +73,13 @@ class SemanticGraph(nn.Module):
         return UNPOOLING_TOLERANCE if self.unpools else TOLERANCE
 
     def error(self, image: Tensor, expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
-        """Return the largest difference of any output; behind unpooling, the share of pixels of another class."""
+        """Return the largest difference of any output; behind unpooling, the share of pixels of another class.
+
+        A difference is a part of the output's largest value: logits of a network have any size.
+        """
         if self.unpools and expected[0].shape == got[0].shape:
             return float((expected[0].argmax(1) != got[0].argmax(1)).float().mean())
-        return max(_difference(one, other) for one, other in zip(expected, got, strict=True))
+        return max(_difference(one, other) / _largest(one) for one, other in zip(expected, got, strict=True))
 
 
 class DetectionGraph(nn.Module):
@@ -221,6 +224,11 @@ def _check(graph: Graph, run: Run, file: Path) -> dict[str, float]:
 
 def _noise(*shape: int) -> Tensor:
     return torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).float()
+
+
+def _largest(expected: Tensor) -> float:
+    """Return the largest absolute value, 1 where there is none but 0."""
+    return (float(expected.abs().max()) if expected.numel() else 0.0) or 1.0
 
 
 def _difference(expected: Tensor, got: Tensor) -> float:

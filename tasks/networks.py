@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from data.dataset import DatasetError, Problem
+from data.validation import MAX_CLASSES
 from models.backbones import Backbone, OutputStride
 from models.cam import CAMNet
 from models.irnet import IRNet
@@ -96,7 +97,13 @@ def load_trained(network: str, folder: Path) -> MaskRCNN | Segmenter:
 
 
 def _read_recipe(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "network.json").read_text())
+    file = folder / "network.json"
+    recipe = json.loads(file.read_text())
+    count = recipe["num_classes"]
+    # Before anything of that size is made. Background and "(void)" may come on top of the classes.
+    if count is not None and not (isinstance(count, int) and 0 < count <= MAX_CLASSES + 2):
+        raise DatasetError([Problem(file, f"expected at most {MAX_CLASSES} classes as num_classes, found {count!r}")])
+    return recipe
 
 
 def _backbone(recipe: dict[str, Any], *, dilated: bool = False) -> Backbone:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.coco import CocoFile, read_coco
+from data.coco_records import has_masks, record_order
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.names import alike, clean_name, is_background, name_fault, shortened
 from data.readers.entries import FIRST_TABLES, first_sources
@@ -68,7 +69,6 @@ def read_coco_set(
         The set with every image that exists, and all problems.
     """
     content = read_coco(file)
-    _check_categories_of(content)
     given = read_class_names(root, classes)
     table, notes = _class_table(content, given, classes or root / "classes.txt")
     images, problems, more = _find_images(root, content)
@@ -88,17 +88,23 @@ def read_coco_set(
         )
 
     indices = {category: index for index, category in enumerate(table.category_ids)}
-    known = content.categories.keys()
+    categories_known = content.categories.keys()
+    # A file of boxes alone has no ground truth for images without objects either.
+    masked = any(record["segmentation"] for records in content.annotations.values() for record in records)
+    masked = masked or not any(content.annotations.values())
     samples, alone = [], []
     for id, (number, image) in sorted(images.items()):
         categories = {annotation["category_id"] for annotation in content.annotations[number]}
         problems += [
             Problem(file, f"expected one of its own categories, found category {category!r} on image {id!r}", id)
-            for category in sorted(categories - known, key=repr)
+            for category in sorted(categories - categories_known, key=record_order)
         ]
         if os.path.isfile(image):  # noqa: PTH113 -- see _find_images
             labels = tuple(sorted(indices[category] for category in categories & indices.keys()))
-            samples.append(Sample(id, image, labels, coco=CocoSource(file, number, table.category_ids)))
+            # Boxes and classes alone are labels; a mask that lacks some of the objects is no ground truth.
+            known = masked and has_masks(content.annotations[number]) and None not in _size(content, number)
+            coco = CocoSource(file, number, table.category_ids) if known else None
+            samples.append(Sample(id, image, labels, coco=coco))
         else:
             alone.append(Problem(image, f"expected an image, as {file.name} describes it, found none", id))
     if len(alone) > 1 and not samples:
@@ -118,14 +124,8 @@ def read_coco_set(
     return Dataset(root, table, tuple(samples), f"{source}: COCO's annotations", tuple(notes)), problems
 
 
-def _check_categories_of(content: CocoFile) -> None:
-    """Raise DatasetError where an annotation has a list or an object for the id of its category."""
-    records = (record for records in content.annotations.values() for record in records)
-    bad = [record for record in records if isinstance(record["category_id"], list | dict)]
-    if bad:
-        first = f"{bad[0]['category_id']!r:.80} in annotation {bad[0].get('id')!r}"
-        message = f"expected the id of a category, found {first}, and {len(bad) - 1} more like it"
-        raise DatasetError([Problem(content.path, message)])
+def _size(content: CocoFile, number: int) -> tuple[int | None, int | None]:
+    return content.images[number]["height"], content.images[number]["width"]
 
 
 def _class_table(content: CocoFile, names: tuple[str, ...] | None, names_file: Path) -> tuple[ClassTable, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,11 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.coco import Detection, ImageInfo, as_detections, coco_json, encode_mask, rasterize, read_coco, read_maps
-from data.dataset import ClassTable, CocoSource, DatasetError, Problem, Sample
+from data.coco import (
+    CocoFile,
+    Detection,
+    ImageInfo,
+    annotation_mask,
+    as_detections,
+    coco_json,
+    encode_mask,
+    holds_results,
+    is_crowd,
+    read_coco,
+    read_maps,
+    read_results,
+)
+from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
 from data.label_folder import CLASSES, INSTANCES, SEMANTIC, VALUES
-from data.label_maps import read_ground_truth, read_label_map, separate_objects
-from data.readers.ids import read_class_names
+from data.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
+from data.readers.ids import image_id, read_class_names, shortened
 from data.voc import VOC_CLASSES
 from tasks.evaluation.boundary_metric import add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
@@ -23,6 +36,7 @@ from tasks.evaluation.instance_metrics import InstanceRecords, add_records, aver
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
 _NO_CATEGORY = -1
+MAX_MASK_BYTES = 2**33
 
 
 def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict[str, Any]:
@@ -47,11 +61,12 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
     pairs, problems = _pair(pred_files, gt_files, gt)
     names = table.values
     total = np.zeros((len(names), len(names) + 1), np.int64)
-    contours = []
+    contours, known = [], Counter[int]()
     for pred_id, gt_id in pairs:
         try:
             maps = read_label_map(gt_files[gt_id]), read_label_map(pred_files[pred_id])
             total += confusion(*maps, len(names))
+            known.update(np.unique(maps[0]).tolist())
             contours.append(boundary_sums(*maps, len(names)))
         except ValueError as error:
             problems.append(Problem(pred_files[pred_id], f"{error}{table.hint}", gt_id))
@@ -59,6 +74,8 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
             problems += error.problems
     if problems:
         raise DatasetError(problems)
+    if table.has_background and known[VOID] and not known.keys() - {0, VOID}:
+        raise DatasetError([Problem(gt, BINARY_MASKS)])
     boundaries = boundary_summary(add_sums(contours), names)
     return {
         **semantic_summary(total, names),
@@ -73,8 +90,9 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
     """Score instance masks by average precision, VOC's and COCO's.
 
     Args:
-        pred: COCO JSON with scores, or a folder with `SegmentationObject` and `SegmentationClass` (or a run), where
-            every object is a detection with score 1. Images that `gt` lacks are ignored.
+        pred: COCO JSON with scores, or COCO's list of results (whose ids are those of `gt`, COCO JSON too), or a
+            folder with `SegmentationObject` and `SegmentationClass` (or a run), where every object is a detection
+            with score 1. Images that `gt` lacks are ignored.
         gt: Such a folder, or COCO JSON; crowds are void, and categories outside the class table are left out.
             COCO's score takes the masks of COCO JSON as they are, VOC's the smaller over the larger.
         classes: As for `evaluate_semantic`; without any file the categories of COCO JSON are the table, in the
@@ -87,7 +105,8 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or classes outside the table.
     """
-    predicted, truth = (_CocoImages(path) if path.is_file() else _MapFolders(path) for path in (pred, gt))
+    truth = _CocoImages(gt, read_coco(gt)) if gt.is_file() else _MapFolders(gt)
+    predicted = _CocoImages(pred, _predictions(pred, truth)) if pred.is_file() else _MapFolders(pred)
     table = _class_table(classes, (pred, gt), categories=truth.categories or predicted.categories)
     pairs, problems = _pair(predicted.images, truth.images, gt)
     records, infos, objects, detections = [], [], [], []
@@ -109,7 +128,7 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
         **average_precision(add_records(records), table.names),
         "coco": coco_average_precision(*(coco_json(infos, parts, categories) for parts in (objects, detections))),
         "images": len(pairs),
-        "ignored": len(predicted.images) - len(pairs),
+        "ignored": len(predicted.images) - len(pairs) + predicted.strangers,
     }
 
 
@@ -139,6 +158,7 @@ class _MapFolders:
     """A folder with `SegmentationClass` and `SegmentationObject`; answers what `_CocoImages` does."""
 
     categories: tuple[str, ...] = ()
+    strangers = 0
 
     def __init__(self, path: Path) -> None:
         base = next((base for base in (path, path / "labels") if (base / INSTANCES).is_dir()), None)
@@ -171,13 +191,16 @@ class _MapFolders:
 class _CocoImages:
     """A COCO instance file; an image is known by its file name without the suffix."""
 
-    def __init__(self, path: Path) -> None:
-        self._coco = read_coco(path)
-        self.images = {
-            PurePosixPath(record["file_name"]).with_suffix("").as_posix(): number
-            for number, record in self._coco.images.items()
-        }
-        self.categories = tuple(self._coco.categories.values())
+    def __init__(self, path: Path, content: CocoFile) -> None:
+        self.content = self._coco = content
+        self.images: dict[str, Any] = {}
+        for number, record in content.images.items():
+            first = self.images.setdefault(image_id(record["file_name"]), number)
+            if first != number:
+                message = f"expected a different name for each image, found {record['file_name']!r} of {first} and"
+                raise DatasetError([Problem(path, f"{message} {number}")])
+        self.categories = tuple(content.categories.values())
+        self.strangers = len(content.annotations.keys() - content.images.keys())
 
     def file(self, image: str) -> Path:
         return self._coco.path
@@ -189,7 +212,10 @@ class _CocoImages:
 
     def detections(self, image: str, names: tuple[str, ...]) -> _Detections:
         annotations = self._coco.annotations[self.images[image]]
-        masks, classes = np.zeros((len(annotations), *self._size(image)), bool), []
+        height, width = self._size(image)
+        if len(annotations) * height * width > MAX_MASK_BYTES:
+            raise ValueError(f"{image}: {len(annotations)} masks of {width} x {height} do not fit into the memory")
+        masks, classes = np.zeros((len(annotations), height, width), bool), []
         for mask, annotation in zip(masks, annotations, strict=True):
             category = annotation["category_id"]
             name = self._coco.categories.get(category)
@@ -197,7 +223,7 @@ class _CocoImages:
                 raise ValueError(f"{image}: expected classes of the table, got category {category} ({name})")
             classes.append(names.index(name))
             mask[:] = self._mask(image, annotation)
-        return _Detections(masks, classes, [float(annotation.get("score", 1)) for annotation in annotations])
+        return _Detections(masks, classes, [annotation["score"] for annotation in annotations])
 
     def objects(self, image: str, names: tuple[str, ...]) -> list[Detection]:
         """Return the objects and crowds of one image whose class is in the table."""
@@ -209,7 +235,7 @@ class _CocoImages:
                     "class": values[annotation["category_id"]],
                     "score": 1.0,
                     "segmentation": encode_mask(self._mask(image, annotation)),
-                    "crowd": bool(annotation.get("iscrowd", 0)),
+                    "crowd": is_crowd(annotation),
                 }
             )
             for annotation in self._coco.annotations[self.images[image]]
@@ -218,11 +244,30 @@ class _CocoImages:
 
     def _size(self, image: str) -> tuple[int, int]:
         record = self._coco.images[self.images[image]]
+        if record["height"] is None or record["width"] is None:
+            message = f"image {self.images[image]} ({record['file_name']}): expected a height and a width, found none"
+            raise DatasetError([Problem(self._coco.path, message, image)])
         return record["height"], record["width"]
 
     def _mask(self, image: str, annotation: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return one mask [H, W]: annotations may overlap, so each is painted alone."""
-        return rasterize([annotation], *self._size(image), {annotation["category_id"]: 1})[0] > 0
+        if annotation["segmentation"] is None and not is_crowd(annotation):
+            message = f"annotation {annotation['id']}: expected polygons or run lengths, found no mask"
+            raise DatasetError([Problem(self._coco.path, message, image)])
+        try:
+            return annotation_mask(annotation, *self._size(image))
+        except ValueError as error:
+            raise DatasetError([Problem(self._coco.path, str(error), image)]) from error
+
+
+def _predictions(path: Path, truth: _CocoImages | _MapFolders) -> CocoFile:
+    """Read COCO JSON, or its list of results by the ids of the ground truth."""
+    if not holds_results(path):
+        return read_coco(path)
+    if not isinstance(truth, _CocoImages):
+        message = "expected COCO instance JSON: the ids of a list of results are those of ground truth in COCO JSON"
+        raise DatasetError([Problem(path, f"{message}, which --gt is not")])
+    return read_results(path, truth.content)
 
 
 def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int) -> InstanceRecords:
@@ -240,9 +285,20 @@ def _label_maps(path: Path) -> dict[str, Path]:
 
 
 def _png_files(folder: Path) -> dict[str, Path]:
-    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.png"))}
+    files: dict[str, Path] = {}
+    others = []
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder)
+        # What systems write: "._a.png" of macOS.
+        if any(part.startswith(".") for part in name.parts) or not file.is_file():
+            continue
+        if file.suffix.lower() != ".png":
+            others.append(file.name)
+        elif (first := files.setdefault(name.with_suffix("").as_posix(), file)) != file:
+            raise DatasetError([Problem(file, f"expected one label map of this name, found {first.name} too")])
     if not files:
-        raise DatasetError([Problem(folder, "expected label maps (PNG), found none")])
+        found = f"other files: {shortened(others, 3)}" if others else "none"
+        raise DatasetError([Problem(folder, f"expected label maps (PNG), found {found}")])
     return files
 
 

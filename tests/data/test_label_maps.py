@@ -61,12 +61,35 @@ def test_other_arrays_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
         write_label_map(tmp_path / "a.png", labels)
 
 
-def test_grey_label_maps_are_read_and_coloured_ones_refused(tmp_path: Path) -> None:
-    Image.fromarray(LABELS).save(tmp_path / "grey.png")
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_grey_label_maps_are_read_in_whatever_mode(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(LABELS).convert(mode).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_label_map(tmp_path / "grey.png"), LABELS)
-    Image.fromarray(VOC_PALETTE[LABELS]).save(tmp_path / "rgb.png")
-    with pytest.raises(DatasetError, match=r"rgb\.png: expected an indexed or grey label map, found RGB pixels"):
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_masks_in_vocs_colours_are_read_and_other_colours_refused(tmp_path: Path, mode: str) -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(VOC_PALETTE[values]).convert(mode).save(tmp_path / "rgb.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "rgb.png"), values)
+    Image.new(mode, (4, 4), (1, 2, 3)).save(tmp_path / "rgb.png")
+    with pytest.raises(DatasetError, match=r"rgb\.png: expected .* found the colour 1, 2, 3; write"):
         read_label_map(tmp_path / "rgb.png")
+
+
+def test_minus_one_is_void_and_other_negative_values_are_refused(tmp_path: Path) -> None:
+    labels = LABELS.astype(np.int32)
+    labels[0, 0] = -1
+    Image.fromarray(labels).save(tmp_path / "a.tif")
+    assert read_label_map(tmp_path / "a.tif")[0, 0] == 255
+    image = tmp_path / "image.png"
+    Image.new("RGB", LABELS.shape[::-1]).save(image)
+    with pytest.raises(DatasetError, match=r"a\.tif: expected instance ids from 0, found -1"):
+        read_ground_truth(Sample("a", image, (), instances=tmp_path / "a.tif"))
+    labels[0, 0] = -254
+    Image.fromarray(labels).save(tmp_path / "a.tif")
+    with pytest.raises(DatasetError, match=r"a\.tif: expected label values 0 to 65535, found -254"):
+        read_label_map(tmp_path / "a.tif")
 
 
 def test_values_over_255_are_kept_in_16_bits(tmp_path: Path) -> None:
