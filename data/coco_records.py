@@ -187,7 +187,10 @@ def read_mask(record: Mapping[str, Any], height: int, width: int) -> NDArray[np.
         return _decode_runs(segmentation, height, width)
     if not isinstance(segmentation, list):
         raise ValueError(f"expected polygons or run lengths, found {_shown(segmentation)}")
-    polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation
+    # Numbers alone are one polygon, and so are pairs of them.
+    pairs = len(segmentation) >= 3 and all(isinstance(item, list) and len(item) == 2 for item in segmentation)
+    pairs = pairs and not any(isinstance(number, list) for item in segmentation for number in item)
+    polygons = [segmentation] if pairs or not isinstance(segmentation[0], list) else segmentation
     corners = [_corners(polygon, height, width) for polygon in polygons]
     # Fewer than three corners enclose nothing; beside polygons they are left over from drawing.
     shapes = [points for points in corners if len(points) >= 3]

@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,11 @@ def max_pixels() -> int:
         if not (set_by_user.isascii() and set_by_user.isdigit() and int(set_by_user) > 0):
             raise ValueError(f"expected a number of pixels in {MAX_PIXELS_VARIABLE}, found {set_by_user!r}")
         return int(set_by_user)
+    return _memory_pixels()
+
+
+@cache
+def _memory_pixels() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
     with contextlib.suppress(OSError, ValueError):
         # Of the container, where it is in one.

@@ -194,3 +194,58 @@ def test_an_image_without_detections_counts_its_objects(tmp_path: Path):
     gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
     found = evaluate_instances(write_coco(tmp_path / "pred.json", [], ["a"]), gt)
     assert (found["ap50"], found["images"]) == (0, 1)
+
+
+def results(*records: tuple[object, object, float, np.ndarray]) -> str:
+    """Return COCO's list of results: image id, category id, score, mask."""
+    names = ("image_id", "category_id", "score", "segmentation")
+    return json.dumps([dict(zip(names, (*r[:3], encode_mask(r[3])), strict=True)) for r in records])
+
+
+def test_a_list_of_results_is_scored_by_the_ids_of_the_truth(tmp_path: Path):
+    cat, dog = OBJECTS["a"] == 1, OBJECTS["a"] == 2
+    gt = write_coco(tmp_path / "gt.json", [("a", 0, 1, cat), ("b.0001", 1, 1, dog)], ["a", "b.0001"])
+    pred = tmp_path / "results.json"
+    pred.write_text(results((1, 1, 0.9, cat), ("2", "2", 0.4, dog), (9, 1, 0.4, dog)))
+    found = evaluate_instances(pred, gt)
+    assert (found["ap50"], found["coco"]["ap"]) == (1, 1)
+    assert (found["images"], found["ignored"]) == (2, 1)
+    pred.write_text(results((1, 2, 0.9, cat)))
+    assert evaluate_instances(pred, gt)["ap50"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "result number 0 of image 1: expected a number from 0 to 1 as score, found null"),
+        ({"score": 17}, "found 17"),
+        ({"category_id": 5}, "category 5"),
+        ({"image_id": 77}, "expected results of the images of"),
+        ({"segmentation": None, "bbox": [0, 0, 2, 2]}, "expected a segmentation, found none"),
+        ({"segmentation": {"size": [4, 6], "counts": []}}, "annotation 1: expected run lengths"),
+    ],
+)
+def test_results_that_cannot_be_scored_are_refused(tmp_path: Path, change: dict, message: str):
+    cat = OBJECTS["a"] == 1
+    gt = write_coco(tmp_path / "gt.json", [("a", 0, 1, cat)], ["a"])
+    (record,) = json.loads(results((1, 1, 0.9, cat)))
+    (tmp_path / "results.json").write_text(json.dumps([{**record, **change}]))
+    with pytest.raises(DatasetError, match=rf"results\.json: .*{message}"):
+        evaluate_instances(tmp_path / "results.json", gt)
+
+
+def test_results_need_ground_truth_with_ids(tmp_path: Path):
+    gt = write_objects(tmp_path / "gt", OBJECTS, IDS)
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(DatasetError, match=r"results\.json: .*a list of results"):
+        evaluate_instances(tmp_path / "results.json", gt)
+
+
+def test_a_mask_of_the_truth_that_cannot_be_read_names_its_file(tmp_path: Path):
+    cat = OBJECTS["a"] == 1
+    pred, gt = (write_coco(tmp_path / name, [("a", 0, 1, cat)], ["a"]) for name in ("pred.json", "gt.json"))
+    content = json.loads(gt.read_text())
+    content["annotations"][0]["segmentation"]["counts"] = []
+    gt.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"gt\.json: .*annotation 1: expected run lengths"):
+        evaluate_instances(pred, gt)

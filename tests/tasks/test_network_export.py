@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.store import ArtifactError
-from models.backbones import Backbone, build_backbone
+from models.backbones import Backbone, SamePadConv2d, build_backbone
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
 from models.segmenters import build_segmenter
@@ -72,6 +72,58 @@ def test_a_semantic_export_takes_pixels_of_any_size_and_batch(
     with torch.no_grad():
         torch.testing.assert_close(logits, net(net.backbone.normalize(pixels)), atol=TOLERANCE, rtol=0)
     deeplab.train()
+
+
+@FORMATS
+@pytest.mark.parametrize("scale", [1e-9, 30.0])
+def test_an_export_agrees_whatever_the_size_of_the_logits(tmp_path: Path, export: Export, scale: float) -> None:
+    torch.manual_seed(0)
+    net = DeepLabV2(Backbone("mobilenet_v2", "tensorflow", 8), num_classes=4)
+    scale_logits(net, scale)
+    answer = export(net, tmp_path / "net")
+    assert max(answer["errors"].values()) <= TOLERANCE
+
+
+def scale_logits(net: DeepLabV2, scale: float) -> None:
+    """Give a network features of a trained one's size, and logits of about `scale`."""
+    net.eval()
+    with torch.no_grad():
+        # Batch norm of an untrained network leaves less and less of its input.
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        net.train()
+        pixels = torch.randint(256, (2, 3, 97, 129)).float()
+        net(net.backbone.normalize(pixels))
+        net.eval()
+        largest = net(net.backbone.normalize(pixels)).abs().max()
+        last = [module for module in net.modules() if isinstance(module, nn.Conv2d) and module.out_channels == 4]
+        for conv in last:
+            conv.weight.mul_(scale / largest)
+            if conv.bias is not None:
+                conv.bias.mul_(scale / largest)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 30.0])
+def test_an_export_that_pads_in_another_way_is_refused(
+    tmp_path: Path, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: SamePadConv2d, input: Tensor) -> Tensor:
+        pads = []
+        for size, kernel, stride in zip(
+            reversed(input.shape[2:]), reversed(self.kernel_size), reversed(self.stride), strict=True
+        ):
+            # An exported graph divides towards zero.
+            total = (-(-size // stride) - 1) * stride + kernel - size
+            pads += [total // 2, total - total // 2]
+        return nn.Conv2d.forward(self, nn.functional.pad(input, pads))
+
+    torch.manual_seed(0)
+    net = DeepLabV2(Backbone("mobilenet_v2", "tensorflow", 8), num_classes=4)
+    scale_logits(net, scale)
+    monkeypatch.setattr(SamePadConv2d, "forward", forward)
+    with pytest.raises(ArtifactError, match="the exported graph and the network differ|cannot be run"):
+        export_onnx(net, tmp_path / "net")
 
 
 @FORMATS
