@@ -68,7 +68,7 @@ def check_records(path: Path, kind: str, records: Any, fields: Fields) -> list[d
                 record[name] = parse(value)
             except ValueError as error:
                 found = f"there is no {name!r}" if value is _REQUIRED else f"found {_shown(value)}"
-                where = f"{kind} {_shown(record['id'])}" if "id" in record else f"{kind} number {number}"
+                where = f"{kind} {_shown(record['id'])}" if record.get("id") is not None else f"{kind} number {number}"
                 of = f" of image {_shown(record['image_id'])}" if "image_id" in record and name != "image_id" else ""
                 problems.append(Problem(path, f"{where}{of}: expected {error} as {name}, {found}"))
     if problems:
@@ -200,7 +200,7 @@ def read_mask(record: Mapping[str, Any], height: int, width: int) -> NDArray[np.
         raise ValueError(f"expected polygons of three corners or more, found {_shown(segmentation)}")
     if sum(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() for points in shapes) > MAX_PERIMETER:
         raise ValueError(f"expected polygons of less than {MAX_PERIMETER} pixels around")
-    rles = rle_tools.frPyObjects([points.ravel().tolist() for points in shapes], height, width)
+    rles = rle_tools.frPyObjects([points.ravel().tolist() for points in shapes], height, width)  # pyright: ignore
     return rle_tools.decode(rle_tools.merge(rles)).astype(bool)
 
 

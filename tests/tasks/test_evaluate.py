@@ -208,7 +208,7 @@ def test_a_list_of_results_is_scored_by_the_ids_of_the_truth(tmp_path: Path):
     pred = tmp_path / "results.json"
     pred.write_text(results((1, 1, 0.9, cat), ("2", "2", 0.4, dog), (9, 1, 0.4, dog)))
     found = evaluate_instances(pred, gt)
-    assert (found["ap50"], found["coco"]["ap"]) == (1, 1)
+    assert (found["ap50"], found["coco"]["ap"]) == pytest.approx((1, 1))
     assert (found["images"], found["ignored"]) == (2, 1)
     pred.write_text(results((1, 2, 0.9, cat)))
     assert evaluate_instances(pred, gt)["ap50"] == 0
@@ -217,7 +217,7 @@ def test_a_list_of_results_is_scored_by_the_ids_of_the_truth(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": None}, "result number 0 of image 1: expected a number from 0 to 1 as score, found null"),
+        ({"score": None}, "result .* of image 1: expected a number from 0 to 1 as score, found null"),
         ({"score": 17}, "found 17"),
         ({"category_id": 5}, "category 5"),
         ({"image_id": 77}, "expected results of the images of"),

@@ -122,7 +122,7 @@ def test_an_export_that_pads_in_another_way_is_refused(
     net = DeepLabV2(Backbone("mobilenet_v2", "tensorflow", 8), num_classes=4)
     scale_logits(net, scale)
     monkeypatch.setattr(SamePadConv2d, "forward", forward)
-    with pytest.raises(ArtifactError, match="the exported graph and the network differ|cannot be run"):
+    with pytest.raises(ArtifactError, match=r"the exported graph and the network differ|cannot be run"):
         export_onnx(net, tmp_path / "net")
 
 
