@@ -176,9 +176,7 @@ def test_an_export_that_differs_is_refused_and_leaves_the_folder_as_it_was(
     file.write_bytes(b"an earlier export")
     monkeypatch.setattr(torch.onnx, "export", _after(torch.onnx.export, _shift_logits))
     monkeypatch.setattr(torch.jit, "save", _after(torch.jit.save, _shift_logits))
-    with pytest.raises(
-        ArtifactError, match=r"net: not written: at 97x129 .* differ by 0\.0[012]\d*, expected at most 0"
-    ):
+    with pytest.raises(ArtifactError, match=r"net: not written: at 97x129 .* differ by [\d.e+]+, expected at most 0"):
         export(deeplab, file)
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
     assert file.read_bytes() == b"an earlier export"
