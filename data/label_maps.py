@@ -89,11 +89,6 @@ def read_label_map(path: Path) -> np.ndarray:
     return values.astype(value_type(int(values.max())))
 
 
-def find_label_map(folder: Path, id: str) -> Path | None:
-    """Return the PNG of an image in a folder of label maps, None where it has none."""
-    return next((file for file in (folder / f"{id}.png", folder / f"{id}.PNG") if file.is_file()), None)
-
-
 def instance_map(masks: np.ndarray) -> np.ndarray:
     """Return the map [H, W] of objects' masks bool [N, H, W]: ids from 1, 255 left out; the first covers the others.
 

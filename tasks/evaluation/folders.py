@@ -28,7 +28,9 @@ from data.coco import (
 from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
 from data.label_folder import CLASSES, INSTANCES, SEMANTIC, VALUES
 from data.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
-from data.readers.ids import image_id, read_class_names, shortened
+from data.names import shortened
+from data.readers.ids import read_class_names
+from data.readers.image_names import image_id
 from data.voc import VOC_CLASSES
 from tasks.evaluation.boundary_metric import add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds

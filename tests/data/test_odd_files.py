@@ -18,7 +18,7 @@ from data.coco import read_coco, read_detections
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.images import image_size, num_frames, read_image
 from data.label_codings import read_coded
-from data.label_maps import find_label_map, read_ground_truth, read_label_map, write_label_map
+from data.label_maps import read_ground_truth, read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import file_digest
 from data.validation import check_images, examine_images
@@ -179,7 +179,7 @@ def test_masks_of_an_upper_case_suffix_are_read_and_others_named(tmp_path: Path)
     (folder / "a.png").rename(folder / "a.PNG")
     (folder / "a.bmp").touch()
     (sample,) = open_dataset(root)[0].samples
-    assert sample.semantic == find_label_map(folder, "a") == folder / "a.PNG"
+    assert sample.semantic == folder / "a.PNG"
     assert (
         "in a folder of masks, but no PNG, and not read: SegmentationClass/a.bmp"
         in examine_images(open_dataset(root)[0], 1)[1]
