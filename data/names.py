@@ -1,4 +1,4 @@
-"""Names of classes and of files: their plain form, and what is wrong with them."""
+"""Names of classes, files and what becomes a path: their plain form, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import PureWindowsPath
 
 from data.dataset import RESERVED
 
 MAX_NAME = 255
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BACKGROUND = frozenset({"background", "bg"})
 VOID_NAMES = frozenset({"void", "ignore", "ignored", "unlabeled", "unlabelled"})
 NOTHING = frozenset({"none", "nan", "na", "n/a", "#n/a", "null", "nil", "-", "--"})
@@ -85,3 +87,21 @@ def shortened(names: Iterable[str], limit: int = 25) -> str:
 
 def _bare(name: str) -> str:
     return name.casefold().strip("_-<>()[]* ")
+
+
+def is_unsafe(name: str) -> bool:
+    """Tell whether files named after it could land outside their folder, on any system."""
+    path = PureWindowsPath(name)
+    return bool(path.anchor) or ".." in path.parts or not path.parts or "\0" in name
+
+
+def is_plain(name: object) -> bool:
+    """Tell whether a name can be a key or a stage, one part of a path: letters, digits, - and _."""
+    return isinstance(name, str) and PLAIN.fullmatch(name) is not None
+
+
+def is_listed_file(name: object) -> bool:
+    """Tell whether a name can be that of an artifact's file: a relative path with slashes, without any detour."""
+    if not isinstance(name, str) or is_unsafe(name) or "\\" in name:
+        return False
+    return all(part not in ("", ".") for part in name.split("/"))

@@ -22,6 +22,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
+from data.names import is_plain
 from data.store import (
     MANIFEST,
     NO_SPACE,
@@ -32,11 +33,13 @@ from data.store import (
     files_problem,
     parse_manifest,
     password_of,
+    read_note,
     store_address,
 )
 from data.text import hide_passwords
 
 CACHE_VARIABLE = "PSEUDOMASK_CACHE"
+RECORDS = ("run.json",)
 REQUESTS = 16  # Side by side, for small objects.
 
 
@@ -150,16 +153,24 @@ class RemoteStore(Store):
         name = hashlib.sha1(f"{host}:{folder}".encode()).hexdigest()
         self._write(f"{USERS}/{name}.json", json.dumps(note).encode())
 
-    def users(self) -> list[Path]:
-        """Return the folders that were registered; for one of another machine, a folder here with its record."""
+    def notes(self) -> list[tuple[Path, str]]:
+        """Return each registered folder with its note; for one of another machine, a folder here with its record."""
         with self._reaching() as files:
-            notes = [files.cat_file(self._at(USERS, name)) for name in self._names(USERS)]
-        return sorted(self._user(json.loads(note)) for note in notes)
+            notes = [(name, files.cat_file(self._at(USERS, name))) for name in self._names(USERS)]
+        return [
+            (self._user(read_note(note, f"{self.address}/{USERS}/{name}"), name), name)  # pyright: ignore[reportArgumentType]
+            for name, note in notes
+        ]
+
+    def forget(self, note: str) -> None:
+        """Delete the note of a registered folder."""
+        with self._reaching() as files, contextlib.suppress(FileNotFoundError):
+            files.rm_file(self._at(USERS, note))
 
     def artifacts(self, stage: str | None = None) -> Iterator[tuple[str, str]]:
         """Yield stage and key of every artifact at the address, or of every one of a stage, in order."""
         stages = [name for name in self._names() if not name.startswith(".")] if stage is None else [stage]
-        pairs = [(name, key) for name in stages for key in self._names(name)]
+        pairs = [(name, key) for name in stages if is_plain(name) for key in self._names(name) if is_plain(key)]
         with ThreadPoolExecutor(REQUESTS) as threads:
             there = threads.map(lambda pair: self.has(*pair), pairs)
             yield from (pair for pair, found in zip(pairs, there, strict=True) if found)
@@ -236,16 +247,27 @@ class RemoteStore(Store):
             except FileNotFoundError:
                 return []
 
-    def _user(self, note: dict[str, Any]) -> Path:
-        """Return a registered folder, or for one that only another machine sees, a folder here with its record."""
-        folder, record = Path(note["folder"]), note["record"]
-        if note["host"] == socket.gethostname() or (folder / record).is_file():
+    def _user(self, note: dict[str, Any], name: str) -> Path:
+        """Return a registered folder, or for one that only another machine sees, a folder here with its record.
+
+        Raises:
+            ArtifactError: The note would have something else written than a record.
+        """
+        folder, record, content, seconds = (note.get(part) for part in ("folder", "record", "content", "time"))
+        if record not in RECORDS or not isinstance(content, str) or not isinstance(seconds, int | float):
+            raise ArtifactError(
+                f"{self.address}/{USERS}/{name}: expected the note of a folder with its {' or '.join(RECORDS)}, found "
+                f"{record!r}; delete the note, or run the command of the folder again"
+            )
+        folder = Path(str(folder))
+        if note.get("host") == socket.gethostname() or (folder / record).is_file():
             return folder
-        copy = self.root / USERS / note["host"] / folder.relative_to(folder.anchor)
+        # Named by a hash: neither host nor folder decides where it is written.
+        copy = self.root / USERS / hashlib.sha1(f"{note.get('host')}:{folder}".encode()).hexdigest()
         with explain_os_errors(self.root):
             copy.mkdir(parents=True, exist_ok=True)
-            (copy / record).write_text(note["content"], encoding="utf-8")
-            os.utime(copy / record, (note["time"],) * 2)
+            (copy / record).write_text(content, encoding="utf-8")
+            os.utime(copy / record, (seconds, seconds))
         return copy
 
     def _at(self, *names: str) -> str:

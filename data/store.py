@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from data.files import refuse_special
+from data.names import is_listed_file, is_plain
 from data.text import split_password
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-USERS = ".users"
+USERS, IDENTITY = ".users", ".store-id"
+TEMPORARY = re.compile(r".+-[0-9]{1,9}-[0-9a-f]{8}")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -99,7 +102,17 @@ class Store:
         self.address = str(self.root)
 
     def path(self, stage: str, key: str) -> Path:
-        """Return the folder of an artifact, whether it exists or not."""
+        """Return the folder of an artifact, whether it exists or not.
+
+        Raises:
+            ArtifactError: Stage or key is no plain name, so that the folder might lie anywhere.
+        """
+        for kind, name in (("stage", stage), ("key", key)):
+            if not is_plain(name):
+                raise ArtifactError(
+                    f"{self.address}: expected the {kind} of an artifact, letters and digits, found {name!r}; "
+                    "the record or manifest that names it was damaged or tampered with: make it again"
+                )
         return self.root / stage / key
 
     def exists(self) -> bool:
@@ -145,10 +158,29 @@ class Store:
             probe = self._temporary / f"probe-{os.getpid()}-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
+            self.identity(make=True)
             for folder in self._temporary.iterdir():
-                pid = folder.name.rsplit("-", 2)[1]
-                if not is_alive(int(pid)):
+                if TEMPORARY.fullmatch(folder.name) and _is_left(folder):
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def identity(self, *, make: bool = False) -> str | None:
+        """Return the id that a store keeps wherever it is moved to; None where it has none, unless one is made."""
+        file = self.root / IDENTITY
+        if make and not os.path.lexists(file):
+            temporary = self._temporary / f"id-{os.getpid()}-{secrets.token_hex(4)}"
+            temporary.write_text(secrets.token_hex(16))
+            try:
+                # Where two make one at once, the first stays.
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, file)
+            except OSError:
+                temporary.replace(file)
+            finally:
+                temporary.unlink(missing_ok=True)
+        try:
+            return file.read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
 
     def read_manifest(self, stage: str, key: str) -> dict[str, Any]:
         """Read an artifact's manifest.
@@ -197,6 +229,7 @@ class Store:
         Raises:
             ArtifactError: No space left, or the store cannot be written.
         """
+        self.path(stage, key)
         with self._temporary_folder(f"{stage}-{key}") as folder:
             draft = Draft(folder)
             yield draft
@@ -218,6 +251,7 @@ class Store:
 
     def scratch(self, stage: str, key: str) -> Path:
         """Return the folder, made if need be, that keeps a training's checkpoints until it is published."""
+        self.path(stage, key)
         folder = self.root / ".scratch" / f"{stage}-{key}"
         with explain_os_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
@@ -230,6 +264,7 @@ class Store:
         Raises:
             ArtifactError: The store cannot be written.
         """
+        self.path(stage, key)
         with self._locked(f"{stage}-{key}", f"{stage} {key} is being made by another process: waiting for it"):
             yield
 
@@ -248,14 +283,33 @@ class Store:
             temporary.replace(folder / f"{name}.json")
 
     def users(self) -> list[Path]:
-        """Return the folders that were registered, whether they still exist or not, in order."""
-        files = (self.root / USERS).glob("*.json")
-        return sorted(Path(json.loads(file.read_bytes())["folder"]) for file in files)
+        """Return the folders that were registered, whether they still exist or not, in order.
+
+        Raises:
+            ArtifactError: A note of one is damaged.
+        """
+        return sorted(folder for folder, _ in self.notes())
+
+    def notes(self) -> list[tuple[Path, str]]:
+        """Return each registered folder with what deletes its note, `forget`; in the order of the notes.
+
+        Raises:
+            ArtifactError: A note is damaged.
+        """
+        files = sorted((self.root / USERS).glob("*.json"))
+        with explain_os_errors(self.root):
+            return [(Path(read_note(file.read_bytes(), str(file))["folder"]), file.name) for file in files]
+
+    def forget(self, note: str) -> None:
+        """Delete the note of a registered folder."""
+        with explain_os_errors(self.root):
+            (self.root / USERS / note).unlink(missing_ok=True)
 
     def artifacts(self, stage: str | None = None) -> Iterator[tuple[str, str]]:
         """Yield stage and key of every artifact, or of every one of a stage, in order."""
         for manifest in sorted(self.root.glob(f"{stage or '[!.]*'}/*/{MANIFEST}")):
-            yield manifest.parent.parent.name, manifest.parent.name
+            if is_plain(manifest.parent.parent.name) and is_plain(manifest.parent.name):
+                yield manifest.parent.parent.name, manifest.parent.name
 
     def remove(self, stage: str, key: str) -> None:
         """Delete an artifact; nobody sees a part of it.
@@ -272,9 +326,14 @@ class Store:
         folder = self._temporary / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
         with explain_os_errors(self.root):
             folder.mkdir(parents=True)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
+            # Tells other containers, which see other process ids, that it is in use. Some network disks cannot.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield folder
         finally:
+            os.close(descriptor)
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -324,18 +383,21 @@ class Store:
 
 @contextlib.contextmanager
 def explain_os_errors(folder: Path) -> Iterator[None]:
-    """Turn "no space left" and "not writable" below `folder` into an `ArtifactError` that says what to do."""
+    """Turn errors of the system below `folder` into an `ArtifactError` that says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise no_space(folder) from error
+        if error.errno is None:
+            raise
         if error.errno in NOT_WRITABLE:
-            raise ArtifactError(
-                f"{error.filename or folder}: cannot be written ({error.strerror}); "
-                "choose another folder with --store, or change its permissions"
-            ) from error
-        raise
+            reason, remedy = "cannot be written", "choose another folder with --store, or change its permissions"
+        elif error.errno == errno.EFBIG:
+            reason, remedy = "cannot be written", "raise the limit on the size of files (ulimit -f)"
+        else:
+            reason, remedy = "cannot be read or written", "check the disk and the path, or choose another folder"
+        raise ArtifactError(f"{error.filename or folder}: {reason} ({error.strerror}); {remedy}") from error
 
 
 def no_space(folder: Path) -> ArtifactError:
@@ -368,6 +430,40 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_note(content: bytes, name: str) -> dict[str, Any]:
+    """Read the note of a registered folder.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    try:
+        note = json.loads(content)
+        if not isinstance(note["folder"], str) or not Path(note["folder"]).is_absolute() or "\0" in note["folder"]:
+            raise ValueError("no folder")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(
+            f"{name}: expected the note of a folder that uses the store, but it is damaged ({error}); run the "
+            "command of that folder again, or delete the note if the folder is gone"
+        ) from None
+    return note
+
+
+def _is_left(folder: Path) -> bool:
+    """Tell whether a temporary folder was left by a process that has ended."""
+    # Its holder has it locked, in whatever container; one from before there were locks is told by the process.
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return not is_alive(int(folder.name.rsplit("-", 2)[1]))
+
+
 def folder_size(folder: Path) -> int:
     """Return how many bytes the files below a folder hold."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -382,10 +478,18 @@ def parse_manifest(content: bytes, stage: str, key: str) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
         digest = manifest.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"unreadable ({error})") from None
-    if digest != _json_digest(manifest) or (manifest["stage"], manifest["key"]) != (stage, key):
+    if digest != _json_digest(manifest) or (manifest.get("stage"), manifest.get("key")) != (stage, key):
         raise ValueError("damaged, its content does not match its own SHA-256")
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise ValueError("damaged, it lists no files")
+    for name, entry in files.items():
+        if not is_listed_file(name) or name == MANIFEST:
+            raise ValueError(f"expected files inside the artifact, found {name!r}")
+        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+            raise ValueError(f"expected size and SHA-256 of {name!r}")
     return manifest
 
 

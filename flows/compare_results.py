@@ -15,7 +15,7 @@ from rich.table import Table
 from data.readers import has_own_classes, open_dataset
 from data.store import explain_os_errors
 from flows.compare_request import CompareRequest, Trial
-from flows.results import write_text
+from flows.results import write_text, writing
 from tasks.network_settings import PREDICTIONS, PixelTrainerConfig
 from tasks.reporting.comparison import comparison_page
 from tasks.run_record import read_run
@@ -53,9 +53,12 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
         "rows": _rows(all_trials, _costs(all_trials, num_classes, size, request.torch_device)),
         "saliency_tested": request.saliency is None or request.saliency_test is not None,
     }
-    with explain_os_errors(request.out):
+    with writing(request, "compare") as output, explain_os_errors(request.out):
+        tables = tables_of(result)
+        names = (f"{request.table}-{weighting}.md" for weighting in tables)
+        output.claim([FILE_NAME, "report/index.html", *names])
         write_text(request.out / FILE_NAME, json.dumps(result, indent=1))
-        for weighting, table in tables_of(result).items():
+        for weighting, table in tables.items():
             write_text(request.out / f"{request.table}-{weighting}.md", _markdown(table))
         shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
         tested = all_trials[0].tests["test"]

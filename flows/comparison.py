@@ -6,6 +6,7 @@ from flows.compare_request import CompareRequest, trials
 from flows.compare_results import collect_comparison
 from flows.downstream import downstream, predict
 from flows.production.flow import deployable
+from flows.results import writing
 
 
 @deployable("compare")
@@ -17,9 +18,10 @@ def compare(request: CompareRequest) -> str:
         StageError: A training failed; what was finished before it is kept.
         ArtifactError: The store or the results cannot be written.
     """
-    all_trials = list(trials(request))
-    for trial in all_trials:
-        downstream(trial.training)
-        for test in trial.tests.values():
-            predict(test)
-    return str(collect_comparison(request, all_trials))
+    with writing(request, "compare"):
+        all_trials = list(trials(request))
+        for trial in all_trials:
+            downstream(trial.training)
+            for test in trial.tests.values():
+                predict(test)
+        return str(collect_comparison(request, all_trials))

@@ -17,7 +17,7 @@ from flows.network_requests import (
 from flows.predict_request import PredictRequest, prepare_prediction
 from flows.production.flow import deployable
 from flows.production.page import show_labels, show_scores
-from flows.results import record
+from flows.results import record, writing
 from flows.train_request import TrainRequest, prepare_training
 from flows.train_results import collect_network, collect_predictions
 
@@ -79,18 +79,20 @@ def predict(request: PredictRequest) -> str:
         StageError: A shard failed; the others were finished.
         ArtifactError: The network, the store or the results cannot be read or written.
     """
-    prepared = prepare_prediction(request)
-    prepared.store.prepare()
-    make_artifacts(request, prepared)
-    return str(collect_predictions(request, prepared))
+    with writing(request, "predict"):
+        prepared = prepare_prediction(request)
+        prepared.store.prepare()
+        make_artifacts(request, prepared)
+        return str(collect_predictions(request, prepared))
 
 
 def _train(request: TrainRequest) -> str:
-    prepared = prepare_training(request)
-    prepared.store.prepare()
-    record(request, prepared)
-    make_artifacts(request, prepared, num_processes=request.processes)
-    run = collect_network(request, prepared)
+    with writing(request, "train"):
+        prepared = prepare_training(request)
+        prepared.store.prepare()
+        record(request, prepared)
+        make_artifacts(request, prepared, num_processes=request.processes)
+        run = collect_network(request, prepared)
     show_scores(run)
     tested = replace(prepared.plan.dataset, samples=prepared.plan.validation.samples)
     show_labels(tested, run / "predictions" / SEMANTIC)

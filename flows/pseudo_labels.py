@@ -8,7 +8,7 @@ from flows.execution import make_artifacts
 from flows.production.flow import deployable
 from flows.production.page import show_labels, show_scores
 from flows.request import RunRequest, prepare
-from flows.results import collect, record
+from flows.results import collect, record, writing
 from flows.train_request import trainings_of
 
 
@@ -23,13 +23,14 @@ def pseudo_labels(request: RunRequest) -> str:
         StageError: A shard failed; the others were finished.
         ArtifactError: The store or the results cannot be written.
     """
-    prepared = prepare(request)
-    prepared.store.prepare()
-    record(request, prepared)
-    make_artifacts(request, prepared)
-    run = collect(request, prepared)
-    show_scores(run)
-    show_labels(prepared.plan.dataset, run / "labels" / SEMANTIC)
-    for training in trainings_of(request):
-        downstream(training)
+    with writing(request, "run"):
+        prepared = prepare(request)
+        prepared.store.prepare()
+        record(request, prepared)
+        make_artifacts(request, prepared)
+        run = collect(request, prepared)
+        show_scores(run)
+        show_labels(prepared.plan.dataset, run / "labels" / SEMANTIC)
+        for training in trainings_of(request):
+            downstream(training)
     return str(run)

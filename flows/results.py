@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from data.coco import Detection, read_detections
 from data.dataset import Dataset
 from data.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
-from data.store import Store, explain_os_errors, file_digest
+from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
+from data.store import Store, explain_os_errors, file_digest, open_store
 from data.threads import map_in_threads
 from data.validation import tag_warnings
 from flows.request import Prepared, Request, RunRequest, read_summary
@@ -34,41 +36,67 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
         ArtifactError: The folder cannot be written.
     """
     run = request.out
-    with explain_os_errors(run):
-        collect_labels(run / "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
-        write_text(run / "metrics.json", json.dumps(_metrics(request, prepared), indent=1))
+    with writing(request, "run") as output, explain_os_errors(run):
+        collect_labels(output, "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
+        metrics = json.dumps(_metrics(request, prepared), indent=1)
+        output.claim(["metrics.json"])
+        write_text(run / "metrics.json", metrics)
     return run
 
 
-def collect_labels(target: Path, nodes: Sequence[Node], store: Store, dataset: Dataset) -> None:
+@contextlib.contextmanager
+def writing(request: Request, command: str) -> Iterator[Output]:
+    """Be the only writer of a request's folder of results, which is empty or the command's own.
+
+    Raises:
+        ArtifactError: The folder holds something else, another process writes there, or results, store and data set
+            lie in one another.
+    """
+    store, data = open_store(request.store_address).root, getattr(request, "data", None)
+    refuse_nesting(request.out, store, data)
+    old = None
+    network = getattr(request, "network", None)
+    if command == "predict" and network is not None and lies_in(request.out.parent, network):
+        # The tests of a comparison lie in the folder of their training, and were not marked once.
+        old = old_labels(request.out)
+    besides = [store, *([data] if data else [])]
+    with own(request.out, command, besides=besides, old=old) as output:
+        yield output
+
+
+def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Store, dataset: Dataset) -> None:
     """Bring the label maps and detections of a stage's artifacts together in one folder, with the class table.
 
     Files that are there already with the right bytes stay; label maps of images that are gone are removed.
 
     Args:
-        target: Gets the label maps of each kind and, where there are detections, `instances.json`.
+        part: Folder of `output` that gets the label maps of each kind and, where there are detections,
+            `instances.json`; "" is the folder itself.
         nodes: Of one stage.
         dataset: Whose root the file names in `instances.json` are relative to.
     """
-    kinds = (*KINDS, SURE, SALIENCY)
+    kinds = tuple(f"{kind}/" for kind in (*KINDS, SURE, SALIENCY))
+    target = output.folder / part
     detections: list[Detection] | None = None
-    wanted = set()
+    wanted: dict[str, tuple[Path, dict[str, Any]]] = {}
     for node in nodes:
         folder = store.fetch(node.stage.name, node.key)
         for name, entry in store.read_manifest(node.stage.name, node.key)["files"].items():
             if name.startswith(kinds):
-                wanted.add(target / name)
-                copy_file(folder / name, target / name, entry)
+                wanted[name] = folder / name, entry
             elif name == DETECTIONS:
                 detections = detections or []
                 detections += read_detections(folder / name)
-    for folder in kinds:
-        for stale in set((target / folder).rglob("*.png")) - wanted:
-            stale.unlink()
-        if wanted.isdisjoint((target / folder).rglob("*.png")):
-            shutil.rmtree(target / folder, ignore_errors=True)
     infos = [image_info(sample, dataset) for node in nodes for sample in node.samples] if detections is not None else []
-    for name, text in index_files(infos, detections, dataset.classes).items():
+    index = index_files(infos, detections, dataset.classes)
+    prefix = f"{part}/" if part else ""
+    names = {f"{prefix}{name}" for name in (*wanted, *index)}
+    maps = tuple(f"{prefix}{kind}" for kind in kinds)
+    output.claim(names)
+    output.remove({name for name in output.below(part) if name.startswith(maps)} - names)
+    for name, (source, entry) in wanted.items():
+        copy_file(source, target / name, entry)
+    for name, text in index.items():
         write_text(target / name, text)
 
 
@@ -78,8 +106,9 @@ def record(request: Request, prepared: Prepared) -> None:
     Raises:
         ArtifactError: The run's folder cannot be written.
     """
-    with explain_os_errors(request.out):
-        request.out.mkdir(parents=True, exist_ok=True)
+    command = "run" if isinstance(request, RunRequest) else "train"
+    with writing(request, command) as output, explain_os_errors(request.out):
+        output.claim(["run.json"])
         write_run(
             request.out,
             prepared.plan,

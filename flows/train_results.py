@@ -9,7 +9,7 @@ from typing import Any
 from data.store import explain_os_errors
 from flows.predict_request import PredictRequest
 from flows.request import Prepared
-from flows.results import collect_labels, copy_file, read_work, write_text
+from flows.results import collect_labels, copy_file, read_work, write_text, writing
 from flows.train_request import TrainRequest
 from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
@@ -28,11 +28,13 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
     _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[name])
     (trained,) = plan.of(name)
     folder = store.fetch(name, trained.key)
-    with explain_os_errors(run):
-        for file, entry in store.read_manifest(name, trained.key)["files"].items():
+    with writing(request, "train") as output, explain_os_errors(run):
+        files = store.read_manifest(name, trained.key)["files"]
+        output.claim(f"network/{file}" for file in files)
+        for file, entry in files.items():
             copy_file(folder / file, run / "network" / file, entry)
         if tested := plan.of(predictions):
-            collect_labels(run / "predictions", tested, store, plan.dataset)
+            collect_labels(output, "predictions", tested, store, plan.dataset)
         work = read_work(plan, store)
         result = {
             "network": name,
@@ -43,6 +45,7 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
         for node in plan.of(metrics):
             scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
             result["validation"] = {**scores, **_what_counts(result["training"])}
+        output.claim(["metrics.json"])
         write_text(run / "metrics.json", json.dumps(result, indent=1))
     return run
 
@@ -57,11 +60,12 @@ def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
     """
     plan, store = prepared.plan, prepared.store
     _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[read_run(request.network).settings["network"]])
-    with explain_os_errors(request.out):
-        collect_labels(request.out, plan.of(predictions), store, plan.dataset)
+    with writing(request, "predict") as output, explain_os_errors(request.out):
+        collect_labels(output, "", plan.of(predictions), store, plan.dataset)
         for node in plan.of(metrics):
             scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
             training = json.loads((request.network / "metrics.json").read_text())["training"]
+            output.claim(["metrics.json"])
             write_text(request.out / "metrics.json", json.dumps({**scores, **_what_counts(training)}, indent=1))
     return request.out
 

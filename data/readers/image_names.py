@@ -10,7 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from data.names import shortened
+from data.names import is_unsafe, shortened
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -57,12 +57,6 @@ def image_id(name: str) -> str:
     """Return the sample id of an image's name: "./a/b.jpg" and "a/b" are both "a/b"; other dots are kept."""
     path = PurePosixPath(name.strip())
     return (path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path).as_posix()
-
-
-def is_unsafe(name: str) -> bool:
-    """Tell whether files named after it could land outside their folder, on any system."""
-    path = PureWindowsPath(name)
-    return bool(path.anchor) or ".." in path.parts or not path.parts
 
 
 def unsafe_message(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data.dataset import Problem
 from data.names import has_control_characters, shortened
+from data.ownership import MARK
 from data.readers.image_names import IMAGE_SUFFIXES, image_id
 
 GROUND_TRUTH_FOLDERS = ("SegmentationClass", "SegmentationObject")
@@ -22,7 +23,7 @@ _MASK_FOLDER = re.compile(
 )
 """Of these names, in any case and without `_`, some have photographs."""
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
-OWN_RECORDS = ("run.json", "version.json", "export.json", ".users")
+OWN_RECORDS = (MARK, "run.json", "version.json", "export.json", ".users")
 """What the folders of runs, versions, exports and stores hold."""
 OLD_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Where a file of these and one of the others are of the same name, the other one is a thumbnail, a mask or a map."""

@@ -133,9 +133,9 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         """
         from flows.commands.report import make_report
         from flows.commands.run import run_pipeline, show_results, write_demo_set
+        from flows.results import writing
 
         data = out.absolute() / "data"
-        write_demo_set(data, images, data_seed)
         request = RunRequest(
             data=data,
             out=out,
@@ -150,7 +150,9 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             preset="demo",
             settings=settings,
         )
-        result = run_pipeline(request)
+        with writing(request, "run"):
+            write_demo_set(data, images, data_seed)
+            result = run_pipeline(request)
         make_report(out)
         answer(result, show_results, json)
 

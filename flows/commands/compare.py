@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from data.dataset import DatasetError
+from data.ownership import own
 from data.store import explain_os_errors
 from flows.commands.run import embedded_server
 from flows.compare_request import CompareRequest, check_sets, trials
 from flows.compare_results import FILE_NAME, by_weighting, percent, table_of, tests_of
-from flows.results import write_text
+from flows.results import write_text, writing
 from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,13 @@ RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
 
 def compare_networks(request: CompareRequest) -> dict[str, Any]:
     """Run the flow, and return what `comparison.json` holds."""
-    check_sets(request)
-    networks = {trial.training.settings.network for trial in trials(request)}
-    with embedded_server(request, [stage for name in networks for stage in NETWORK_STAGES[name]]):
-        from flows.comparison import compare
+    with writing(request, "compare"):
+        check_sets(request)
+        networks = {trial.training.settings.network for trial in trials(request)}
+        with embedded_server(request, [stage for name in networks for stage in NETWORK_STAGES[name]]):
+            from flows.comparison import compare
 
-        compare(request)
+            compare(request)
     return json.loads((request.out / FILE_NAME).read_text())
 
 
@@ -54,6 +56,10 @@ def compare_resources(
         raise DatasetError(
             f"expected positive numbers, got {size[0]} x {size[1]}, {num_classes} classes, {num_threads} threads"
         )
+    if out is not None:
+        # Before the work: a folder that holds something else is refused at once.
+        with own(out, "compare"):
+            pass
     rows = []
     for name in networks:
         log.info("%s at %d x %d", name, *size)
@@ -62,8 +68,8 @@ def compare_resources(
         rows.append({"network": name, **asdict(measured)})
     result = {"table": "segnet-resources", "size": list(size), "device": device, "threads": num_threads, "rows": rows}
     if out is not None:
-        with explain_os_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+        with own(out, "compare") as output, explain_os_errors(out):
+            output.claim([FILE_NAME])
             write_text(out / FILE_NAME, json.dumps(result, indent=1))
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import secrets
 import shutil
@@ -15,11 +16,11 @@ from rich.console import Console
 from data.coco import read_coco
 from data.dataset import DatasetError, Problem, Sample
 from data.label_folder import DETECTIONS, KINDS, SURE
+from data.ownership import EXPORT, lies_in, read_export
 from data.store import ArtifactError, explain_os_errors
 from tasks.run_record import RunRecord, read_run
 
 Format = Literal["voc", "coco", "both"]
-STAMP = "export.json"
 
 
 def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, Any]:
@@ -45,6 +46,8 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
     if "network" in record.settings:
         raise ArtifactError(f"{run}: a training has no labels; its network is exported by --format onnx or torchscript")
     _refuse_foreign(out)
+    if lies_in(out, record.root) or lies_in(out, run):
+        raise ArtifactError(f"{out}: lies in the run or its data set; choose a folder outside")
     answer: dict[str, Any] = {"out": str(out), "format": format, "images": len(record.dataset.samples)}
     temporary = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}")
     with explain_os_errors(out):
@@ -55,7 +58,10 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
                 _write_voc(temporary, run / "labels", record)
             if format in ("coco", "both"):
                 answer["annotations"] = _write_coco(temporary, run / "labels")
-            (temporary / STAMP).write_text(json.dumps({**answer, "run": str(run.resolve())}))
+            files = sorted(file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file())
+            stamp = {**answer, "run": str(run.resolve()), "files": files}
+            (temporary / EXPORT).write_text(json.dumps(stamp), encoding="utf-8")
+            _refuse_foreign(out)
             _replace(out, temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -69,8 +75,34 @@ def show_export(result: dict[str, Any], console: Console) -> None:
 
 
 def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not (out / STAMP).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise ArtifactError(f"{out}: holds something else than an earlier export; choose another folder, or empty it")
+    """Refuse a folder that holds anything but an earlier export.
+
+    Raises:
+        ArtifactError: Names a file that is none of an export's.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    stamp = read_export(out) if out.is_dir() else None
+    remedy = "choose another folder, or empty it"
+    if stamp is None:
+        raise ArtifactError(f"{out}: holds something else than an earlier export; {remedy}")
+    ours = {EXPORT, *stamp["files"]} if isinstance(stamp.get("files"), list) else _old_names(out)
+    for file in out.rglob("*"):
+        if file.is_symlink() or not file.is_dir():
+            name = file.relative_to(out).as_posix()
+            if name not in ours:
+                raise ArtifactError(f"{file}: not a file of the earlier export, which would be replaced; {remedy}")
+
+
+def _old_names(out: Path) -> set[str]:
+    """Return the names of an export's files that does not list them: those of its images."""
+    try:
+        with (out / "images.csv").open(newline="", encoding="utf-8") as stream:
+            ids = [row["image"] for row in csv.DictReader(stream)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise ArtifactError(f"{out}: an earlier export without its list of images ({error}); empty it") from None
+    maps = (f"{kind}/{id}.png" for kind in (*KINDS, SURE) for id in ids)
+    return {EXPORT, "images.csv", DETECTIONS, "classes.txt", "ImageSets/Segmentation/train.txt", *maps}
 
 
 def _write_list(file: Path, samples: Sequence[Sample]) -> None:
@@ -102,10 +134,12 @@ def _write_coco(folder: Path, labels: Path) -> int:
 
 
 def _replace(out: Path, folder: Path) -> None:
-    if not out.exists():
-        folder.rename(out)
-        return
-    retired = folder.with_name(f"{folder.name}.old")
-    out.rename(retired)
+    """Move a folder to the place of the earlier export; what a kill left of such an exchange is cleared."""
+    if out.exists():
+        retired = folder.with_name(f"{folder.name}.old")
+        out.rename(retired)
     folder.rename(out)
-    shutil.rmtree(retired)
+    for leftover in folder.parent.glob(f".{glob.escape(out.absolute().name)}.{'[0-9a-f]' * 8}.old"):
+        # Only what was a whole export of this place.
+        if read_export(leftover):
+            shutil.rmtree(leftover)

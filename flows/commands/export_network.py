@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
+from data.ownership import refuse_other
 from data.store import ArtifactError
 from flows.train_request import settings_of
 from tasks.run_record import read_run
+
+
+def _is_torchscript(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = {name.partition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return False
+    return {"data.pkl", "constants.pkl", "version"} <= parts
+
+
+def _is_onnx(file: Path) -> bool:
+    # A message of protocol buffers: field 1 is the version of the format, then comes the exporter's name.
+    with file.open("rb") as stream:
+        begin = stream.read(64)
+    return begin.startswith(b"\x08") and b"pytorch" in begin
 
 
 def export_network(training: Path, file: Path, format: Literal["onnx", "torchscript"]) -> dict[str, Any]:
@@ -22,6 +40,7 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
     folder = training / "network"
     if not (folder / "network.json").is_file():
         raise ArtifactError(f"{folder}: expected a trained network, found none; has the training ended?")
+    refuse_other(file, _is_onnx if format == "onnx" else _is_torchscript, f"a network in {format} format")
     from tasks.network_export import export_onnx, export_torchscript
     from tasks.networks import load_trained
 

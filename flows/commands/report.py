@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, validate_call
 from rich.console import Console
 
+from data.ownership import is_page, refuse_other
 from data.store import explain_os_errors
 from tasks.reporting.report import build_report
 
@@ -30,13 +31,15 @@ def make_report(run: Path, out: Path | None = None, images: Annotated[int, Field
         DatasetError: An image cannot be read any more.
         pydantic.ValidationError: A number of images under 1.
     """
-    page = build_report(run, images).encode()
     folder = out or run / "report"
+    refuse_other(folder / "index.html", is_page, "a page of pseudomask")
+    page = build_report(run, images).encode()
     with explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".index.{secrets.token_hex(4)}"
         try:
             temporary.write_bytes(page)
+            refuse_other(folder / "index.html", is_page, "a page of pseudomask")
             temporary.replace(folder / "index.html")
         finally:
             temporary.unlink(missing_ok=True)

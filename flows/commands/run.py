@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,22 @@ from rich.console import Console
 from rich.table import Table
 
 from data.dataset import DatasetError
+from data.ownership import own
 from data.readers import open_dataset
-from data.store import ArtifactError, no_space, open_store
+from data.store import ArtifactError, explain_os_errors, no_space, open_store
 from data.synthetic import write_synthetic
 from flows.commands.tables import percent, show_validation
 from flows.request import Request, RunRequest
+from flows.results import writing
 from flows.server import check_scheduler, no_server, prefect_server
 from tasks.source import source_digest
 from tasks.stages import NETWORK_STAGES, STAGES, Stage
 from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
+DEMO_STAMP = "recipe.json"
+# A recipe that asks for more is none of a demo.
+MAX_OLD_DEMO = 10_000
 SHOWN_CLASSES = 25
 # Bytes; less, and the server's database may not find room to grow.
 ROOM_FOR_SERVER = 2**20
@@ -32,13 +38,15 @@ ROOM_FOR_SERVER = 2**20
 
 def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
-    # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
-    open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
-    with embedded_server(request, (*STAGES, *(stage for name in request.train for stage in NETWORK_STAGES[name]))):
-        from flows.pseudo_labels import pseudo_labels
+    with writing(request, "run"):
+        # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
+        open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
+        stages = (*STAGES, *(stage for name in request.train for stage in NETWORK_STAGES[name]))
+        with embedded_server(request, stages):
+            from flows.pseudo_labels import pseudo_labels
 
-        pseudo_labels(request)
-    result = read_result(request)
+            pseudo_labels(request)
+        result = read_result(request)
     if request.train:
         result["networks"] = {
             name: json.loads((request.out / name / "metrics.json").read_text()) for name in request.train
@@ -86,13 +94,51 @@ def _explain_prefect(store: Path) -> Iterator[None]:
 
 
 def write_demo_set(folder: Path, num_images: int, seed: int) -> None:
-    """Write the demo's data set, unless the folder holds just that one."""
-    recipe = json.dumps({"images": num_images, "seed": seed, "size": DEMO_SIZE, "format": 1})
-    stamp = folder / "recipe.json"
-    if stamp.is_file() and stamp.read_text() == recipe:
+    """Write the demo's data set into a folder that is empty or holds an earlier one of its own.
+
+    Raises:
+        ArtifactError: The folder holds something else.
+    """
+    recipe = _demo_recipe(num_images, seed)
+    stamp = folder / DEMO_STAMP
+    before = _read_demo(stamp)
+    if before == recipe:
         return
-    write_synthetic(folder, num_images=num_images, seed=seed, size=DEMO_SIZE, num_val=num_images // 4)
-    stamp.write_text(recipe)
+    with tempfile.TemporaryDirectory() as temporary:
+        new = Path(temporary, "new")
+        names = _write_demo(new, recipe)
+        # A set from before there were marks is told by its recipe.
+        old = None if before is None else _write_demo(Path(temporary, "old"), before)
+        with own(folder, "demo", old=old) as output, explain_os_errors(folder):
+            output.claim(names)
+            stamp.unlink(missing_ok=True)
+            output.remove(output.below("") - names)
+            for name in sorted(names - {DEMO_STAMP}):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(new / name, folder / name)
+            shutil.copyfile(new / DEMO_STAMP, stamp)
+
+
+def _demo_recipe(num_images: int, seed: int) -> dict[str, Any]:
+    return {"images": num_images, "seed": seed, "size": list(DEMO_SIZE), "format": 1}
+
+
+def _read_demo(stamp: Path) -> dict[str, Any] | None:
+    """Return the recipe of the demo's set in a folder, None where there is none."""
+    try:
+        recipe = json.loads(stamp.read_bytes())
+        known = recipe == _demo_recipe(int(recipe["images"]), int(recipe["seed"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return recipe if known and 0 < recipe["images"] <= MAX_OLD_DEMO else None
+
+
+def _write_demo(folder: Path, recipe: dict[str, Any]) -> set[str]:
+    """Write the set of a recipe, and return the names of its files."""
+    images = recipe["images"]
+    write_synthetic(folder, num_images=images, seed=recipe["seed"], size=DEMO_SIZE, num_val=images // 4)
+    (folder / DEMO_STAMP).write_text(json.dumps(recipe))
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
 def show_results(result: dict[str, Any], console: Console) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from flows.commands.run import embedded_server, read_result
 from flows.commands.tables import show_validation
 from flows.predict_request import PredictRequest, prepare_prediction
+from flows.results import writing
 from flows.train_request import TrainRequest, open_training_sets
 from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
@@ -18,21 +19,23 @@ from tasks.stages import NETWORK_STAGES
 def train_network(request: TrainRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
-    open_training_sets(request)
-    with embedded_server(request, NETWORK_STAGES[request.settings.network]):
-        from flows.downstream import downstream
+    with writing(request, "train"):
+        open_training_sets(request)
+        with embedded_server(request, NETWORK_STAGES[request.settings.network]):
+            from flows.downstream import downstream
 
-        downstream(request)
-    return read_result(request)
+            downstream(request)
+        return read_result(request)
 
 
 def predict_images(request: PredictRequest) -> dict[str, Any]:
     """Run the flow, and return where the labels are."""
-    prepared = prepare_prediction(request)
-    with embedded_server(request, [node.stage for node in prepared.plan.nodes]):
-        from flows.downstream import predict
+    with writing(request, "predict"):
+        prepared = prepare_prediction(request)
+        with embedded_server(request, [node.stage for node in prepared.plan.nodes]):
+            from flows.downstream import predict
 
-        predict(request)
+            predict(request)
     left_out = [str(problem) for problem in prepared.problems]
     result = {"out": str(request.out), "images": len(prepared.plan.dataset.samples), "left_out": left_out}
     if request.evaluate:

@@ -99,7 +99,9 @@ def test_an_image_without_labels_has_no_objects_and_one_with_labels_needs_masks(
 
 def test_masks_of_another_size_than_their_image_are_named_with_both_sizes(tmp_path: Path) -> None:
     sample = coco_sample(tmp_path, [record(17, rectangle(0, 0, 2, 2, (9, 12)))])
-    with pytest.raises(DatasetError, match=r"set\.json: .* image 7 \(a\.png\), but a mask is \[9, 12\], .* \[10, 12\]"):
+    with pytest.raises(
+        DatasetError, match=r"set\.json: .* image 7 \(a\.png\), but annotation 1: a mask is \[9, 12\], .* \[10, 12\]"
+    ):
         read_instances(sample, 2)
     sample = coco_sample(tmp_path, [record(17, rectangle(0, 0, 2, 2, (9, 12)))], size=(9, 12))
     with pytest.raises(DatasetError, match=r"a\.png: its entry in set\.json is 12 x 9, the image is 12 x 10"):

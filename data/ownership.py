@@ -1,0 +1,306 @@
+"""Whose files a folder of results has: the mark of the command that writes there, and one writer at a time.
+
+A command writes into a folder that is empty or its own. `.pseudomask.json` names the command and lists its files; no
+other file is replaced or deleted. Runs and trainings from before there were marks are recognised by `run.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data.label_folder import KINDS, SALIENCY, SURE
+from data.names import is_unsafe
+from data.store import USERS, ArtifactError, explain_os_errors
+
+MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
+FORMAT = 1
+REMEDY = "choose another folder, or empty it"
+
+_held: dict[Path, tuple[Output, int]] = {}
+_guard = threading.Lock()
+
+
+class Output:
+    """A folder that a command may write into.
+
+    Attributes:
+        folder: The folder itself.
+        command: Name of the command that it belongs to.
+        files: Names of the command's files in it.
+    """
+
+    def __init__(self, folder: Path, command: str, files: set[str]) -> None:
+        self.folder = folder
+        self.command = command
+        self.files = files
+
+    def claim(self, names: Iterable[str]) -> None:
+        """List files before they are written.
+
+        Raises:
+            ArtifactError: There is a file of that name that the command did not write; nothing was changed.
+        """
+        new = sorted(set(names) - self.files)
+        if foreign := [name for name in new if os.path.lexists(self.folder / name)]:
+            more = f" ({len(foreign)} such files)" if len(foreign) > 1 else ""
+            raise ArtifactError(
+                f"{self.folder / foreign[0]}: pseudomask {self.command} would replace this file, and did not write "
+                f"it{more}; move it away, or choose another folder"
+            )
+        self.files |= set(new)
+        self._save()
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete those of the named files that the command wrote, and folders that are empty then."""
+        ours = self.files & set(names)
+        for name in ours:
+            file = self.folder / name
+            file.unlink(missing_ok=True)
+            for parent in file.relative_to(self.folder).parents[:-1]:
+                with contextlib.suppress(OSError):
+                    (self.folder / parent).rmdir()
+        if ours:
+            self.files -= ours
+            self._save()
+
+    def below(self, part: str) -> set[str]:
+        """Return the names of the command's files in a folder of the folder; "" is the folder itself."""
+        return {name for name in self.files if not part or name.startswith(f"{part}/")}
+
+    def _save(self) -> None:
+        mark = {"format": FORMAT, "command": self.command, "files": sorted(self.files)}
+        with explain_os_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.folder / f"{MARK}.{secrets.token_hex(4)}"
+            temporary.write_text(json.dumps(mark), encoding="utf-8")
+            temporary.replace(self.folder / MARK)
+
+
+@contextlib.contextmanager
+def own(
+    folder: Path, command: str, *, besides: Iterable[Path] = (), old: Iterable[str] | None = None
+) -> Iterator[Output]:
+    """Be the only writer of a folder that is empty or the command's own. Within a process, blocks may be nested.
+
+    Args:
+        besides: What may lie in the folder though the command did not write it.
+        old: Names of the command's files in a folder without a mark, where the caller recognises it.
+
+    Raises:
+        ArtifactError: The folder holds something else, or another process writes there.
+    """
+    place = folder.resolve()
+    with _guard:
+        if place in _held:
+            output, depth = _held[place]
+            if output.command != command:
+                raise ArtifactError(f"{folder}: pseudomask {output.command} writes here; {REMEDY}")
+            _held[place] = output, depth + 1
+        else:
+            # Once before anything is written, and once more when nobody else writes.
+            _files(folder, command, besides, old)
+            descriptor = _lock(folder)
+            try:
+                output, depth = Output(folder, command, _files(folder, command, besides, old)), 0
+            except ArtifactError:
+                os.close(descriptor)
+                raise
+            _held[place] = output, 1
+    try:
+        yield output
+    finally:
+        with _guard:
+            output, depth = _held.pop(place)
+            if depth > 1:
+                _held[place] = output, depth - 1
+        if depth == 1:
+            os.close(descriptor)  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def refuse_nesting(out: Path, store: Path, data: Path | None) -> None:
+    """Refuse results or a store inside the data set, whose images they would become, and the like.
+
+    Raises:
+        ArtifactError: Says which lies in which. `data` in the folder of results is the place of a demo's set.
+    """
+    if data is not None:
+        for name, folder in (("--out", out), ("--store", store)):
+            if lies_in(folder, data):
+                raise ArtifactError(
+                    f"{folder}: {name} lies in the data set {data}, so that results would be taken for images; "
+                    f"choose a folder outside for {name}"
+                )
+        if lies_in(data, store) or (lies_in(data, out) and not lies_in(data, out / "data")):
+            where = "--store" if lies_in(data, store) else "--out"
+            raise ArtifactError(f"{data}: the data set lies in {where}; choose a folder outside the set for {where}")
+    if lies_in(out, store):
+        raise ArtifactError(f"{out}: --out lies in the store {store}; choose another folder for --out or --store")
+
+
+def lies_in(inner: Path, outer: Path) -> bool:
+    """Tell whether a folder is another one or lies in it, by whatever path or link, whether it exists or not."""
+    inner, outer = inner.resolve(), outer.resolve()
+    chain = (inner, *inner.parents)
+    if outer in chain:
+        return True
+    # A second mount, or another case of letters.
+    with contextlib.suppress(OSError):
+        wanted = outer.stat()
+        return any(os.path.samestat(place.stat(), wanted) for place in chain if place.exists())
+    return False
+
+
+def refuse_other(file: Path, is_ours: Callable[[Path], bool], kind: str) -> None:
+    """Refuse a place that holds something else than a file of the kind that is to be written there.
+
+    Raises:
+        ArtifactError: Names the file.
+    """
+    if not os.path.lexists(file):
+        return
+    try:
+        ours = file.is_file() and is_ours(file)
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read ({error.strerror}); choose another place") from None
+    if not ours:
+        raise ArtifactError(f"{file}: holds something else than {kind}; move it away, or choose another place")
+
+
+def is_page(file: Path) -> bool:
+    """Tell whether a file is a page that pseudomask wrote."""
+    with file.open("rb") as stream:
+        begin = stream.read(4096)
+    return begin.lower().startswith(b"<!doctype html>") and b" pseudomask</title>" in begin
+
+
+def is_output(folder: Path) -> bool:
+    """Tell whether a command made a folder: results, published versions, an export or a store."""
+    if (folder / MARK).is_file() or (folder / USERS).is_dir():
+        return True
+    return _read_run(folder) is not None or read_export(folder) is not None or _is_publication(folder)
+
+
+def read_export(folder: Path) -> dict[str, Any] | None:
+    """Return what an export says of itself, None where there is none."""
+    try:
+        stamp = json.loads((folder / EXPORT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return stamp if isinstance(stamp, dict) and {"run", "format", "images"} <= stamp.keys() else None
+
+
+def old_labels(folder: Path) -> set[str]:
+    """Return the names of the label files in a folder that a command wrote before there were marks."""
+    kinds = (*KINDS, SURE, SALIENCY)
+    names = {file.relative_to(folder).as_posix() for kind in kinds for file in (folder / kind).rglob("*.png")}
+    return names | {
+        name for name in ("classes.txt", "values.txt", "instances.json", "metrics.json") if (folder / name).is_file()
+    }
+
+
+def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[str] | None) -> set[str]:
+    """Return the names of the command's files in a folder.
+
+    Raises:
+        ArtifactError: The folder is not the command's.
+    """
+    if not os.path.lexists(folder):
+        return set()
+    with explain_os_errors(folder):
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder}: expected a folder for the results, found a file; choose another")
+        entries = [entry for entry in folder.iterdir() if entry.name not in (MARK, LOCK)]
+    if (folder / MARK).is_file():
+        mark = _read_mark(folder / MARK)
+        if mark["command"] != command:
+            raise ArtifactError(f"{folder}: holds the results of pseudomask {mark['command']}; {REMEDY}")
+        return set(mark["files"])
+    beside = [path.absolute() for path in besides]
+    if not any(all(not lies_in(path, entry) for path in beside) for entry in entries):
+        return set()
+    if old is not None:
+        return set(old)
+    if command in ("run", "train") and (record := _read_run(folder)):
+        found = "train" if "network" in record["settings"] else "run"
+        if found == command:
+            return _old_files(folder)
+        raise ArtifactError(f"{folder}: holds the results of pseudomask {found}; {REMEDY}")
+    if command == "regenerate" and _is_publication(folder):
+        return set()
+    if command == "compare" and (folder / "comparison.json").is_file():
+        return {name for name in ("comparison.json", "report/index.html") if (folder / name).is_file()} | {
+            file.name for file in folder.glob("*-*.md")
+        }
+    raise ArtifactError(f"{folder}: holds something else than results of pseudomask {command}; {REMEDY}")
+
+
+def _read_mark(file: Path) -> dict[str, Any]:
+    try:
+        mark = json.loads(file.read_bytes())
+        names = mark["files"]
+        usable = mark["format"] == FORMAT and isinstance(mark["command"], str)
+        if not usable or not all(isinstance(name, str) and not is_unsafe(name) for name in names):
+            raise ValueError("not what was written")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(
+            f"{file}: expected a list of the files that pseudomask wrote here, but it cannot be used ({error}); "
+            "choose another folder, or empty this one"
+        ) from None
+    return mark
+
+
+def _read_run(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a run or training, None where there is none; its version may be any."""
+    try:
+        record = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    known = isinstance(record, dict) and {"version", "settings", "stages", "store"} <= record.keys()
+    return record if known and isinstance(record["settings"], dict) else None
+
+
+def _old_files(folder: Path) -> set[str]:
+    """Return the names of the files of a run or training that has no mark, as its lists of images tell them."""
+    ids = set()
+    for listing in folder.glob("images-*.jsonl"):
+        with contextlib.suppress(OSError, ValueError, AttributeError), listing.open("rb") as lines:
+            ids |= {str(json.loads(line).get("id")) for line in lines}
+    names = {"run.json", "metrics.json"} | {listing.name for listing in folder.glob("images-*.jsonl")}
+    names |= {f"network/{file.name}" for file in (folder / "network").glob("*") if file.is_file()}
+    for part in ("labels", "predictions"):
+        names |= {f"{part}/{name}" for name in ("classes.txt", "values.txt", "instances.json")}
+        names |= {f"{part}/{kind}/{id}.png" for kind in (*KINDS, SURE, SALIENCY) for id in ids if not is_unsafe(id)}
+    return {name for name in names if (folder / name).is_file()}
+
+
+def _is_publication(folder: Path) -> bool:
+    if (folder / ".lock").is_file() and any((folder / "runs").glob("v*/run.json")):
+        return True
+    return any(folder.glob("v[0-9]*/version.json")) or any((folder / "held").glob("v[0-9]*/version.json"))
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder until the descriptor that is returned is closed; the lock file tells who holds it."""
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        os.close(descriptor)
+        raise ArtifactError(
+            f"{folder}: {holder} writes here; wait until it has ended, or choose another folder"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    return descriptor
