@@ -22,6 +22,7 @@ from data.names import is_unsafe
 from data.store import USERS, ArtifactError, explain_os_errors
 
 MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
+OLD_LOCK = ".lock"
 FORMAT = 1
 REMEDY = "choose another folder, or empty it"
 
@@ -126,6 +127,21 @@ def own(
             os.close(descriptor)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
+def refuse_foreign(folder: Path, command: str, besides: Iterable[Path] = ()) -> None:
+    """Refuse a folder that is neither empty nor the command's own.
+
+    Raises:
+        ArtifactError: It holds something else.
+    """
+    _files(folder, command, besides, None)
+
+
+def mark_place(folder: Path, command: str) -> None:
+    """Mark a folder whose one writer is seen to otherwise, and in which no file is replaced."""
+    if not (folder / MARK).is_file():
+        Output(folder, command, set()).claim(())
+
+
 def refuse_nesting(out: Path, store: Path, data: Path | None) -> None:
     """Refuse results or a store inside the data set, whose images they would become, and the like.
 
@@ -218,7 +234,7 @@ def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[st
     with explain_os_errors(folder):
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: expected a folder for the results, found a file; choose another")
-        entries = [entry for entry in folder.iterdir() if entry.name not in (MARK, LOCK)]
+        entries = [entry for entry in folder.iterdir() if entry.name not in (MARK, LOCK, OLD_LOCK)]
     if (folder / MARK).is_file():
         mark = _read_mark(folder / MARK)
         if mark["command"] != command:
@@ -283,7 +299,7 @@ def _old_files(folder: Path) -> set[str]:
 
 
 def _is_publication(folder: Path) -> bool:
-    if (folder / ".lock").is_file() and any((folder / "runs").glob("v*/run.json")):
+    if (folder / OLD_LOCK).is_file() and any((folder / "runs").glob("v*/run.json")):
         return True
     return any(folder.glob("v[0-9]*/version.json")) or any((folder / "held").glob("v[0-9]*/version.json"))
 

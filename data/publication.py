@@ -20,12 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.names import is_plain, is_unsafe
 from data.store import ArtifactError, explain_os_errors
 
 log = logging.getLogger(__name__)
 LATEST, HELD, RUNS = "latest", "held", "runs"
 RECORD, ENTRIES, PROVENANCE = "version.json", "images.jsonl", "provenance"
-DRAFT = ".draft-"
+DRAFT, BEGUN = ".draft-", ".publishing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,20 @@ class Publication:
         return _number(link.readlink().name) if link.is_symlink() else None
 
     @property
+    def unfinished(self) -> int | None:
+        """The number of a version that a killed writer published and did not make the latest; None without one."""
+        published, linked = self.published, self.linked
+        if not published:
+            return None
+        if linked is None:
+            return None if os.path.lexists(self.root / LATEST) else published[-1]
+        try:
+            begun = _number((self.root / BEGUN).read_text())
+        except (OSError, UnicodeDecodeError):
+            return None
+        return begun if begun in published and begun != linked else None
+
+    @property
     def next(self) -> int:
         """The number of the version that would be published next."""
         return max([0, *self.published, *self.held]) + 1
@@ -114,9 +129,13 @@ class Publication:
         """
         file = self.folder(number) / RECORD
         try:
-            return json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
+            record = json.loads(file.read_bytes())
+            for name in ("networks", "run"):
+                if record.get(name) is not None and not _is_run(record[name]):
+                    raise ValueError(f"expected the folder of a run, {RUNS}/vNNNNN, found {record[name]!r}")
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{file}: unreadable ({error})") from None
+        return record
 
     def entries(self, number: int) -> Iterator[Entry]:
         """Yield a version's images, ascending by id.
@@ -129,6 +148,10 @@ class Publication:
             with file.open(encoding="utf-8") as lines:
                 for line in lines:
                     values = json.loads(line)
+                    if not isinstance(values["id"], str) or is_unsafe(values["id"]):
+                        raise ValueError(f"expected an image's id inside its folder, found {values['id']!r}")
+                    if not is_plain(values["artifact"]):
+                        raise ValueError(f"expected the key of an artifact, found {values['artifact']!r}")
                     yield Entry(**values | {"labels": tuple(values["labels"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{file}: unreadable ({error})") from None
@@ -149,6 +172,9 @@ class Publication:
                 shutil.rmtree(draft, ignore_errors=True)
             for link in self.root.glob(f".{LATEST}-*"):
                 link.unlink(missing_ok=True)
+            if (number := self.unfinished) is not None:
+                log.warning("%s: version %d was published, but not made the latest: done now", self.root, number)
+                self.lead_to(number)
             yield
         finally:
             os.close(descriptor)
@@ -175,12 +201,18 @@ class Publication:
             ordered = sorted(entries, key=lambda entry: entry.id)
             lines = (json.dumps(asdict(entry), separators=(",", ":")) + "\n" for entry in ordered)
             _write(draft / ENTRIES, lines)
-            _write(draft / RECORD, [json.dumps({"number": number, "images": len(ordered), **record}, indent=1)])
+            _write(
+                draft / RECORD,
+                [json.dumps({"number": number, "images": len(ordered), **record}, indent=1)],
+            )
             for file in draft.rglob("*"):
                 if file.is_file():
                     file.chmod(0o444)
             parent = self.root / HELD if hold else self.root
             parent.mkdir(exist_ok=True)
+            if not hold:
+                # After a kill, who takes the lock next makes that version the latest.
+                _write(self.root / BEGUN, [name_of(number)])
             draft.rename(parent / name_of(number))
         if not hold:
             self.lead_to(number)
@@ -192,6 +224,8 @@ class Publication:
         Raises:
             ArtifactError: There is no such version, or it keeps no such manifest.
         """
+        if not is_plain(stage) or not is_plain(key):
+            raise ArtifactError(f"{self.root}: expected stage and key of an artifact, found {stage!r} {key!r}")
         file = self.folder(number) / provenance_file(stage, key)
         try:
             return json.loads(file.read_bytes())
@@ -206,11 +240,13 @@ class Publication:
         """
         folder = self.folder(number)
         with explain_os_errors(self.root):
+            _write(self.root / BEGUN, [name_of(number)])
             if folder.parent != self.root:
                 folder.rename(self.root / name_of(number))
             link = self.root / f".{LATEST}-{secrets.token_hex(4)}"
             link.symlink_to(name_of(number))
             link.replace(self.root / LATEST)
+            (self.root / BEGUN).unlink(missing_ok=True)
 
 
 def provenance_file(stage: str, key: str) -> Path:
@@ -265,6 +301,11 @@ def _write(file: Path, lines: Iterable[str]) -> None:
 def _numbers(folder: Path) -> list[int]:
     found = (_number(file.parent.name) for file in folder.glob(f"v*/{RECORD}"))
     return sorted(number for number in found if number is not None)
+
+
+def _is_run(name: Any) -> bool:
+    folder, _, version = name.partition("/") if isinstance(name, str) else ("", "", "")
+    return folder == RUNS and _number(version) is not None
 
 
 def _number(name: str) -> int | None:

@@ -40,6 +40,7 @@ from data.text import hide_passwords
 
 CACHE_VARIABLE = "PSEUDOMASK_CACHE"
 RECORDS = ("run.json",)
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 REQUESTS = 16  # Side by side, for small objects.
 
 
@@ -78,6 +79,9 @@ class RemoteStore(Store):
         self._write(probe, b"")
         with self._reaching() as files:
             files.rm_file(self._at(probe))
+
+    def identity(self, *, make: bool = False) -> None:
+        """Return no id: an address is the store's name."""
 
     def exists(self) -> bool:
         """Return whether there is anything at the address."""
@@ -253,17 +257,18 @@ class RemoteStore(Store):
         Raises:
             ArtifactError: The note would have something else written than a record.
         """
-        folder, record, content, seconds = (note.get(part) for part in ("folder", "record", "content", "time"))
-        if record not in RECORDS or not isinstance(content, str) or not isinstance(seconds, int | float):
+        folder, host, record = Path(note["folder"]), note.get("host"), note.get("record")
+        content, seconds = note.get("content"), note.get("time")
+        known = record in RECORDS and isinstance(content, str) and isinstance(seconds, int | float)
+        if not known or not isinstance(host, str) or not HOST.fullmatch(host) or ".." in folder.parts:
             raise ArtifactError(
-                f"{self.address}/{USERS}/{name}: expected the note of a folder with its {' or '.join(RECORDS)}, found "
-                f"{record!r}; delete the note, or run the command of the folder again"
+                f"{self.address}/{USERS}/{name}: expected the note of a folder with its host and "
+                f"{' or '.join(RECORDS)}, found {host!r}, {record!r}, {str(folder)!r}; delete the note, or run the "
+                "command of the folder again"
             )
-        folder = Path(str(folder))
-        if note.get("host") == socket.gethostname() or (folder / record).is_file():
+        if host == socket.gethostname() or (folder / record).is_file():
             return folder
-        # Named by a hash: neither host nor folder decides where it is written.
-        copy = self.root / USERS / hashlib.sha1(f"{note.get('host')}:{folder}".encode()).hexdigest()
+        copy = self.root / USERS / host / folder.relative_to(folder.anchor)
         with explain_os_errors(self.root):
             copy.mkdir(parents=True, exist_ok=True)
             (copy / record).write_text(content, encoding="utf-8")

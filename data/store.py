@@ -26,7 +26,7 @@ from data.text import split_password
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 USERS, IDENTITY = ".users", ".store-id"
-TEMPORARY = re.compile(r".+-[0-9]{1,9}-[0-9a-f]{8}")
+TEMPORARY = re.compile(r".+-[0-9]{1,9}-[0-9a-f]{4,8}")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 

@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 
 from data.class_tables import extended, in_table
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
+from data.ownership import refuse_foreign, refuse_nesting
 from data.publication import RUNS, Publication, name_of
 from data.readers import open_dataset
-from data.store import ArtifactError
+from data.store import ArtifactError, open_store
 from data.validation import check_images
 from flows.presets import PRESETS, over_preset, quick
 from flows.request import Request, RunRequest
@@ -83,6 +84,17 @@ class Work:
     def nothing(self) -> bool:
         """Whether a new version would be the one before."""
         return self.same is not None or not (self.decision.train or self.decision.images or self.changes)
+
+
+def check_place(request: RegenerateRequest) -> None:
+    """Refuse a folder of versions that holds something else, or lies in the data set or the store.
+
+    Raises:
+        ArtifactError: Says what is in the way.
+    """
+    store = open_store(request.store_address).root
+    refuse_nesting(request.out, store, request.data)
+    refuse_foreign(request.out, "regenerate", besides=[store])
 
 
 def find_work(request: RegenerateRequest, publication: Publication) -> Work:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from data.label_folder import SEMANTIC
+from data.ownership import mark_place
 from data.publication import Publication
 from data.store import explain_os_errors, open_store
 from flows.execution import make_artifacts
 from flows.production.flow import deployable
 from flows.production.page import show_labels, show_version
-from flows.regenerate_request import RegenerateRequest, Work, describe_work, find_work, run_request
+from flows.regenerate_request import RegenerateRequest, Work, check_place, describe_work, find_work, run_request
 from flows.request import Prepared, RunRequest, replan
 from flows.results import record
 from tasks.label_versions import agreement_with, keep_labels, new_labels, write_index
@@ -35,7 +36,9 @@ def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
         ArtifactError: The store, or the folder of the versions, cannot be read or written.
     """
     publication = Publication(request.out)
+    check_place(request)
     with publication.lock():
+        mark_place(publication.root, "regenerate")
         work = find_work(request, publication)
         if work.nothing:
             return describe_work(publication, work)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator
 
 from data.dataset import CocoSource, Sample
+from data.names import is_unsafe
 from data.store import ArtifactError
 from tasks.config import Config
 from tasks.plan import Images, SampleDigest
@@ -22,6 +26,17 @@ from tasks.plan import Images, SampleDigest
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
 Source = tuple[Path, tuple[int, ...]]
+
+
+def is_list_name(name: str) -> bool:
+    """Tell whether a file's name is that of a list of images."""
+    return re.fullmatch(r"images-[0-9a-f]{16}\.jsonl", name) is not None
+
+
+def _check_list_name(name: str) -> str:
+    if not is_list_name(name):
+        raise ValueError(f"expected the name of a list beside the record, {LISTS}, found {name!r}")
+    return name
 
 
 class ImageList(Config):
@@ -32,7 +47,7 @@ class ImageList(Config):
         count: How many images it has.
     """
 
-    file: str | None = None
+    file: Annotated[str, AfterValidator(_check_list_name)] | None = None
     count: int = 0
 
 
@@ -104,6 +119,8 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read(record: dict[str, Any], root: Path, sources: list[Source]) -> tuple[Sample, SampleDigest]:
+    if is_unsafe(record["id"]):
+        raise ValueError(f"expected an image's id inside its folder, found {record['id']!r}")
     semantic, instances, coco = (record.get(name) for name in ("semantic", "instances", "coco"))
     sample = Sample(
         record["id"],

@@ -9,19 +9,30 @@ import secrets
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from data.collector import paused_collector
 from data.dataset import ClassTable, Dataset, Problem, Sample
+from data.names import is_plain
 from data.store import ArtifactError
 from tasks.config import Config, StoreAddress
-from tasks.image_list import LISTS, ImageList, read_images, write_images
+from tasks.image_list import LISTS, ImageList, is_list_name, read_images, write_images
 from tasks.plan import Plan, shard_of
 
 FILE_NAME = "run.json"
 VERSION = 2
+
+
+def _check_plain(name: str) -> str:
+    if not is_plain(name):
+        raise ValueError(f"expected letters and digits, found {name!r}")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_check_plain)]
+"""A stage or a key: it becomes part of a path."""
 
 
 class StageRecord(Config):
@@ -34,7 +45,7 @@ class StageRecord(Config):
         on_validation: Whether it was made over the validation images, not those of the data set.
     """
 
-    keys: dict[int, str]
+    keys: dict[int, PlainName]
     num_shards: int | None = None
     common: dict[str, Any] | None = None
     on_validation: bool = False
@@ -71,7 +82,7 @@ class RunRecord(Config):
     images: ImageList
     validation: ImageList
     store: StoreAddress
-    stages: dict[str, StageRecord]
+    stages: dict[PlainName, StageRecord]
     problems: tuple[Problem, ...] = ()
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -108,7 +119,7 @@ class RunRecord(Config):
         temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
         temporary.replace(run / FILE_NAME)
         for file in run.glob(LISTS):
-            if file.name not in (self.images.file, self.validation.file):
+            if is_list_name(file.name) and file.name not in (self.images.file, self.validation.file):
                 file.unlink(missing_ok=True)
 
     @paused_collector()

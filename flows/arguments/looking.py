@@ -127,18 +127,25 @@ def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = F
     answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
 
 
-def gc(store: Positional[str], keep_days: float = 30, delete: bool = False, json: bool = False) -> None:
+def gc(
+    store: Positional[str],
+    keep_days: float = 30,
+    delete: bool = False,
+    forget: tuple[Path, ...] = (),
+    json: bool = False,
+) -> None:
     """Artifacts that no published version and no recent run needs; what they hold, and with --delete its end.
 
     Args:
         store: Folder or address of the artifacts.
         keep_days: Runs begun in these last days keep all their artifacts; older ones their networks.
         delete: Delete them; without, only say what would be.
+        forget: Folders of runs that were deleted for good, and need nothing any more.
         json: Print one JSON object on standard output.
     """
     from flows.commands.gc import collect_garbage, show_garbage
 
-    answer(collect_garbage(store, keep_days, delete), show_garbage, json)
+    answer(collect_garbage(store, keep_days, delete, forget), show_garbage, json)
 
 
 LOOKING = (status, report, evaluate, export, models, doctor, gc)

@@ -13,28 +13,36 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from data.store import ArtifactError, explain_os_errors, open_store
-from tasks.housekeeping import leftovers
+from tasks.housekeeping import known_artifacts, leftovers
 
 DAY = 86_400.0
 
 
 @validate_call
 def collect_garbage(
-    store: str | Path, keep_days: Annotated[float, Field(ge=0)] = 30, delete: bool = False
+    store: str | Path,
+    keep_days: Annotated[float, Field(ge=0)] = 30,
+    delete: bool = False,
+    forget: tuple[Path, ...] = (),
 ) -> dict[str, Any]:
     """Find what nobody needs, and delete it if asked to.
 
+    Args:
+        forget: Folders of runs that were deleted for good.
+
     Returns:
-        "deleted", "stages": name -> {"artifacts", "bytes"}, "bytes" of all, "kept": artifacts that stay.
+        "deleted", "stages": name -> {"artifacts", "bytes"}, "bytes" of all, "kept": artifacts that stay, "unreadable":
+        those of them with a damaged manifest, "forget".
 
     Raises:
-        ArtifactError: There is no such store, or it knows no run, or something cannot be deleted.
+        ArtifactError: There is no such store, or it cannot tell what its runs need, or something cannot be deleted.
     """
     artifacts = open_store(store)
     if not artifacts.exists():
         raise ArtifactError(f"{artifacts.address}: expected a store, found none")
-    found = leftovers(artifacts, time.time() - keep_days * DAY)
-    kept = sum(1 for _ in artifacts.artifacts()) - sum(leftover.key is not None for leftover in found)
+    known, unreadable = known_artifacts(artifacts)
+    found = leftovers(artifacts, time.time() - keep_days * DAY, forget, known)
+    kept = len(known) + len(unreadable) - sum(leftover.key is not None for leftover in found)
     stages: dict[str, dict[str, int]] = {}
     for leftover in found:
         entry = stages.setdefault(leftover.stage, {"artifacts": 0, "bytes": 0})
@@ -45,6 +53,11 @@ def collect_garbage(
         elif delete:
             with explain_os_errors(leftover.folder):
                 shutil.rmtree(leftover.folder)
+    if delete and forget:
+        gone = {folder.absolute() for folder in forget}
+        for folder, note in artifacts.notes():
+            if folder in gone:
+                artifacts.forget(note)
     return {
         "store": artifacts.address,
         "keep_days": keep_days,
@@ -52,6 +65,8 @@ def collect_garbage(
         "stages": stages,
         "bytes": sum(entry["bytes"] for entry in stages.values()),
         "kept": kept,
+        "unreadable": unreadable,
+        "forget": [str(folder.absolute()) for folder in forget],
     }
 
 
@@ -65,6 +80,9 @@ def show_garbage(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     done = "deleted" if result["deleted"] else "would be deleted"
     console.print(f"{decimal(result['bytes'])} {done}, {result['kept']} artifacts stay", highlight=False)
+    for problem in result["unreadable"]:
+        console.print(f"left alone: {problem}", highlight=False, soft_wrap=True, markup=False)
     if result["stages"] and not result["deleted"]:
         command = f"next: pseudomask gc {result['store']} --keep-days {result['keep_days']:g} --delete"
+        command += f" --forget {' '.join(result['forget'])}" if result["forget"] else ""
         console.print(command, highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from data.publication import Publication
 from flows.commands.run import embedded_server
-from flows.regenerate_request import RegenerateRequest, describe_work, find_work
+from flows.regenerate_request import RegenerateRequest, check_place, describe_work, find_work
 from tasks.stages import STAGES
 
 
@@ -21,6 +21,10 @@ def regenerate_published(request: RegenerateRequest, *, dry_run: bool = False) -
         ArtifactError: The store, or the folder of the versions, cannot be read or written.
     """
     publication = Publication(request.out)
+    check_place(request)
+    if not dry_run and publication.unfinished is not None:
+        with publication.lock():
+            pass
     # Neither faults of the set nor the news that nothing changed need a server.
     work = find_work(request, publication)
     if dry_run or work.nothing:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
+import pickle
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,10 +65,17 @@ class Checkpoint:
         self._wait = SECONDS_BETWEEN
 
     def load(self) -> Progress:
-        """Put the parts into the state that was saved, and return how far it was; the beginning where there is none."""
+        """Put the parts into the state that was saved, and return how far it was; the beginning where there is none.
+
+        Files that cannot be read, as a power cut leaves them, are set aside: training starts anew.
+        """
         if not self._file.is_file():
             return Progress()
-        state = torch.load(self._file, map_location="cpu", weights_only=True)
+        state = _read(self._file)
+        if state is None or (state["progress"]["best"] is not None and _read(self._best) is None):
+            self._best.unlink(missing_ok=True)
+            self._file.unlink(missing_ok=True)
+            return Progress()
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         progress = Progress(**state["progress"])
@@ -96,10 +105,32 @@ class Checkpoint:
         net.load_state_dict(torch.load(self._best, map_location="cpu", weights_only=True))
 
 
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read what was saved; None, and a copy set aside, where the file is not whole."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, FileNotFoundError) as error:
+        log.warning(
+            "%s: cannot be read (%s); set aside as .damaged, and training starts anew", path, _first_line(error)
+        )
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_suffix(".damaged"))
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's text; torch's go on with advice that fits other cases."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _write(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     # Not straight to the file: on a full disk torch's own writer says "unexpected pos" and not why.
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    temporary.write_bytes(buffer.getbuffer())
+    with temporary.open("wb") as stream:
+        stream.write(buffer.getbuffer())
+        stream.flush()
+        # A power cut after the rename must not leave a file without its content.
+        os.fsync(stream.fileno())
     temporary.replace(path)

@@ -159,6 +159,7 @@ def test_no_space_left_names_the_folder_and_what_to_do(store: Store, monkeypatch
     assert store.verify("walk", "k1") == "missing"
 
 
-def test_other_os_errors_pass_unchanged(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="I/O"), explain_os_errors(tmp_path):
-        raise OSError(errno.EIO, "I/O error")
+@pytest.mark.parametrize("number", [errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG])
+def test_every_error_of_the_system_names_the_folder_and_what_to_do(tmp_path: Path, number: int) -> None:
+    with pytest.raises(ArtifactError, match=rf"{tmp_path}: .*\({os.strerror(number)}\); "), explain_os_errors(tmp_path):
+        raise OSError(number, os.strerror(number))

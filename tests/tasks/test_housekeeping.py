@@ -61,9 +61,73 @@ def test_an_old_run_keeps_its_networks(run: Path) -> None:
     ]
 
 
-def test_a_deleted_run_keeps_nothing(run: Path) -> None:
+def test_a_deleted_run_keeps_nothing_once_it_is_forgotten(run: Path) -> None:
+    store = run.parent / "store"
     shutil.rmtree(run)
-    assert "irnet-i" in names(run.parent / "store", 0)
+    with pytest.raises(ArtifactError, match=f"{run}.*--forget {run}"):
+        collect_garbage(store, 0, delete=True)
+    assert Store(store).verify("irnet", "i") is None
+    collect_garbage(store, 0, delete=True, forget=(run,))
+    assert not list(Store(store).artifacts())
+    assert Store(store).users() == []
+
+
+@pytest.mark.parametrize("content", ['{"version": 3}', "{", "", '{"unknown": 1}'])
+def test_gc_deletes_nothing_where_a_run_cannot_be_read(run: Path, content: str) -> None:
+    store = run.parent / "store"
+    (run / FILE_NAME).write_text(content)
+    before = list(Store(store).artifacts())
+    with pytest.raises(ArtifactError, match=f"{run}/{FILE_NAME}"):
+        collect_garbage(store, 0, delete=True)
+    with pytest.raises(ArtifactError, match="is there, so it is not forgotten"):
+        collect_garbage(store, 0, delete=True, forget=(run,))
+    assert list(Store(store).artifacts()) == before
+
+
+def test_gc_forgets_no_run_whose_disk_is_not_there(run: Path) -> None:
+    store = Store(run.parent / "store")
+    far = run.parent / "disk" / "run"
+    store.register(run.parent / "disk/run")
+    with pytest.raises(ArtifactError, match="not mounted"):
+        collect_garbage(store.root, 0, delete=True, forget=(far,))
+    with pytest.raises(ArtifactError, match="not a run of"):
+        collect_garbage(store.root, 0, delete=True, forget=(far.parent,))
+
+
+def test_a_store_that_was_renamed_keeps_what_its_runs_need(run: Path) -> None:
+    store = run.parent / "store"
+    moved = store.rename(run.parent / "store2")
+    collect_garbage(moved, 2, delete=True)
+    assert Store(moved).verify("irnet", "i") is None
+    assert Store(moved).verify("labels", "d") is None
+    # A new store in the old place has nothing of it.
+    Store(store).prepare()
+    collect_garbage(moved, 2, delete=True)
+    assert Store(moved).verify("irnet", "i") is None
+
+
+def test_gc_deletes_only_artifacts(run: Path) -> None:
+    store = run.parent / "store"
+    (store / "site/app").mkdir(parents=True)
+    (store / "walk/mine").mkdir()
+    for folder in (store / "site/app", store / "walk/mine"):
+        (folder / "manifest.json").write_text("{}")
+    (store / ".scratch/mine").mkdir()
+    os.utime(store / ".scratch/mine", (0, 0))
+    said = collect_garbage(store, 0, delete=True)
+    assert all((store / name).is_dir() for name in ("site/app", "walk/mine", ".scratch/mine"))
+    assert any("walk/mine" in problem for problem in said["unreadable"])
+    assert not (store / "walk/orphan").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"folder": 5}', '{"folder": "relative"}'])
+def test_a_torn_note_of_a_user_is_named_and_gc_deletes_nothing(run: Path, content: str) -> None:
+    store = run.parent / "store"
+    (store / ".users/zz.json").write_text(content)
+    before = list(Store(store).artifacts())
+    with pytest.raises(ArtifactError, match=r"zz\.json"):
+        collect_garbage(store, 0, delete=True)
+    assert list(Store(store).artifacts()) == before
 
 
 def test_deleting_deletes_just_that(run: Path) -> None:
