@@ -145,3 +145,60 @@ def test_what_labels_came_from_is_read_once_though_many_share_it() -> None:
 
     found = [(manifest["stage"], manifest["key"]) for manifest in provenance(["a", "b"], read)]
     assert found == reads == [("labels", "a"), ("irnet", "net"), ("classifier", "c"), ("labels", "b")]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_version_that_a_kill_kept_from_readers_is_made_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    publication = Publication(tmp_path)
+    for _ in range(before):
+        publish(publication, "a")
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(Path, "symlink_to", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(publication, "b")
+    assert publication.latest == (before or None)
+    assert publication.unfinished == before + 1
+    with publication.lock():
+        assert publication.latest == before + 1
+    assert publication.unfinished is None
+
+
+def test_versions_without_a_latest_get_it_back_and_a_choice_stays(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    publish(publication, "b")
+    with publication.lock():
+        publication.lead_to(1)
+    with publication.lock():
+        assert publication.latest == 1
+    (tmp_path / "latest").unlink()
+    with publication.lock():
+        assert publication.latest == 2
+
+
+@pytest.mark.parametrize("id", ["../a", "/a", "a/../../b", "C:a", "", 5])
+def test_an_id_that_leaves_the_folder_is_refused(tmp_path: Path, id: object) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    file = tmp_path / "v00001/images.jsonl"
+    file.chmod(0o644)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"id": id}) + "\n")
+    with pytest.raises(ArtifactError, match=r"images.jsonl: unreadable \(expected an image's id"):
+        list(publication.entries(1))
+
+
+@pytest.mark.parametrize("name", ["/etc", "../runs/v00001", "runs/../../x", "runs", "runs/v1/../..", 5])
+def test_the_run_of_a_version_is_one_of_the_publications(tmp_path: Path, name: object) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    file = tmp_path / "v00001/version.json"
+    file.chmod(0o644)
+    file.write_text(json.dumps({"number": 1, "networks": name}))
+    with pytest.raises(ArtifactError, match=r"version.json: unreadable \(expected the folder of a run"):
+        publication.record(1)

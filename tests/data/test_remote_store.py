@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import errno
+import hashlib
+import json
 import os
 import shutil
 from collections import Counter
@@ -18,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from data.remote_store import CACHE_VARIABLE, RemoteStore, cache_folder
-from data.store import MANIFEST, ArtifactError, Store, open_store, store_address
+from data.store import MANIFEST, ArtifactError, Store, _json_digest, open_store, store_address
 
 
 class FolderFileSystem(LocalFileSystem):
@@ -301,3 +303,43 @@ def test_an_address_has_one_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert store_address("store") == str(tmp_path / "store")
     assert store_address("s3://bucket/prefix/") == "s3://bucket/prefix"
     assert cache_folder("s3://bucket/a") != cache_folder("s3://bucket/b")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "../../../../home/user/x"},
+        {"host": ".."},
+        {"host": None},
+        {"record": "/home/user/x/a"},
+        {"record": "../a"},
+        {"record": "a"},
+        {"folder": "/a/../../x"},
+        {"folder": "relative"},
+        {"folder": 5},
+        {"content": 5},
+        {"time": "now"},
+    ],
+)
+def test_a_note_of_a_user_writes_nothing_but_a_record(machines: Machines, change: dict[str, object]) -> None:
+    store = machines("two")
+    note = {"folder": "/x", "host": "one", "time": 0, "record": "run.json", "content": "evil"} | change
+    store._write(".users/note.json", json.dumps(note).encode())
+    with pytest.raises(ArtifactError, match=r"\.users/note.json: expected the note"):
+        store.users()
+    assert not list(store.root.rglob("*evil*"))
+    assert not [file for file in (store.root / ".users").rglob("*") if file.is_file()]
+
+
+def test_a_manifest_at_the_address_brings_only_files_of_its_artifact(machines: Machines, tmp_path: Path) -> None:
+    store, target = machines("one"), tmp_path / "planted"
+    for name in (str(target), "../../planted"):
+        content = b"evil"
+        entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest = {"stage": "walk", "key": "k1", "files": {name: entry}}
+        manifest["sha256"] = _json_digest(manifest)
+        store._write("walk/k1/manifest.json", json.dumps(manifest).encode())
+        assert "expected files inside the artifact" in str(store.verify("walk", "k1"))
+        with pytest.raises(ArtifactError, match="expected files inside the artifact"):
+            store.fetch("walk", "k1")
+    assert not target.exists()

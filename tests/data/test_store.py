@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from data.store import MANIFEST, ArtifactError, Store, explain_os_errors
+from data.store import MANIFEST, ArtifactError, Store, _json_digest, explain_os_errors, parse_manifest
 
 
 def _make(store: Store, key: str = "k1", text: str = "hello") -> Path:
@@ -163,3 +165,89 @@ def test_no_space_left_names_the_folder_and_what_to_do(store: Store, monkeypatch
 def test_every_error_of_the_system_names_the_folder_and_what_to_do(tmp_path: Path, number: int) -> None:
     with pytest.raises(ArtifactError, match=rf"{tmp_path}: .*\({os.strerror(number)}\); "), explain_os_errors(tmp_path):
         raise OSError(number, os.strerror(number))
+
+
+UNSAFE = ["../../docs", "/etc", "", ".", "..", "a/b", "a\\b", "C:", "k\n", ".hidden", 5, None]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_stage_or_key_that_is_no_plain_name_opens_no_path(store: Store, name: str) -> None:
+    other = Store(store.root.parent / "other")
+    for stage, key in ((name, "k1"), ("walk", name)):
+        calls = (store.path, store.fetch, store.verify, store.read_manifest, store.scratch, store.remove)
+        for call in (*calls, lambda *place: store.adopt(other, *place)):
+            with pytest.raises(ArtifactError, match="expected the (stage|key) of an artifact"):
+                call(stage, key)
+        for manager in (store.create, store.claim):
+            with pytest.raises(ArtifactError, match="expected the (stage|key)"), manager(stage, key):
+                pass
+
+
+LEAVING = [
+    "../x",
+    "/home/user/.profile",
+    "a/../../x",
+    "SegmentationClass/../../x",
+    "C:x",
+    "a\\b",
+    "",
+    ".",
+    "a//b",
+    "./a",
+]
+
+
+@pytest.mark.parametrize("name", [*LEAVING, MANIFEST])
+def test_a_manifest_lists_only_files_inside_its_artifact(store: Store, name: str) -> None:
+    manifest = {"stage": "walk", "key": "k1", "files": {name: {"size": 1, "sha256": "0"}}}
+    manifest["sha256"] = _json_digest(manifest)
+    with pytest.raises(ValueError, match="expected files inside the artifact"):
+        parse_manifest(json.dumps(manifest).encode(), "walk", "k1")
+    _make(store)
+    (store.path("walk", "k1") / MANIFEST).write_text(json.dumps(manifest))
+    assert "expected files inside" in str(store.verify("walk", "k1"))
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null", "[" * 100_000, '{"sha256": 1}'])
+def test_a_manifest_that_is_none_is_unreadable(content: str) -> None:
+    with pytest.raises(ValueError, match="unreadable|damaged"):
+        parse_manifest(content.encode(), "walk", "k1")
+
+
+@pytest.mark.parametrize("name", [".nfs0001", "x-y-z", "x", "a-1-b", "-1-", "mine-12-notes"])
+def test_strange_names_among_temporary_folders_are_left_alone(store: Store, name: str) -> None:
+    (store._temporary / name).mkdir()
+    store.prepare()
+    assert (store._temporary / name).is_dir()
+
+
+def test_work_in_progress_of_a_process_that_is_not_seen_here_stays(store: Store) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = store._temporary / f"walk-k1-{dead.pid}-01234567"
+    folder.mkdir()
+    # As another container holds it, whose process ids are its own.
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    store.prepare()
+    assert folder.is_dir()
+    os.close(descriptor)
+    store.prepare()
+    assert not folder.exists()
+
+
+def test_a_draft_is_held_while_it_is_written(store: Store) -> None:
+    with store.create("walk", "k1") as draft:
+        descriptor = os.open(draft.folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+
+
+def test_a_store_keeps_its_id_wherever_it_is(store: Store) -> None:
+    name = store.identity()
+    assert name
+    moved = Store(store.root.rename(store.root.parent / "moved"))
+    moved.prepare()
+    assert moved.identity() == name
+    assert Store(store.root).identity() is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fabricated_run import make_run
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.store import ArtifactError, Store
@@ -165,3 +166,34 @@ def test_what_a_training_is_watched_on_counts() -> None:
         assert node.validation == images.samples
         assert list((node.recipe or {}).get("validation", {})) == [s.id for s in images.samples]
     assert len(keys) == 3
+
+
+LISTS_ELSEWHERE = ["../../../etc/passwd", "/etc/passwd", "images-x.jsonl", "a/images-0123456789abcdef.jsonl"]
+
+
+@pytest.mark.parametrize("file", LISTS_ELSEWHERE)
+def test_a_record_names_only_lists_beside_it(tmp_path: Path, file: str) -> None:
+    run = make_run(tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    record["images"]["file"] = file
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match=r"run.json: .*images.file.*expected the name of a list"):
+        read_run(run)
+
+
+@pytest.mark.parametrize("name", ["../../docs", "/x", "a/b", "", ".."])
+@pytest.mark.parametrize("stage", [False, True])
+def test_a_record_names_only_plain_keys_and_stages(tmp_path: Path, name: str, stage: bool) -> None:
+    run = make_run(tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    record["stages"] = {name: {"keys": {"0": "k"}}} if stage else {"irnet": {"keys": {"0": name}}}
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match=r"run.json: .*expected letters and digits"):
+        read_run(run)
+
+
+def test_a_file_that_only_looks_like_a_list_stays(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "images-mine.jsonl").write_text("mine")
+    read_run(run).write(run)
+    assert (run / "images-mine.jsonl").read_text() == "mine"

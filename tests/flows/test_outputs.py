@@ -1,0 +1,189 @@
+"""What the commands write, and what they leave alone."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fabricated_run import make_run
+
+from data.dataset import ClassTable, Dataset
+from data.ownership import own
+from data.store import ArtifactError, Store
+from flows.commands.compare import compare_resources
+from flows.commands.export import export_labels
+from flows.commands.export_network import export_network
+from flows.commands.regenerate import regenerate_published
+from flows.commands.report import make_report
+from flows.commands.run import run_pipeline, write_demo_set
+from flows.commands.train import predict_images
+from flows.predict_request import PredictRequest
+from flows.regenerate_request import RegenerateRequest
+from flows.request import RunRequest
+from flows.results import collect_labels
+
+
+def write(file: Path, text: str = "mine") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith(".pseudomask")
+    }
+
+
+def labels_node(store: Store, key: str, names: list[str]) -> Any:
+    with store.create("labels", key) as draft:
+        for name in names:
+            write(draft.folder / "SegmentationClass" / f"{name}.png", key)
+    return SimpleNamespace(stage=SimpleNamespace(name="labels"), key=key, samples=())
+
+
+@pytest.mark.parametrize("part", ["", "labels"])
+def test_collecting_removes_its_own_stale_maps_and_no_other_file(tmp_path: Path, part: str) -> None:
+    store, dataset = Store(tmp_path / "store"), Dataset(tmp_path, ClassTable(("cat",)), ())
+    first, second = labels_node(store, "k1", ["a", "b"]), labels_node(store, "k2", ["b"])
+    out = tmp_path / "out"
+    with own(out, "predict") as output:
+        collect_labels(output, part, [first], store, dataset)
+    hand = [write(out / part / kind / "hand.png") for kind in ("SegmentationClass", "SegmentationObject", "Saliency")]
+    with own(out, "predict") as output:
+        collect_labels(output, part, [second], store, dataset)
+    assert all(file.read_text() == "mine" for file in hand)
+    assert {f.name for f in (out / part / "SegmentationClass").iterdir()} == {"b.png", "hand.png"}
+    assert (out / part / "SegmentationClass/b.png").read_text() == "k2"
+
+
+VOC = ("JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png", "labels/SegmentationClass/a.png")
+
+
+@pytest.mark.parametrize("name", VOC)
+def test_no_command_touches_a_folder_that_holds_something_else(tmp_path: Path, name: str) -> None:
+    out, data = tmp_path / "mine", tmp_path / "set"
+    write(out / name)
+    data.mkdir()
+    for start in (
+        lambda: run_pipeline(RunRequest(data=data, out=out)),
+        lambda: predict_images(PredictRequest(network=tmp_path / "net", data=data, out=out)),
+        lambda: regenerate_published(RegenerateRequest(data=data, out=out)),
+        lambda: compare_resources(["segnet"], (32, 32), 2, "cpu", 1, out),
+    ):
+        with pytest.raises(ArtifactError, match="holds something else"):
+            start()
+    assert files(out) == {name: b"mine"}
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("place", [".", "out", "deep/out"])
+def test_results_inside_the_data_set_are_refused_before_anything_starts(tmp_path: Path, place: str) -> None:
+    data = tmp_path / "set"
+    data.mkdir()
+    out = data / place
+    for start in (
+        lambda: run_pipeline(RunRequest(data=data, out=out)),
+        lambda: run_pipeline(RunRequest(data=data, out=tmp_path / "run", store=str(out))),
+        lambda: predict_images(PredictRequest(network=tmp_path / "net", data=data, out=out)),
+        lambda: regenerate_published(RegenerateRequest(data=data, out=out)),
+    ):
+        with pytest.raises(ArtifactError, match="lies in the data set"):
+            start()
+    assert not list(data.iterdir())
+
+
+def test_the_demo_replaces_only_a_set_of_its_own(tmp_path: Path) -> None:
+    mine, ours = tmp_path / "mine", tmp_path / "ours"
+    for name in ("JPEGImages/train_00000.jpg", "labels.csv", "classes.txt"):
+        write(mine / name)
+    before = files(mine)
+    for stamp in (None, "{}", '{"images": 2, "seed": 5}'):
+        if stamp is not None:
+            write(mine / "recipe.json", stamp)
+            before["recipe.json"] = stamp.encode()
+        with pytest.raises(ArtifactError, match="holds something else"):
+            write_demo_set(mine, 2, 0)
+        assert files(mine) == before
+    write_demo_set(ours, 2, 0)
+    first = files(ours)
+    # As it was before there were marks.
+    (ours / ".pseudomask.json").unlink()
+    write_demo_set(ours, 1, 1)
+    assert set(files(ours)) < set(first)
+    hand = write(ours / "JPEGImages/train_00001.jpg")
+    with pytest.raises(ArtifactError, match="train_00001"):
+        write_demo_set(ours, 2, 0)
+    assert hand.read_text() == "mine"
+
+
+@pytest.mark.parametrize("stamp", ["{}", "[]", "{", '{"run": "x"}'])
+def test_export_replaces_no_folder_for_a_file_of_the_name_of_its_stamp(tmp_path: Path, stamp: str) -> None:
+    run = make_run(tmp_path)
+    write(tmp_path / "mine/export.json", stamp)
+    write(tmp_path / "mine/thesis.txt")
+    with pytest.raises(ArtifactError, match="holds something else"):
+        export_labels(run, tmp_path / "mine")
+    assert files(tmp_path / "mine") == {"export.json": stamp.encode(), "thesis.txt": b"mine"}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_export_refuses_an_export_to_which_files_were_added(tmp_path: Path, old: bool) -> None:
+    run, out = make_run(tmp_path), tmp_path / "export"
+    export_labels(run, out)
+    if old:
+        stamp = json.loads((out / "export.json").read_text())
+        del stamp["files"]
+        (out / "export.json").write_text(json.dumps(stamp))
+        export_labels(run, out)
+        (out / "export.json").write_text(json.dumps(stamp))
+    corrected = write(out / "corrected/m.png")
+    with pytest.raises(ArtifactError, match=r"corrected/m.png: not a file of the earlier export"):
+        export_labels(run, out, "coco")
+    assert corrected.read_text() == "mine"
+    assert (out / "SegmentationClass").is_dir()
+
+
+def test_export_clears_what_a_kill_left_and_nothing_else(tmp_path: Path) -> None:
+    run, out = make_run(tmp_path), tmp_path / "export"
+    export_labels(run, out)
+    out.rename(tmp_path / ".export.01234567.old")
+    write(tmp_path / ".export.89abcdef.old/thesis.txt")
+    export_labels(run, out)
+    assert [file.name for file in tmp_path.glob(".export*")] == [".export.89abcdef.old"]
+
+
+def test_an_id_of_a_runs_list_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (listing,) = run.glob("images-*.jsonl")
+    listing.write_text(listing.read_text().replace('"id":"train_00000"', '"id":"../../../planted"'))
+    planted = write(tmp_path / "planted.png")
+    with pytest.raises(ArtifactError, match=r"images-.*planted"):
+        export_labels(run, tmp_path / "deep/a/out", "voc")
+    assert planted.read_text() == "mine"
+    assert not (tmp_path / "deep/planted.png").exists()
+
+
+def test_a_report_replaces_only_a_page_of_pseudomask(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    make_report(run)
+    make_report(run)
+    page = write(tmp_path / "www/index.html", "<!doctype html><title>mine</title>")
+    with pytest.raises(ArtifactError, match=r"index.html: holds something else"):
+        make_report(run, tmp_path / "www")
+    assert "mine" in page.read_text()
+
+
+def test_a_network_replaces_only_a_file_of_its_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fabricated_run import make_training
+
+    training = make_training(tmp_path, "deeplabv2")
+    write(training / "network/network.json", "{}")
+    thesis = write(tmp_path / "thesis.txt")
+    for format in ("onnx", "torchscript"):
+        with pytest.raises(ArtifactError, match=rf"thesis.txt: holds something else than a network in {format}"):
+            export_network(training, thesis, format)
+    assert thesis.read_text() == "mine"
