@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import ClassTable, Sample
-from data.store import Store, no_space, open_store
+from data.store import Store, file_digest, no_space, open_store
+from data.threads import map_in_threads
 from tasks.config import Config
 from tasks.job import Job
 from tasks.plan import Node, Plan, long_side_of
@@ -112,6 +113,7 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
             if error.no_space:
                 raise no_space(store.root) from error
             raise
+        _refuse_changed(order)
         draft.manifest |= {
             "recipe": order.recipe,
             "device": job.device,
@@ -122,6 +124,37 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
             "versions": {"python": platform.python_version(), "torch": version("torch")},
             "summary": summary,
         }
+
+
+def _refuse_changed(order: Order) -> None:
+    """Refuse to publish what was made while its images or label maps changed: it has the key of the former ones.
+
+    Raises:
+        StageError: Names the first file whose bytes are not those of the recipe.
+    """
+    recipe = order.recipe or {}
+    expected = {**recipe.get("validation", {}), **recipe.get("samples", {})}
+    files: list[tuple[Path, str]] = []
+    for sample in {sample.id: sample for sample in (*order.validation, *order.samples)}.values():
+        described = expected.get(sample.id, {})
+        if "image" in described:
+            files.append((sample.image, described["image"]))
+        if described.get("truth"):
+            files += [(file, described["truth"]) for file in (sample.semantic, sample.instances) if file]
+
+    def changed(place: tuple[Path, str]) -> bool:
+        file, digests = place
+        try:
+            return file_digest(file) not in digests.split()
+        except OSError:
+            return True
+
+    for (file, _), other in zip(files, map_in_threads(changed, files), strict=True):
+        if other:
+            raise StageError(
+                f"{order.label}: {file} changed while the run was going on; nothing was kept of this step. "
+                "Start the same command again"
+            )
 
 
 def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable[..., None]) -> Job:

@@ -176,10 +176,10 @@ def test_a_stage_or_key_that_is_no_plain_name_opens_no_path(store: Store, name: 
     for stage, key in ((name, "k1"), ("walk", name)):
         calls = (store.path, store.fetch, store.verify, store.read_manifest, store.scratch, store.remove)
         for call in (*calls, lambda *place: store.adopt(other, *place)):
-            with pytest.raises(ArtifactError, match="expected the (stage|key) of an artifact"):
+            with pytest.raises(ArtifactError, match=r"expected the (stage|key) of an artifact"):
                 call(stage, key)
         for manager in (store.create, store.claim):
-            with pytest.raises(ArtifactError, match="expected the (stage|key)"), manager(stage, key):
+            with pytest.raises(ArtifactError, match=r"expected the (stage|key)"), manager(stage, key):
                 pass
 
 
@@ -210,7 +210,7 @@ def test_a_manifest_lists_only_files_inside_its_artifact(store: Store, name: str
 
 @pytest.mark.parametrize("content", ["[]", "5", "null", "[" * 100_000, '{"sha256": 1}'])
 def test_a_manifest_that_is_none_is_unreadable(content: str) -> None:
-    with pytest.raises(ValueError, match="unreadable|damaged"):
+    with pytest.raises(ValueError, match=r"unreadable|damaged"):
         parse_manifest(content.encode(), "walk", "k1")
 
 

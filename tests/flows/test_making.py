@@ -6,13 +6,15 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
-from data.dataset import ClassTable
-from data.store import Store
+import pytest
+
+from data.dataset import ClassTable, Sample
+from data.store import Store, file_digest
 from flows.making import Means, Order, make
 from tasks.config import Config
 from tasks.job import Job
 from tasks.stages import STAGES
-from tasks.workers import WorkerPool
+from tasks.workers import StageError, WorkerPool
 
 
 class Trainings:
@@ -64,3 +66,46 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
         assert not run.is_alive()
     assert len(trainings.started) == 1
     assert store.verify("classifier", "k1") is None
+
+
+@pytest.mark.parametrize("changed", ["image", "truth", "gone", None])
+def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, changed: str | None) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    image, truth = tmp_path / "a.jpg", tmp_path / "a.png"
+    image.write_text("image")
+    truth.write_text("truth")
+    described = {"image": file_digest(image), "truth": file_digest(truth), "labels": [0]}
+
+    class Worker:
+        def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
+            if changed == "gone":
+                image.unlink()
+            elif changed:
+                {"image": image, "truth": truth}[changed].write_text("other")
+            (job.out / "file").write_text("content")
+            return {"seconds": 1.0}
+
+    order = Order(
+        stage=next(stage for stage in STAGES if stage.name == "cams"),
+        key="k1",
+        label="cams 1/1",
+        samples=(Sample("a", image, (0,), truth),),
+        classes=ClassTable(("cat",)),
+        config=Config(),
+        recipe={"samples": {"a": described}},
+        inputs={},
+        origin=None,
+        validation=(),
+        backbone="resnet18",
+        weights=None,
+        seed=0,
+    )
+    means = Means(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
+    if changed:
+        with pytest.raises(StageError, match=r"cams 1/1: .*a\.(jpg|png) changed while"):
+            make(order, store, means)
+        assert store.verify("cams", "k1") == "missing"
+    else:
+        make(order, store, means)
+        assert store.verify("cams", "k1") is None
