@@ -256,6 +256,9 @@ def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[st
         return {name for name in ("comparison.json", "report/index.html") if (folder / name).is_file()} | {
             file.name for file in folder.glob("*-*.md")
         }
+    if command == "compare" and all(_read_run(entry) is not None for entry in entries):
+        # It was stopped before its tables: there are only its trainings.
+        return set()
     raise ArtifactError(f"{folder}: holds something else than results of pseudomask {command}; {REMEDY}")
 
 

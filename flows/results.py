@@ -26,6 +26,8 @@ from tasks.plan import Node, Plan
 from tasks.run_record import write_run
 from tasks.settings import PipelineConfig
 
+LISTED = "images.txt"
+
 
 def collect(request: RunRequest, prepared: Prepared) -> Path:
     """Bring a finished run's artifacts together in `request.out`, and return that folder.
@@ -59,7 +61,8 @@ def writing(request: Request, command: str) -> Iterator[Output]:
     if command == "predict" and network is not None and lies_in(request.out.parent, network):
         # The tests of a comparison lie in the folder of their training, and were not marked once.
         old = old_labels(request.out)
-    besides = [store, *([data] if data else [])]
+    # A list of images in the folder is the caller's: a regeneration writes it first.
+    besides = [store, *([data] if data else []), request.out / LISTED]
     with own(request.out, command, besides=besides, old=old) as output:
         yield output
 

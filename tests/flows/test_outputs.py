@@ -21,7 +21,7 @@ from flows.commands.train import predict_images
 from flows.predict_request import PredictRequest
 from flows.regenerate_request import RegenerateRequest
 from flows.request import RunRequest
-from flows.results import collect_labels
+from flows.results import collect_labels, writing
 
 
 def write(file: Path, text: str = "mine") -> Path:
@@ -187,3 +187,12 @@ def test_a_network_replaces_only_a_file_of_its_format(tmp_path: Path, monkeypatc
         with pytest.raises(ArtifactError, match=rf"thesis.txt: holds something else than a network in {format}"):
             export_network(training, thesis, format)
     assert thesis.read_text() == "mine"
+
+
+def test_the_run_of_a_regeneration_starts_from_its_list_of_images(tmp_path: Path) -> None:
+    run = tmp_path / "runs/v00002"
+    request = RunRequest(data=tmp_path / "set", out=run, split=str(run / "images.txt"))
+    write(request.out / "images.txt", "a\n")
+    with writing(request, "run") as output:
+        output.claim(["run.json"])
+    assert (request.out / "images.txt").read_text() == "a\n"
