@@ -259,8 +259,15 @@ class RemoteStore(Store):
         """
         folder, host, record = Path(note["folder"]), note.get("host"), note.get("record")
         content, seconds = note.get("content"), note.get("time")
-        known = record in RECORDS and isinstance(content, str) and isinstance(seconds, int | float)
-        if not known or not isinstance(host, str) or not HOST.fullmatch(host) or ".." in folder.parts:
+        if (
+            not isinstance(record, str)
+            or record not in RECORDS
+            or not isinstance(content, str)
+            or not isinstance(seconds, int | float)
+            or not isinstance(host, str)
+            or not HOST.fullmatch(host)
+            or ".." in folder.parts
+        ):
             raise ArtifactError(
                 f"{self.address}/{USERS}/{name}: expected the note of a folder with its host and "
                 f"{' or '.join(RECORDS)}, found {host!r}, {record!r}, {str(folder)!r}; delete the note, or run the "
