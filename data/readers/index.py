@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.dataset import Problem
-from data.label_folder import INSTANCES, SALIENCY, SEMANTIC, SURE
+from data.label_folder import INSTANCES, SEMANTIC
 from data.names import has_control_characters, shortened
 from data.ownership import MARK
 from data.readers.image_names import IMAGE_SUFFIXES, image_id
 
-GROUND_TRUTH_FOLDERS = (SEMANTIC, INSTANCES, SURE, SALIENCY)
+GROUND_TRUTH_FOLDERS = (SEMANTIC, INSTANCES)
 """Of these names none has photographs."""
 _MASK_FOLDER = re.compile(
     r"masks?|labels?|annotations?|gts?|groundtruths?(masks?)?|segs?|segmentations?(masks?)?|semantic(masks?)?|labelmaps?"

@@ -156,8 +156,10 @@ def test_what_pseudomask_made_holds_no_images_of_a_set(tmp_path: Path) -> None:
     write(tmp_path / "published/v00001/a.png")
     write(tmp_path / "export/export.json", '{"run": "r", "format": "voc", "images": 1}')
     write(tmp_path / "export/a.png")
-    for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure", "Saliency"):
+    for kind in ("SegmentationClass", "SegmentationObject"):
         write(tmp_path / "old" / kind / "a.png")
+    for kind in ("SegmentationSure", "Saliency"):
+        write(tmp_path / "old" / kind / "photo.png")
     images, problems = index_images(tmp_path)
     assert (sorted(images), problems) == (["photo"], [])
     write(tmp_path / "own_json/run.json", '{"notes": "of a user"}')
