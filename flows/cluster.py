@@ -23,6 +23,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Failed
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
+from data.names import is_plain
 from data.store import ArtifactError, Store, open_store
 from flows.making import Means, Order, make, order
 from flows.request import Prepared, Request
@@ -54,10 +55,11 @@ def task_on_cluster(request: Request, prepared: Prepared, node: Node, num_proces
 
 def _artifact_of(store: Store, weights: str | None) -> tuple[str, str, str] | None:
     """Return stage, key and file where weights are an artifact of the store, None where they are anything else."""
-    if weights is None:
+    if weights is None or len(Path(weights).parts) <= 3:
         return None
-    stage, key, file = Path(weights).parts[-3:] if len(Path(weights).parts) > 3 else ("", "", "")
-    return (stage, key, file) if store.path(stage, key) / file == Path(weights) else None
+    stage, key, file = Path(weights).parts[-3:]
+    is_artifact = is_plain(stage) and is_plain(key) and store.path(stage, key) / file == Path(weights)
+    return (stage, key, file) if is_artifact else None
 
 
 @dataclass(frozen=True)
