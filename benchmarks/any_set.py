@@ -133,7 +133,7 @@ def tabulate(runs: Mapping[str, dict[str, Any]]) -> str:
             f"{100 * precision:.0f} ({100 * share:.0f})",
             f"{100 * means['cam']:.1f}",
             f"{100 * means['cam_crf']:.1f}",
-            f"**{100 * means['labels']:.1f}** ± {100 * spread:.1f}",
+            f"**{100 * means['labels']:.1f}**" + (f" ± {100 * spread:.1f}" if len(found) > 1 else ""),
             f"{100 * means['tags_without_a_pixel']:.1f} %",
             f"{minutes:.1f}",
             len(found),
