@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -109,6 +110,7 @@ def own(
         else:
             # Once before anything is written, and once more when nobody else writes.
             _files(folder, command, besides, old)
+            is_new = not folder.exists()
             descriptor = _lock(folder)
             try:
                 output, depth = Output(folder, command, _files(folder, command, besides, old)), 0
@@ -124,6 +126,9 @@ def own(
             if depth > 1:
                 _held[place] = output, depth - 1
         if depth == 1:
+            # A command that was refused before it wrote anything leaves no folder.
+            if is_new and set(os.listdir(folder)) <= {LOCK}:  # pyright: ignore[reportPossiblyUnboundVariable]
+                shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 

@@ -176,3 +176,13 @@ def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="something else"):
         refuse_other(tmp_path, lambda _: True, "a page")
     assert os.path.lexists(file)
+
+
+def test_a_command_that_is_refused_before_it_writes_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), own(tmp_path / "new", "compare"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ZeroDivisionError), own(tmp_path / "empty", "compare"):
+        raise ZeroDivisionError
+    assert (tmp_path / "empty").is_dir()
