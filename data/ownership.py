@@ -127,7 +127,8 @@ def own(
                 _held[place] = output, depth - 1
         if depth == 1:
             # A command that was refused before it wrote anything leaves no folder.
-            if is_new and set(os.listdir(folder)) <= {LOCK}:  # pyright: ignore[reportPossiblyUnboundVariable]
+            unused = is_new and folder.is_dir()  # pyright: ignore[reportPossiblyUnboundVariable]
+            if unused and {path.name for path in folder.iterdir()} <= {LOCK}:
                 shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)  # pyright: ignore[reportPossiblyUnboundVariable]
 
