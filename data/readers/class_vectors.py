@@ -124,12 +124,9 @@ class _Unpickler(pickle.Unpickler):
             if name == "ndarray":
                 return _Array
         if (module, name) == ("_codecs", "encode"):
-            return _encode
+            # A function of its own, for a pickle may set attributes of what it looks up.
+            return lambda text, *_: str(text).encode("latin1")
         raise ValueError(f"it names {module}.{name}, which is not looked up")
-
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    return str(text).encode("latin1")
 
 
 def _dictionary(content: bytes) -> dict[Any, Any]:

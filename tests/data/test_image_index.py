@@ -123,16 +123,21 @@ def test_files_that_look_like_images_and_are_not_read_are_named(tmp_path: Path) 
         open_dataset(tmp_path)
 
 
-def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path, "a.jpg", "sub/b.jpg")
+def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let folders of a name be such as cannot be read."""
     scandir = os.scandir
 
     def denied(path: str) -> object:
-        if Path(path).name == "sub":
+        if Path(path).name == name:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.jpg", "sub/b.jpg")
+    deny(monkeypatch, "sub")
     (problem,) = index_folder(tmp_path).problems
     assert problem.file == tmp_path / "sub"
     assert "expected a folder that can be read, but Permission denied" in problem.message
@@ -208,14 +213,7 @@ def test_a_list_that_misses_images_names_the_folder_that_cannot_be_read(
 ) -> None:
     make(tmp_path, "a.jpg", "sub/b.jpg")
     (tmp_path / "list.txt").write_text("a\nsub/b\n")
-    scandir = os.scandir
-
-    def denied(path: str) -> object:
-        if Path(path).name == "sub":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", denied)
+    deny(monkeypatch, "sub")
     with pytest.raises(DatasetError, match="sub: expected a folder that can be read"):
         open_images(tmp_path, TABLE, split="list")
     (tmp_path / "list.txt").write_text("a\n")

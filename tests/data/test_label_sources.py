@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pickle
 import random
 from pathlib import Path
 
@@ -379,6 +380,14 @@ def test_lists_are_read_in_the_forms_that_tools_write(root: Path, text: str) -> 
     assert list(opened(root, split="some")) == ["a", "b"]
 
 
+def write_vectors(file: Path, vectors: dict[str, object]) -> None:
+    """Write a dictionary as NumPy's form has it: a header, and what is pickled behind it."""
+    array = np.array(vectors, dtype=object)
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        pickle.dump(array, stream, protocol=4)
+
+
 def test_a_name_with_spaces_or_a_sign_of_comments_is_a_name_where_an_image_has_it(tmp_path: Path) -> None:
     make_images(tmp_path, "img 1.jpg", "#2.jpg", "a,b.jpg", "c:d.jpg")
     write(tmp_path / "labels.csv", 'img 1,cat\n#2,dog\n"a,b",cat\nc:d,dog\n')
@@ -391,7 +400,7 @@ def test_vectors_of_classes_are_read_without_running_what_is_pickled(root: Path)
     write(root / "classes.txt", "cow\ncat\ndog\n")
     vectors = {"a": np.array([0, 1, 0], np.float32), "b": np.array([0, 0, 1.0]), "c": np.array([0, 1, 1], np.int64)}
     file = root / "cls_labels.npy"
-    np.save(file, np.array(vectors, dtype=object), allow_pickle=True)
+    write_vectors(file, vectors)
     assert opened(root) == opened(root, labels=file) == BOTH
     write(root / "classes.txt", "cat\ndog\n")
     assert "found 3 numbers for 'a', and 2 classes: name them in classes.txt" in problems_of(root, labels=file)
@@ -402,7 +411,7 @@ def test_what_a_pickled_file_would_run_is_not_run(root: Path, tmp_path: Path) ->
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "ran",))
 
-    np.save(root / "x.npy", np.array({"a": Evil()}, dtype=object), allow_pickle=True)
+    write_vectors(root / "x.npy", {"a": Evil()})
     assert "which is not looked up" in problems_of(root, labels=root / "x.npy")
     assert not (tmp_path / "ran").exists()
 
@@ -411,9 +420,9 @@ def test_other_arrays_and_damaged_ones_are_problems(root: Path) -> None:
     file = root / "x.npy"
     np.save(file, np.zeros((3, 4)))
     assert "it is an array of float64, [3, 4], without names of images" in problems_of(root, labels=file)
-    np.save(file, np.array({"a": np.ones(20), "b": 7}, dtype=object), allow_pickle=True)
+    write_vectors(file, {"a": np.ones(20), "b": 7})
     assert "x.npy" in problems_of(root, labels=file)
-    np.save(file, np.array({"a": np.ones(20)}, dtype=object), allow_pickle=True)
+    write_vectors(file, {"a": np.ones(20)})
     content, draw = file.read_bytes(), random.Random(0)
     for _ in range(100):
         damaged = bytearray(content[: draw.randrange(len(content))] if draw.random() < 0.3 else content)
@@ -594,7 +603,7 @@ def test_images_without_a_line_are_told(root: Path) -> None:
 def test_the_default_order_of_vectors_is_vocs(root: Path) -> None:
     vector = np.zeros(20)
     vector[VOC_CLASSES.index("cat")] = 1
-    np.save(root / "cls_labels.npy", np.array({"a": vector}, dtype=object), allow_pickle=True)
+    write_vectors(root / "cls_labels.npy", {"a": vector})
     assert opened(root)["a"] == ("cat",)
 
 

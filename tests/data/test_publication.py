@@ -182,12 +182,17 @@ def test_versions_without_a_latest_get_it_back_and_a_choice_stays(tmp_path: Path
         assert publication.latest == 2
 
 
+def writable(file: Path) -> Path:
+    """Let a file of a version be changed."""
+    file.chmod(0o644)
+    return file
+
+
 @pytest.mark.parametrize("id", ["../a", "/a", "a/../../b", "C:a", "", 5])
 def test_an_id_that_leaves_the_folder_is_refused(tmp_path: Path, id: object) -> None:
     publication = Publication(tmp_path)
     publish(publication, "a")
-    file = tmp_path / "v00001/images.jsonl"
-    file.chmod(0o644)
+    file = writable(tmp_path / "v00001/images.jsonl")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"id": id}) + "\n")
     with pytest.raises(ArtifactError, match=r"images.jsonl: unreadable \(expected an image's id"):
         list(publication.entries(1))
@@ -197,8 +202,6 @@ def test_an_id_that_leaves_the_folder_is_refused(tmp_path: Path, id: object) -> 
 def test_the_run_of_a_version_is_one_of_the_publications(tmp_path: Path, name: object) -> None:
     publication = Publication(tmp_path)
     publish(publication, "a")
-    file = tmp_path / "v00001/version.json"
-    file.chmod(0o644)
-    file.write_text(json.dumps({"number": 1, "networks": name}))
+    writable(tmp_path / "v00001/version.json").write_text(json.dumps({"number": 1, "networks": name}))
     with pytest.raises(ArtifactError, match=r"version.json: unreadable \(expected the folder of a run"):
         publication.record(1)

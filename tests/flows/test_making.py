@@ -35,18 +35,16 @@ class Trainings:
         return {"seconds": 1.0}
 
 
-def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    store.prepare()
-    stage = next(stage for stage in STAGES if stage.name == "classifier")
-    order = Order(
-        stage=stage,
+def order_of(stage: str, label: str, *samples: Sample, recipe: dict[str, Any] | None = None) -> Order:
+    """Return the order of an artifact with the key k1."""
+    return Order(
+        stage=next(each for each in STAGES if each.name == stage),
         key="k1",
-        label="classifier",
-        samples=(),
+        label=label,
+        samples=samples,
         classes=ClassTable(("cat",)),
         config=Config(),
-        recipe={},
+        recipe=recipe or {},
         inputs={},
         origin=None,
         validation=(),
@@ -54,6 +52,12 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
         weights=None,
         seed=0,
     )
+
+
+def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    order = order_of("classifier", "classifier")
     trainings = Trainings()
     means = Means(pool=cast(WorkerPool, trainings), device="cpu", num_threads=1)
     runs = [threading.Thread(target=make, args=(order, store, means), daemon=True) for _ in range(2)]
@@ -86,21 +90,7 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
             (job.out / "file").write_text("content")
             return {"seconds": 1.0}
 
-    order = Order(
-        stage=next(stage for stage in STAGES if stage.name == "cams"),
-        key="k1",
-        label="cams 1/1",
-        samples=(Sample("a", image, (0,), truth),),
-        classes=ClassTable(("cat",)),
-        config=Config(),
-        recipe={"samples": {"a": described}},
-        inputs={},
-        origin=None,
-        validation=(),
-        backbone="resnet18",
-        weights=None,
-        seed=0,
-    )
+    order = order_of("cams", "cams 1/1", Sample("a", image, (0,), truth), recipe={"samples": {"a": described}})
     means = Means(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
     if changed:
         with pytest.raises(StageError, match=r"cams 1/1: .*a\.(jpg|png) changed while"):

@@ -42,7 +42,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, kind: str) -> None
     two = run_in_processes(toy_trainings.train, job, 2)
     assert len(_losses(one)) == 20
     assert _losses(two) == pytest.approx(_losses(one), abs=1e-5)
-    states = [torch.load(tmp_path / name / "out/net.pt") for name in ("one", "two")]
+    states = [torch.load(tmp_path / name / "out/net.pt", weights_only=True) for name in ("one", "two")]
     for name, value in states[0].items():
         assert torch.allclose(value.float(), states[1][name].float(), atol=1e-4), name
     assert [done for done, *_ in said] == list(range(1, 21))
