@@ -17,7 +17,7 @@ def extended(table: ClassTable, own: ClassTable) -> ClassTable:
 
 
 def in_table(dataset: Dataset, table: ClassTable) -> Dataset:
-    """Return a set with another class table, which has all its classes.
+    """Return a set with another class table, which has all classes of its labels.
 
     Raises:
         DatasetError: The set has label maps, in which a class has another value.
@@ -26,9 +26,9 @@ def in_table(dataset: Dataset, table: ClassTable) -> Dataset:
     if any(sample.semantic or sample.instances for sample in dataset.samples):
         _check_values(dataset, table)
     numbers = {name: number for number, name in enumerate(table.names)}
-    # The file keeps its own ids; -1 is no category's.
+    # The file keeps its own ids; -1 and below are no category's.
     ids = dict(zip(own.names, own.category_ids, strict=True))
-    categories = tuple(ids.get(name, -1) for name in table.names)
+    categories = tuple(ids.get(name, -1 - number) for number, name in enumerate(table.names))
 
     def renumbered(sample: Sample) -> Sample:
         labels = tuple(sorted(numbers[own.names[label]] for label in sample.labels))

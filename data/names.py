@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import PureWindowsPath
 
 from data.dataset import RESERVED
+from data.text import is_hidden
 
 MAX_NAME = 255
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -18,7 +19,7 @@ VOID_NAMES = frozenset({"void", "ignore", "ignored", "unlabeled", "unlabelled"})
 NOTHING = frozenset({"none", "nan", "na", "n/a", "#n/a", "null", "nil", "-", "--"})
 """Words that tables have where there is no label."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_MARKS = "\u200e\u200f"  # Names of right-to-left scripts have them.
 
 
 @lru_cache(maxsize=8192)
@@ -33,10 +34,7 @@ def has_control_characters(text: str) -> bool:
     """Tell whether a text holds what no name may: control characters, line ends, lone surrogates."""
     if text.isprintable():
         return False
-    return any(
-        unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _DIRECTIONS or letter == "\ufffe"
-        for letter in text
-    )
+    return any((is_hidden(letter) and letter not in _MARKS) or letter == "\ufffe" for letter in text)
 
 
 def is_background(name: str) -> bool:

@@ -240,7 +240,7 @@ def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[st
     with explain_os_errors(folder):
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: expected a folder for the results, found a file; choose another")
-        entries = [entry for entry in folder.iterdir() if entry.name not in (MARK, LOCK, OLD_LOCK)]
+        entries = [entry for entry in folder.iterdir() if not _is_own(entry.name)]
     if (folder / MARK).is_file():
         mark = _read_mark(folder / MARK)
         if mark["command"] != command:
@@ -266,6 +266,11 @@ def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[st
         # It was stopped before its tables: there are only its trainings.
         return set()
     raise ArtifactError(f"{folder}: holds something else than results of pseudomask {command}; {REMEDY}")
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a file is the mark, one that a kill left half written, or a lock."""
+    return name in (LOCK, OLD_LOCK) or name == MARK or name.startswith(f"{MARK}.")
 
 
 def _read_mark(file: Path) -> dict[str, Any]:

@@ -37,6 +37,10 @@ def split_password(path: str) -> tuple[str, str | None]:
     return f"{user}@{place}" if user else place, password or None
 
 
+def is_hidden(letter: str) -> bool:
+    """Tell whether a letter acts on what is shown instead of being shown."""
+    return unicodedata.category(letter) in _HIDDEN or letter in _DIRECTIONS
+
+
 def _escaped(letter: str) -> str:
-    hidden = unicodedata.category(letter) in _HIDDEN or letter in _DIRECTIONS
-    return letter.encode("unicode_escape").decode() if hidden else letter
+    return letter.encode("unicode_escape").decode() if is_hidden(letter) else letter

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from data.class_tables import in_table
 from data.dataset import Dataset, DatasetError, Problem
 from data.readers import open_dataset
 from data.store import ArtifactError, Store, open_store, store_address
@@ -212,18 +213,8 @@ def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
             [Problem(dataset.root, "its label maps need the networks' class table; give it by --classes")]
         )
     seen = {c for sample in source.dataset.samples for c in sample.labels}
-    numbers = [table.names.index(name) if name in table.names else None for name in dataset.classes.names]
-    # Ground truth in COCO's format names categories by the file's own ids; -1 and below are no category of it.
-    ids = dict(zip(dataset.classes.names, dataset.classes.category_ids, strict=True))
-    category_ids = tuple(ids.get(name, -1 - number) for number, name in enumerate(table.names))
-    unseen: set[str] = set()
-    samples = []
-    for sample in dataset.samples:
-        coco = sample.coco and replace(sample.coco, category_ids=category_ids)
-        wanted = sorted(number for c in sample.labels if (number := numbers[c]) is not None)
-        unseen |= {table.names[c] for c in wanted if c not in seen}
-        samples.append(replace(sample, labels=tuple(c for c in wanted if c in seen), coco=coco))
-    if unseen:
+    found = in_table(dataset, replace(table, origin=f"those of the networks of {source.folder}"))
+    if unseen := {table.names[c] for sample in found.samples for c in sample.labels} - {table.names[c] for c in seen}:
         log.warning("the networks have never seen %s: these labels are left out", ", ".join(sorted(unseen)))
-    table = replace(table, origin=f"those of the networks of {source.folder}")
-    return replace(dataset, classes=table, samples=tuple(samples))
+    samples = (replace(sample, labels=tuple(c for c in sample.labels if c in seen)) for sample in found.samples)
+    return replace(found, samples=tuple(samples))

@@ -186,3 +186,11 @@ def test_a_command_that_is_refused_before_it_writes_leaves_no_folder(tmp_path: P
     with pytest.raises(ZeroDivisionError), own(tmp_path / "empty", "compare"):
         raise ZeroDivisionError
     assert (tmp_path / "empty").is_dir()
+
+
+def test_a_kill_before_the_first_mark_leaves_a_folder_that_is_the_commands_own(tmp_path: Path) -> None:
+    write(tmp_path / "out/.pseudomask.lock")
+    write(tmp_path / "out/.pseudomask.json.0123abcd", '{"format": 1, "comm')
+    with own(tmp_path / "out", "run") as output:
+        output.claim(["run.json"])
+    assert output.files == {"run.json"}
