@@ -76,7 +76,7 @@ def test_coco_categories_in_another_order_are_read_by_name(monkeypatch: pytest.M
     found = _in_published_table(tagged("dog", "cat", "ant", ids=(1, 2, 3), coco=source), published)
     assert found.classes == ClassTable(("cat", "dog", "gone", "ant"), (1, 2, 3, 4))
     # In the file the dog still is category 1.
-    assert [sample.coco for sample in found.samples] == [CocoSource(Path("a.json"), 7, (2, 1, -1, 3))] * 3
+    assert [sample.coco for sample in found.samples] == [CocoSource(Path("a.json"), 7, (2, 1, -3, 3))] * 3
     assert names_of(found) == ["dog", "cat", "ant"]
 
 
