@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset import Dataset, DatasetError
+from data.dataset import ClassTable, Dataset, DatasetError
 from data.label_maps import read_ground_truth, write_label_map
 from data.readers import open_dataset
 from data.validation import check_images
@@ -309,6 +309,14 @@ def test_no_class_has_the_value_of_void(tmp_path: Path) -> None:
     # A table of the user's has a line a class.
     (tmp_path / "classes.txt").write_text("\n".join(classes.real_names))
     assert open_dataset(tmp_path)[0].classes == classes
+
+
+def test_a_table_makes_room_for_void_from_255_classes_on() -> None:
+    names = [f"c{number}" for number in range(255)]
+    assert ClassTable(tuple(names[:254])).names == tuple(names[:254])
+    assert ClassTable(tuple(names)).names == (*names[:254], "(void)", names[254])
+    # Without background a value is the class's number, so 255 classes have the values 0 to 254.
+    assert ClassTable(tuple(names), has_background=False).names == tuple(names)
 
 
 def test_too_many_classes_are_a_problem(tmp_path: Path) -> None:

@@ -115,7 +115,9 @@ def test_walked_scores_are_cut_where_their_masks_are_those_of_the_cams() -> None
 
 def test_of_contrasts_that_are_alike_the_middle_is_taken_but_a_clear_one_at_an_end_stays() -> None:
     area = tuple(1 - c for c in CANDIDATES)
-    falling = np.linspace(1.05, 1, 19)
-    assert 0.25 <= Curves(ends_weigh_less(falling), area).threshold <= 0.5
+    # As maps that find little give it: best at 0.15 by a hair, alike to 0.4, and nothing above.
+    flat = np.array([0.97, 0.99, 1, 0.96, 0.91, 0.88, 0.89, 0.87, 0.8, 0.71, 0.56, *np.linspace(0.48, 0, 8)])
+    assert Curves(tuple(flat), area).threshold <= 0.15
+    assert 0.25 <= Curves(ends_weigh_less(flat), area).threshold <= 0.5
     clear = np.where(np.array(CANDIDATES) > 0.7, 1.3, 1.0)
     assert Curves(ends_weigh_less(clear), area).threshold >= 0.75
