@@ -24,3 +24,4 @@ def show_scores(result: dict[str, Any], console: Console) -> None:
     console.print(semantic_table(result) if "iou" in result else instance_table(result))
     ignored = f"; {result['ignored']} predictions without ground truth were ignored" if result["ignored"] else ""
     console.print(f"{result['images']} images{ignored}", highlight=False)
+    console.print(f"classes: {result['classes']}", highlight=False, soft_wrap=True)

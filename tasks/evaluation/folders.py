@@ -26,7 +26,7 @@ from data.coco import (
     read_results,
 )
 from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
-from data.label_folder import CLASSES, INSTANCES, SEMANTIC, VALUES
+from data.label_folder import CLASSES, INSTANCES, KINDS, SEMANTIC, VALUES
 from data.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
 from data.names import shortened
 from data.readers.ids import read_class_names
@@ -37,6 +37,8 @@ from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
+LABELS = "labels"
+"""Where a run has its label maps."""
 _NO_CATEGORY = -1
 MAX_MASK_BYTES = 2**33
 
@@ -49,11 +51,12 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
             are ignored.
         gt: The same.
         classes: A file with the name of a foreground class a line. By default `classes.txt`, or `values.txt` (see
-            `data.label_folder`), in one of the folders or up to two levels above, else VOC's names.
+            `data.label_folder`), where the label maps of one of them lie or up to two levels above, else VOC's names.
 
     Returns:
         `miou`, `iou` of each class, `accuracy`, `boundary_f` and `boundary_f_per_class`, fractions in [0, 1] (None
-        where there is nothing to score); the numbers of `images`, and of predictions `ignored`.
+        where there is nothing to score); `classes`, where their names are from; the numbers of `images`, and of
+        predictions `ignored`.
 
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or values outside the table.
@@ -83,6 +86,7 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
         **semantic_summary(total, names),
         "boundary_f": boundaries["boundary_f"],
         "boundary_f_per_class": boundaries["per_class"],
+        "classes": table.origin,
         "images": len(pairs),
         "ignored": len(pred_files) - len(pairs),
     }
@@ -102,7 +106,8 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
 
     Returns:
         `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth); `coco`
-        with `ap`, `ap50` and `ap75`; the numbers of `images`, and of predicted images `ignored`.
+        with `ap`, `ap50` and `ap75`; `classes`, where their names are from; the numbers of `images`, and of predicted
+        images `ignored`.
 
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or classes outside the table.
@@ -129,6 +134,7 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
     return {
         **average_precision(add_records(records), table.names),
         "coco": coco_average_precision(*(coco_json(infos, parts, categories) for parts in (objects, detections))),
+        "classes": table.origin,
         "images": len(pairs),
         "ignored": len(predicted.images) - len(pairs) + predicted.strangers,
     }
@@ -136,9 +142,10 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
 
 @dataclass(frozen=True)
 class _Table:
-    """Names of the foreground classes, and what to add to a message about a value that has none."""
+    """Names of the foreground classes, where they are from, and the end of a message about a value that has none."""
 
     names: tuple[str, ...]
+    origin: str
     hint: str = ""
     has_background: bool = True
 
@@ -163,7 +170,7 @@ class _MapFolders:
     strangers = 0
 
     def __init__(self, path: Path) -> None:
-        base = next((base for base in (path, path / "labels") if (base / INSTANCES).is_dir()), None)
+        base = next((base for base in (path, path / LABELS) if (base / INSTANCES).is_dir()), None)
         if base is None:
             message = f"expected COCO JSON, or a folder with {INSTANCES} and {SEMANTIC}, found neither"
             raise DatasetError([Problem(path, message)])
@@ -279,7 +286,7 @@ def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int)
 
 def _label_maps(path: Path) -> dict[str, Path]:
     """Return image id -> label PNG of a folder, its `SegmentationClass`, or that of a run's labels."""
-    folders = (path / SEMANTIC, path / "labels" / SEMANTIC, path)
+    folders = (path / SEMANTIC, path / LABELS / SEMANTIC, path)
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         raise DatasetError([Problem(path, f"expected a folder of label maps (or one with {SEMANTIC}), found none")])
@@ -306,10 +313,13 @@ def _png_files(folder: Path) -> dict[str, Path]:
 
 def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: tuple[str, ...] = ()) -> _Table:
     if classes is not None:
-        return _Table(ClassTable(read_class_names(classes.parent, classes) or ()).names)
+        return _Table(ClassTable(read_class_names(classes.parent, classes) or ()).names, f"the names in {classes}")
     found = {}
     for source in sources:
-        folders = [source.resolve(), *source.resolve().parents[:2]]
+        place = source.resolve()
+        if not any((place / kind).is_dir() for kind in KINDS) and any((place / LABELS / k).is_dir() for k in KINDS):
+            place /= LABELS
+        folders = [place, *place.parents[:2]]
         files = (folder / name for folder in folders for name in (VALUES, CLASSES))
         file = next((file for file in files if file.is_file()), None)
         if file is not None:
@@ -320,13 +330,13 @@ def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: t
         raise DatasetError([*problems, last])
     for file, names in found.items():
         if file.name == CLASSES:
-            return _Table(ClassTable(names).names)
+            return _Table(ClassTable(names).names, f"the names in {file}")
         hint = f" (as {file} has them; `pseudomask predict --evaluate` knows how sets of scenes code void)"
-        return _Table(names, hint, has_background=False)
+        return _Table(names, f"the values in {file}", hint, has_background=False)
     if categories:
-        return _Table(ClassTable(categories).names)
+        return _Table(ClassTable(categories).names, "the categories of COCO's JSON")
     hint = f" (no {CLASSES} was found, so VOC's 20 classes were assumed; others are set by --classes)"
-    return _Table(VOC_CLASSES, hint)
+    return _Table(VOC_CLASSES, f"VOC's 20 classes, since no {CLASSES} was found", hint)
 
 
 def _pair(predicted: Iterable[str], truth: Iterable[str], where: Path) -> tuple[list[tuple[str, str]], list[Problem]]:

@@ -95,6 +95,22 @@ def test_class_names_come_from_a_file_given_then_from_beside_then_from_voc(tmp_p
     assert evaluate_semantic(pred, gt, tmp_path / "given.txt")["iou"]["two"] == 1
 
 
+def test_the_class_table_of_a_run_lies_with_its_label_maps(tmp_path: Path):
+    maps = {"a": np.array([[0, 1], [2, 2]], np.uint8)}
+    write_maps(tmp_path / "run/labels", "SegmentationClass", maps, ())
+    (tmp_path / "run/labels/classes.txt").write_text("big, red: thing/x\nother\n")
+    for pred, gt in ((tmp_path / "run", tmp_path / "run"), (tmp_path / "run/labels", tmp_path / "run")):
+        found = evaluate_semantic(pred, gt)
+        assert found["iou"] == {"background": 1, "big, red: thing/x": 1, "other": 1}
+        assert found["classes"] == f"the names in {tmp_path / 'run/labels/classes.txt'}"
+    # A table above the run is not the run's.
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert "other" in evaluate_semantic(tmp_path / "run", tmp_path / "run")["iou"]
+    (tmp_path / "classes.txt").unlink()
+    write_maps(tmp_path / "bare", "SegmentationClass", maps, ())
+    assert evaluate_semantic(tmp_path / "bare", tmp_path / "bare")["classes"].startswith("VOC's 20 classes, since no")
+
+
 def test_a_scenes_folder_says_that_it_has_no_background(tmp_path: Path):
     write_maps(tmp_path / "gt", "", {"a": label_map(0, 0, 0, 1, 1, 255)}, classes=())
     pred = write_maps(tmp_path / "pred", "", {"a": label_map(0, 0, 0, 1, 0, 0)}, classes=())
