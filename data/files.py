@@ -1,10 +1,15 @@
-"""Files that may be read: a pipe or a device never ends."""
+"""Files that may be read, since a pipe or a device never ends, and their digests."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import stat
+import time
 from pathlib import Path
+
+_SETTLED_NS = 10**8  # Changes that are nearer to one another may have one time.
+_known: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def refuse_special(path: Path) -> int:
@@ -17,3 +22,40 @@ def refuse_special(path: Path) -> int:
     if not stat.S_ISREG(state.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file, but a folder, a pipe or a device")
     return state.st_size
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read, or is a pipe or a device, which never end.
+    """
+    refuse_special(file)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def current_digest(file: Path) -> str:
+    """Return the SHA-256 of a file that others may change; it is read again only where its state is another.
+
+    Raises:
+        OSError: As of `file_digest`.
+    """
+    state = file_state(file)
+    known = _known.get(file)
+    if known is not None and known[0] == state:
+        return known[1]
+    digest = file_digest(file)
+    if file_state(file) == state and time.time_ns() - state[-1] > _SETTLED_NS:
+        _known[file] = state, digest
+    return digest
+
+
+def file_state(file: Path) -> tuple[int, ...]:
+    """Return what a file's system knows of its content: inode, size, and the times of the last changes.
+
+    Raises:
+        OSError: The file is missing.
+    """
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

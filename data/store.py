@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import refuse_special
+from data.files import file_digest
 from data.names import is_listed_file, is_plain
 from data.text import split_password
 
@@ -417,17 +417,6 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises:
-        OSError: It cannot be read, or is a pipe or a device, which never end.
-    """
-    refuse_special(file)
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_note(content: bytes, name: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import ClassTable, Sample
-from data.store import Store, file_digest, no_space, open_store
+from data.files import current_digest, file_state
+from data.store import Store, no_space, open_store
 from data.threads import map_in_threads
 from tasks.config import Config
 from tasks.job import Job
@@ -107,13 +108,15 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
     stage = order.stage.name
     with store.create(stage, order.key) as draft:
         job = _job(order, store, means, draft.folder, progress)
+        sources = _sources(order)
+        before = _states(sources)
         try:
             summary = means.pool.run(order.stage.function, job, order.label, exclusive=not order.stage.sharded)
         except StageError as error:
             if error.no_space:
                 raise no_space(store.root) from error
             raise
-        _refuse_changed(order)
+        _refuse_changed(order, sources, before)
         draft.manifest |= {
             "recipe": order.recipe,
             "device": job.device,
@@ -126,12 +129,8 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
         }
 
 
-def _refuse_changed(order: Order) -> None:
-    """Refuse to publish what was made while its images or label maps changed: it has the key of the former ones.
-
-    Raises:
-        StageError: Names the first file whose bytes are not those of the recipe.
-    """
+def _sources(order: Order) -> list[tuple[Path, str]]:
+    """Return the images and label maps of an order, each with the digests of its recipe."""
     recipe = order.recipe or {}
     expected = {**recipe.get("validation", {}), **recipe.get("samples", {})}
     files: list[tuple[Path, str]] = []
@@ -141,16 +140,39 @@ def _refuse_changed(order: Order) -> None:
             files.append((sample.image, described["image"]))
         if described.get("truth"):
             files += [(file, described["truth"]) for file in (sample.semantic, sample.instances) if file]
+    return files
 
-    def changed(place: tuple[Path, str]) -> bool:
-        file, digests = place
+
+def _states(sources: list[tuple[Path, str]]) -> list[tuple[int, ...] | None]:
+    """Return the files' states, None for one that is gone."""
+
+    def state(source: tuple[Path, str]) -> tuple[int, ...] | None:
         try:
-            return file_digest(file) not in digests.split()
+            return file_state(source[0])
+        except OSError:
+            return None
+
+    return list(map_in_threads(state, sources))
+
+
+def _refuse_changed(order: Order, sources: list[tuple[Path, str]], before: list[tuple[int, ...] | None]) -> None:
+    """Refuse to publish what was made while its images or label maps changed: it has the key of the former ones.
+
+    A file that was changed and put back has been another meanwhile.
+
+    Raises:
+        StageError: Names the first file that was touched, or whose bytes are not those of the recipe.
+    """
+
+    def changed(source: tuple[Path, str]) -> bool:
+        try:
+            return current_digest(source[0]) not in source[1].split()
         except OSError:
             return True
 
-    for (file, _), other in zip(files, map_in_threads(changed, files), strict=True):
-        if other:
+    others = map_in_threads(changed, sources)
+    for (file, _), other, first, last in zip(sources, others, before, _states(sources), strict=True):
+        if other or first != last:
             raise StageError(
                 f"{order.label}: {file} changed while the run was going on; nothing was kept of this step. "
                 "Start the same command again"

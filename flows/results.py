@@ -15,9 +15,10 @@ from typing import Any
 
 from data.coco import Detection, read_detections
 from data.dataset import Dataset
+from data.files import file_digest
 from data.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
-from data.store import Store, explain_os_errors, file_digest, open_store
+from data.store import Store, explain_os_errors, open_store
 from data.threads import map_in_threads
 from data.validation import tag_warnings
 from flows.request import Prepared, Request, RunRequest, read_summary

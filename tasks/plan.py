@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from data.collector import paused_collector
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
-from data.store import file_digest
+from data.files import current_digest, file_digest
 from data.threads import map_in_threads
 from tasks.config import Config
 from tasks.settings import PipelineConfig, RunConfig
@@ -200,12 +200,12 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
     def digest(sample: Sample) -> SampleDigest | Problem:
         file = sample.image
         try:
-            image = file_digest(file)
+            image = current_digest(file)
             truth = []
             if coco := sample.coco:
                 truth.append(_coco_digest(coco, coco_digests))
             for file in filter(None, (sample.semantic, sample.instances)):
-                truth.append(file_digest(file))
+                truth.append(current_digest(file))
             truth += filter(None, [sample.coding])
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
@@ -229,7 +229,7 @@ def image_digests(samples: Sequence[Sample]) -> dict[str, str]:
 
     def digest(sample: Sample) -> str | None:
         try:
-            return file_digest(sample.image)
+            return current_digest(sample.image)
         except OSError:
             return None
 

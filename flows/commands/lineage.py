@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data.files import file_digest
 from data.label_folder import SEMANTIC
 from data.publication import Publication, provenance
-from data.store import ArtifactError, file_digest
+from data.store import ArtifactError
 
 PRETRAINED = ("seed", "backbone", "weights")
 

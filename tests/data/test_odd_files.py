@@ -16,11 +16,11 @@ from PIL import Image
 from data import images
 from data.coco import read_coco, read_detections
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
+from data.files import file_digest
 from data.images import image_size, num_frames, read_image
 from data.label_codings import read_coded
 from data.label_maps import read_ground_truth, read_label_map, write_label_map
 from data.readers import open_dataset
-from data.store import file_digest
 from data.validation import check_images, examine_images
 from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
 from tasks.plan import digest_samples

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from data.dataset import ClassTable, Sample
-from data.store import Store, file_digest
+from data.files import file_digest
+from data.store import Store
 from flows.making import Means, Order, make
 from tasks.config import Config
 from tasks.job import Job
@@ -72,7 +73,7 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
     assert store.verify("classifier", "k1") is None
 
 
-@pytest.mark.parametrize("changed", ["image", "truth", "gone", None])
+@pytest.mark.parametrize("changed", ["image", "truth", "gone", "put back", None])
 def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, changed: str | None) -> None:
     store = Store(tmp_path / "store")
     store.prepare()
@@ -85,6 +86,9 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
         def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
             if changed == "gone":
                 image.unlink()
+            elif changed == "put back":
+                image.write_text("other")
+                image.write_text("image")
             elif changed:
                 {"image": image, "truth": truth}[changed].write_text("other")
             (job.out / "file").write_text("content")
