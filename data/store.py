@@ -147,6 +147,11 @@ class Store:
         # Process ids mean something on one machine only; a store may be shared by several.
         return self.root / ".tmp" / socket.gethostname()
 
+    @property
+    def read_only(self) -> bool:
+        """Whether there is a store in which this process may write nothing: it serves what was made in it."""
+        return self.root.is_dir() and not os.access(self.root, os.W_OK | os.X_OK)
+
     def prepare(self) -> None:
         """Make the store, prove that it is writable, and remove what dead processes left.
 

@@ -81,7 +81,7 @@ def predict(request: PredictRequest) -> str:
     """
     with writing(request, "predict"):
         prepared = prepare_prediction(request)
-        prepared.store.prepare()
+        prepared.ready_store()
         make_artifacts(request, prepared)
         return str(collect_predictions(request, prepared))
 
@@ -89,7 +89,7 @@ def predict(request: PredictRequest) -> str:
 def _train(request: TrainRequest) -> str:
     with writing(request, "train"):
         prepared = prepare_training(request)
-        prepared.store.prepare()
+        prepared.ready_store()
         record(request, prepared)
         make_artifacts(request, prepared, num_processes=request.processes)
         run = collect_network(request, prepared)

@@ -71,7 +71,9 @@ def _runner(
     # The pool is left first: an interrupt must not wait for the tasks that its workers are busy with.
     with runner, WorkerPool(request.num_workers) as pool:
         means = Means(pool, request.torch_device, request.num_workers, num_processes)
-        task = artifact_task(prepared.store, Maker(prepared, means, progress))
+        task = artifact_task(
+            prepared.store, Maker(prepared, means, progress), keep_records=not prepared.store.read_only
+        )
         yield runner, lambda node: task
 
 

@@ -25,7 +25,7 @@ def pseudo_labels(request: RunRequest) -> str:
     """
     with writing(request, "run"):
         prepared = prepare(request)
-        prepared.store.prepare()
+        prepared.ready_store()
         record(request, prepared)
         make_artifacts(request, prepared)
         run = collect(request, prepared)

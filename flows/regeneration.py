@@ -61,9 +61,8 @@ def _make(run: RunRequest, work: Work) -> Prepared | None:
         with explain_os_errors(run.out):
             run.out.mkdir(parents=True, exist_ok=True)
             Path(str(run.split)).write_text("".join(f"{sample.id}\n" for sample in subset.samples))
-    store = open_store(run.store_address)
-    prepared = Prepared(replan(run, subset), store, work.problems)
-    store.prepare()
+    prepared = Prepared(replan(run, subset), open_store(run.store_address), work.problems)
+    prepared.ready_store()
     record(run, prepared)
     make_artifacts(run, prepared)
     return prepared

@@ -116,6 +116,15 @@ class Prepared:
     store: Store
     problems: tuple[Problem, ...]
 
+    def ready_store(self) -> None:
+        """Prove that the store is writable, unless all is in it already and it may only be read.
+
+        Raises:
+            ArtifactError: The store cannot be written.
+        """
+        if not (self.store.read_only and is_made(self.plan, self.store)):
+            self.store.prepare()
+
 
 def prepare(request: RunRequest) -> Prepared:
     """Read the data set, check it, and plan the run.

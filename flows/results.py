@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ from tasks.plan import Node, Plan
 from tasks.run_record import write_run
 from tasks.settings import PipelineConfig
 
+log = logging.getLogger(__name__)
 LISTED = "images.txt"
 
 
@@ -121,7 +123,10 @@ def record(request: Request, prepared: Prepared) -> None:
             request=request.model_dump(mode="json", exclude={"settings"}),
             problems=prepared.problems,
         )
-    prepared.store.register(request.out)
+    if prepared.store.read_only:
+        log.info("%s may only be read: its gc does not know that %s needs it", prepared.store.address, request.out)
+    else:
+        prepared.store.register(request.out)
 
 
 def read_manifests(prepared: Prepared) -> dict[str, dict[str, Any]]:

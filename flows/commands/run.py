@@ -64,8 +64,14 @@ def read_result(request: Request) -> dict[str, Any]:
 def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]:
     """Have a Prefect server in the block, whose first import of Prefect must be there: one of its own if need be."""
     check_scheduler(request.cluster)
-    root = open_store(request.store_address).root
-    with _explain_prefect(root), prefect_server(root / ".prefect") as server:
+    store = open_store(request.store_address)
+    root = store.root
+    with (
+        _explain_prefect(root),
+        # A store that may only be read takes no database.
+        tempfile.TemporaryDirectory() if store.read_only else contextlib.nullcontext(root / ".prefect") as home,
+        prefect_server(Path(home)) as server,
+    ):
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
         import flows.execution  # noqa: F401
 

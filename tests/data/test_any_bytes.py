@@ -1,15 +1,31 @@
-"""Whatever bytes a label file, a class table or a list holds: a set, or a DatasetError that names a file."""
+"""Whatever a file of a set holds, its reader gives a result or a DatasetError that names a file; nothing else."""
 
-import random
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from data.dataset import DatasetError
+from data.coco import CocoFile, read_coco, read_results
+from data.dataset import DatasetError, Sample
+from data.images import image_size, read_image
+from data.label_codings import read_coded
+from data.label_maps import read_ground_truth, read_label_map
 from data.readers import open_dataset
+from data.validation import check_images
 
-CASES = 150
 PIECES = [
     *b"a b a.jpg b.png sub/a ../a C:\\a %41 cat dog Cat background none \xc3\xa9 \xe9 e\xcc\x81 0 1 -1 1.5".split(),
     *b'[ ] { } " \' "" , ; | : # / \\ < > </ /> = image labels label file_name image,labels image,cat,dog'.split(),
@@ -19,13 +35,36 @@ PIECES = [
     *b"\n \r\n \r \t \0 \x0b \x1b \xc2\x85 \xe2\x80\xa8 \xef\xbb\xbf \xff\xfe \xfe\xff \x80 \xff".split(b" "),
     *(b"\x93NUMPY\x01\0", b"\n", b"\n", b" ", b"x" * 200_000),
 ]
+TEXT = st.one_of(st.lists(st.sampled_from(PIECES), min_size=1, max_size=25).map(b"".join), st.binary(max_size=60))
+VALUES = st.one_of(
+    st.sampled_from([None, True, -1, 0, 1, 10**25, 1e308, math.nan, math.inf, "", "1", "\ud800", "PP0", "cat"]),
+    st.sampled_from([[], {}, [[]], [1, 2, 3, 4], [[20, 20, math.inf, 20, 70, 60]], {"size": [8, 8], "counts": []}]),
+    st.integers(-(2**65), 2**65),
+    st.text(max_size=8),
+)
+any_input = settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 
-def some_bytes(random_: random.Random) -> bytes:
-    """Return bytes that look like what readers know, or none at all."""
-    if random_.random() < 0.2:
-        return random_.randbytes(random_.randrange(60))
-    return b"".join(random_.choice(PIECES) for _ in range(random_.randrange(1, 25)))
+def write_images(root: Path) -> None:
+    for image in ("a.jpg", "b.jpg", "sub/a.jpg"):
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (9, 99, 200)).save(root / image)
+
+
+@contextmanager
+def read_or_named() -> Iterator[None]:
+    """Let a DatasetError pass whose problems have a file and one printable line each."""
+    try:
+        yield
+    except DatasetError as error:
+        if not error.problems or any("\n" in str(each) or not str(each).encode() for each in error.problems):
+            raise AssertionError(f"no named problem: {error}") from error
 
 
 TABLES = ("labels.csv", "labels.tsv", "labels.jsonl", "labels.json", "cls_labels.npy")
@@ -33,35 +72,36 @@ OTHERS = ("classes.txt", "list.txt", "Annotations/a.xml", "ImageSets/Main/cat_tr
 
 
 @pytest.mark.parametrize("name", [*TABLES, *OTHERS])
-def test_any_bytes_give_a_set_or_a_named_problem(tmp_path: Path, name: str) -> None:
-    for image in ("a.jpg", "b.jpg", "sub/a.jpg"):
-        (tmp_path / image).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / image)
-    file = tmp_path / name
+def test_any_bytes_give_a_set_or_a_named_problem(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    root = tmp_path_factory.mktemp("set")
+    write_images(root)
+    file = root / name
     file.parent.mkdir(parents=True, exist_ok=True)
     if name in ("classes.txt", "list.txt"):
-        (tmp_path / "labels.csv").write_text("a,cat\nb,dog\n")
-    labels = file if file.parent == tmp_path and name not in ("classes.txt", "list.txt") else None
-    opened = refused = named = 0
-    for seed in range(CASES):
-        file.write_bytes(some_bytes(random.Random(seed)))
-        try:
+        (root / "labels.csv").write_text("a,cat\nb,dog\n")
+    labels = file if name in TABLES else None
+    outcomes: list[str] = []
+
+    @any_input
+    @given(TEXT, st.booleans())
+    def read(content: bytes, skip_bad: bool) -> None:
+        file.write_bytes(content)
+        outcomes.append("refused")
+        with read_or_named():
             dataset, problems = open_dataset(
-                tmp_path, labels, split="list" if name == "list.txt" else None, skip_bad=seed % 2 == 0
+                root, labels, split="list" if name == "list.txt" else None, skip_bad=skip_bad
             )
-            opened += 1
-            assert problems or seed % 2 or any(sample.labels for sample in dataset.samples)
-            assert all(name.isprintable() for name in dataset.classes.names)
-        except DatasetError as error:
-            refused += 1
-            named += all("\n" not in str(problem) and str(problem).encode() for problem in error.problems or [""])
-    assert named == refused > CASES // 10
-    assert opened + refused == CASES
+            outcomes[-1] = "read"
+            assert problems or not skip_bad or any(sample.labels for sample in dataset.samples)
+            assert all(each.isprintable() for each in dataset.classes.names)
+
+    read()
+    assert "refused" in outcomes
 
 
 @pytest.mark.parametrize("name", ["labels.jsonl", "labels.json", "labels.csv"])
 def test_deep_nesting_and_long_cells_are_problems(tmp_path: Path, name: str) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg")
+    write_images(tmp_path)
     for content in (
         "[" * 200_000,
         '{"a":' * 200_000,
@@ -73,3 +113,106 @@ def test_deep_nesting_and_long_cells_are_problems(tmp_path: Path, name: str) -> 
             open_dataset(tmp_path, labels=tmp_path / name)
         assert name in str(caught.value)
         assert len(str(caught.value)) < 2000
+
+
+def coco_set() -> dict[str, Any]:
+    """Return a COCO file of two images, with a polygon and both kinds of run lengths."""
+    square = [[1, 1, 6, 1, 6, 6, 1, 6]]
+    masks: list[Any] = [square, {"size": [8, 8], "counts": [10, 20, 34]}, {"size": [8, 8], "counts": "1000k0"}]
+    return {
+        "images": [{"id": i, "file_name": f"{n}.jpg", "height": 8, "width": 8} for i, n in ((1, "a"), (2, "b"))],
+        "annotations": [
+            {"id": i, "image_id": 1 + i % 2, "category_id": 1 + i % 2, "segmentation": mask, "iscrowd": i % 2}
+            | {"bbox": [1, 1, 5, 5], "score": 0.5, "area": 25}
+            for i, mask in enumerate(masks)
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+
+
+def paths(content: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the way to every value in JSON."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [here] * bool(here) + [path for key, value in items for path in paths(value, (*here, key))]
+
+
+def with_values(content: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> Any:
+    """Return JSON with other values at some places; those that an earlier change took away are left out."""
+    content = json.loads(json.dumps(content))
+    for path, value in changes:
+        at = content
+        try:
+            for key in path[:-1]:
+                at = at[key]
+            at[path[-1]] = value
+        except (KeyError, IndexError, TypeError):
+            continue
+    return content
+
+
+CHANGES = st.lists(st.tuples(st.sampled_from(paths(coco_set())), VALUES), min_size=1, max_size=4)
+
+
+@any_input
+@given(CHANGES)
+def test_any_values_in_a_coco_file_give_a_set_or_a_named_problem(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_images(root)
+        file = root / "annotations" / "instances_train.json"
+        file.parent.mkdir()
+        file.write_text(json.dumps(with_values(coco_set(), changes)))
+        with read_or_named():
+            dataset, _ = open_dataset(root, skip_bad=True)
+            check_images(dataset, 1)
+            assert isinstance(read_coco(file), CocoFile)
+
+
+RESULT_CHANGES = st.lists(st.tuples(st.sampled_from(paths(coco_set()["annotations"])), VALUES), max_size=3)
+
+
+@any_input
+@given(RESULT_CHANGES)
+def test_any_values_in_coco_results_give_objects_or_a_named_problem(
+    changes: list[tuple[tuple[Any, ...], Any]],
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        truth, results = Path(name, "truth.json"), Path(name, "results.json")
+        truth.write_text(json.dumps(coco_set()))
+        results.write_text(json.dumps(with_values(coco_set()["annotations"], changes)))
+        with read_or_named():
+            assert isinstance(read_results(results, read_coco(truth)), CocoFile)
+
+
+def encoded(mode: str, format: str) -> bytes:
+    values = (np.arange(64).reshape(8, 8) % 3).astype(np.uint16 if mode == "I;16" else np.uint8)
+    image, stream = Image.fromarray(values), BytesIO()
+    (image if mode == "I;16" else image.convert(mode)).save(stream, format)
+    return stream.getvalue()
+
+
+FORMS = [("P", "PNG"), ("I;16", "PNG"), ("RGB", "PNG"), ("L", "TIFF"), ("RGB", "BMP"), ("RGB", "JPEG"), ("RGB", "WEBP")]
+IMAGES = [encoded(*form) for form in FORMS]
+FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6)
+READERS: list[Callable[[Path], Any]] = [
+    *(read_image, image_size, read_label_map),
+    lambda path: read_coded(path, "saliency"),
+    lambda path: read_ground_truth(Sample("a", path, (), semantic=path, instances=path)),
+]
+
+
+@any_input
+@given(st.sampled_from(IMAGES), FLIPS, st.floats(0, 1))
+def test_any_bytes_as_an_image_or_a_mask_give_pixels_or_a_named_problem(
+    sound: bytes, flips: list[tuple[float, int]], kept: float
+) -> None:
+    content = bytearray(sound)
+    for at, value in flips:
+        content[int(at * len(content))] = value
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(name, "a.png")
+        path.write_bytes(bytes(content[: math.ceil(kept * len(content))]))
+        for read in READERS:
+            with read_or_named():
+                read(path)

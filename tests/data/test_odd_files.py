@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -196,29 +194,6 @@ def test_evaluation_skips_what_macos_leaves_and_names_files_that_are_no_png(tmp_
     Image.fromarray(LABELS).save(tmp_path / "bmp" / "a.bmp")
     with pytest.raises(DatasetError, match=r"expected label maps \(PNG\), found other files: a\.bmp"):
         evaluate_semantic(tmp_path / "bmp", root)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_any_bytes_as_an_image_or_a_label_map_give_a_result_or_a_dataset_error(tmp_path: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    path, sound = tmp_path / "a.png", []
-    for mode, format in (("P", "PNG"), ("I;16", "PNG"), ("RGB", "PNG"), ("L", "TIFF"), ("RGB", "BMP"), ("RGB", "JPEG")):
-        array = LABELS.astype(np.uint16) if mode == "I;16" else LABELS
-        image = Image.fromarray(array)
-        (image if mode == "I;16" else image.convert(mode)).save(path, format=format)
-        sound.append(path.read_bytes())
-    for number in range(120):
-        content = bytearray(sound[number % len(sound)])
-        for _ in range(rng.randint(0, 6)):
-            content[rng.randrange(len(content))] = rng.randrange(256)
-        path.write_bytes(bytes(content[: rng.choice([len(content), rng.randrange(len(content))])]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for read in (read_image, read_label_map, read_saliency):
-                with contextlib.suppress(DatasetError):
-                    assert isinstance(read(path), np.ndarray)
-            with contextlib.suppress(DatasetError):
-                read_ground_truth(Sample("a", path, (), semantic=path, instances=path))
 
 
 FAULTS = {

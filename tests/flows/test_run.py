@@ -1,7 +1,11 @@
 """A run through the command line: what it gives, what a second one repeats, and what `status` says of it."""
 
+import contextlib
 import json
+import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -185,6 +189,37 @@ def test_an_unwritable_store_is_named_without_a_traceback(tiny_data: Path, tmp_p
     assert str(file) in answer.stderr
     assert "--store" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_finished_run_is_collected_from_a_store_that_may_only_be_read(run_copy: Path, tiny_data: Path) -> None:
+    words = run_words(tiny_data, run_copy, ["--out", run_copy / "new"])
+    with locked_away(run_copy / "store") as wrapper:
+        answer = pseudomask(*words, wrapper=wrapper)
+        refused = pseudomask(*words, "--seed", "7", wrapper=wrapper)
+    assert answer.returncode == 0, answer.stderr
+    for name in ("labels/instances.json", "metrics.json"):
+        assert (run_copy / "new" / name).read_bytes() == (run_copy / "run" / name).read_bytes()
+    assert refused.returncode == 1
+    assert "cannot be written" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@contextlib.contextmanager
+def locked_away(folder: Path) -> Iterator[list[str]]:
+    """Yield the words before a command in whose processes nobody may write into a folder, root neither."""
+    if os.geteuid():
+        modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*")) if path.is_dir()}
+        for path in modes:
+            path.chmod(0o555)
+        yield []
+        for path, mode in modes.items():
+            path.chmod(mode)
+        return
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    wrapper = ["unshare", "--mount", "sh", "-c", mount, str(folder)]
+    if shutil.which("unshare") is None or subprocess.run([*wrapper, "true"], capture_output=True).returncode:
+        pytest.skip("root can write everywhere, and nothing can be mounted here")
+    yield wrapper
 
 
 @pytest.mark.parametrize("words", [["--walk.beta", "-1"], ["--no-such-option"], ["--irnet.crop-size", "100"]])

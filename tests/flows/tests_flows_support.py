@@ -25,13 +25,15 @@ TINY = {
 }
 
 
-def pseudomask(*words: str | Path, root: Path = ROOT, server: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command from a checkout, with no Prefect server given but `server`."""
+def pseudomask(
+    *words: str | Path, root: Path = ROOT, server: str | None = None, wrapper: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the command from a checkout, with no Prefect server given but `server`, by another command if need be."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     if server is not None:
         environment["PREFECT_API_URL"] = server
     return subprocess.run(
-        [sys.executable, "-m", "flows", *map(str, words)],
+        [*wrapper, sys.executable, "-m", "flows", *map(str, words)],
         cwd=root,
         env=environment | {"PYTHONPATH": str(root)},
         capture_output=True,
