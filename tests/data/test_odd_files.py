@@ -17,10 +17,10 @@ from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.files import file_digest
 from data.images import image_size, num_frames, read_image
 from data.label_codings import read_coded
-from data.label_maps import read_ground_truth, read_label_map, write_label_map
+from data.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.validation import check_images, examine_images
-from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
+from tasks.evaluation.folders import evaluate_semantic
 from tasks.plan import digest_samples
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(hello) print\nshowpage\n"
@@ -194,48 +194,3 @@ def test_evaluation_skips_what_macos_leaves_and_names_files_that_are_no_png(tmp_
     Image.fromarray(LABELS).save(tmp_path / "bmp" / "a.bmp")
     with pytest.raises(DatasetError, match=r"expected label maps \(PNG\), found other files: a\.bmp"):
         evaluate_semantic(tmp_path / "bmp", root)
-
-
-FAULTS = {
-    "01-coco-polygon-not-finite": "annotation 1: expected coordinates",
-    "02-coco-runs-too-short": "annotation 1: expected run lengths",
-    "03-twelve-bit": None,
-    "07-binary-masks-255": "found only 0 and 255",
-    "13-coco-wrong-types": None,
-    "14-coco-mask-forms": None,
-    "28-coco-boxes-only": None,
-    "29-coco-id-types": None,
-    "33-coloured-masks": None,
-}
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize("name", FAULTS)
-def test_recorded_faults_are_read_rightly_or_refused_by_name(real_data: Path, name: str) -> None:
-    root, expected = real_data / "faults" / name, FAULTS[name]
-    if not root.is_dir():
-        pytest.skip(f"{root} does not exist")
-    dataset, problems = open_dataset(root, skip_bad=True)
-    problems += check_images(dataset, 1)
-    if expected is not None:
-        assert any(expected in problem.message for problem in problems)
-        return
-    assert problems == []
-    assert all(sample.labels for sample in dataset.samples)
-    for sample in dataset.samples:
-        assert read_image(sample.image).max() > 100
-        semantic = read_ground_truth(sample).semantic
-        if semantic is not None:
-            found = set(np.unique(semantic).tolist()) - {0, 255}
-            assert found
-            assert found <= {label + 1 for label in sample.labels}
-
-
-@pytest.mark.real_data
-def test_recorded_results_of_coco_are_scored_and_null_scores_refused(real_data: Path) -> None:
-    root = real_data / "faults" / "15-coco-results"
-    if not root.is_dir():
-        pytest.skip(f"{root} does not exist")
-    assert evaluate_instances(root / "results.json", root / "gt.json")["ap50"] == 1
-    with pytest.raises(DatasetError, match=r"null-scores\.json: annotation 1 of image 1: .* found null"):
-        evaluate_instances(root / "null-scores.json", root / "gt.json")
