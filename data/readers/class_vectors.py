@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.dataset import DatasetError, Problem
+from data.pickles import PickleError, read_npy
 from data.readers.entry import Entry, Reading
 from data.readers.image_names import ImageNames
 from data.readers.text import read_bytes, read_text, text_lines
@@ -73,7 +72,11 @@ def read_vectors(file: Path, classes: tuple[str, ...], names: ImageNames) -> Rea
     expected = "expected a dictionary of image names and vectors of 0 and 1 (cls_labels.npy)"
     content = read_bytes(file, "NumPy's array")
     try:
-        vectors = _dictionary(content)
+        vectors = read_npy(content)
+        if isinstance(vectors, np.ndarray):
+            raise PickleError(f"it is an array of {vectors.dtype}, {list(vectors.shape)}, without names of images")
+        if not isinstance(vectors, dict):
+            raise PickleError(f"it holds {type(vectors).__name__}")
         found = Reading("vectors of classes in NumPy's form")
         for key, value in vectors.items():
             vector = _vector(value)
@@ -95,74 +98,6 @@ def read_vectors(file: Path, classes: tuple[str, ...], names: ImageNames) -> Rea
     return found
 
 
-class _Array:
-    """What a pickled array consists of, kept as it is."""
-
-    state: tuple[Any, ...] = ()
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, tuple) else (state,)
-
-
-class _Dtype(_Array):
-    def __init__(self, *names: Any) -> None:
-        self.name = str(names[0]) if names else ""
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads plain data and arrays; the latter's parts are not given to NumPy."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            if name == "_reconstruct":
-                return lambda *_: _Array()
-            if name == "scalar":
-                return lambda dtype, raw: _number(dtype, raw)
-        if module == "numpy":
-            if name == "dtype":
-                return _Dtype
-            if name == "ndarray":
-                return _Array
-        if (module, name) == ("_codecs", "encode"):
-            # A function of its own, for a pickle may set attributes of what it looks up.
-            return lambda text, *_: str(text).encode("latin1")
-        raise ValueError(f"it names {module}.{name}, which is not looked up")
-
-
-def _dictionary(content: bytes) -> dict[Any, Any]:
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
-    if not dtype.hasobject:
-        raise ValueError(f"it is an array of {dtype}, {list(shape)}, without names of images")
-    if shape != ():
-        raise ValueError(f"it is a list of {list(shape)} things")
-    root = _Unpickler(stream, encoding="latin1").load()
-    held = root.state[-1] if isinstance(root, _Array) and root.state else root
-    held = held[0] if isinstance(held, list) and len(held) == 1 else held
-    if not isinstance(held, dict):
-        raise ValueError(f"it holds {type(held).__name__}")
-    return held
-
-
 def _vector(value: Any) -> np.ndarray:
-    if isinstance(value, _Array):
-        _, shape, dtype, _, raw = value.state
-        raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        kind = np.dtype(_kind(dtype))
-        return np.frombuffer(raw, kind).reshape(-1) if len(shape) == 1 else np.empty(0)
-    return np.asarray([float(number) for number in value])
-
-
-def _number(dtype: Any, raw: Any) -> float:
-    raw = raw.encode("latin1") if isinstance(raw, str) else raw
-    return float(np.frombuffer(raw, np.dtype(_kind(dtype)))[0])
-
-
-def _kind(dtype: Any) -> str:
-    """Return a number's type, with the order of its bytes."""
-    if not isinstance(dtype, _Dtype) or not re.fullmatch(r"[biuf][1248]", dtype.name):
-        raise ValueError("it has arrays of other things than numbers")
-    order = str(dtype.state[1]) if len(dtype.state) > 1 else "|"
-    return dtype.name if order not in "<>" else order + dtype.name
+    vector = np.asarray(value, np.float64)
+    return vector if vector.ndim == 1 else np.empty(0)
