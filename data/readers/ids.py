@@ -47,7 +47,7 @@ def read_split(root: Path, split: str | Path, names: ImageNames) -> Split:
         The list, with a problem for each image that is listed twice or lies outside the folder.
 
     Raises:
-        DatasetError: There is no such list.
+        DatasetError: There is no such list, or it is empty.
     """
     file = find_split(root, split)
     if file is None:
@@ -55,6 +55,8 @@ def read_split(root: Path, split: str | Path, names: ImageNames) -> Split:
         raise DatasetError([Problem(Path(split), f"expected a file, or the name of a .txt list in {places} of {root}")])
     lines = [(number, line.strip()) for number, line in enumerate(text_lines(read_text(file)), start=1)]
     listed = [(number, _image_of(line, names)) for number, line in lines if line]
+    if not listed:
+        raise DatasetError([Problem(file, "expected the name of an image per line, found an empty list")])
     listed = [(number, name) for number, name in listed if not name.startswith("#") or names.find(name)]
     matched = names.match(name for _, name in listed)
     alone = set(matched.alone)

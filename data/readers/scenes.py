@@ -99,6 +99,43 @@ def read_scenes(
     return Dataset(root, table, tuple(samples[id] for id in sorted(samples))), problems
 
 
+def find_scene_maps(folder: Path, split: str | Path | None = None) -> tuple[str, dict[str, Path]] | None:
+    """Return the coding of the label maps in a folder of a set of scenes, and the maps by the ids of their images.
+
+    Args:
+        folder: The set's own folder, or one in it, up to three levels below.
+        split: One of the set's lists, or a file that lists images; by default all.
+
+    Returns:
+        None where no label maps of a set of scenes lie in the folder.
+
+    Raises:
+        DatasetError: There is no such list, or it lists other images.
+    """
+    folder = folder.resolve()
+    for root in (folder, *folder.parents[:3]):
+        reader = find_scenes(root)
+        if reader is None:
+            continue
+        coding, lists = reader(root)
+        samples = {sample.id: sample for listed in lists.values() for sample in listed.samples}
+        inside = {id: s for id, s in samples.items() if s.semantic is not None and s.semantic.is_relative_to(folder)}
+        if not inside:
+            continue
+        problems: list[Problem] = []
+        if split in lists:
+            listed = {sample.id for sample in lists[str(split)].samples}
+            inside = {id: sample for id, sample in inside.items() if id in listed}
+        elif split is not None:
+            inside, problems = _choose(root, split, inside, [], list(lists))
+        if not problems and not inside:
+            problems = [Problem(folder, f"expected label maps of the list {str(split)!r}, found none")]
+        if problems:
+            raise DatasetError(problems)
+        return coding, {id: sample.semantic for id, sample in inside.items() if sample.semantic is not None}
+    return None
+
+
 def _choose(
     root: Path, split: str | Path, samples: dict[str, Sample], problems: list[Problem], lists: list[str]
 ) -> tuple[dict[str, Sample], list[Problem]]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from flows.arguments.answers import CommandFailed, answer
+from flows.arguments.answers import CommandFailed, answer, list_or_file
 
 
 def status(run: Positional[str], json: bool = False) -> None:
@@ -72,21 +72,24 @@ def evaluate(
     pred: Path,
     gt: Path,
     classes: Path | None = None,
+    split: str | None = None,
     json: bool = False,
 ) -> None:
     """Labels against ground truth: mIoU, or average precision of masks.
 
     Args:
         kind: What to compare.
-        pred: Folder of label maps, or COCO JSON with scores for instances.
-        gt: Folder of label maps, or COCO JSON for instances.
-        classes: File with the name of a class a line; by default `classes.txt` beside either, else VOC's.
+        pred: Folder of label maps, of a run or of a training, or COCO JSON with scores for instances.
+        gt: Folder of label maps, or COCO JSON for instances; sets of scenes are known by their layout.
+        classes: File with the name of a class per line; called values.txt, of a value per line, where there is no
+            background. By default the set's own table, or `classes.txt` beside either, else VOC's.
+        split: The images of the ground truth to score: a list of the set, or a file; by default all.
         json: Print one JSON object on standard output.
     """
     from flows.commands.evaluate import evaluate as evaluate_labels
     from flows.commands.evaluate import show_scores
 
-    answer(evaluate_labels(kind, pred, gt, classes), show_scores, json)
+    answer(evaluate_labels(kind, pred, gt, classes, list_or_file(split)), show_scores, json)
 
 
 def export(

@@ -12,11 +12,15 @@ from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
 
 
 def evaluate(
-    kind: Literal["semantic", "instances"], pred: Path, gt: Path, classes: Path | None = None
+    kind: Literal["semantic", "instances"],
+    pred: Path,
+    gt: Path,
+    classes: Path | None = None,
+    split: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score predictions; arguments, answer and errors are those of the functions of `tasks.evaluation.folders`."""
     function = evaluate_semantic if kind == "semantic" else evaluate_instances
-    return function(pred, gt, classes)
+    return function(pred, gt, classes, split)
 
 
 def show_scores(result: dict[str, Any], console: Console) -> None:

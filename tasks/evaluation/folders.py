@@ -26,32 +26,40 @@ from data.coco import (
     read_results,
 )
 from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
+from data.label_codings import LABEL_CODINGS, read_coded
 from data.label_folder import CLASSES, INSTANCES, KINDS, SEMANTIC, VALUES
 from data.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
 from data.names import shortened
-from data.readers.ids import read_class_names
-from data.readers.image_names import image_id
+from data.readers.ids import find_split, read_class_names, read_split, split_problems
+from data.readers.image_names import ImageNames, image_id
+from data.readers.scenes import find_scene_maps
 from data.voc import VOC_CLASSES
 from tasks.evaluation.boundary_metric import add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
-LABELS = "labels"
-"""Where a run has its label maps."""
+LABELS, PREDICTED = "labels", "predictions"
+"""Where a run has its label maps, and where a training has those that its network gives the validation images."""
 _NO_CATEGORY = -1
 MAX_MASK_BYTES = 2**33
 
 
-def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict[str, Any]:
+def evaluate_semantic(
+    pred: Path, gt: Path, classes: Path | None = None, split: str | Path | None = None
+) -> dict[str, Any]:
     """Score semantic label maps.
 
     Args:
-        pred: A folder of label PNGs, one that has them in `SegmentationClass`, or a run. Images that `gt` lacks
-            are ignored.
-        gt: The same.
-        classes: A file with the name of a foreground class a line. By default `classes.txt`, or `values.txt` (see
-            `data.label_folder`), where the label maps of one of them lie or up to two levels above, else VOC's names.
+        pred: A folder of label PNGs, one that has them in `SegmentationClass`, a run, or a training. Images that `gt`
+            lacks are ignored.
+        gt: The same, or a set of scenes or a folder of label maps in one (`data.readers.scenes`), whose own coding is
+            read.
+        classes: A file with the name of a foreground class per line, or, called `values.txt`, of a value from 0 on. By
+            default the class table of the set of scenes, else `classes.txt` or `values.txt` (see `data.label_folder`)
+            where the label maps of one of them lie or up to two levels above, else VOC's names.
+        split: The images of `gt` to score: a file that lists them, or the name of one of the set's lists. By default
+            all.
 
     Returns:
         `miou`, `iou` of each class, `accuracy`, `boundary_f` and `boundary_f_per_class`, fractions in [0, 1] (None
@@ -61,20 +69,20 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or values outside the table.
     """
-    pred_files, gt_files = (_label_maps(path) for path in (pred, gt))
-    table = _class_table(classes, (pred, gt))
-    pairs, problems = _pair(pred_files, gt_files, gt)
+    predicted, truth = _label_maps(pred), _label_maps(gt, split)
+    table = _class_table(classes, {pred: predicted.coding, gt: truth.coding})
+    pairs, problems = _pair(predicted.files, truth.files, gt)
     names = table.values
     total = np.zeros((len(names), len(names) + 1), np.int64)
     contours, known = [], Counter[int]()
     for pred_id, gt_id in pairs:
         try:
-            maps = read_label_map(gt_files[gt_id]), read_label_map(pred_files[pred_id])
+            maps = truth.read(gt_id), predicted.read(pred_id)
             total += confusion(*maps, len(names))
             known.update(np.unique(maps[0]).tolist())
             contours.append(boundary_sums(*maps, len(names)))
         except ValueError as error:
-            problems.append(Problem(pred_files[pred_id], f"{error}{table.hint}", gt_id))
+            problems.append(Problem(predicted.files[pred_id], f"{error}{table.hint}", gt_id))
         except DatasetError as error:
             problems += error.problems
     if problems:
@@ -88,11 +96,13 @@ def evaluate_semantic(pred: Path, gt: Path, classes: Path | None = None) -> dict
         "boundary_f_per_class": boundaries["per_class"],
         "classes": table.origin,
         "images": len(pairs),
-        "ignored": len(pred_files) - len(pairs),
+        "ignored": len(predicted.files) - len(pairs),
     }
 
 
-def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dict[str, Any]:
+def evaluate_instances(
+    pred: Path, gt: Path, classes: Path | None = None, split: str | Path | None = None
+) -> dict[str, Any]:
     """Score instance masks by average precision, VOC's and COCO's.
 
     Args:
@@ -103,6 +113,7 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
             COCO's score takes the masks of COCO JSON as they are, VOC's the smaller over the larger.
         classes: As for `evaluate_semantic`; without any file the categories of COCO JSON are the table, in the
             order of their ids. COCO's categories are matched with the table by name.
+        split: As for `evaluate_semantic`.
 
     Returns:
         `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth); `coco`
@@ -114,8 +125,8 @@ def evaluate_instances(pred: Path, gt: Path, classes: Path | None = None) -> dic
     """
     truth = _CocoImages(gt, read_coco(gt)) if gt.is_file() else _MapFolders(gt)
     predicted = _CocoImages(pred, _predictions(pred, truth)) if pred.is_file() else _MapFolders(pred)
-    table = _class_table(classes, (pred, gt), categories=truth.categories or predicted.categories)
-    pairs, problems = _pair(predicted.images, truth.images, gt)
+    table = _class_table(classes, {pred: None, gt: None}, categories=truth.categories or predicted.categories)
+    pairs, problems = _pair(predicted.images, _listed(truth.images, gt, split), gt)
     records, infos, objects, detections = [], [], [], []
     for pred_id, gt_id in pairs:
         try:
@@ -155,6 +166,18 @@ class _Table:
 
 
 @dataclass(frozen=True)
+class _LabelMaps:
+    """Label maps by the ids of their images, and the coding of the set of scenes that they are part of, if any."""
+
+    files: dict[str, Path]
+    coding: str | None = None
+
+    def read(self, image: str) -> NDArray:
+        file = self.files[image]
+        return read_label_map(file) if self.coding is None else read_coded(file, self.coding)
+
+
+@dataclass(frozen=True)
 class _Detections:
     """Of one image: bool [N, H, W], classes counted from 0 [N], scores [N]."""
 
@@ -170,8 +193,8 @@ class _MapFolders:
     strangers = 0
 
     def __init__(self, path: Path) -> None:
-        base = next((base for base in (path, path / LABELS) if (base / INSTANCES).is_dir()), None)
-        if base is None:
+        base = _base(path)
+        if not (base / INSTANCES).is_dir():
             message = f"expected COCO JSON, or a folder with {INSTANCES} and {SEMANTIC}, found neither"
             raise DatasetError([Problem(path, message)])
         self._semantic = base / SEMANTIC
@@ -284,13 +307,33 @@ def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int)
     return match_image(found.masks, classes, scores, *truth, num_classes=num_classes)
 
 
-def _label_maps(path: Path) -> dict[str, Path]:
-    """Return image id -> label PNG of a folder, its `SegmentationClass`, or that of a run's labels."""
-    folders = (path / SEMANTIC, path / LABELS / SEMANTIC, path)
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    if folder is None:
+def _base(path: Path) -> Path:
+    """Return the folder that has the folders of label maps: a run's labels, a training's predictions, or the path."""
+    places = (path, path / LABELS, path / PREDICTED)
+    return next((place for place in places if any((place / kind).is_dir() for kind in KINDS)), path)
+
+
+def _label_maps(path: Path, split: str | Path | None = None) -> _LabelMaps:
+    """Return the label PNGs of a folder, of its `SegmentationClass`, of a run or training, or of a set of scenes."""
+    base = _base(path)
+    folder = base / SEMANTIC if (base / SEMANTIC).is_dir() else path
+    if not folder.is_dir():
         raise DatasetError([Problem(path, f"expected a folder of label maps (or one with {SEMANTIC}), found none")])
-    return _png_files(folder)
+    if folder == path and (scenes := find_scene_maps(path, split)):
+        coding, files = scenes
+        return _LabelMaps(files, coding)
+    return _LabelMaps(_listed(_png_files(folder), folder, split))
+
+
+def _listed(images: dict[str, Any], where: Path, split: str | Path | None) -> dict[str, Any]:
+    """Return the images of a list, which lies where they do, up to two levels above, or anywhere as a file."""
+    if split is None:
+        return images
+    places = (where, *where.resolve().parents[:2])
+    listed = read_split(next((place for place in places if find_split(place, split)), where), split, ImageNames(images))
+    if problems := [*listed.problems, *split_problems(listed, where)]:
+        raise DatasetError(problems)
+    return {id: images[id] for id in listed.ids}
 
 
 def _png_files(folder: Path) -> dict[str, Path]:
@@ -311,28 +354,40 @@ def _png_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _class_table(classes: Path | None, sources: tuple[Path, Path], categories: tuple[str, ...] = ()) -> _Table:
+def _class_table(classes: Path | None, sources: Mapping[Path, str | None], categories: tuple[str, ...] = ()) -> _Table:
+    """Return the class table: that of the file `classes`, of the sources, of COCO's categories, or VOC's.
+
+    Args:
+        sources: Folder or file -> the coding of its label maps, where it is that of a set of scenes.
+    """
+    codings = {path: LABEL_CODINGS[coding] for path, coding in sources.items() if coding is not None}
     if classes is not None:
-        return _Table(ClassTable(read_class_names(classes.parent, classes) or ()).names, f"the names in {classes}")
+        has_background = classes.name != VALUES and all(coding.has_background for coding in codings.values())
+        names = read_class_names(classes.parent, classes) or ()
+        return _Table(ClassTable(names).names, f"the names in {classes}", has_background=has_background)
     found = {}
     for source in sources:
-        place = source.resolve()
-        if not any((place / kind).is_dir() for kind in KINDS) and any((place / LABELS / k).is_dir() for k in KINDS):
-            place /= LABELS
-        folders = [place, *place.parents[:2]]
-        files = (folder / name for folder in folders for name in (VALUES, CLASSES))
+        if source in codings:
+            coding = codings[source]
+            found[source] = _Table(coding.classes, f"the set's own ({source})", "", coding.has_background)
+            continue
+        place = _base(source.resolve())
+        files = (folder / name for folder in (place, *place.parents[:2]) for name in (VALUES, CLASSES))
         file = next((file for file in files if file.is_file()), None)
         if file is not None:
-            found[file] = read_class_names(file.parent, file) or ()
-    if len({(file.name, names) for file, names in found.items()}) > 1:
-        problems = [Problem(file, f"holds the classes {', '.join(names)}") for file, names in found.items()]
+            names, has_background = read_class_names(file.parent, file) or (), file.name == CLASSES
+            known = "a set of scenes is known by its layout, and by `pseudomask predict --evaluate`"
+            hint = "" if has_background else f" (as {file} has them; {known})"
+            names = ClassTable(names, has_background=has_background).names
+            found[file] = _Table(
+                names, f"the {'names' if has_background else 'values'} in {file}", hint, has_background
+            )
+    if len({(table.has_background, table.names) for table in found.values()}) > 1:
+        problems = [Problem(file, f"holds the classes {', '.join(table.names)}") for file, table in found.items()]
         last = Problem(problems[-1].file, "expected one class table; say with --classes which one is right")
         raise DatasetError([*problems, last])
-    for file, names in found.items():
-        if file.name == CLASSES:
-            return _Table(ClassTable(names).names, f"the names in {file}")
-        hint = f" (as {file} has them; `pseudomask predict --evaluate` knows how sets of scenes code void)"
-        return _Table(names, f"the values in {file}", hint, has_background=False)
+    if found:
+        return next(iter(found.values()))
     if categories:
         return _Table(ClassTable(categories).names, "the categories of COCO's JSON")
     hint = f" (no {CLASSES} was found, so VOC's 20 classes were assumed; others are set by --classes)"

@@ -265,3 +265,83 @@ def test_a_mask_of_the_truth_that_cannot_be_read_names_its_file(tmp_path: Path):
     gt.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=r"gt\.json: .*annotation 1: expected run lengths"):
         evaluate_instances(pred, gt)
+
+
+CAMVID_LABELS = np.array([[0, 0, 3, 3, 8, 11]] * 4, np.uint8)
+
+
+def write_scenes(root: Path, images: tuple[str, ...] = ("a", "b")) -> Path:
+    """Write a set in CamVid's layout: sky, road, a car, and void, which is 11."""
+    for image in images:
+        for folder in ("test", "testannot"):
+            write_label_map(root / folder / f"{image}.png", CAMVID_LABELS, grey=True)
+    return root
+
+
+def test_a_set_of_scenes_is_read_as_it_is_coded(tmp_path: Path):
+    root = write_scenes(tmp_path / "set")
+    found = evaluate_semantic(root / "testannot", root / "testannot")
+    assert {name: score for name, score in found["iou"].items() if score is not None} == {"sky": 1, "road": 1, "car": 1}
+    # Void is no class: what is predicted there counts for nothing.
+    wrong = np.where(CAMVID_LABELS == 11, 0, CAMVID_LABELS)
+    other = write_maps(tmp_path / "other", "", {"a": wrong, "b": np.where(wrong == 8, 3, wrong)}, classes=())
+    for gt in (root, root / "testannot"):
+        found = evaluate_semantic(other, gt)
+        assert found["iou"]["road"] == pytest.approx(16 / 20)
+        assert found["iou"]["car"] == pytest.approx(4 / 8)
+        assert found["accuracy"] == pytest.approx(36 / 40)
+    names = "".join(f"class {number}\n" for number in range(11))
+    (tmp_path / "names.txt").write_text(names)
+    given = evaluate_semantic(other, root, tmp_path / "names.txt")
+    assert list(given["iou"]) == names.splitlines()
+    assert given["iou"]["class 3"] == found["iou"]["road"]
+    (other / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(DatasetError, match="expected one class table"):
+        evaluate_semantic(other, root)
+
+
+def test_a_table_called_values_has_no_background(tmp_path: Path):
+    folder = write_maps(tmp_path / "maps", "", {"a": label_map(0, 0, 0, 1, 1, 255)}, classes=())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/values.txt").write_text("road\nsky\n")
+    found = evaluate_semantic(folder, folder, tmp_path / "elsewhere/values.txt")
+    assert found["iou"] == {"road": 1.0, "sky": 1.0}
+
+
+def test_a_training_is_scored_by_its_predictions(tmp_path: Path):
+    root = write_scenes(tmp_path / "set")
+    maps = {image: np.where(CAMVID_LABELS == 11, 0, CAMVID_LABELS) for image in ("a", "b")}
+    write_maps(tmp_path / "net/predictions", "SegmentationClass", maps, classes=())
+    table = ClassTable(tuple(evaluate_semantic(root, root)["iou"]), has_background=False)
+    for name, text in index_files([], None, table).items():
+        (tmp_path / "net/predictions" / name).write_text(text)
+    found = evaluate_semantic(tmp_path / "net", root / "testannot")
+    assert found == evaluate_semantic(tmp_path / "net/predictions", root)
+    assert (found["miou"], found["iou"]["sky"], found["images"]) == (1, 1, 2)
+
+
+def test_a_list_says_which_images_are_scored(tmp_path: Path):
+    maps = {"a": label_map(*[1] * 6), "b": label_map(*[2] * 6)}
+    gt = write_objects(tmp_path / "gt", maps, {"a": label_map(*[1] * 6), "b": label_map(*[1] * 6)})
+    (gt / "ImageSets/Segmentation").mkdir(parents=True)
+    (gt / "ImageSets/Segmentation/val.txt").write_text("b\n")
+    (tmp_path / "some.txt").write_text("b.png\n")
+    pred = write_objects(tmp_path / "pred", {"b": maps["b"]}, {"b": label_map(*[1] * 6)})
+    for split in ("val", tmp_path / "some.txt"):
+        for truth in (gt, gt / "SegmentationClass"):
+            assert evaluate_semantic(pred, truth, split=split)["images"] == 1
+        found = evaluate_instances(pred, gt, split=split)
+        assert (found["images"], found["ap50"]) == (1, 1)
+    with pytest.raises(DatasetError, match="expected one prediction for the image 'a'"):
+        evaluate_semantic(pred, gt)
+    scenes = write_scenes(tmp_path / "set")
+    other = write_maps(tmp_path / "other", "", {"b": np.where(CAMVID_LABELS == 11, 0, CAMVID_LABELS)}, classes=())
+    assert evaluate_semantic(other, scenes, split=tmp_path / "some.txt")["images"] == 1
+    with pytest.raises(DatasetError, match="expected one prediction for the image 'a'"):
+        evaluate_semantic(other, scenes, split="test")
+    with pytest.raises(DatasetError, match="one of the set's lists: test"):
+        evaluate_semantic(other, scenes, split="train")
+    (tmp_path / "none.txt").write_text("\n")
+    for truth in (gt, scenes):
+        with pytest.raises(DatasetError, match=r"none\.txt: expected the name of an image per line, found an empty"):
+            evaluate_semantic(pred, truth, split=tmp_path / "none.txt")
