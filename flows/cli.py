@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
 import traceback
+from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import get_type_hints
 
 import tyro
 from pydantic import ValidationError
 from rich.logging import RichHandler
+from tyro.conf import UseAppendAction
 
 from data.dataset import DatasetError
 from data.store import ArtifactError
@@ -31,10 +37,19 @@ def main(argv: list[str] | None = None) -> int:
         0, or 1 for a failure, which is explained on standard error. A wrong command line ends with 2.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if argv == ["--version"]:
+        print(f"pseudomask {version('pseudomask')}")
+        return 0
     _set_up_logging("-v" in argv or "--verbose" in argv)
+    known = commands(_preset(argv), _network_settings(argv))
+    command = known.get(next(iter(argv), ""))
+    if repeated := _repeated_options(argv, command):
+        text = f"{', '.join(repeated)}: given more than once; give one value, or all behind one option"
+        PlainConsole(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        return 2
     try:
         tyro.extras.subcommand_cli_from_dict(
-            commands(_preset(argv), _network_settings(argv)),
+            known,
             prog="pseudomask",
             description=__doc__,
             args=argv,
@@ -46,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         _explain_options(error)
         return 2
     except EXPECTED as error:
-        _explain(error)
+        _explain(error, can_skip=command is not None and "skip_bad" in inspect.signature(command).parameters)
         if "-v" in argv or "--verbose" in argv:
             traceback.print_exc()
         return 1
@@ -80,11 +95,20 @@ def _network_settings(argv: list[str]) -> NetworkSettings:
     return presets[name if name in presets else "quick"]()
 
 
-def _explain(error: BaseException) -> None:
+def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> list[str]:
+    """Return the options that occur more than once, of which the last alone would count."""
+    words = (word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--") and word != "--")
+    hints = get_type_hints(command, include_extras=True) if command is not None else {}
+    adding_up = {f"--{name}" for name, hint in hints.items() if UseAppendAction in getattr(hint, "__metadata__", ())}
+    return [word for word, count in Counter(words).items() if count > 1 and word not in adding_up]
+
+
+def _explain(error: BaseException, *, can_skip: bool) -> None:
     console = PlainConsole(stderr=True)
     console.print(str(error), markup=False, highlight=False, soft_wrap=True)
     if isinstance(error, DatasetError) and len(error.problems) > 1:
-        console.print(f"{len(error.problems)} problems. --skip-bad sets bad images aside.", highlight=False)
+        advice = " --skip-bad sets bad images aside." if can_skip else ""
+        console.print(f"{len(error.problems)} problems.{advice}", highlight=False)
 
 
 def _explain_options(error: ValidationError) -> None:

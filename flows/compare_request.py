@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from flows.network_presets import NETWORK_PRESETS
 from flows.predict_request import PredictRequest, open_truth
 from flows.request import Request
-from flows.train_request import TrainRequest, open_training_sets, read_labelled_run
+from flows.train_request import TrainRequest, num_shared, open_training_sets, read_labelled_run
 from tasks.network_settings import (
     DECODER_VARIANTS,
     NETWORK_SETTINGS,
@@ -42,6 +42,11 @@ class Row:
     lacks: tuple[str, ...] = ()
 
     @property
+    def takes_weights(self) -> bool:
+        """Whether its network may start from ImageNet's weights."""
+        return self.network not in SCENE_NETWORKS or self.network in ON_VGG16
+
+    @property
     def learns_saliency(self) -> bool:
         """Whether its network does, and its loss has a weight for it."""
         weights = self.training.get("task_weights")
@@ -59,7 +64,7 @@ def _cooperative(kind: str, connections: str) -> Row:
 
 
 TABLES: dict[TableName, dict[str, Row]] = {
-    "segnet-decoders": {name: Row(name) for name in DECODER_VARIANTS},
+    "segnet-decoders": {name: Row(name, lacks=("dropout",)) for name in DECODER_VARIANTS},
     "segnet-benchmark": {
         **{name: Row(name) for name in ("segnet", "deeplab-largefov")},
         # As the paper calls the dense CRF behind it.
@@ -95,7 +100,8 @@ class CompareRequest(Request):
         data: Folder of a data set with label maps; by default that of the run `labels`.
         labels: A run, whose labels are learned; by default the ground truth of the set is.
         train: The list of images to learn from, and to be tested on beside `test`. Of a run's labels all are learned.
-        val: The list by which a training's best network is chosen.
+        val: The list by which a training's best network is chosen; by default "val" where the best is to come out, and
+            none where the last is.
         test: The list that networks are tested on.
         saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
         saliency_split: A list of that set's images.
@@ -113,7 +119,7 @@ class CompareRequest(Request):
     data: Path | None = None
     labels: Path | None = None
     train: str = "train"
-    val: str = "val"
+    val: str | None = None
     test: str = "test"
     saliency: Path | None = None
     saliency_split: str | None = None
@@ -141,6 +147,8 @@ class CompareRequest(Request):
             raise ValueError(
                 f"no network of {', '.join(self.rows) or self.table} has a training setting {', '.join(unknown)}"
             )
+        if self.weights and not any(row.takes_weights for row in self.chosen.values()):
+            raise ValueError(f"weights: every network of {', '.join(self.rows) or self.table} starts from random ones")
         if self.weightings and "class_weights" in self.training:
             raise ValueError("class_weights: what the parts of the table differ in (weightings)")
         compared = {name for row in rows.values() for name in row.training}
@@ -209,21 +217,32 @@ class Trial:
     tests: dict[str, PredictRequest]
 
 
-def check_sets(request: CompareRequest) -> None:
+def check_sets(request: CompareRequest) -> list[str]:
     """Look at all sets of a comparison, so that no fault shows after the first training.
+
+    Returns:
+        What has to be known of scores on the test images: how many of these are learned, or choose the network.
 
     Raises:
         DatasetError: A set cannot be read, lacks label maps, or has other classes than those that are learned.
         ArtifactError: `labels` is not the folder of a run.
     """
     seen = set()
+    notes: dict[str, None] = {}
     for trial in trials(request):
         sets = (trial.training.saliency, *((test.data, test.split) for test in trial.tests.values()))
         if sets not in seen:
             seen.add(sets)
-            learned, _ = open_training_sets(trial.training)
-            for test in trial.tests.values():
-                open_truth(test, trial.training.settings, learned.classes, request.classes)
+            learned, validation = open_training_sets(trial.training)
+            tested = {
+                name: open_truth(test, trial.training.settings, learned.classes, request.classes)[0]
+                for name, test in trial.tests.items()
+            }["test"]
+            choosing = trial.training.settings.training.keep == "best"
+            for others, what in ((learned, "are learned"), (validation, "choose the network" if choosing else "")):
+                if what and (count := num_shared(tested, others)):
+                    notes[f"{count} of the {len(tested.samples)} test images {what} too"] = None
+    return list(notes)
 
 
 def trials(request: CompareRequest) -> Iterator[Trial]:
@@ -247,7 +266,7 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                     data=data,
                     labels=request.labels,
                     split=None if request.labels else request.train,
-                    val=request.val,
+                    val=request.val or ("val" if settings.training.keep == "best" else None),
                     out=folder,
                     preset=request.preset,
                     settings=settings,
@@ -288,6 +307,6 @@ def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: in
     if row.backbone is not None:
         # A file is of another backbone.
         backbone, weights = row.backbone, "imagenet" if "imagenet" in (weights, settings.weights) else None
-    elif row.network in SCENE_NETWORKS and row.network not in ON_VGG16:
+    elif not row.takes_weights:
         weights = None
     return type(settings).model_validate({**settings.model_dump(), **changed, "backbone": backbone, "weights": weights})

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from data.readers import has_own_classes, open_dataset
 from data.store import explain_os_errors
-from flows.compare_request import CompareRequest, Trial
+from flows.compare_request import CompareRequest, Trial, check_sets
 from flows.results import write_text, writing
 from tasks.network_settings import PREDICTIONS, PixelTrainerConfig
 from tasks.reporting.comparison import comparison_page
@@ -51,6 +51,7 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
         "seeds": list(request.seeds),
         "device": request.torch_device,
         "rows": _rows(all_trials, _costs(all_trials, num_classes, size, request.torch_device)),
+        "notes": check_sets(request),
         "saliency_tested": request.saliency is None or request.saliency_test is not None,
     }
     with writing(request, "compare") as output, explain_os_errors(request.out):
@@ -111,7 +112,8 @@ def table_of(result: dict[str, Any], rows: list[dict[str, Any]], tests: list[str
 
 
 def notes_on(result: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    """Return what has to be known of scores: which output is the prediction, and what saliency was compared with."""
+    """Return what has to be known of scores: which output is the prediction, what saliency was compared with, and which
+    test images are not new to the networks."""
     notes = [f"{row['row']}: the prediction is {PREDICTIONS[row['prediction']]}" for row in rows if "prediction" in row]
     notes += [f"{row['row']}: costs without the dense CRF" for row in rows if row["crf_iterations"]]
     if any(row["weights"] for row in rows):
@@ -122,7 +124,7 @@ def notes_on(result: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     notes += [f"masks of salient objects are derived from {names}" for names in sorted(derived)]
     if not result["saliency_tested"]:
         notes.append("saliency was not tested: no list of images was given (--saliency-test)")
-    return notes
+    return [*notes, *result.get("notes", ())]
 
 
 def tests_of(kinds: Iterable[str]) -> list[str]:

@@ -19,9 +19,11 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
 from tasks.network_settings import (
+    ON_VGG16,
     NetworkSettings,
     SaliencyConfig,
     SaliencySettings,
+    SceneConfig,
 )
 from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
@@ -99,6 +101,15 @@ class TrainRequest(Request):
             preset = NETWORK_PRESETS[self.settings.network][self.preset]().training
             if training.sigma_lr_factor != preset.sigma_lr_factor:  # pyright: ignore[reportAttributeAccessIssue]
                 raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_is_of_networks_that_have_it(self) -> TrainRequest:
+        training = self.settings.training
+        if isinstance(training, SceneConfig) and self.settings.network not in ON_VGG16:
+            preset = NETWORK_PRESETS[self.settings.network][self.preset]().training
+            if training.dropout != preset.dropout:  # pyright: ignore[reportAttributeAccessIssue]
+                raise ValueError(f"{self.settings.network} has no dropout; those on VGG16 do: {', '.join(ON_VGG16)}")
         return self
 
     @model_validator(mode="after")
@@ -201,7 +212,15 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
     if not tested:
         message = f"expected images with ground truth in the list {request.val!r}, found none"
         raise DatasetError([Problem(validation.root, message)])
-    return training, replace(validation, samples=tested)
+    validation = replace(validation, samples=tested)
+    if count := num_shared(validation, training):
+        log.warning("%d of the %d validation images are learned too", count, len(tested))
+    return training, validation
+
+
+def num_shared(first: Dataset, second: Dataset) -> int:
+    """Return how many images of the first set are images of the second."""
+    return len({sample.image.resolve() for sample in first.samples} & {s.image.resolve() for s in second.samples})
 
 
 def _saliency_samples(request: TrainRequest, classes: ClassTable) -> list[Sample]:

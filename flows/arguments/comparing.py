@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json as json_format
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from data.dataset import DatasetError
 from flows.arguments.answers import Verbose, answer, list_or_file
@@ -18,6 +19,8 @@ from tasks.network_settings import SCENE_NETWORKS, ClassWeights
 from tasks.settings import BackboneName
 
 Table = TableName | Literal["segnet-resources"]
+MEASURED = ("size", "classes", "threads")
+OF_RESOURCES = (*MEASURED, "table", "rows", "out", "device", "json", "verbose")
 
 
 def compare(
@@ -26,7 +29,7 @@ def compare(
     labels: Path | None = None,
     out: Path | None = None,
     train: str = "train",
-    val: str = "val",
+    val: str | None = None,
     test: str = "test",
     saliency: Path | None = None,
     saliency_split: str | None = None,
@@ -36,7 +39,7 @@ def compare(
     seeds: tuple[int, ...] = (0,),
     backbone: BackboneName | Literal["vgg16"] | None = None,
     weights: Path | Literal["imagenet"] | None = None,
-    set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")] = (),
+    set: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
     per_class: bool = False,
     size: tuple[int, int] | None = None,
     classes: int | None = None,
@@ -60,7 +63,7 @@ def compare(
         labels: A run, whose labels are learned instead of ground truth.
         out: Folder of the results; that of segnet-resources is optional.
         train: The list of images to learn from.
-        val: The list by which the best network of a training is chosen.
+        val: The list by which the best network of a training is chosen; where the preset chooses one, by default val.
         test: The list that networks are tested on.
         saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
         saliency_split: A list of its images.
@@ -70,7 +73,7 @@ def compare(
         seeds: Every network is trained once for each.
         backbone: Of the networks; by default the preset's.
         weights: ImageNet weights of the backbone, a file or "imagenet"; by default the preset's.
-        set: Training settings that are other than the preset's, such as epochs=20 or precision=bfloat16.
+        set: Training settings that are other than the preset's, such as epochs=20 or image_size=[64,96].
         per_class: Print every class too.
         size: Of segnet-resources: height and width, by default 360 480.
         classes: Of segnet-resources, by default 11.
@@ -84,6 +87,14 @@ def compare(
         json: Print one JSON object on standard output.
         verbose: More log lines, and tracebacks.
     """
+    options = locals()
+    defaults = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
+    given = [name for name, default in defaults.items() if options[name] != default]
+    useless = [
+        name for name in given if (name not in OF_RESOURCES if table == "segnet-resources" else name in MEASURED)
+    ]
+    if useless:
+        raise DatasetError(f"{table} has no use for {', '.join('--' + name.replace('_', '-') for name in useless)}")
     from flows.commands.compare import (
         RESOURCES,
         compare_networks,
@@ -92,12 +103,6 @@ def compare(
         show_resources,
     )
 
-    measured = {"size": size, "classes": classes, "threads": threads}
-    trained = {"data": data, "labels": labels, "saliency": saliency, "weightings": weightings, "weights": weights}
-    trained |= {"backbone": backbone, "set": set, "store": store, "cluster": cluster, "per-class": per_class}
-    of_others = trained if table == "segnet-resources" else measured
-    if given := [f"--{name}" for name, value in of_others.items() if value]:
-        raise DatasetError(f"{table} has no use for {', '.join(given)}")
     if table == "segnet-resources":
         unknown = [name for name in rows if name not in SCENE_NETWORKS]
         if unknown:
@@ -115,7 +120,7 @@ def compare(
         data=data and data.absolute(),
         labels=labels and labels.absolute(),
         train=list_or_file(train) or train,
-        val=list_or_file(val) or val,
+        val=list_or_file(val),
         test=list_or_file(test) or test,
         saliency=saliency and saliency.absolute(),
         saliency_split=list_or_file(saliency_split),
@@ -125,7 +130,7 @@ def compare(
         seeds=seeds,
         backbone=backbone,
         weights=weights,
-        training=dict(_setting(text) for text in set),
+        training=_settings([text for texts in set for text in texts]),
         out=out,
         store=store,
         workers=workers,
@@ -135,6 +140,15 @@ def compare(
         preset=preset,
     )
     answer(compare_networks(request), partial(show_comparison, per_class=per_class), json)
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, value in map(_setting, texts):
+        if name in settings:
+            raise DatasetError(f"--set: expected each setting once, got {name} twice")
+        settings[name] = value
+    return settings
 
 
 def _setting(text: str) -> tuple[str, Any]:

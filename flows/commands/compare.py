@@ -28,7 +28,8 @@ RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
 def compare_networks(request: CompareRequest) -> dict[str, Any]:
     """Run the flow, and return what `comparison.json` holds."""
     with writing(request, "compare"):
-        check_sets(request)
+        for note in check_sets(request):
+            log.warning("%s", note)
         networks = {trial.training.settings.network for trial in trials(request)}
         with embedded_server(request, [stage for name in networks for stage in NETWORK_STAGES[name]]):
             from flows.comparison import compare

@@ -27,7 +27,7 @@ SceneNetworkName = Literal[
 SCENE_NETWORKS: tuple[SceneNetworkName, ...] = get_args(SceneNetworkName)
 # Those that the paper trains from ImageNet's weights (Sec. 4), and those that it compares decoders by (Table 1).
 ON_VGG16 = ("segnet", "fcn-fixed", "fcn-learned", "deeplab-largefov", "deconvnet")
-DECODER_VARIANTS = ("segnet", *(name for name in SCENE_NETWORKS if name not in ON_VGG16))
+DECODER_VARIANTS = tuple(name for name in SCENE_NETWORKS if name not in ON_VGG16)
 
 
 class SceneConfig(PixelTrainerConfig):

@@ -12,8 +12,9 @@ import pytest
 from pydantic import ValidationError
 from tests_flows_support import pseudomask
 
-from flows.compare_request import CompareRequest, trials
+from flows.compare_request import CompareRequest, check_sets, trials
 from flows.compare_results import notes_on, percent, scores_of, tables_of
+from flows.train_request import TrainRequest, open_training_sets
 
 ROWS = ("segnet-basic-single-channel-decoder", "bilinear-interpolation")
 SALIENCY: tuple[dict[str, list[float]], ...] = ({"MAE": [0.1, 0.3], "max F": [0.7, 0.9]}, {})
@@ -264,6 +265,48 @@ def test_what_is_known_of_scores_is_said_and_what_is_not_known_is_left_out() -> 
         "a: costs without the dense CRF",
         "masks of salient objects are derived from car",
     ]
+    assert notes_on({"saliency_tested": True, "notes": ["3 of 4"]}, rows[:1]) == ["3 of 4"]
+
+
+def test_the_decoder_variants_are_the_papers_eight_rows_of_one_recipe(tmp_path: Path) -> None:
+    request = CompareRequest(table="segnet-decoders", data=tmp_path, out=tmp_path, preset="camvid")
+    recipes = {trial.row: trial.training.settings for trial in trials(request)}
+    assert list(recipes) == [
+        "segnet-basic",
+        "segnet-basic-encoder-addition",
+        "segnet-basic-single-channel-decoder",
+        "bilinear-interpolation",
+        "fcn-basic",
+        "fcn-basic-no-addition",
+        "fcn-basic-no-dim-reduction",
+        "fcn-basic-no-addition-no-dim-reduction",
+    ]
+    assert len({settings.training for settings in recipes.values()}) == 1
+    assert {settings.weights for settings in recipes.values()} == {None}
+
+
+def test_test_images_that_are_learned_or_choose_the_network_are_told(camvid: Path, tmp_path: Path) -> None:
+    def notes(**lists: str) -> list[str]:
+        rows = ("segnet-basic", "fcn-basic")
+        return check_sets(CompareRequest(table="segnet-decoders", data=camvid, out=tmp_path, rows=rows, **lists))  # pyright: ignore
+
+    assert notes() == []
+    assert notes(train="test", val="test") == [
+        "3 of the 3 test images are learned too",
+        "3 of the 3 test images choose the network too",
+    ]
+    (tmp_path / "some.txt").write_text("test1\nval0\n")
+    assert notes(val=str(tmp_path / "some.txt")) == ["1 of the 3 test images choose the network too"]
+
+
+def test_validation_images_that_are_learned_are_told(camvid: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"network": "segnet-basic"}
+    for val, said in (("val", ""), ("train", "6 of the 6 validation images are learned too")):
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            open_training_sets(TrainRequest(data=camvid, split="train", val=val, out=camvid / "x", settings=settings))  # pyright: ignore
+        assert said in caplog.text
+        assert bool(said) == bool(caplog.text)
 
 
 def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
@@ -272,9 +315,9 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
     assert found["danet-single"].prediction is None  # pyright: ignore
     assert found["danet-ensemble"].prediction == "mean"  # pyright: ignore
     assert [name for name, training in found.items() if training.dsc] == [n for n in found if "deeplab" in n]  # pyright: ignore
-    given = {"table": "segnet-decoders", "data": tmp_path, "out": tmp_path, "weights": tmp_path / "vgg16.pth"}
+    given = {"table": "segnet-benchmark", "data": tmp_path, "out": tmp_path, "weights": tmp_path / "vgg16.pth"}
     found = {trial.row: trial.training.settings.weights for trial in trials(CompareRequest(**given))}
-    assert [name for name, weights in found.items() if weights] == ["segnet"]
+    assert set(found.values()) == {tmp_path / "vgg16.pth"}
     given = {"table": "saliency-ablation", "data": tmp_path, "out": tmp_path, "preset": "cityscapes"}
     for weights, of_densenet in ((None, "imagenet"), (tmp_path / "resnet.pth", "imagenet")):
         found = {trial.row: trial.training.settings for trial in trials(CompareRequest(**given, weights=weights))}
@@ -295,7 +338,9 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
     ("table", "given", "said"),
     [
         ("segnet-decoders", {"preset": "cityscapes"}, "preset 'cityscapes' of segnet-decoders: expected one of quick"),
-        ("segnet-decoders", {"rows": ("segnet", "segnet")}, "rows: expected each once, got segnet, segnet"),
+        ("segnet-decoders", {"rows": ("fcn-basic",) * 2}, "rows: expected each once, got fcn-basic, fcn-basic"),
+        ("segnet-decoders", {"weights": "imagenet"}, "weights: every network of segnet-decoders starts from random"),
+        ("segnet-decoders", {"training": {"dropout": 0.1}}, "no network of segnet-decoders has a training setting"),
         ("segnet-decoders", {"seeds": (0, 0)}, "seeds: expected each once"),
         ("cooperative", {"training": {"connections": "single"}}, "connections: what the rows of cooperative differ in"),
         ("saliency-ablation", {"training": {"dsc": True}}, "dsc: what the rows"),

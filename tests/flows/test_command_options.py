@@ -1,0 +1,101 @@
+"""What the command line refuses before anything is read: options given twice, and options without effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flows.cli import main
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+    code = main([str(word) for word in words])
+    return code, " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("compare", "segnet-decoders", "--rows", "segnet-basic", "--rows", "fcn-basic"), "--rows: given more than"),
+        (("compare", "segnet-decoders", "--seeds=0", "--seeds=1"), "--seeds: given more than once"),
+        (("run", "--data", "set", "--train", "deeplabv2", "--train", "maskrcnn"), "--train: given more than once"),
+        (("train", "segnet", "--testing.scales", "1", "--testing.scales", "0.5"), "--testing.scales: given more than"),
+        (("train", "segnet", "--skip-bad", "--skip_bad"), "--skip-bad: given more than once"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = refusal(capsys, *words, "--out", tmp_path / "x")
+    assert code == 2
+    assert said in text
+    assert not (tmp_path / "x").exists()
+
+
+def test_settings_of_a_comparison_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "set").mkdir()
+    words = ("compare", "segnet-decoders", "--data", tmp_path / "set", "--out", tmp_path / "x")
+    code, text = refusal(capsys, *words, "--set", "image_size=64,96", "--set", "epochs=0", "batch_size=-1")
+    assert code != 0
+    assert all(name in text for name in ("image_size", "epochs", "batch_size")), text
+    code, text = refusal(capsys, *words, "--set", "epochs=1", "--set", "epochs=2")
+    assert (code, text) == (1, "--set: expected each setting once, got epochs twice")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--seeds", "1", "2"),
+        ("--preset", "camvid"),
+        ("--val", "nothing"),
+        ("--workers", "9"),
+        ("--time-limit", "1"),
+        ("--train", "x"),
+    ],
+)
+def test_resources_are_measured_of_no_training(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = refusal(capsys, "compare", "segnet-resources", *words)
+    assert (code, text) == (1, f"segnet-resources has no use for {words[0]}")
+
+
+def test_a_table_has_no_use_for_a_measurements_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("compare", "segnet-decoders", "--data", tmp_path, "--out", tmp_path / "x", "--classes", "0")
+    assert refusal(capsys, *words) == (1, "segnet-decoders has no use for --classes")
+
+
+def test_dropout_is_of_the_networks_that_have_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--data", tmp_path, "--val", "val", "--out", tmp_path / "x")
+    code, text = refusal(capsys, "train", "segnet-basic", *place, "--training.dropout", "0.3")
+    assert code == 2
+    assert "segnet-basic has no dropout" in text
+    words = ("compare", "segnet-decoders", "--data", tmp_path, "--out", tmp_path / "x", "--set", "dropout=0.3")
+    code, text = refusal(capsys, *words)
+    assert "no network of segnet-decoders has a training setting dropout" in text
+
+
+def test_what_is_advised_is_an_option_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "gt").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "gt" / f"{name}.png"), np.zeros((4, 4), np.uint8))
+    (tmp_path / "pred").mkdir()
+    cv2.imwrite(str(tmp_path / "pred/c.png"), np.zeros((4, 4), np.uint8))
+    code, text = refusal(capsys, "evaluate", "semantic", "--pred", tmp_path / "pred", "--gt", tmp_path / "gt")
+    assert code == 1
+    assert text.endswith("2 problems.")
+    for folder in ("images", "SegmentationClass"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / "set/images" / f"{name}.jpg").write_bytes(b"no image")
+    (tmp_path / "set/labels.csv").write_text("image,labels\na,cat\nb,dog\nx,cat\ny,cat\n")
+    code, text = refusal(capsys, "run", "--data", tmp_path / "set", "--out", tmp_path / "x")
+    assert text.endswith("--skip-bad sets bad images aside.")
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    name, version = capsys.readouterr().out.split()
+    assert name == "pseudomask"
+    assert version[0].isdigit()
