@@ -21,7 +21,7 @@ class DeconvNet(SceneNetwork):
     """VGG16 with two of its fully connected layers as convolutions, and a decoder that undoes all of it.
 
     Args:
-        dropout: Behind the two deepest encoders and decoders, and behind the two layers that were fully connected.
+        dropout: Behind the three deepest encoders and decoders, and behind the two layers that were fully connected.
     """
 
     unpools: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class DeconvNet(SceneNetwork):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input."""
-        x, memory = encode(self.backbone.encoders, x)
+        x, memory = encode(self.backbone.encoders, self.backbone.dropouts, x)
         return self.classifier(decode(self.decoders, self.connected(x), memory))
 
 

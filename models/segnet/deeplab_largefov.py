@@ -19,7 +19,7 @@ class DeepLabLargeFOV(SceneNetwork):
     """Three poolings, so that the scores are at an eighth of the image; what follows is dilated.
 
     Args:
-        dropout: Behind the two deepest encoders, and behind the two layers that were fully connected.
+        dropout: Behind the three deepest encoders, and behind the two layers that were fully connected.
     """
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
@@ -36,7 +36,7 @@ class DeepLabLargeFOV(SceneNetwork):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input, upsampled to its size."""
         size = x.shape[2:]
-        for number, encoder in enumerate(self.backbone.encoders):
+        for number, (encoder, dropout) in enumerate(zip(self.backbone.encoders, self.backbone.dropouts, strict=True)):
             x = encoder(x)
-            x = F.max_pool2d(x, 2) if number < 3 else F.max_pool2d(x, 3, stride=1, padding=1)
+            x = dropout(F.max_pool2d(x, 2) if number < 3 else F.max_pool2d(x, 3, stride=1, padding=1))
         return F.interpolate(self.head(x), size, mode="bilinear", align_corners=False)

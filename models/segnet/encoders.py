@@ -13,6 +13,8 @@ from models.segmenter import Segmenter
 from models.segnet.inputs import INPUTS, Input
 
 VGG16_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+# Dropout is behind this encoder, those that are deeper, and their decoders.
+FIRST_DROPOUT = 2
 BASIC_WIDTH = 64
 BASIC_KERNEL = 7
 BASIC_DEPTH = 4
@@ -25,14 +27,19 @@ class Encoder(nn.Module):
 
     Attributes:
         encoders: As given.
+        dropouts: What follows the pooling behind each encoder: dropout, or nothing.
         input: What the network is shown.
         normalize: From RGB pixels [B, 3, H, W] in [0, 255] to the network's input.
         pretrained: Whether its weights are those of ImageNet.
     """
 
-    def __init__(self, encoders: list[nn.Module], input: Input) -> None:
+    def __init__(self, encoders: list[nn.Module], input: Input, dropout: float = 0.0) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
+        self.dropouts = nn.ModuleList(
+            nn.Dropout(dropout) if dropout and number >= FIRST_DROPOUT else nn.Identity()
+            for number in range(len(encoders))
+        )
         self.input: Input = input
         self.pretrained = False
         self.normalize = INPUTS[input]()
@@ -43,7 +50,8 @@ class VGG16(Encoder):
 
     Args:
         input: What the network is shown.
-        dropout: Behind the two deepest encoders.
+        dropout: Behind the pooling of the three deepest encoders (Sec. 4), as the authors' files have it. Before
+            pooling it would choose other maxima in training, and unpooling would bring values back to other places.
         dilation: Of the convolutions of the fifth.
     """
 
@@ -55,10 +63,8 @@ class VGG16(Encoder):
             for width in widths:
                 layers.extend(conv_norm(channels, width, 3, dilation=dilation if number == 4 else 1))
                 channels = width
-            if number >= 3 and dropout:
-                layers.append(nn.Dropout(dropout))
             encoders.append(layers)
-        super().__init__(encoders, input)
+        super().__init__(encoders, input, dropout)
 
     def load(self, weights: str | Path) -> None:
         """Take ImageNet's weights: torchvision's download ("imagenet"), or a file in the layout of its VGG16.

@@ -19,7 +19,7 @@ class FCN(SceneNetwork):
 
     Args:
         learned: Upsampling is learned, from bilinear interpolation on; otherwise it is that.
-        dropout: Behind the two deepest encoders, and behind the two layers that were fully connected.
+        dropout: Behind the three deepest encoders, and behind the two layers that were fully connected.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class FCN(SceneNetwork):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input."""
         size, levels = x.shape[2:], []
-        for encoder in self.backbone.encoders:
-            x = F.max_pool2d(encoder(x), 2)
+        for encoder, dropout in zip(self.backbone.encoders, self.backbone.dropouts, strict=True):
+            x = dropout(F.max_pool2d(encoder(x), 2))
             levels.append(x)
         x = self.scores[0](self.connected(levels[4]))
         for number, level in enumerate((levels[3], levels[2]), start=1):

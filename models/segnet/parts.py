@@ -35,11 +35,14 @@ def unpool(x: Float[Tensor, "b c p q"], pooled: Pooled) -> Float[Tensor, "b c h 
     return max_unpool(x, *pooled)
 
 
-def encode(encoders: Iterable[nn.Module], x: Float[Tensor, "b c h w"]) -> tuple[Tensor, list[Pooled]]:
-    """Run encoders, each followed by max-pooling; return the deepest maps, and what each encoder remembers."""
+def encode(
+    encoders: Iterable[nn.Module], dropouts: Iterable[nn.Module], x: Float[Tensor, "b c h w"]
+) -> tuple[Tensor, list[Pooled]]:
+    """Run encoders, each followed by max-pooling and dropout; return the deepest maps, and what each encoder remembers."""
     memory = []
-    for encoder in encoders:
+    for encoder, dropout in zip(encoders, dropouts, strict=True):
         x, pooled = pool(encoder(x))
+        x = dropout(x)
         memory.append(pooled)
     return x, memory
 

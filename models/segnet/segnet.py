@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layers import conv_norm
-from models.segnet.encoders import VGG16, VGG16_WIDTHS, SceneNetwork
+from models.segnet.encoders import FIRST_DROPOUT, VGG16, VGG16_WIDTHS, SceneNetwork
 from models.segnet.inputs import Input
 from models.segnet.parts import decode, encode, start_as_he
 
@@ -23,7 +23,7 @@ def mirrored_decoders(layer: Callable[[int, int], nn.Sequential], dropout: float
 
     Args:
         layer: Returns a convolution, with what follows it, from so many channels to so many.
-        dropout: Behind the two deepest.
+        dropout: Behind the three deepest.
     """
     ends = [64, *(widths[-1] for widths in VGG16_WIDTHS)]
     decoders = []
@@ -31,7 +31,7 @@ def mirrored_decoders(layer: Callable[[int, int], nn.Sequential], dropout: float
         layers = nn.Sequential()
         for a, b in pairwise((*reversed(VGG16_WIDTHS[number]), ends[number])):
             layers.extend(layer(a, b))
-        if number >= 3 and dropout:
+        if number >= FIRST_DROPOUT and dropout:
             layers.append(nn.Dropout(dropout))
         decoders.append(layers)
     return decoders
@@ -43,7 +43,7 @@ class SegNet(SceneNetwork):
     The last convolution gives the logits.
 
     Args:
-        dropout: Behind the two deepest encoders and decoders (Sec. 4).
+        dropout: Behind the three deepest encoders and decoders (Sec. 4); see `VGG16`.
     """
 
     unpools: ClassVar[bool] = True
@@ -57,5 +57,5 @@ class SegNet(SceneNetwork):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input."""
-        x, memory = encode(self.backbone.encoders, x)
+        x, memory = encode(self.backbone.encoders, self.backbone.dropouts, x)
         return decode(self.decoders, x, memory)

@@ -51,6 +51,26 @@ def _run(net: nn.Module, x: Tensor, cotangent: Tensor) -> list[Tensor]:
     return [logits.detach(), *(gradient.clone() for gradient in gradients if gradient is not None)]
 
 
+@pytest.mark.parametrize("name", ["segnet", "deconvnet", "fcn-learned", "deeplab-largefov"])
+def test_dropout_changes_no_place_of_a_maximum(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pooled is what batch norm and the rectifier gave: dropout is behind, at the three deepest encoders."""
+    torch.manual_seed(0)
+    net = build_scene_network(name, 5, input="imagenet", dropout=0.5).train()
+    pooled: list[Tensor] = []
+    for encoder in net.backbone.encoders:
+        assert not any(isinstance(layer, nn.Dropout) for layer in encoder.modules())
+        encoder.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
+    net(torch.randn(2, 3, 64, 64))
+    zeros = [float((x == 0).float().mean()) for x in pooled[1:]]
+    # Behind the rectifier and 2 x 2 pooling few are 0; behind dropout half are, from the third encoder on.
+    assert [share > 0.4 for share in zeros] == [False, False, True, True]
+    kinds = [type(dropout) for dropout in net.backbone.dropouts]
+    assert kinds == [nn.Identity, nn.Identity, nn.Dropout, nn.Dropout, nn.Dropout]
+    if net.unpools:
+        ends = [isinstance(decoder[-1], nn.Dropout) for decoder in net.decoders]  # pyright: ignore
+        assert ends == [True, True, True, False, False]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_have_the_images_size_whatever_that_is(name: str) -> None:
     torch.manual_seed(0)
