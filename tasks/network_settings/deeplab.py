@@ -116,7 +116,6 @@ class CooperativeConfig(SegmenterConfig):
     head_lr_factor: Positive = 1.0
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = False
-    sync_norm: bool = True
     crop_size: Side | tuple[Side, Side] = 768
     rescale: Range = (0.5, 2.0)
     connections: Literal["single", "ensemble", "same-layer", "multi-layer"] = "same-layer"

@@ -15,7 +15,8 @@ class TrainerConfig(Config):
 
     Attributes:
         batch_size: Images of a step, of all processes together.
-        batch_parts: A process's share of a step is computed in this many parts, which takes less memory.
+        batch_parts: A process's share of a step is computed in this many parts, which takes less memory. Batch norm
+            that is trained is over a part's images.
         epochs: Passes over the set.
         steps: Least and largest number of steps, which bound those of the epochs: few images are seen more often, and a
             large set not as often. Figures and validation are then of a sixteenth of the steps. None for no bounds.
@@ -30,7 +31,8 @@ class TrainerConfig(Config):
         precision: Of the network's arithmetic; "auto" is bfloat16 on a GPU and float32 elsewhere. With float16 losses
             are scaled.
         freeze_norm: Keep batch norm at the statistics of the pretrained weights. Without such it is trained.
-        sync_norm: Batch norm over the images of all processes; without, each has its own share's.
+        sync_norm: Batch norm that is trained is over the images of all processes, as of one; without, over each
+            process's share.
         validate_epochs: The network is tested on the validation images after this many epochs, at one scale.
         keep: The network that comes out: the "last", or the "best" on the validation images.
         log_steps: TensorBoard's logs get the mean of so many steps; 0 for no logs.
@@ -51,7 +53,7 @@ class TrainerConfig(Config):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     freeze_norm: bool = True
-    sync_norm: bool = False
+    sync_norm: bool = True
     validate_epochs: PositiveInt = 1
     keep: Literal["last", "best"] = "last"
     log_steps: Annotated[int, Field(ge=0)] = 10

@@ -30,7 +30,7 @@ from tasks.stages.segmenter import build_network, loss_weights, mean_over_views,
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.launch import run_in_processes
-from tasks.truth import label_reader
+from tasks.truth import label_reader, refuse_void
 
 log = logging.getLogger(__name__)
 TASKS = ("segmentation", "saliency")
@@ -61,6 +61,8 @@ def train_here(job: Job) -> dict[str, Any]:
     scenes, masked = ([s for s in job.samples if has_own_mask(s) is own] for own in (False, True))
     if not scenes:
         raise DatasetError([Problem(masked[0].image, "expected images with label maps of classes too, found none")])
+    refuse_void(scenes, net.num_classes, "training")
+    refuse_void(job.validation, net.num_classes, "validation")
     salient = () if masked else salient_values(job.classes, config.salient_classes)
     if config.task_weights is not None and not config.task_weights[1]:
         masked = []

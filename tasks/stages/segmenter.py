@@ -36,7 +36,7 @@ from tasks.training.class_weights import class_weights, count_pixels
 from tasks.training.group import Group
 from tasks.training.launch import run_in_processes
 from tasks.training.norms import freeze_norms, recompute_norms, synchronize_norms
-from tasks.truth import label_reader, read_labels
+from tasks.truth import label_reader, read_labels, refuse_void
 
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.
 CRF_PROBABILITY = 0.05
@@ -163,9 +163,7 @@ def _recompute_norms(net: Segmenter, config: SceneConfig, job: Job) -> None:
     """Give batch norm the statistics of the training set, each process for its share of the batches."""
     read, rng = label_reader(net.num_classes), np.random.default_rng(0)
     example, group = example_of(net, config, augment=False), Group.current(job.device)
-    cuts = list(range(0, len(job.samples), config.batch_size))
-    # As many for each process: synchronised norms wait for one another.
-    cuts += cuts[: -len(cuts) % group.size]
+    cuts = range(0, len(job.samples), config.batch_size)
 
     def run(begin: int) -> None:
         batch = job.samples[begin : begin + config.batch_size]
@@ -178,6 +176,8 @@ def _recompute_norms(net: Segmenter, config: SceneConfig, job: Job) -> None:
 
 def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> Recipe:
     num_classes = net.num_classes
+    refuse_void(job.samples, num_classes, "training")
+    refuse_void(job.validation, num_classes, "validation")
     weights = loss_weights(config, job.samples, num_classes)
     weights_on_device = weights[:num_classes].to(job.device)
 

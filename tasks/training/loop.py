@@ -21,6 +21,7 @@ from tasks.job import Job
 from tasks.training.checkpoint import Checkpoint, Progress, Stateful
 from tasks.training.group import Group, keep_gradients
 from tasks.training.logs import TensorBoard
+from tasks.training.norms import left_out_of_norms
 from tasks.training.optimizers import polynomial_decay
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
 
     Raises:
         TrainingStalled: The loss is not finite, or does not fall where it must; the message names the step.
-        TrainingError: Memory does not suffice; the message names the step and its images.
+        TrainingError: Memory does not suffice; the message names the step and its images. Or the figure that the best
+            network is found by is no number.
     """
     num_steps = recipe.num_steps(len(job.samples))
     steps_per_epoch = -(-len(job.samples) // recipe.batch_size)
@@ -179,14 +181,14 @@ class _Batch:
 
     Attributes:
         ids: Of all images of the step.
-        parts: Examples to be computed together; there is always one.
-        idle: The step has fewer images than there are processes, and this one's example does not count.
+        parts: Examples to be computed together; as many parts in every process.
+        num_own: The first of them. The others repeat an example, and do not count: this process has fewer than others.
     """
 
     step: int
     ids: list[str]
     parts: list[list[Any]]
-    idle: bool
+    num_own: int
 
 
 def _descend(
@@ -200,12 +202,17 @@ def _descend(
 ) -> tuple[float, Figures]:
     """Take one step of the optimiser; return the loss and the figures of the whole batch."""
     recipe.optimizer.zero_grad(set_to_none=True)
-    weights = [0.0 if batch.idle else float(recipe.weigh(part)) for part in batch.parts]
+    counted = [number < batch.num_own for number in range(len(batch.parts))]
+    weights = [float(recipe.weigh(part)) if own else 0.0 for part, own in zip(batch.parts, counted, strict=True)]
     # A batch may have nothing to learn from, and then nothing is learned.
     total = group.sum([sum(weights)])[0] or 1.0
     sums: Figures = {}
     for number, (part, weight) in enumerate(zip(batch.parts, weights, strict=True), start=1):
-        with contextlib.nullcontext() if number == len(batch.parts) else keep_gradients(parallel):
+        last = number == len(batch.parts)
+        with (
+            contextlib.nullcontext() if last else keep_gradients(parallel),
+            left_out_of_norms(net, left_out=not counted[number - 1]),
+        ):
             loss, figures = recipe.step(parallel, part, batch.step / num_steps)
             # The processes' gradients are averaged, where the loss is their sum.
             scaler.scale(loss * (weight * group.size / total)).backward()
@@ -236,6 +243,8 @@ def _validate(recipe: Recipe[Any], net: nn.Module, state: Progress, checkpoint: 
         module.training = mode
     if recipe.keep_best:
         figure = figures[recipe.keep_best]
+        if not np.isfinite(figure):
+            raise TrainingError(f"the {recipe.keep_best} of the validation images is {figure}: no network is the best")
         if state.best is None or figure > state.best:
             state.best = figure
             if group.rank == 0:
@@ -279,7 +288,11 @@ def _batches(recipe: Recipe[Any], job: Job, group: Group, start: int, num_steps:
             ahead = submit(step + 1) if step + 1 < num_steps else None
             examples = [future.result() for future in futures]
             parts = [examples[i : i + part_size] for i in range(0, len(examples), part_size)]
-            yield _Batch(step, [job.samples[i].id for i in indices], parts, idle=group.rank >= len(indices))
+            num_own = len(parts) if group.rank < len(indices) else 0
+            # Batch norm of all processes' images waits for each of them in every part.
+            largest_share = -(-len(indices) // group.size)
+            parts += [examples[:1]] * (-(-largest_share // part_size) - len(parts))
+            yield _Batch(step, [job.samples[i].id for i in indices], parts, num_own)
 
 
 @contextlib.contextmanager

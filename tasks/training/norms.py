@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,7 +40,12 @@ def freeze_norms(net: nn.Module) -> None:
 
 
 def synchronize_norms(net: nn.Module, device: str) -> nn.Module:
-    """Return the network with batch norms whose statistics are those of all processes' images together."""
+    """Return the network with batch norms whose statistics are those of all processes' images together.
+
+    A process that is alone keeps the network as it is.
+    """
+    if not dist.is_initialized():
+        return net
     if device != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(net)
     for parent in net.modules():
@@ -52,8 +59,11 @@ def synchronize_norms(net: nn.Module, device: str) -> nn.Module:
 def recompute_norms(net: nn.Module, batches: Iterable[Callable[[], object]], group: Group) -> None:
     """Set the statistics of every batch norm to their means over batches, and leave the network in evaluation mode.
 
+    The statistics of a batch are its own, also where batch norm is of all processes' images: so they do not depend on
+    the number of processes.
+
     Args:
-        batches: Each runs the network on one batch; of several processes each has its own.
+        batches: Each runs the network on one batch; of several processes each has its own, however many.
         group: The processes.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
@@ -62,6 +72,7 @@ def recompute_norms(net: nn.Module, batches: Iterable[Callable[[], object]], gro
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
+        norm.forward = partial(nn.BatchNorm2d.forward, norm)  # pyright: ignore[reportArgumentType]
         # The mean of all batches, not one that forgets.
         norm.momentum = None
     count = 0
@@ -75,11 +86,29 @@ def recompute_norms(net: nn.Module, batches: Iterable[Callable[[], object]], gro
         statistic.copy_(mean)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        del norm.forward
         norm.eval()
 
 
+@contextlib.contextmanager
+def left_out_of_norms(net: nn.Module, *, left_out: bool) -> Iterator[None]:
+    """Keep what this process shows the network out of the statistics of all processes; on a CPU alone."""
+    norms = [module for module in net.modules() if isinstance(module, SyncBatchNormCpu)]
+    for norm in norms:
+        norm.share = 0.0 if left_out else 1.0
+    yield
+    for norm in norms:
+        norm.share = 1.0
+
+
 class SyncBatchNormCpu(nn.BatchNorm2d):
-    """What `nn.SyncBatchNorm` does, which refuses tensors on the CPU."""
+    """What `nn.SyncBatchNorm` does, which refuses tensors on the CPU.
+
+    Attributes:
+        share: How much this process's images count in the statistics: 1, or 0 for not at all.
+    """
+
+    share = 1.0
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> SyncBatchNormCpu:
@@ -92,20 +121,22 @@ class SyncBatchNormCpu(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized()):
             return super().forward(input)
-        own = torch.cat([input.sum((0, 2, 3)), input.new_tensor([input.numel() / input.shape[1]])])
-        sums = _Sum.apply(own)
+        # In half precision neither a sum nor the number of pixels is exact.
+        values = input.float()
+        own = torch.cat([values.sum((0, 2, 3)), values.new_tensor([values.numel() / values.shape[1]])])
+        sums = _Sum.apply(own * self.share)
         count = sums[-1].detach()
         mean = sums[:-1] / count
-        centered = input - mean.view(1, -1, 1, 1)
-        variance = _Sum.apply(centered.square().sum((0, 2, 3))) / count
+        centered = values - mean.view(1, -1, 1, 1)
+        variance = _Sum.apply(centered.square().sum((0, 2, 3)) * self.share) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, share)
+            weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, weight)
             # The running variance is the unbiased one, as of torch's own batch norm.
-            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight)
         scaled = centered * (variance.view(1, -1, 1, 1) + self.eps).rsqrt()
-        return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return (scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)

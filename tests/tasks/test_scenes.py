@@ -130,10 +130,11 @@ def test_images_of_any_size_are_seen_at_the_networks(tmp_path: Path) -> None:
     assert class_probabilities(net, [Pyramid((100, 37), [pixels])], "cpu").shape == (1, 3, 100, 37)
 
 
-def test_void_alone_trains_without_a_nan_and_other_values_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_batch_of_void_trains_without_a_nan_and_other_values_are_refused_by_name(tmp_path: Path) -> None:
     void = scene(tmp_path / "set", 0, np.full((40, 60), 11, np.uint8))
-    job = job_of(tmp_path / "void", [void, void], CONFIG.model_copy(update={"keep": "last"}))
-    assert segmenter.train(job)["loss"] == 0
+    one_image = CONFIG.model_copy(update={"keep": "last", "batch_size": 1})
+    job = job_of(tmp_path / "void", [void, scene(tmp_path / "set", 2)], one_image)
+    assert segmenter.train(job)["loss"] > 0
     assert all(torch.isfinite(value).all() for value in load_segmenter(job.out).state_dict().values())
     strange = scene(tmp_path / "set", 1, np.full((40, 60), 7, np.uint8))
     with pytest.raises(DatasetError, match=r"1_labels\.png: expected values up to 2 and 255, found 7"):
@@ -141,12 +142,15 @@ def test_void_alone_trains_without_a_nan_and_other_values_are_refused_by_name(tm
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does_and_agree_on_the_norms(tmp_path: Path) -> None:
-    samples = [scene(tmp_path / "set", number) for number in range(3)]
-    config = CONFIG.model_copy(update={"sync_norm": True, "keep": "last", "epochs": 3})
+@pytest.mark.parametrize(("num_images", "batch_size", "num_processes"), [(3, 2, 2), (5, 6, 3)])
+def test_processes_train_what_one_does_and_agree_on_the_norms(
+    tmp_path: Path, num_images: int, batch_size: int, num_processes: int
+) -> None:
+    samples = [scene(tmp_path / "set", number) for number in range(num_images)]
+    config = CONFIG.model_copy(update={"batch_size": batch_size, "keep": "last", "epochs": 3})
     summaries, norms = [], []
-    for name, num_processes in (("one", 1), ("two", 2)):
-        job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
+    for name, processes in (("one", 1), ("several", num_processes)):
+        job = job_of(tmp_path / name, samples, config, num_processes=processes, validation=tuple(samples))
         summaries.append(segmenter.train(job))
         norms.append(load_segmenter(job.out).state_dict()["decoders.3.1.running_var"])
     assert summaries[0]["loss"] == pytest.approx(summaries[1]["loss"], abs=1e-3)

@@ -68,12 +68,22 @@ def test_void_is_not_counted(tmp_path: Path) -> None:
     assert counts.tolist() == [[38 * 28, 38 * 28, 0]]
 
 
-def test_a_set_of_void_alone_trains_without_a_nan(tmp_path: Path) -> None:
-    sample = sample_of(tmp_path, "a", np.full(SIZE, 255))
-    job = job_of(tmp_path / "run", [sample])
-    assert train(job)["loss"] == 0
-    net = load_segmenter(job.out)
-    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+@pytest.mark.parametrize("network", ["deeplabv2", "saliency-deeplabv3plus"])
+def test_sets_of_void_alone_are_refused_by_name(tmp_path: Path, network: str) -> None:
+    (tmp_path / "void").mkdir()
+    void, known = sample_of(tmp_path / "void", "a", np.full(SIZE, 255)), sample_of(tmp_path, "bb", halves())
+    config = (
+        NETWORK_SETTINGS[network]
+        .model_fields["training"]
+        .annotation(batch_size=1, epochs=1, crop_size=64, image_size=None, log_steps=0)
+    )
+    fit = saliency.train if network.startswith("saliency") else train
+    for purpose, samples, validation in (("training", [void], []), ("validation", [known], [void, void])):
+        job = job_of(tmp_path / purpose, samples, config, stage=network, validation=tuple(validation))
+        with pytest.raises(DatasetError, match=rf"void/labels: expected {purpose} images with a pixel of a class"):
+            fit(job)
+    # One image of void among others is none of the set's.
+    assert math.isfinite(fit(job_of(tmp_path / "mixed", [void, known], config, stage=network))["loss"])
 
 
 def test_weighted_classes_train_to_other_weights(tmp_path: Path) -> None:

@@ -205,6 +205,11 @@ def test_the_best_network_comes_out_and_batch_norms_keep_their_modes(tmp_path: P
     assert [module.training for module in net] == [True, False, True, True]
 
 
+def test_a_best_network_takes_figures_that_are_numbers(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the score of the validation images is nan"):
+        descend(job(tmp_path, 4), validate=lambda net: {"score": float("nan")}, keep_best="score")
+
+
 def test_validation_comes_every_so_many_epochs_and_after_the_last(tmp_path: Path) -> None:
     _, history = descend(job(tmp_path, 2), epochs=5, validate=lambda net: {"score": 1.0}, validate_epochs=2)
     assert ["score" in epoch for epoch in history] == [False, True, False, True, True]

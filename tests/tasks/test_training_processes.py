@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy_trainings
@@ -59,6 +60,20 @@ def test_parts_of_two_processes_with_one_image_less_have_the_loss_of_the_whole(t
     whole = run_in_processes(toy_trainings.train, _job(tmp_path / "whole", 1, "plain"), 1)
     parts = run_in_processes(toy_trainings.train_in_parts, _job(tmp_path / "parts", 1, "plain"), 2)
     assert _losses(parts) == pytest.approx(_losses(whole), abs=1e-5)
+
+
+def test_norms_count_each_image_once_where_a_process_has_none(tmp_path: Path) -> None:
+    # Of two images the third process has none: what it computes beside them counts for nothing.
+    one = run_in_processes(toy_trainings.train, _job(tmp_path / "one", 2, "with norm"), 1)
+    three = run_in_processes(toy_trainings.train, _job(tmp_path / "three", 2, "with norm"), 3)
+    assert _losses(three) == pytest.approx(_losses(one), abs=1e-5)
+
+
+def test_parts_of_processes_with_unequally_many_images_wait_for_one_another(tmp_path: Path) -> None:
+    # Of three images the first process computes two parts, and the second one.
+    parts = run_in_processes(toy_trainings.train_in_parts, _job(tmp_path, 3, "with norm"), 2)
+    assert len(_losses(parts)) == 20
+    assert np.isfinite(_losses(parts)).all()
 
 
 def test_what_fails_in_one_process_ends_all_and_says_why(tmp_path: Path) -> None:
