@@ -38,7 +38,7 @@ def unpool(x: Float[Tensor, "b c p q"], pooled: Pooled) -> Float[Tensor, "b c h 
 def encode(
     encoders: Iterable[nn.Module], dropouts: Iterable[nn.Module], x: Float[Tensor, "b c h w"]
 ) -> tuple[Tensor, list[Pooled]]:
-    """Run encoders, each followed by max-pooling and dropout; return the deepest maps, and what each encoder remembers."""
+    """Run encoders, each followed by pooling and dropout; return the deepest maps, and what each encoder remembers."""
     memory = []
     for encoder, dropout in zip(encoders, dropouts, strict=True):
         x, pooled = pool(encoder(x))
