@@ -48,7 +48,11 @@ def train(job: Job) -> dict[str, Any]:
 
 
 def train_here(job: Job) -> dict[str, Any]:
-    """Train in this process, alone or as one of several, with cross-entropy over the pixels that are not void."""
+    """Train in this process, alone or as one of several.
+
+    The loss is the cross-entropy, weighted by class, summed over the pixels of a batch that are not void and divided by
+    their number (SegNet, Sec. 3.2, whose Caffe layer divides so).
+    """
     net, config = build_network(job)
     history = fit(net, _recipe(net, config, job), job)
     if isinstance(config, SceneConfig) and config.recompute_norms and not job.validation:
@@ -178,8 +182,7 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
     num_classes = net.num_classes
     refuse_void(job.samples, num_classes, "training")
     refuse_void(job.validation, num_classes, "validation")
-    weights = loss_weights(config, job.samples, num_classes)
-    weights_on_device = weights[:num_classes].to(job.device)
+    weights = loss_weights(config, job.samples, num_classes)[:num_classes].to(job.device)
 
     read, example = label_reader(num_classes), example_of(net, config)
 
@@ -187,15 +190,15 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
         return load_example(job.samples[index], read, example, rng)
 
     def weigh(batch: list[Example]) -> float:
-        return sum(float(weights[labels.long()].sum()) for _, labels in batch)
+        return float(sum((labels != VOID).sum() for _, labels in batch))
 
     def step(net: nn.Module, batch: list[Example], _: float) -> tuple[Tensor, dict[str, float]]:
         images, labels = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
             logits = net(images)
-        loss = summed_cross_entropy(logits, labels.long().to(job.device), weights_on_device)
-        # A batch of void alone has a loss of 0.
+        loss = summed_cross_entropy(logits, labels.long().to(job.device), weights)
+        # Not by their weights, or a batch of common classes alone would count as much as any. One of void alone is 0.
         loss = loss / (weigh(batch) or 1.0)
         return loss, {"loss": loss.item()}
 

@@ -19,7 +19,15 @@ from tasks.job import Job
 from tasks.network_settings import NETWORK_SETTINGS, SegmentationConfig, SegmenterConfig
 from tasks.networks import load_segmenter
 from tasks.stages import saliency
-from tasks.stages.segmenter import class_probabilities, predict, predict_segments, summed_cross_entropy, train
+from tasks.stages.segmenter import (
+    _recipe,
+    build_network,
+    class_probabilities,
+    predict,
+    predict_segments,
+    summed_cross_entropy,
+    train,
+)
 from tasks.training.class_weights import class_weights, count_pixels
 from tasks.truth import read_labels
 
@@ -96,6 +104,29 @@ def test_weighted_classes_train_to_other_weights(tmp_path: Path) -> None:
         train(job)
         nets.append(load_segmenter(job.out).classifiers[0].weight)
     assert not torch.equal(nets[0], nets[1])
+
+
+def test_a_batch_of_a_common_class_counts_less_than_one_of_a_rare_class(tmp_path: Path) -> None:
+    """The loss is the weighted sum over the pixels, by their number: weights hold within a batch of one class too."""
+    torch.manual_seed(0)
+    common, rare = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    rare[:4] = 1
+    samples = [sample_of(tmp_path, name, labels) for name, labels in (("a", common), ("bb", rare), ("ccc", rare))]
+    losses = {}
+    for weighting in ("none", "median_frequency"):
+        config = CONFIG.model_copy(update={"class_weights": weighting})
+        job = job_of(tmp_path / weighting, samples, config)
+        net, _ = build_network(job)
+        # Of no augmentation: the whole image, which the crop holds.
+        images = torch.from_numpy(np.stack([np.zeros((3, *SIZE), np.float32)] * 2))
+        batch = [(image, torch.from_numpy(common)) for image in images]
+        recipe = _recipe(net.eval(), config, job)
+        losses[weighting] = float(recipe.step(net, batch, 0.0)[0])
+        assert recipe.weigh(batch) == 2 * common.size
+    counts = count_pixels(samples, lambda sample: read_labels(sample, 3), 3)
+    weight = float(class_weights(counts, "median_frequency")[0])
+    assert weight < 0.9
+    assert losses["median_frequency"] == pytest.approx(weight * losses["none"], rel=1e-4)
 
 
 def test_labels_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
