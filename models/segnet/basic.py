@@ -86,7 +86,9 @@ class FCNBasic(SceneNetwork):
         if reduction:
             reduced = BASIC_DEPTH if addition else 1
             self.reductions.extend(
-                conv_norm(BASIC_WIDTH, width, 1, rectify=False) if learned else nn.Conv2d(BASIC_WIDTH, width, 1)
+                conv_norm(BASIC_WIDTH, width, 1, rectify=False, bias=False)
+                if learned
+                else nn.Conv2d(BASIC_WIDTH, width, 1)
                 for _ in range(reduced)
             )
         self.upsamplings = nn.ModuleList(Upsampling(width, 2, FCN_KERNEL) for _ in range(BASIC_DEPTH) if learned)

@@ -23,7 +23,7 @@ class DeepLabLargeFOV(SceneNetwork):
     """
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
-        super().__init__(VGG16(input, dropout, dilation=2), num_classes)
+        super().__init__(VGG16(input, dropout, dilation=2), num_classes, num_poolings=3)
         self.head = nn.Sequential(
             *conv_norm(512, FULLY_CONNECTED, 3, dilation=RATE),
             nn.Dropout(dropout),

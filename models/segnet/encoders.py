@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.backbones import load_imagenet_state
 from models.layers import conv_norm
@@ -100,9 +100,26 @@ class BasicEncoder(Encoder):
 
 
 class SceneNetwork(Segmenter):
-    """A network on one of the encoders."""
+    """A network on one of the encoders.
 
-    def __init__(self, backbone: Encoder, num_classes: int) -> None:
+    Attributes:
+        least_side: Of an image, in pixels: the stride of its deepest maps, which otherwise are empty.
+    """
+
+    least_side: int
+
+    def __init__(self, backbone: Encoder, num_classes: int, num_poolings: int | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
+        self.least_side = 2 ** (num_poolings or len(backbone.encoders))
+        self.register_forward_pre_hook(_refuse_small)
+
+
+def _refuse_small(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    height, width = inputs[0].shape[2:]
+    assert isinstance(net, SceneNetwork)
+    if min(height, width) < net.least_side:
+        raise ValueError(
+            f"{net.name}: expected images of at least {net.least_side} x {net.least_side}, got {height} x {width}"
+        )

@@ -27,6 +27,9 @@ SceneNetworkName = Literal[
 SCENE_NETWORKS: tuple[SceneNetworkName, ...] = get_args(SceneNetworkName)
 # Those that the paper trains from ImageNet's weights (Sec. 4), and those that it compares decoders by (Table 1).
 ON_VGG16 = ("segnet", "fcn-fixed", "fcn-learned", "deeplab-largefov", "deconvnet")
+DEEPEST_STRIDE = 32
+# Those with batch norm behind the fifth pooling.
+NORM_AT_DEEPEST = ("fcn-fixed", "fcn-learned", "deconvnet")
 DECODER_VARIANTS = tuple(name for name in SCENE_NETWORKS if name not in ON_VGG16)
 
 
@@ -82,5 +85,22 @@ class SceneSettings(RunConfig):
         if self.weights is not None and self.network not in ON_VGG16:
             raise ValueError(
                 f"{self.network} starts from random weights; those on VGG16, which has some, are {', '.join(ON_VGG16)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_reach_the_deepest_maps(self) -> SceneSettings:
+        height, width = self.training.image_size
+        smallest = round(min(height, width) * min(self.testing.scales))
+        if smallest < DEEPEST_STRIDE:
+            raise ValueError(
+                f"testing.scales: expected images of at least {DEEPEST_STRIDE} pixels a side, got {smallest}: "
+                f"{height} x {width} at scale {min(self.testing.scales):g}"
+            )
+        # A batch may be of one image, and batch norm in training needs two values.
+        if self.network in NORM_AT_DEEPEST and (height // DEEPEST_STRIDE) * (width // DEEPEST_STRIDE) < 2:
+            raise ValueError(
+                f"training.image_size: batch norm of {self.network} at stride {DEEPEST_STRIDE} expects images of at "
+                f"least {DEEPEST_STRIDE} x {2 * DEEPEST_STRIDE}, got {height} x {width}"
             )
         return self

@@ -76,6 +76,16 @@ def test_dropout_is_of_the_networks_that_have_it(tmp_path: Path, capsys: pytest.
     assert "no network of segnet-decoders has a training setting dropout" in text
 
 
+def test_images_that_a_network_cannot_see_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--data", tmp_path, "--val", "val", "--out", tmp_path / "x")
+    code, text = refusal(
+        capsys, "train", "segnet", *place, "--training.image-size", "32", "48", "--testing.scales", "0.5"
+    )
+    assert (code, "at least 32 pixels a side, got 16: 32 x 48 at scale 0.5" in text) == (2, True)
+    code, text = refusal(capsys, "train", "deconvnet", *place, "--training.image-size", "32", "32")
+    assert (code, "expects images of at least 32 x 64, got 32 x 32" in text) == (2, True)
+
+
 def test_what_is_advised_is_an_option_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         (tmp_path / "gt").mkdir(exist_ok=True)

@@ -285,6 +285,15 @@ def test_the_decoder_variants_are_the_papers_eight_rows_of_one_recipe(tmp_path: 
     assert {settings.weights for settings in recipes.values()} == {None}
 
 
+def test_the_benchmark_takes_no_validation_images(tmp_path: Path) -> None:
+    for preset in ("camvid", "sunrgbd"):
+        given = {"data": tmp_path, "out": tmp_path, "preset": preset}
+        found = list(trials(CompareRequest(table="segnet-benchmark", **given)))  # pyright: ignore
+        assert {(trial.training.val, trial.training.settings.training.keep) for trial in found} == {(None, "last")}
+        found = list(trials(CompareRequest(table="segnet-decoders", **given)))  # pyright: ignore
+        assert {(trial.training.val, trial.training.settings.training.keep) for trial in found} == {("val", "best")}
+
+
 def test_test_images_that_are_learned_or_choose_the_network_are_told(camvid: Path, tmp_path: Path) -> None:
     def notes(**lists: str) -> list[str]:
         rows = ("segnet-basic", "fcn-basic")

@@ -80,6 +80,25 @@ def test_logits_have_the_images_size_whatever_that_is(name: str) -> None:
             assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
 
 
+@pytest.mark.parametrize(
+    ("name", "side"), [("segnet", 32), ("fcn-learned", 32), ("segnet-basic", 16), ("deeplab-largefov", 8)]
+)
+def test_images_below_the_stride_are_refused_with_the_least_size(name: str, side: int) -> None:
+    with torch.device("meta"):
+        net = build_scene_network(name, 5, input="imagenet").eval()
+    with pytest.raises(ValueError, match=rf"{name}: expected images of at least {side} x {side}, got {side - 1} x 99"):
+        net(torch.empty(1, 3, side - 1, 99, device="meta"))
+
+
+def test_convolutions_of_the_basic_networks_have_no_bias_where_batch_norm_follows() -> None:
+    for name in NETWORKS:
+        if name.startswith(("segnet-basic", "fcn-basic")):
+            with torch.device("meta"):
+                net = build_scene_network(name, 5, input="imagenet")
+            biased = [module for module in net.modules() if isinstance(module, nn.Conv2d) and module.bias is not None]
+            assert biased == ([net.classifier] if isinstance(net.classifier, nn.Conv2d) else []), name
+
+
 @pytest.mark.parametrize("name", [*SMALL, "segnet"])
 def test_what_is_made_ready_for_inference_is_the_same_network(name: str) -> None:
     torch.manual_seed(0)
