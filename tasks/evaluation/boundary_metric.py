@@ -49,6 +49,8 @@ def boundary_sums(gt: LabelMap, pred: LabelMap, num_classes: int) -> BoundarySum
     the tolerance; R is the same from the truth to the prediction. The paper leaves open what follows.
 
     - Distances are Euclidean, between pixel centres, and match where they are *smaller* than 0.0075 sqrt(H^2 + W^2).
+    - A contour pixel may match any number of the other map's, as Csurka et al. 2013 count; the benchmark of Martin et
+      al. 2004 assigns pixels one to one.
     - A contour pixel of a class lies in it and has one of the four neighbours in another class: contours are the
       inner edges of regions, holes included, and two regions that meet have one each.
     - The image's border makes no contour.
