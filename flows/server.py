@@ -84,7 +84,7 @@ def prefect_server(home: Path) -> Iterator[EmbeddedServer | None]:
         return
     with explain_os_errors(home):
         home.mkdir(parents=True, exist_ok=True)
-        server = EmbeddedServer(home)
+        server = EmbeddedServer(home.resolve())
     with set_environment(server.client_environment):
         try:
             yield server
@@ -160,6 +160,8 @@ class EmbeddedServer:
             self._process = subprocess.Popen(
                 python_command("-m", "flows.server", str(port), str(os.getpid()), str(home)),
                 env=environment | python_environment(),
+                # Alembic puts the current folder on the path, and a module of the user's in it would be run.
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

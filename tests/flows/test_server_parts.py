@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,19 @@ class Process:
 
     def poll(self) -> None:
         return None
+
+
+def test_the_embedded_server_does_not_start_in_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Alembic, by which it prepares its database, imports modules of the folder that it is started in.
+    started: dict[str, Any] = {}
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: started.update(options))
+    monkeypatch.chdir(tmp_path)
+    with suppress(AttributeError), prefect_server(Path("home")):
+        pass
+    assert started["cwd"] == "/"
+    assert started["env"]["PREFECT_HOME"] == str(tmp_path / "home")
 
 
 @pytest.fixture
