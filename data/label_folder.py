@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from data.coco import Detection, ImageInfo, coco_json
 from data.dataset import ClassTable, Dataset, Sample
@@ -41,3 +42,11 @@ def index_files(
         ordered = sorted(infos, key=lambda info: info.id)
         files[DETECTIONS] = json.dumps(coco_json(ordered, detections, classes))
     return files
+
+
+def value_names(folder: Path) -> list[str]:
+    """Return what the values of a folder's label maps are called, from 0; nothing where no file in it names them."""
+    for name, first in ((CLASSES, ["background"]), (VALUES, [])):
+        if (folder / name).is_file():
+            return [*first, *(folder / name).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]]
+    return []

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.label_folder import value_names
 from data.names import is_plain, is_unsafe
 from data.store import ArtifactError, explain_os_errors
 
@@ -76,11 +77,11 @@ class Publication:
         """The number of the version that readers take; None before the first.
 
         Raises:
-            ArtifactError: The link leads nowhere.
+            ArtifactError: The link leads nowhere, or is none: without it classes would get new values.
         """
-        number = self.linked
-        if number is not None and number not in self.published:
-            link = self.root / LATEST
+        number, link = self.linked, self.root / LATEST
+        self._refuse_no_link()
+        if number not in self.published and link.is_symlink():
             raise ArtifactError(f"{link}: leads to {link.readlink()}, which is no version; roll back to one that is")
         return number
 
@@ -107,7 +108,11 @@ class Publication:
     @property
     def next(self) -> int:
         """The number of the version that would be published next."""
-        return max([0, *self.published, *self.held]) + 1
+        number = max([0, *self.published, *self.held]) + 1
+        # A folder of that name which is no version is somebody's.
+        while any(os.path.lexists(parent / name_of(number)) for parent in (self.root, self.root / HELD)):
+            number += 1
+        return number
 
     def folder(self, number: int) -> Path:
         """Return the folder of a version, published or held.
@@ -236,9 +241,13 @@ class Publication:
         """Make a version `latest`; one that is held is published by that.
 
         Raises:
-            ArtifactError: There is no such version, or the folder cannot be written.
+            ArtifactError: There is no such version, a value of its label maps has another class in a version that
+                was published, or the folder cannot be written.
         """
+        self._refuse_no_link()
         folder = self.folder(number)
+        if folder.parent != self.root:
+            self._refuse_other_values(folder)
         with explain_os_errors(self.root):
             _write(self.root / BEGUN, [name_of(number)])
             if folder.parent != self.root:
@@ -247,6 +256,26 @@ class Publication:
             link.symlink_to(name_of(number))
             link.replace(self.root / LATEST)
             (self.root / BEGUN).unlink(missing_ok=True)
+
+    def _refuse_no_link(self) -> None:
+        link = self.root / LATEST
+        if os.path.lexists(link) and not link.is_symlink():
+            raise ArtifactError(
+                f"{link}: expected a link to a version, found none, as copies that follow links make it; move it away, "
+                "and say which version it was: pseudomask rollback --to NUMBER"
+            )
+
+    def _refuse_other_values(self, folder: Path) -> None:
+        """Refuse a version in which a value has another class than readers have seen; tables only ever append."""
+        names = value_names(folder)
+        for number in self.published:
+            seen = value_names(self.folder(number))
+            for value, (name, other) in enumerate(zip(names, seen, strict=False)):
+                if name != other:
+                    raise ArtifactError(
+                        f"{folder}: its value {value} is {name!r}, and {other!r} in the published version {number}: "
+                        "values would change their meaning. Make it anew: pseudomask regenerate --retrain always"
+                    )
 
 
 def provenance_file(stage: str, key: str) -> Path:

@@ -175,7 +175,7 @@ def _in_published_table(dataset: Dataset, publication: Publication) -> Dataset:
     if publication.latest is None:
         return dataset
     table, own = _published_table(publication), dataset.classes
-    if table.names == own.names or table.has_background != own.has_background:
+    if table == own or table.has_background != own.has_background:
         return dataset
     table = replace(extended(table, own), origin="those of the published version")
     return in_table(dataset, table)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data.coco import Detection, ImageInfo, read_detections
 from data.dataset import VOID, ClassTable, Dataset
-from data.label_folder import CLASSES, DETECTIONS, KINDS, SEMANTIC, VALUES, image_info, index_files
+from data.label_folder import DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
 from data.label_maps import read_label_map
 from data.publication import Entry, Publication, link_file, provenance, provenance_file
 from data.store import Store
@@ -139,15 +139,9 @@ def agreement_with(publication: Publication, base: int, draft: Path, new: Sequen
 
 def _new_values(before: Path, now: Path) -> NDArray[np.int64]:
     """Return by value of one folder's label maps that of the same class in another's; -1 where that has no such."""
-    new = {name: value for value, name in enumerate(_value_names(now))}
+    new = {name: value for value, name in enumerate(value_names(now))}
     values = np.arange(1 << 16)
-    for value, name in enumerate(_value_names(before)):
+    for value, name in enumerate(value_names(before)):
         if value != VOID:
             values[value] = new.get(name, -1)
     return values
-
-
-def _value_names(folder: Path) -> list[str]:
-    """Return what the values of a folder's label maps are called, from 0."""
-    file, first = (folder / CLASSES, ["background"]) if (folder / CLASSES).is_file() else (folder / VALUES, [])
-    return [*first, *file.read_text(encoding="utf-8").split("\n")[:-1]]

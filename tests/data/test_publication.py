@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -46,6 +47,48 @@ def test_a_held_version_is_not_the_latest_until_it_is_led_to(tmp_path: Path) -> 
     assert (publication.latest, publication.published, publication.held) == (2, [1, 2], [])
     publication.lead_to(1)
     assert (publication.latest, publication.next) == (1, 3)
+
+
+@pytest.mark.parametrize("parent", ["", "held"])
+def test_a_folder_of_the_next_versions_name_is_neither_replaced_nor_in_the_way(tmp_path: Path, parent: str) -> None:
+    publication = Publication(tmp_path)
+    (tmp_path / parent / name_of(1)).mkdir(parents=True)
+    assert publish(publication, "a") == publication.latest == 2
+    assert not any((tmp_path / parent / name_of(1)).iterdir())
+
+
+def test_a_held_version_whose_values_readers_know_by_other_names_is_not_published(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    for names, hold in (("cat\ndog\n", False), ("cat\ndog\nbird\n", True), ("cat\ndog\nant\n", False)):
+        with publication.lock(), publication.draft() as draft:
+            (draft / "classes.txt").write_text(names)
+            publication.publish(draft, {}, [entry("a")], hold=hold)
+    with pytest.raises(ArtifactError, match="'bird', and 'ant' in the published version 3: values would change"):
+        publication.lead_to(2)
+    assert (publication.latest, publication.published, publication.held) == (3, [1, 3], [2])
+    publication.lead_to(1)
+    with pytest.raises(ArtifactError, match="values would change"):
+        publication.lead_to(2)
+
+
+@pytest.mark.parametrize("kind", ["copy", "file", "other link"])
+def test_a_latest_that_is_no_link_to_a_version_is_not_taken_for_the_first_run(tmp_path: Path, kind: str) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    latest = tmp_path / "latest"
+    latest.unlink()
+    if kind == "copy":  # As `cp -rL` and many a backup make it.
+        shutil.copytree(tmp_path / "v00001", latest)
+    elif kind == "file":
+        latest.write_text("v00001")
+    else:
+        latest.symlink_to("newest")
+    with publication.lock(), pytest.raises(ArtifactError, match=r"latest: (expected a link|leads to newest)"):
+        _ = publication.latest
+    if kind != "other link":
+        with pytest.raises(ArtifactError, match="expected a link to a version"):
+            publication.lead_to(1)
+        assert not any(file.is_symlink() for file in tmp_path.iterdir())
 
 
 def test_what_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def test_published_category_ids_stay_and_new_ones_are_free(monkeypatch: pytest.M
     assert (found.classes.names, found.classes.category_ids) == (("cat", "dog", "ant"), (17, 18, 16))
     found = _in_published_table(tagged("ant", "cat", ids=(17, 18)), published)
     assert found.classes.category_ids == (17, 18, 19)
+    found = _in_published_table(tagged("cat", "dog", ids=(18, 17)), published)
+    assert found.classes.category_ids == (17, 18)
 
 
 def test_a_version_rolled_back_keeps_the_values_that_readers_saw(monkeypatch: pytest.MonkeyPatch) -> None:
