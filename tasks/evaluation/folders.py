@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sa
 from data.label_codings import LABEL_CODINGS, read_coded
 from data.label_folder import CLASSES, INSTANCES, KINDS, SEMANTIC, VALUES
 from data.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
-from data.names import shortened
+from data.names import clean_name, shortened
 from data.readers.ids import find_split, read_class_names, read_split, split_problems
 from data.readers.image_names import ImageNames, image_id
 from data.readers.scenes import find_scene_maps
@@ -231,14 +232,22 @@ class _CocoImages:
             if first != number:
                 message = f"expected a different name for each image, found {record['file_name']!r} of {first} and"
                 raise DatasetError([Problem(path, f"{message} {number}")])
-        self.categories = tuple(content.categories.values())
+        names = {number: clean_name(name) for number, name in content.categories.items()}
+        used = {record["category_id"] for records in content.annotations.values() for record in records}
+        for name, count in Counter(names[number] for number in names.keys() & used).items():
+            if count > 1:
+                message = f"expected one category of each name, found annotations of {count} called {name!r}"
+                raise DatasetError([Problem(path, message)])
+        # Of two categories of one name the used one comes last, and counts.
+        self._names = dict(sorted(names.items(), key=lambda item: item[0] in used))
+        self.categories = tuple(dict.fromkeys(names.values()))
         self.strangers = len(content.annotations.keys() - content.images.keys())
 
     def file(self, image: str) -> Path:
         return self._coco.path
 
     def maps(self, image: str, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
-        numbers = {name: number for number, name in self._coco.categories.items()}
+        numbers = {name: number for number, name in self._names.items()}
         ids = tuple(numbers.get(name, _NO_CATEGORY) for name in names)
         return read_maps(CocoSource(self._coco.path, self.images[image], ids))
 
@@ -250,7 +259,7 @@ class _CocoImages:
         masks, classes = np.zeros((len(annotations), height, width), bool), []
         for mask, annotation in zip(masks, annotations, strict=True):
             category = annotation["category_id"]
-            name = self._coco.categories.get(category)
+            name = self._names.get(category)
             if name not in names:
                 raise ValueError(f"{image}: expected classes of the table, got category {category} ({name})")
             classes.append(names.index(name))
@@ -259,7 +268,7 @@ class _CocoImages:
 
     def objects(self, image: str, names: tuple[str, ...]) -> list[Detection]:
         """Return the objects and crowds of one image whose class is in the table."""
-        values = {number: names.index(name) for number, name in self._coco.categories.items() if name in names}
+        values = {number: names.index(name) for number, name in self._names.items() if name in names}
         return [
             Detection(
                 {
@@ -342,7 +351,7 @@ def _png_files(folder: Path) -> dict[str, Path]:
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
         # What systems write: "._a.png" of macOS.
-        if any(part.startswith(".") for part in name.parts) or not file.is_file():
+        if any(part.startswith(".") for part in name.parts) or file.is_dir():
             continue
         if file.suffix.lower() != ".png":
             others.append(file.name)
@@ -398,25 +407,33 @@ def _pair(predicted: Iterable[str], truth: Iterable[str], where: Path) -> tuple[
     """Find the prediction of every image of the ground truth.
 
     Ids are paths below folders that may start at different depths (COCO's file names do), so the longer one
-    may have folders before the other.
+    may have folders before the other. Names in another Unicode form are the same.
 
     Returns:
         Pairs of ids (predicted, true), and a problem for each image that has none or several.
     """
     by_name = defaultdict(list)
     for image in predicted:
-        by_name[PurePosixPath(image).name].append(image)
+        by_name[_composed(PurePosixPath(image).name)].append(image)
     pairs, problems = [], []
     for image in truth:
-        named = by_name[PurePosixPath(image).name]
+        named = by_name[_composed(PurePosixPath(image).name)]
         matches = [image] if image in named else [other for other in named if _ends_alike(image, other)]
         if len(matches) == 1:
             pairs.append((matches[0], image))
         else:
             message = f"expected one prediction for the image {image!r}, found {', '.join(matches) or 'none'}"
             problems.append(Problem(where, message, image))
+    if not pairs and not problems:
+        problems.append(Problem(where, "expected images to compare, found none"))
     return pairs, problems
 
 
+def _composed(name: str) -> str:
+    """Return a name in NFC: macOS gives files names in NFD."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _ends_alike(first: str, second: str) -> bool:
-    return first.endswith(f"/{second}") or second.endswith(f"/{first}")
+    first, second = _composed(first), _composed(second)
+    return first == second or first.endswith(f"/{second}") or second.endswith(f"/{first}")

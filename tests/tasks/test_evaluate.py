@@ -345,3 +345,40 @@ def test_a_list_says_which_images_are_scored(tmp_path: Path):
     for truth in (gt, scenes):
         with pytest.raises(DatasetError, match=r"none\.txt: expected the name of an image per line, found an empty"):
             evaluate_semantic(pred, truth, split=tmp_path / "none.txt")
+
+
+def test_categories_of_one_name_are_refused_unless_one_alone_is_used(tmp_path: Path):
+    masks = [("a", 0, 0.9, OBJECTS["a"] == 1), ("a", 1, 0.9, OBJECTS["a"] == 2)]
+    pred = write_coco(tmp_path / "pred.json", masks[:1], ["a"])
+    gt = write_coco(tmp_path / "gt.json", masks[:1], ["a"], names=("cat", "cat"))
+    # Some tools write a category of the set's name that has no object.
+    assert evaluate_instances(pred, gt)["ap50"] == 1.0
+    gt = write_coco(tmp_path / "gt.json", masks, ["a"], names=("cat", "cat"))
+    for one, other in ((pred, gt), (gt, pred)):
+        with pytest.raises(DatasetError, match="expected one category of each name, found annotations of 2 called"):
+            evaluate_instances(one, other)
+
+
+def test_names_in_another_unicode_form_are_the_same(tmp_path: Path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    pred = write_coco(tmp_path / "pred.json", [(apart, 0, 0.9, OBJECTS["a"] == 1)], [apart], names=(apart,))
+    gt = write_coco(tmp_path / "gt.json", [(composed, 0, 0.9, OBJECTS["a"] == 1)], [composed], names=(composed,))
+    assert evaluate_instances(pred, gt)["ap50"] == 1.0
+    pred = write_maps(tmp_path / "pred", "", {f"x/{apart}": OBJECTS["a"]})
+    gt = write_maps(tmp_path / "gt", "", {composed: OBJECTS["a"]})
+    assert evaluate_semantic(pred, gt)["miou"] == 1.0
+
+
+def test_ground_truth_without_an_image_is_refused(tmp_path: Path):
+    pred = write_coco(tmp_path / "pred.json", [("a", 0, 0.9, OBJECTS["a"] == 1)], ["a"])
+    gt = write_coco(tmp_path / "gt.json", [], [])
+    with pytest.raises(DatasetError, match=r"gt.json: expected images to compare, found none"):
+        evaluate_instances(pred, gt)
+
+
+def test_a_label_map_that_cannot_be_opened_is_not_left_out(tmp_path: Path):
+    pred, gt = (write_maps(tmp_path / name, "", {"a": OBJECTS["a"], "b": OBJECTS["a"]}) for name in ("pred", "gt"))
+    (gt / "b.png").unlink()
+    (gt / "b.png").symlink_to("away.png")
+    with pytest.raises(DatasetError, match=r"b.png: expected a label map, found no file"):
+        evaluate_semantic(pred, gt)
