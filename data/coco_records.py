@@ -86,7 +86,8 @@ def _id(value: Any) -> int | str:
     """Return an id; a number that is written as text, or with a point, is the number."""
     if isinstance(value, str) and value:
         return int(value) if value.isascii() and value.isdigit() and value == value.lstrip("0") else _text(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value == int(value):
+    # No other program has numbers beyond; infinity and NaN lie beyond, too.
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63 and value == int(value):
         return int(value)
     raise ValueError("a whole number or a text")
 

@@ -39,6 +39,8 @@ _DAMAGE = (
     ValueError,
     TypeError,
     LookupError,
+    RuntimeError,
+    ArithmeticError,
     EOFError,
     struct.error,
     zlib.error,

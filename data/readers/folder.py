@@ -329,7 +329,8 @@ def _ground_truth(folder: Path, id: str) -> Path | None:
         (id,) if id.isascii() else (id, *(unicodedata.normalize(form, id) for form in ("NFC", "NFD")))
     )
     files = (folder / f"{form}{suffix}" for form in forms for suffix in (".png", ".PNG"))
-    return next(filter(Path.is_file, files), None)
+    # A link that leads nowhere is a mask that cannot be read, not an image without one.
+    return next(filter(os.path.lexists, files), None)
 
 
 def _unread_masks(root: Path, index: Index, *, is_source: bool) -> list[str]:

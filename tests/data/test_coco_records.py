@@ -149,6 +149,9 @@ def test_a_polygon_outside_the_image_is_a_doubt_that_names_the_image(tmp_path: P
         (annotation(33, iscrowd="yes"), "expected 0 or 1 as iscrowd"),
         (annotation(33, segmentation="text"), "expected polygons or run lengths as segmentation"),
         (annotation(math.inf), "expected .* as id, found Infinity"),
+        (annotation(math.nan), "expected .* as id, found NaN"),
+        (annotation(10**400), "expected .* as id, found 1000"),
+        (annotation(33, category_id=-(10**30)), "expected .* as category_id, found -1000"),
         ({"id": 33}, "annotation 33: expected a value as image_id, there is no 'image_id'"),
         (5, "annotation number 0: expected an object, found 5"),
     ],
@@ -162,7 +165,7 @@ def test_a_field_of_another_type_is_refused_by_its_record(tmp_path: Path, record
 @pytest.mark.parametrize(
     "image",
     [{"file_name": None}, {"file_name": 5}, {"file_name": ""}, {"file_name": "\ud800.jpg"}, {"height": -1},
-     {"width": 0}, {"height": 1e300}, {"height": "tall"}, {"width": [12]}, {"id": None}],
+     {"width": 0}, {"height": 1e300}, {"height": "tall"}, {"width": [12]}, {"id": None}, {"height": 10**400}],
 )  # fmt: skip
 def test_an_image_record_with_a_bad_field_is_refused(tmp_path: Path, image: dict[str, Any]) -> None:
     with pytest.raises(DatasetError, match=r"instances_train\.json: image (7|number 0): expected"):

@@ -194,3 +194,28 @@ def test_evaluation_skips_what_macos_leaves_and_names_files_that_are_no_png(tmp_
     Image.fromarray(LABELS).save(tmp_path / "bmp" / "a.bmp")
     with pytest.raises(DatasetError, match=r"expected label maps \(PNG\), found other files: a\.bmp"):
         evaluate_semantic(tmp_path / "bmp", root)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("planes"), OverflowError("size"), ZeroDivisionError()])
+def test_whatever_a_decoder_raises_is_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    # Pillow's AVIF raises RuntimeError where colour planes are damaged.
+    def fail(*_: object) -> None:
+        raise error
+
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    for read in (read_image, read_label_map):
+        with pytest.raises(DatasetError, match="found a damaged one"):
+            read(tmp_path / "a.png")
+
+
+def test_ground_truth_behind_a_broken_link_is_a_problem(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("image,labels\na,cat\n")
+    (tmp_path / "SegmentationClass").mkdir()
+    (tmp_path / "SegmentationClass/a.png").symlink_to("annex/a.png")
+    dataset, _ = open_dataset(tmp_path, tmp_path / "labels.csv")
+    (problem,) = check_images(dataset, 1)
+    assert "a.png: expected a label map, found no file" in str(problem)
