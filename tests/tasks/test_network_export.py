@@ -74,6 +74,28 @@ def test_a_semantic_export_takes_pixels_of_any_size_and_batch(
     deeplab.train()
 
 
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["deeplabv2", "deeplabv3plus"])
+def test_networks_on_tensorflows_mobilenet_export_at_even_and_odd_sizes(
+    name: str, tmp_path: Path, real_data: Path
+) -> None:
+    torch.manual_seed(0)
+    backbone = partial(build_backbone, "mobilenet_v2", real_data / "weights" / "mobilenet_v2_imagenet_fp16.pth")
+    net = build_segmenter(name, 21, backbone).eval()
+    assert net.backbone.convention == "tensorflow", "pads by whether a size is even"
+    export_onnx(net, tmp_path / "net")
+    differences = {}
+    for size in ((96, 128), (97, 129), (96, 129), (97, 128), (33, 47), (375, 500)):
+        pixels = torch.randint(256, (1, 3, *size)).float()
+        with torch.no_grad():
+            expected = net(net.normalize(pixels))
+        (logits,) = run_onnx(tmp_path / "net", pixels)
+        differences[size] = float((logits - expected).abs().max() / expected.abs().max())
+        assert (logits.argmax(1) == expected.argmax(1)).float().mean() > 0.999, size
+    print(f"{name}: the largest difference is {max(differences.values()):.2g} of the largest logit: {differences}")
+    assert max(differences.values()) <= TOLERANCE, differences
+
+
 @FORMATS
 @pytest.mark.parametrize("scale", [1e-9, 30.0])
 def test_an_export_agrees_whatever_the_size_of_the_logits(tmp_path: Path, export: Export, scale: float) -> None:
