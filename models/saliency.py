@@ -55,6 +55,7 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
         num_classes: n, of the logits.
         dsc: Take DSC-ASPP.
         task_weights: Of the loss of segmentation and of that of saliency; None learns them (`UncertaintyLoss`).
+            A weight of 0 has no branch to train: see `build_saliency_deeplabv3plus`.
 
     Raises:
         ValueError: The backbone has another output stride.
@@ -100,6 +101,18 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
     def _saliency(self, x: Tensor, mid: Tensor, detail: Tensor) -> Float[Tensor, "b h w"]:
         weights = self.class_maps(mid).mean((2, 3), keepdim=True).sigmoid()
         return _upsampled((weights * self.saliency_decoder(mid, detail)).sum(1, keepdim=True), x)[:, 0]
+
+
+def build_saliency_deeplabv3plus(
+    backbone: Backbone, num_classes: int, *, dsc: bool = True, task_weights: Sequence[float] | None = None
+) -> DeepLabV3Plus:
+    """Return the network that these weights train: without a weight of saliency a DeepLab v3+ that has no such branch.
+
+    Arguments and errors are those of `SaliencyDeepLabV3Plus`.
+    """
+    if task_weights is not None and not task_weights[1]:
+        return DeepLabV3Plus(backbone, num_classes, dsc=dsc)
+    return SaliencyDeepLabV3Plus(backbone, num_classes, dsc=dsc, task_weights=task_weights)
 
 
 class UncertaintyLoss(nn.Module):

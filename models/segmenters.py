@@ -11,7 +11,7 @@ from models.cooperative import DANET_STREAMS, DEEPLABV3PLUS_LAYERS, Cooperative,
 from models.danet import DANet
 from models.deeplabv2 import DeepLabV2
 from models.deeplabv3plus import DeepLabV3Plus
-from models.saliency import SaliencyDeepLabV3Plus
+from models.saliency import build_saliency_deeplabv3plus
 from models.segmenter import Segmenter
 
 Connection = Literal["single", "ensemble", "same-layer", "multi-layer"]
@@ -44,7 +44,7 @@ class Kind:
 KINDS = {
     "deeplabv2": Kind(DeepLabV2, 8),
     "deeplabv3plus": Kind(DeepLabV3Plus, 16, dilated=True, streams=(DEEPLABV3PLUS_LAYERS,)),
-    "saliency-deeplabv3plus": Kind(SaliencyDeepLabV3Plus, 16, dilated=True),
+    "saliency-deeplabv3plus": Kind(build_saliency_deeplabv3plus, 16, dilated=True),
     "danet": Kind(DANet, 8, streams=DANET_STREAMS),
 }
 COOPERATIVE = {f"cooperative-{kind}": kind for kind in ("danet", "deeplabv3plus")}

@@ -60,7 +60,7 @@ class SaliencyConfig(DeepLabV3PlusConfig):
 
     Attributes:
         task_weights: Of the loss of segmentation and of that of saliency, such as 0.5 0.5. None: they are learned, by
-            the tasks' homoscedastic uncertainty (Eq. 8).
+            the tasks' homoscedastic uncertainty (Eq. 8). Of 1 0 the network has no saliency branch.
         sigma_lr_factor: The learning rate of what they are learned by, log sigma^2, over the backbone's.
         salient_classes: Where no set with masks of salient objects is given, they are derived from the label maps:
             what has one of these classes is salient. If none are named, all classes but the background are, and of
@@ -74,10 +74,15 @@ class SaliencyConfig(DeepLabV3PlusConfig):
 
     @field_validator("task_weights")
     @classmethod
-    def _something_counts(cls, weights: tuple[float, float] | None) -> tuple[float, float] | None:
-        if weights is not None and not any(weights):
-            raise ValueError("expected a task whose weight is not 0")
+    def _segmentation_counts(cls, weights: tuple[float, float] | None) -> tuple[float, float] | None:
+        if weights is not None and not weights[0]:
+            raise ValueError("expected a weight of segmentation, the first, above 0: label maps are what is predicted")
         return weights
+
+    @property
+    def learns_saliency(self) -> bool:
+        """Whether the loss has a weight for saliency."""
+        return self.task_weights is None or self.task_weights[1] > 0
 
     @property
     def network_options(self) -> dict[str, Any]:

@@ -37,8 +37,9 @@ def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str
     net.to(job.device)
     if config.sync_norm:
         synchronize_norms(net, job.device)
-    history = fit(net.train(), _recipe(net, config, job), job)
-    return finish(net, history, job, lambda: save_network(net, job.out, **options))
+    recipe = _recipe(net, config, job)
+    history = fit(net.train(), recipe, job)
+    return finish(net, recipe, history, job, lambda: save_network(net, job.out, **options))
 
 
 def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:

@@ -19,14 +19,22 @@ from data.dataset import VOID, DatasetError, Problem, Sample
 from data.label_folder import SALIENCY
 from data.label_maps import write_label_map
 from models.inference import prepare_inference
-from models.saliency import Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
+from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
+from models.segmenter import Segmenter
 from tasks.examples import example_of, load_example, view_of
 from tasks.inference import batches
 from tasks.job import Job
 from tasks.network_settings import SaliencyConfig, SegmentationConfig
 from tasks.networks import load_segmenter, save_network
 from tasks.saliency_masks import SALIENCY_FILE, derive_mask, has_own_mask, read_mask, salient_values
-from tasks.stages.segmenter import build_network, loss_weights, mean_over_views, validate_segmenter, write_segments
+from tasks.stages.segmenter import (
+    build_network,
+    loss_weights,
+    mean_over_views,
+    predict_segments,
+    validate_segmenter,
+    write_segments,
+)
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.launch import run_in_processes
@@ -49,43 +57,54 @@ def train_here(job: Job) -> dict[str, Any]:
     """Train in this process, alone or as one of several.
 
     Samples of a set of salient objects train the saliency branch, the others that of segmentation: a step has as many
-    of each, those with masks drawn at random; where saliency's weight is 0, these are not looked at. Without such a set
-    masks are derived from the label maps, and every sample trains both.
+    of each, those with masks drawn at random. Without such a set masks are derived from the label maps, and every
+    sample trains both. Where saliency's weight is 0 there is no such branch, and no masks are looked at.
 
     Raises:
         DatasetError: There are no samples with label maps of classes, or no masks can be derived.
     """
     net, config = build_network(job)
-    assert isinstance(net, SaliencyDeepLabV3Plus)
     assert isinstance(config, SaliencyConfig)
     scenes, masked = ([s for s in job.samples if has_own_mask(s) is own] for own in (False, True))
     if not scenes:
         raise DatasetError([Problem(masked[0].image, "expected images with label maps of classes too, found none")])
     refuse_void(scenes, net.num_classes, "training")
     refuse_void(job.validation, net.num_classes, "validation")
-    salient = () if masked else salient_values(job.classes, config.salient_classes)
-    if config.task_weights is not None and not config.task_weights[1]:
+    if not config.learns_saliency:
         masked = []
+    derived = config.learns_saliency and not masked
+    salient = salient_values(job.classes, config.salient_classes) if derived else ()
     names = [job.classes.values[value] for value in salient]
     if names:
         log.warning("no set with masks of salient objects: they are derived from the label maps: %s", ", ".join(names))
     on_scenes = replace(job, samples=tuple(scenes))
-    history = fit(net, _recipe(net, config, on_scenes, masked, salient), on_scenes)
+    recipe = _recipe(net, config, on_scenes, masked, salient)
+    history = fit(net, recipe, on_scenes)
 
     def save() -> None:
         save_network(net, job.out)
-        (job.out / SALIENCY_FILE).write_text(json.dumps({"derived_from": names, "images": len(masked)}))
+        if config.learns_saliency:
+            (job.out / SALIENCY_FILE).write_text(json.dumps({"derived_from": names, "images": len(masked)}))
 
-    return {**finish(net, history, job, save), "masks_derived_from": names}
+    summary = finish(net, recipe, history, job, save)
+    if not isinstance(net, SaliencyDeepLabV3Plus):
+        return summary
+    # The kept network's own: those of the history are means over the steps of an epoch.
+    return {**summary, **_sigmas(net.joint_loss), "masks_derived_from": names}
 
 
 def predict(job: Job) -> dict[str, Any]:
-    """Write a label map of every image, and a map of its saliency, in grey: 255 times the probability."""
+    """Write a label map of every image, and a map of its saliency, in grey: 255 times the probability.
+
+    A network that has not learned saliency writes label maps alone.
+    """
     config = job.config
     assert isinstance(config, SegmentationConfig)
     ((folder,),) = job.inputs.values()
-    net = prepare_inference(load_segmenter(folder, job.device))
-    assert isinstance(net, SaliencyDeepLabV3Plus)
+    net = load_segmenter(folder, job.device)
+    if not isinstance(net, SaliencyDeepLabV3Plus):
+        return predict_segments(net, job)
+    net = prepare_inference(net)
     (job.out / SALIENCY_FILE).write_text((folder / SALIENCY_FILE).read_text())
     done = 0
     for batch, pyramids in batches(job.samples, partial(view_of, net.image_size, config.scales), job.device):
@@ -131,9 +150,12 @@ def _mean_of_images(losses: Float[Tensor, "b h w"], weights: Float[Tensor, "b h 
 
 
 def _recipe(
-    net: SaliencyDeepLabV3Plus, config: SaliencyConfig, job: Job, masked: Sequence[Sample], salient: Sequence[int]
+    net: Segmenter, config: SaliencyConfig, job: Job, masked: Sequence[Sample], salient: Sequence[int]
 ) -> Recipe:
-    """Return the recipe of a training on a job's scenes, and on samples with masks or on masks derived from scenes."""
+    """Return the recipe of a training on a job's scenes, and on samples with masks or on masks derived from scenes.
+
+    Without any masks the network is one without saliency.
+    """
     example, read = example_of(net, config), label_reader(net.num_classes)
     read_own_mask = partial(read_mask, num_classes=net.num_classes)
     weights = loss_weights(config, job.samples, net.num_classes).to(job.device)
@@ -153,15 +175,14 @@ def _recipe(
             part.to(job.device, memory_format=torch.channels_last, non_blocking=True) for part in (images, *others)
         )
         with autocast(job.device, config.precision):
-            maps = net(*inputs)
+            found = net(*inputs)
+        maps = found if isinstance(found, Maps) else Maps(found, torch.zeros_like(found[:, 0]))
         losses, shares = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
         loss = joint_loss(losses, shares)
-        figures = {"loss": loss.item(), **dict(zip(TASKS, losses.tolist(), strict=True))}
-        if isinstance(joint_loss, UncertaintyLoss):
-            figures |= {f"sigma_{task}": value for task, value in zip(TASKS, joint_loss.sigma.tolist(), strict=True)}
-        return loss, figures
+        tasks = TASKS if config.learns_saliency else TASKS[:1]
+        return loss, {"loss": loss.item(), **dict(zip(tasks, losses.tolist(), strict=False)), **_sigmas(joint_loss)}
 
-    joint_loss = net.joint_loss
+    joint_loss = net.joint_loss if isinstance(net, SaliencyDeepLabV3Plus) else FixedLoss(config.task_weights or ())
     backbones, heads = parameter_groups(net, net.backbones, config)
     sigmas = list(joint_loss.parameters())
     learned = {id(parameter) for parameter in sigmas}
@@ -170,6 +191,13 @@ def _recipe(
     groups = [backbones, heads, *([own] if sigmas else [])]
     validate = partial(validate_segmenter, job=job) if job.validation else None
     return recipe_of(config, load, step, groups, validate=validate, best=config.keep_by)
+
+
+def _sigmas(joint_loss: UncertaintyLoss | FixedLoss) -> dict[str, float]:
+    """Return the standard deviations that are learned, by task; none where the weights are given."""
+    if not isinstance(joint_loss, UncertaintyLoss):
+        return {}
+    return {f"sigma_{task}": value for task, value in zip(TASKS, joint_loss.sigma.tolist(), strict=True)}
 
 
 def _logits(net: SaliencyDeepLabV3Plus, x: Tensor) -> Tensor:

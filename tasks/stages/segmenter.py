@@ -54,10 +54,11 @@ def train_here(job: Job) -> dict[str, Any]:
     their number (SegNet, Sec. 3.2, whose Caffe layer divides so).
     """
     net, config = build_network(job)
-    history = fit(net, _recipe(net, config, job), job)
+    recipe = _recipe(net, config, job)
+    history = fit(net, recipe, job)
     if isinstance(config, SceneConfig) and config.recompute_norms and not job.validation:
         _recompute_norms(net, config, job)
-    summary = finish(net, history, job, lambda: save_network(net, job.out))
+    summary = finish(net, recipe, history, job, lambda: save_network(net, job.out))
     return {**summary, "prediction": net.prediction} if isinstance(net, Cooperative) else summary
 
 

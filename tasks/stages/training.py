@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +13,8 @@ from tasks.job import Job
 from tasks.network_settings import TrainerConfig
 from tasks.training import Recipe, build_optimizer, write_history
 from tasks.training.group import Group
+
+log = logging.getLogger(__name__)
 
 
 def parameter_groups(net: nn.Module, backbones: Iterable[nn.Module], config: TrainerConfig) -> list[dict[str, Any]]:
@@ -62,12 +65,28 @@ def recipe_of(
     )
 
 
-def finish(net: nn.Module, history: list[dict[str, float]], job: Job, save: Callable[[], None]) -> dict[str, Any]:
-    """Write a trained network by `save`, its history and its logs, once for all processes; return the last figures."""
+def finish(
+    net: nn.Module, recipe: Recipe, history: list[dict[str, float]], job: Job, save: Callable[[], None]
+) -> dict[str, Any]:
+    """Write a trained network by `save`, its history and its logs, once for all processes.
+
+    Returns:
+        The figures of the epoch whose network is kept, and "kept": its "epoch", "of" so many of the history, and the
+        figure that it is the best "by", None where it is the last.
+    """
     net.eval()
+    best = recipe.keep_best
+    kept = _kept_epoch(history, best)
     if Group.current(job.device).rank == 0:
+        log.info("network kept: %d of %d, the %s", kept, len(history), f"best by {best}" if best else "last")
         save()
         write_history(job.out, history)
         if (logs := job.scratch / "logs").is_dir():
             shutil.copytree(logs, job.out / "logs")
-    return dict(history[-1])
+    return {**history[kept - 1], "kept": {"epoch": kept, "of": len(history), "by": best}}
+
+
+def _kept_epoch(history: list[dict[str, float]], best: str | None) -> int:
+    """Return the number, from 1, of the first epoch with the best figure; of the last where none is asked for."""
+    validated = [number for number, figures in enumerate(history, start=1) if best in figures]
+    return max(validated, key=lambda number: history[number - 1][best]) if best else len(history)

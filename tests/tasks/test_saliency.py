@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
+from models.backbones import build_backbone
 from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
+from models.segmenters import build_segmenter
 from tasks import resources
 from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
 from tasks.job import Job
@@ -24,6 +28,7 @@ from tasks.networks import load_segmenter
 from tasks.saliency_masks import as_saliency_samples, derive_mask, read_mask, salient_values
 from tasks.stages import saliency, segmentation_scores
 from tasks.stages.saliency import task_losses
+from tasks.stages.segmenter import validate_segmenter
 
 NAME = "saliency-deeplabv3plus"
 CONFIG = SaliencyConfig(image_size=(48, 64), crop_size=(48, 64), batch_size=2, epochs=2)
@@ -190,6 +195,49 @@ def test_masks_of_no_weight_leave_nothing_in_the_network(tmp_path: Path) -> None
     nets = [load_segmenter(job.out).state_dict() for job in jobs]
     # Nor in the running statistics of batch norms.
     torch.testing.assert_close(nets[0], nets[1], rtol=0, atol=0)
+
+
+def test_what_shall_not_learn_saliency_has_no_branch_maps_or_scores_of_it(tmp_path: Path, caplog) -> None:
+    samples = [scene(tmp_path, name) for name in ("a", "b")]
+    job = job_of(tmp_path / "train", samples, CONFIG.model_copy(update={"task_weights": (0.5, 0.0)}))
+    summary = saliency.train(job)
+    assert "derived" not in caplog.text
+    assert summary["loss"] == pytest.approx(0.5 * summary["segmentation"])
+    assert not {"saliency", "masks_derived_from"} & summary.keys()
+    plain = build_segmenter("deeplabv3plus", 2, partial(build_backbone, "resnet18"), {"dsc": True})
+    assert load_segmenter(job.out).state_dict().keys() == plain.state_dict().keys()
+    predicted = job_of(tmp_path / "p", samples, SegmentationConfig(scales=(1.0,)), inputs={NAME: (job.out,)})
+    saliency.predict(predicted)
+    assert [path.name for path in predicted.out.iterdir()] == ["SegmentationClass"]
+    scored = replace(predicted, out=tmp_path / "scores", inputs={"predictions": (predicted.out,)})
+    scored.out.mkdir()
+    segmentation_scores.score_shard(scored)
+    assert [path.name for path in scored.out.iterdir()] == ["scores.npz"]
+
+
+def test_label_maps_of_a_branch_that_would_not_learn_are_refused() -> None:
+    for weights in ((0, 0), (0, 1)):
+        with pytest.raises(ValidationError, match=r"a weight of segmentation, the first, above 0"):
+            SaliencyConfig(task_weights=weights)
+
+
+def test_the_summary_is_of_the_network_that_is_kept(tmp_path: Path) -> None:
+    samples = [scene(tmp_path, name) for name in ("a", "b")]
+    rates = {"learning_rate": 0.05, "epochs": 4, "keep": "best", "sigma_lr_factor": 1.0, "ema_decay": 0.5}
+    job = job_of(tmp_path / "run", samples, CONFIG.model_copy(update=rates), validation=tuple(samples))
+    summary = saliency.train(job)
+    history = json.loads((job.out / "history.json").read_text())
+    best = max(figures["miou"] for figures in history)
+    kept = summary["kept"]
+    assert kept["epoch"] < 4
+    assert kept == {"epoch": [figures["miou"] for figures in history].index(best) + 1, "of": 4, "by": "miou"}
+    assert summary["miou"] == best
+    assert summary["loss"] == history[kept["epoch"] - 1]["loss"]
+    net = load_segmenter(job.out)
+    assert isinstance(net, SaliencyDeepLabV3Plus)
+    assert isinstance(net.joint_loss, UncertaintyLoss)
+    assert summary["sigma_saliency"] == pytest.approx(net.joint_loss.sigma[1].item())
+    assert validate_segmenter(net, job)["miou"] == pytest.approx(best)
 
 
 def test_of_a_network_without_saliency_masks_are_label_maps_of_one_class(tmp_path: Path) -> None:
