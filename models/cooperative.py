@@ -10,10 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import SeparableConv2d
 from models.segmenter import Segmenter
 
 Connections = Mapping[str, Sequence[str]]
 """Layer of the second network -> layers of the first whose inputs are laid beside its own input."""
+
+Layer = nn.Conv2d | SeparableConv2d
 
 Prediction = Literal["second", "mean"]
 
@@ -26,16 +29,20 @@ class Cooperative(Segmenter):
     has a convolution of its own. With the weights of the paths at zero the second network is one that is alone. Without
     connections the two are an ensemble.
 
-    In training the outputs of both are returned, whose losses add up (Eq. 1).
+    The weights of a layer and of its paths start from what each of them sees: larger than those of one convolution over
+    all of it, which takes them by the number of all inputs.
+
+    In training the outputs of both are returned, whose losses add up (Eq. 1). The second network's loss reaches the
+    first through the paths.
 
     Args:
         first: Gives its features.
         second: Takes them; of the same kind.
-        connections: All layers are convolutions with one group.
+        connections: All layers are convolutions with one group, or depthwise separable ones.
         prediction: What counts: the second network's output, or the mean of both networks' probabilities.
 
     Raises:
-        ValueError: A layer that is named does not exist, or is no convolution with one group.
+        ValueError: A layer that is named does not exist, or is no such convolution.
     """
 
     def __init__(
@@ -62,24 +69,28 @@ class Cooperative(Segmenter):
         return (*self.first.backbones, *self.second.backbones)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Tensor:
-        """Return logits [B, C, H, W] for normalised input; in training those of both networks, [2, B, C, H, W]."""
+        """Return logits [B, C, H, W] for normalised input; in training those of both networks, [2, B, C, H, W].
+
+        Networks that have several outputs in training give them all: [2 N, B, C, H, W].
+        """
+        taps = [module for module in self.first.modules() if isinstance(module, _Tap)]
         try:
-            outputs = torch.stack([self.first(x), self.second(x)])
+            if self.training:
+                return torch.stack([self.first(x), self.second(x)]).flatten(0, -5)
+            if self.prediction == "mean":
+                return torch.logaddexp(self.first(x).log_softmax(1), self.second(x).log_softmax(1))
+            if taps:
+                self.first(x)
+            return self.second(x)
         finally:
-            for module in self.first.modules():
-                if isinstance(module, _Tap):
-                    module.seen = None
-        if self.training:
-            return outputs
-        if self.prediction == "second":
-            return outputs[1]
-        return outputs.log_softmax(2).logsumexp(0)
+            for tap in taps:
+                tap.seen = None
 
 
 class _Tap(nn.Module):
     """A layer whose input can be read until the networks are done."""
 
-    def __init__(self, layer: nn.Conv2d) -> None:
+    def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
         self.seen: Tensor | None = None
@@ -92,7 +103,7 @@ class _Tap(nn.Module):
 class _Joint(nn.Module):
     """A layer, and a path for each layer of the other network that it is connected to."""
 
-    def __init__(self, layer: nn.Conv2d, taps: Sequence[_Tap]) -> None:
+    def __init__(self, layer: Layer, taps: Sequence[_Tap]) -> None:
         super().__init__()
         self.layer = layer
         # In a tuple, so that they are not parts of this network too.
@@ -103,12 +114,19 @@ class _Joint(nn.Module):
         y = self.layer(x)
         for tap, path in zip(self._taps, self.paths, strict=True):
             assert tap.seen is not None
-            y = y + path(_resized(tap.seen, x.shape[2:]))
+            maps = tap.seen
+            if path.kernel_size == (1, 1) and maps.shape[2] < x.shape[2]:
+                # The same, on fewer and smaller maps: a convolution of single pixels and a resizing commute.
+                y = y + _resized(path(maps), x.shape[2:])
+            else:
+                y = y + path(_resized(maps, x.shape[2:]))
         return y
 
 
-def _path(in_channels: int, layer: nn.Conv2d) -> nn.Conv2d:
+def _path(in_channels: int, layer: Layer) -> Layer:
     """Return a convolution like a layer, of other input."""
+    if isinstance(layer, SeparableConv2d):
+        return SeparableConv2d(in_channels, layer.out_channels, layer.kernel_size[0])
     return nn.Conv2d(
         in_channels,
         layer.out_channels,
@@ -124,12 +142,14 @@ def _resized(maps: Tensor, size: torch.Size) -> Tensor:
     return maps if maps.shape[2:] == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _layer(net: nn.Module, name: str) -> nn.Conv2d:
+def _layer(net: nn.Module, name: str) -> Layer:
     try:
         layer = net.get_submodule(name)
     except AttributeError:
         raise ValueError(f"{type(net).__name__} has no layer {name!r}") from None
     layer = layer.layer if isinstance(layer, _Tap | _Joint) else layer
+    if isinstance(layer, SeparableConv2d):
+        return layer
     if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
         raise ValueError(f"{name}: expected a convolution with one group, found {type(layer).__name__}")
     return layer

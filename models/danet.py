@@ -23,7 +23,8 @@ class PositionAttention(nn.Module):
 
     E_j = alpha sum_i s_ji D_i + A_j with s_ji = softmax_i(B_i C_j). The matrix of all pairs of positions is never
     built: the values are split into heads as wide as queries and keys, all with the same weights, so that torch's fused
-    attention takes them.
+    attention takes them, which wants them of one width. So queries and keys are multiplied once per head: for N
+    positions N^2 2C multiply-adds in place of N^2 (C + C/8).
     """
 
     def __init__(self, channels: int) -> None:
@@ -89,12 +90,14 @@ class DANet(Segmenter):
     Args:
         backbone: At output stride 8.
         num_classes: Of the logits.
+        stream_losses: In training each stream is classified by itself too, as in the authors' code; the paper has the
+            sum alone. The three outputs' losses add up.
 
     Raises:
         ValueError: The backbone has another output stride.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, stream_losses: bool = False) -> None:
         super().__init__()
         if backbone.strides[-1] != OUTPUT_STRIDE:
             raise ValueError(f"DANet needs a backbone at output stride 8, got {backbone.strides[-1]}")
@@ -105,9 +108,19 @@ class DANet(Segmenter):
         self.channel = Stream(backbone.channels[-1], width, ChannelAttention())
         self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, num_classes, 1)
+        num_streams = 2 if stream_losses else 0
+        self.stream_classifiers = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for _ in range(num_streams))
 
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the classes' logits for normalised input, upsampled to its size."""
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"] | Float[Tensor, "3 b c h w"]:
+        """Return the classes' logits for normalised input, upsampled to its size.
+
+        With stream losses, in training: those of the sum, of the position stream and of the channel stream.
+        """
         features = self.backbone(x)[-1]
-        logits = self.classifier(self.dropout(self.position(features) + self.channel(features)))
-        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+        streams = [self.position(features), self.channel(features)]
+        outputs = [self.classifier(self.dropout(streams[0] + streams[1]))]
+        if self.training:
+            pairs = zip(self.stream_classifiers, streams, strict=False)
+            outputs += [classifier(self.dropout(maps)) for classifier, maps in pairs]
+        logits = [F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False) for maps in outputs]
+        return logits[0] if len(logits) == 1 else torch.stack(logits)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones import Backbone
-from models.layers import conv_norm
+from models.layers import SeparableConv2d, conv_norm
 from models.segmenter import Segmenter
 
 OUTPUT_STRIDE = 16
@@ -50,17 +50,19 @@ class ASPP(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From x_mid and features at stride 4 to maps at stride 4: up4(x_mid) beside x_R1, two convolutions, classes."""
+    """From x_mid and features at stride 4 to maps at stride 4: up4(x_mid) beside x_R1, two convolutions, classes.
 
-    def __init__(self, detail_channels: int, num_classes: int) -> None:
+    Args:
+        separable: The two convolutions are depthwise separable (Chen et al. 2018, Sec. 4.3).
+    """
+
+    def __init__(self, detail_channels: int, num_classes: int, *, separable: bool = False) -> None:
         super().__init__()
         self.detail = conv_norm(detail_channels, DETAIL_WIDTH, 1, bias=False)
-        self.fuse = nn.Sequential(
-            *conv_norm(WIDTH + DETAIL_WIDTH, WIDTH, 3, bias=False),
-            nn.Dropout(0.5),
-            *conv_norm(WIDTH, WIDTH, 3, bias=False),
-            nn.Dropout(0.1),
-        )
+        first, second = (conv_norm(width, WIDTH, 3, bias=False) for width in (WIDTH + DETAIL_WIDTH, WIDTH))
+        if separable:
+            first[0], second[0] = SeparableConv2d(WIDTH + DETAIL_WIDTH, WIDTH, 3), SeparableConv2d(WIDTH, WIDTH, 3)
+        self.fuse = nn.Sequential(*first, nn.Dropout(0.5), *second, nn.Dropout(0.1))
         self.classifier = nn.Conv2d(WIDTH, num_classes, 1)
 
     def forward(self, mid: Float[Tensor, "b d h w"], detail: Float[Tensor, "b e p q"]) -> Float[Tensor, "b c p q"]:
@@ -76,12 +78,15 @@ class DeepLabV3Plus(Segmenter):
         backbone: At output stride 16.
         num_classes: Of the logits.
         dsc: Take DSC-ASPP.
+        separable_decoder: The decoder's 3 x 3 convolutions are depthwise separable too.
 
     Raises:
         ValueError: The backbone has another output stride.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, dsc: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, dsc: bool = False, separable_decoder: bool = False
+    ) -> None:
         super().__init__()
         if backbone.strides[-1] != OUTPUT_STRIDE:
             raise ValueError(f"DeepLab v3+ needs a backbone at output stride 16, got {backbone.strides[-1]}")
@@ -89,7 +94,7 @@ class DeepLabV3Plus(Segmenter):
         self.num_classes = num_classes
         self.dsc = dsc
         self.aspp = ASPP(backbone.channels[-1], dsc=dsc)
-        self.decoder = Decoder(backbone.channels[1], num_classes)
+        self.decoder = Decoder(backbone.channels[1], num_classes, separable=separable_decoder)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input, upsampled to its size."""

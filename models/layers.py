@@ -45,6 +45,16 @@ class DilatedDepthwise(nn.Conv2d):
         return grid.flatten(3, 4).flatten(1, 2)[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 
+class SeparableConv2d(nn.Sequential):
+    """A depthwise separable convolution: one of each map by itself, then one over the maps."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        own = nn.Conv2d(in_channels, in_channels, kernel_size, padding=kernel_size // 2, groups=in_channels, bias=False)
+        super().__init__(own, nn.Conv2d(in_channels, out_channels, 1, bias=False))
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = (kernel_size, kernel_size)
+
+
 def conv_norm(
     in_channels: int,
     out_channels: int,

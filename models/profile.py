@@ -18,7 +18,7 @@ from models.backbones import BACKBONES, build_backbone
 from models.cam import CAMNet
 from models.irnet import IRNet
 from models.maskrcnn import MAX_DETECTIONS, MaskRCNN
-from models.saliency import Maps, SaliencyDeepLabV3Plus
+from models.saliency import SaliencyDeepLabV3Plus
 from models.segmenters import build_segmenter
 from models.segnet import NETWORKS as SCENE_NETWORKS
 from models.segnet import build_scene_network
@@ -79,19 +79,8 @@ def _maskrcnn(backbone: str, num_classes: int) -> nn.Module:
     return _Stages(MaskRCNN(build_backbone(backbone, output_stride=32), num_classes + 1))
 
 
-class _BothTasks(nn.Module):
-    """What a network says of segmentation and saliency."""
-
-    def __init__(self, net: SaliencyDeepLabV3Plus) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Maps:
-        return self.net.both(x)
-
-
 def _saliency(backbone: str, num_classes: int) -> nn.Module:
-    return _BothTasks(SaliencyDeepLabV3Plus(build_backbone(backbone, dilated=True), num_classes))
+    return SaliencyDeepLabV3Plus(build_backbone(backbone, dilated=True), num_classes)
 
 
 # Of 11 classes Badrinarayanan et al. 2017, Tables 1 and 6; DeconvNet's 877 MB is left out: with 1024 features in its
@@ -165,11 +154,7 @@ def profile(name: str, *, num_classes: int = 20, size: tuple[int, int] = (512, 5
         raise ValueError(f"unknown network {name!r}; expected one of {', '.join(NETWORKS)}")
     if min(num_classes, *size) < 1:
         raise ValueError(f"expected a positive number of classes and size, got {num_classes} and {size}")
-    # Tensors on the meta device have shapes and no values.
-    with torch.device("meta"), torch.no_grad():
-        net = NETWORKS[name](num_classes).eval()
-        with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, 3, *size))
+    net, gmacs = _count(lambda: NETWORKS[name](num_classes), size)
     # Of networks that cooperate each has one.
     encoders = [module for path, module in net.named_modules() if path.rpartition(".")[2] == "backbone"]
     parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -178,6 +163,21 @@ def profile(name: str, *, num_classes: int = 20, size: tuple[int, int] = (512, 5
     paper = PAPERS.get(num_classes, {}).get(name, {})
     if PAPER_SIZES.get(num_classes, size) != size:
         paper = {figure: value for figure, value in paper.items() if figure != "gmacs"}
-    # The counter has two operations for a multiply-add.
-    gmacs = counter.get_total_flops() / 2 / 1e9
     return Profile(name, parameters, gmacs, encoder_parameters, megabytes, paper)
+
+
+def count_gmacs(build: Callable[[], nn.Module], size: tuple[int, int]) -> float:
+    """Return billions of multiply-adds of a network for one image of `size` (H, W), with saliency where it has it."""
+    return _count(build, size)[1]
+
+
+def _count(build: Callable[[], nn.Module], size: tuple[int, int]) -> tuple[nn.Module, float]:
+    """Return a network without values, and the billions of its multiply-adds for one image."""
+    # Tensors on the meta device have shapes and no values.
+    with torch.device("meta"), torch.no_grad():
+        net = build().eval()
+        with FlopCounterMode(display=False) as counter:
+            x = torch.empty(1, 3, *size)
+            _ = net.both(x) if isinstance(net, SaliencyDeepLabV3Plus) else net(x)
+    # The counter has two operations for a multiply-add.
+    return net, counter.get_total_flops() / 2 / 1e9

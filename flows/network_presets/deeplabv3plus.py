@@ -17,7 +17,7 @@ def cityscapes(settings: Settings) -> Settings:
     Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS
     --saliency-split train --preset cityscapes --out runs/saliency`
     """
-    return settings.model_copy(update={"weights": "imagenet"})
+    return _as_in_the_paper(settings.model_copy(update={"weights": "imagenet"}))
 
 
 def voc12(settings: Settings) -> Settings:
@@ -28,7 +28,7 @@ def voc12(settings: Settings) -> Settings:
 
     Command: `pseudomask train cooperative-danet --labels runs/voc12 --val val --preset voc12 --out runs/cooperative`
     """
-    settings = settings.model_copy(update={"weights": "imagenet"})
+    settings = _as_in_the_paper(settings.model_copy(update={"weights": "imagenet"}))
     if isinstance(settings, CooperativeSettings):
         return _changed(settings, crop_size=COOPERATIVE_VOC, epochs=60)
     side = (SALIENCY_VOC, SALIENCY_VOC)
@@ -84,6 +84,15 @@ def demo(settings: Settings) -> Settings:
         freeze_norm=False,
         validate_epochs=2,
     )
+
+
+def _as_in_the_paper(settings: Settings) -> Settings:
+    """Return the settings with the networks that Ikedo and Hotta build on; of Sima et al. they are the defaults."""
+    if not isinstance(settings, CooperativeSettings):
+        return settings
+    if settings.network == "cooperative-danet":
+        return _changed(settings, stream_losses=True)
+    return _changed(settings, dsc=True, separable_decoder=True)
 
 
 def _changed(settings: Settings, **training: Any) -> Settings:

@@ -64,7 +64,7 @@ class SaliencyConfig(DeepLabV3PlusConfig):
         sigma_lr_factor: The learning rate of what they are learned by, log sigma^2, over the backbone's.
         salient_classes: Where no set with masks of salient objects is given, they are derived from the label maps:
             what has one of these classes is salient. If none are named, all classes but the background are, and of
-            scenes, which have none, the movable things and signs (`tasks.saliency_masks.THINGS`).
+            scenes, which have none, the movable things and signs.
     """
 
     dsc: bool = True
@@ -91,7 +91,12 @@ class SaliencyConfig(DeepLabV3PlusConfig):
 
 
 class SaliencySettings(DeepLabV3PlusSettings):
-    """Saliency co-learning (Sima et al. 2023)."""
+    """Saliency co-learning (Sima et al. 2023).
+
+    Attributes:
+        network: The network's name.
+        training: Settings of the training.
+    """
 
     network: Literal["saliency-deeplabv3plus"] = "saliency-deeplabv3plus"  # pyright: ignore
     training: SaliencyConfig = SaliencyConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -112,7 +117,10 @@ class CooperativeConfig(SegmenterConfig):
             one network.
         prediction: The output of the "second" network, or the "mean" of both. None: the mean of an ensemble, the
             second's where there are paths.
-        dsc: Of DeepLab v3+, see `DeepLabV3PlusConfig`.
+        dsc: Of DeepLab v3+: the dilated convolutions of its pyramid pooling are depthwise separable.
+        separable_decoder: Of DeepLab v3+: so are the 3 x 3 convolutions of its decoder.
+        stream_losses: Of DANet: in training each stream of attention is classified by itself too.
+        keep: The network that comes out: the "best" on the validation images (Sec. 4.1.2), or the "last".
     """
 
     batch_size: PositiveInt = 8
@@ -126,11 +134,15 @@ class CooperativeConfig(SegmenterConfig):
     connections: Literal["single", "ensemble", "same-layer", "multi-layer"] = "same-layer"
     prediction: Literal["second", "mean"] | None = None
     dsc: bool = False
+    separable_decoder: bool = False
+    stream_losses: bool = False
+    keep: Literal["last", "best"] = "best"
 
     @property
     def network_options(self) -> dict[str, Any]:
         """What the networks themselves are told."""
-        return {"connections": self.connections, "prediction": self.prediction, **({"dsc": True} if self.dsc else {})}
+        asked = {name: True for name in ("dsc", "separable_decoder", "stream_losses") if getattr(self, name)}
+        return {"connections": self.connections, "prediction": self.prediction, **asked}
 
 
 class CooperativeSettings(RunConfig):
@@ -142,9 +154,13 @@ class CooperativeSettings(RunConfig):
     testing: SegmentationConfig = SegmentationConfig(scales=(1.0,), mirror=False)
 
     @model_validator(mode="after")
-    def _pyramid_pooling_is_deeplabs(self) -> CooperativeSettings:
+    def _parts_are_the_networks(self) -> CooperativeSettings:
         if self.training.dsc and self.network == "cooperative-danet":
             raise ValueError("DANet has no pyramid pooling whose convolutions could be separable (dsc)")
+        if self.training.separable_decoder and self.network == "cooperative-danet":
+            raise ValueError("DANet has no decoder whose convolutions could be separable (separable_decoder)")
+        if self.training.stream_losses and self.network == "cooperative-deeplabv3plus":
+            raise ValueError("DeepLab v3+ has no streams of attention to be classified (stream_losses)")
         if self.training.prediction and self.training.connections == "single":
             raise ValueError("a single network has no other whose output could be the prediction")
         return self

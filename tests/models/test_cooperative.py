@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from models.backbones import Backbone
 from models.cooperative import (
@@ -13,6 +14,7 @@ from models.cooperative import (
     DEEPLABV3PLUS_LAYERS,
     Connections,
     Cooperative,
+    _Joint,
     _Tap,
     multi_layer,
     same_layer,
@@ -20,6 +22,7 @@ from models.cooperative import (
 from models.danet import DANet
 from models.deeplabv3plus import DeepLabV3Plus
 from models.inference import prepare_inference
+from models.layers import SeparableConv2d
 from models.segmenter import Segmenter
 
 STREAMS = [layer for stream in DANET_STREAMS for layer in stream]
@@ -103,6 +106,75 @@ def test_the_prediction_is_the_second_networks_or_the_mean_of_both_probabilities
     with torch.no_grad():
         outputs = [mean.first(x).softmax(1), second(x).softmax(1)]
         torch.testing.assert_close(mean(x).softmax(1), (outputs[0] + outputs[1]) / 2)
+
+
+def test_a_joint_layer_is_one_over_both_networks_maps_laid_side_by_side() -> None:
+    torch.manual_seed(0)
+    own, other = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 9, 11)
+    for layer in (torch.nn.Conv2d(6, 4, 3, padding=1), SeparableConv2d(6, 4, 3)):
+        tap = _Tap(copy.deepcopy(layer))
+        joint = _Joint(layer, [tap])
+        tap(other)
+        (path,) = joint.paths
+        if isinstance(layer, SeparableConv2d):
+            whole = SeparableConv2d(12, 4, 3)
+            assert isinstance(path, SeparableConv2d)
+            whole[0].weight = torch.nn.Parameter(torch.cat([layer[0].weight, path[0].weight]))
+            whole[1].weight = torch.nn.Parameter(torch.cat([layer[1].weight, path[1].weight], dim=1))
+        else:
+            whole = torch.nn.Conv2d(12, 4, 3, padding=1)
+            whole.bias = layer.bias
+            whole.weight = torch.nn.Parameter(torch.cat([layer.weight, path.weight], dim=1))  # pyright: ignore
+        torch.testing.assert_close(joint(own), whole(torch.cat([own, other], dim=1)), rtol=0, atol=1e-5)
+
+
+def test_maps_that_are_enlarged_go_through_a_path_of_single_pixels_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    tap = _Tap(torch.nn.Conv2d(32, 8, 1))
+    joint = _Joint(torch.nn.Conv2d(6, 4, 1), [tap])
+    small, x = torch.randn(2, 32, 5, 7), torch.randn(2, 6, 20, 27)
+    tap(small)
+    resized = F.interpolate(small, (20, 27), mode="bilinear", align_corners=False)
+    expected = joint.layer(x) + joint.paths[0](resized)
+    seen = []
+    interpolate = F.interpolate
+    monkeypatch.setattr(
+        F, "interpolate", lambda maps, *a, **b: seen.append(maps.shape[1]) or interpolate(maps, *a, **b)
+    )
+    torch.testing.assert_close(joint(x), expected, rtol=0, atol=1e-5)
+    assert seen == [4]
+
+
+def test_an_ensemble_of_which_the_second_counts_runs_the_second_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Cooperative(network("danet"), network("danet"), {}, prediction="second").eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = net.second(x)
+        monkeypatch.setattr(net.first, "forward", lambda x: pytest.fail("the first network was run"))
+        torch.testing.assert_close(net(x), expected)
+
+
+def test_networks_of_separable_convolutions_share_features_and_a_decoder_has_fewer_parameters() -> None:
+    torch.manual_seed(0)
+    first, second = (DeepLabV3Plus(Backbone("resnet18", dilated=True), 5, separable_decoder=True) for _ in range(2))
+    plain = sum(parameter.numel() for parameter in network("deeplabv3plus").parameters())
+    # Of 304 and of 256 maps: 3 x 3 of each map by itself, and 256 of all of them.
+    assert sum(parameter.numel() for parameter in first.parameters()) == plain - (304 + 256) * (9 * 256 - 256 - 9)
+    net = Cooperative(first, second, multi_layer(DEEPLABV3PLUS_LAYERS)).train()
+    outputs = net(torch.randn(2, 3, 64, 64))
+    assert outputs.shape == (2, 2, 5, 64, 64)
+    outputs[1].square().mean().backward()
+    paths = [parameter for name, parameter in net.second.named_parameters() if ".paths." in name]
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in paths)
+
+
+def test_all_outputs_of_both_networks_are_learned() -> None:
+    torch.manual_seed(0)
+    nets = [DANet(Backbone("resnet18", output_stride=8), 5, stream_losses=True) for _ in range(2)]
+    net = Cooperative(*nets, same_layer(STREAMS)).train()
+    x = torch.randn(2, 3, 64, 64)
+    assert net(x).shape == (6, 2, 5, 64, 64)
+    assert net.eval()(x).shape == (2, 5, 64, 64)
 
 
 def test_layers_that_cannot_be_connected_are_refused() -> None:

@@ -188,6 +188,23 @@ def test_channels_attend_to_each_other_in_single_precision_under_autocast() -> N
     assert (found - exact).abs().max() < 0.02 * exact.abs().max()
 
 
+def test_each_stream_of_danet_is_classified_in_training_where_it_is_asked_for() -> None:
+    torch.manual_seed(0)
+    net = DANet(Backbone("resnet18", output_stride=8), 5, stream_losses=True)
+    net.dropout.p = 0.0
+    net.backbone.eval()
+    x = torch.randn(2, 3, 64, 80)
+    outputs = net.train()(x)
+    assert outputs.shape == (3, 2, 5, 64, 80)
+    features = net.backbone(x)[-1]
+    streams = [net.position(features), net.channel(features)]
+    layers = (net.classifier, *net.stream_classifiers)
+    for output, classifier, maps in zip(outputs, layers, (sum(streams), *streams), strict=True):
+        expected = F.interpolate(classifier(maps), (64, 80), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(output, expected)
+    assert net.eval()(x).shape == (2, 5, 64, 80)
+
+
 def test_attention_is_the_explicit_softmax() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 64, 13, 11)
