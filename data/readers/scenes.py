@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,8 @@ def read_scenes(
         DatasetError: There is no such list.
     """
     coding, lists = reader(root)
+    if split not in lists:
+        lists = _named_apart(lists)
     named = [lists[str(split)]] if split in lists else list(lists.values())
     samples, problems = {}, []
     for listed in named:
@@ -118,6 +121,7 @@ def find_scene_maps(folder: Path, split: str | Path | None = None) -> tuple[str,
         if reader is None:
             continue
         coding, lists = reader(root)
+        lists = _named_apart(lists)
         samples = {sample.id: sample for listed in lists.values() for sample in listed.samples}
         inside = {id: s for id, s in samples.items() if s.semantic is not None and s.semantic.is_relative_to(folder)}
         if not inside:
@@ -134,6 +138,24 @@ def find_scene_maps(folder: Path, split: str | Path | None = None) -> tuple[str,
             raise DatasetError(problems)
         return coding, {id: sample.semantic for id, sample in inside.items() if sample.semantic is not None}
     return None
+
+
+def _named_apart(lists: Lists) -> Lists:
+    """Return lists of which no two have an image of one name: such images have the list's before their own."""
+    counts = Counter(
+        id for listed in lists.values() for id in {one.id for one in (*listed.samples, *listed.unlabelled)}
+    )
+    shared = {id for id, count in counts.items() if count > 1}
+
+    def rename(name: str, listed: ImageList) -> ImageList:
+        def of(id: str | None) -> str | None:
+            return f"{name}/{id}" if id in shared else id
+
+        samples, unlabelled = ([replace(one, id=of(one.id)) for one in some] for some in listed[:2])
+        problems, alone = ([replace(one, sample=of(one.sample)) for one in some] for some in listed[2:])
+        return ImageList(samples, unlabelled, problems, alone)
+
+    return {name: rename(name, listed) for name, listed in lists.items()} if shared else lists
 
 
 def _choose(

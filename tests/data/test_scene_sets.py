@@ -205,3 +205,18 @@ def test_a_mask_without_an_object_is_empty_and_one_of_numbers_is_refused(tmp_pat
     (problem,) = check_images(dataset, 1)
     assert "0002.png" in str(problem)
     assert "RGBA pixels, found I;16" in str(problem)
+
+
+def test_images_of_one_name_in_two_lists_are_two_images(tmp_path: Path) -> None:
+    for name, count in (("DUTS-TR", 3), ("DUTS-TE", 2)):
+        for number in range(count):
+            _photo(tmp_path / name / f"{name}-Image" / f"i{number}.jpg")
+            _save(tmp_path / name / f"{name}-Mask" / f"i{number}.png", np.zeros((4, 6), np.uint8))
+    samples = open_dataset(tmp_path)[0].samples
+    assert [sample.id for sample in samples] == ["i2", "test/i0", "test/i1", "train/i0", "train/i1"]
+    assert samples[1].image == tmp_path / "DUTS-TE" / "DUTS-TE-Image" / "i0.jpg"
+    assert samples[1].semantic == tmp_path / "DUTS-TE" / "DUTS-TE-Mask" / "i0.png"
+    assert len(open_images(tmp_path, ClassTable(("salient",)))[0].samples) == 5
+    assert [sample.id for sample in open_dataset(tmp_path, split="test")[0].samples] == ["i0", "i1"]
+    (tmp_path / "some.txt").write_text("test/i1\ni2\n")
+    assert [sample.id for sample in open_dataset(tmp_path, split="some")[0].samples] == ["i2", "test/i1"]
