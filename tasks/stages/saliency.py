@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,6 +78,8 @@ def train_here(job: Job) -> dict[str, Any]:
     names = [job.classes.values[value] for value in salient]
     if names:
         log.warning("no set with masks of salient objects: they are derived from the label maps: %s", ", ".join(names))
+    if masked or salient:
+        _warn_of_one_value(masked or scenes, partial(read_mask, num_classes=net.num_classes, salient=salient))
     on_scenes = replace(job, samples=tuple(scenes))
     recipe = _recipe(net, config, on_scenes, masked, salient)
     history = fit(net, recipe, on_scenes)
@@ -91,6 +94,17 @@ def train_here(job: Job) -> dict[str, Any]:
         return summary
     # The kept network's own: those of the history are means over the steps of an epoch.
     return {**summary, **_sigmas(net.joint_loss), "masks_derived_from": names}
+
+
+def _warn_of_one_value(samples: Sequence[Sample], read: Callable[[Sample], NDArray[np.uint8]]) -> None:
+    """Log a warning where no mask has a salient pixel, or none has another one."""
+    seen: set[int] = set()
+    for sample in samples:
+        seen |= {int(value) for value in np.unique(read(sample))} - {VOID}
+        if len(seen) > 1:
+            return
+    found = "all salient" if seen == {1} else "never salient"
+    log.warning("the pixels of all %d masks are %s: are their values those of masks?", len(samples), found)
 
 
 def predict(job: Job) -> dict[str, Any]:

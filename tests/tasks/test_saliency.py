@@ -215,6 +215,20 @@ def test_what_shall_not_learn_saliency_has_no_branch_maps_or_scores_of_it(tmp_pa
     assert [path.name for path in scored.out.iterdir()] == ["scores.npz"]
 
 
+def test_masks_of_one_value_are_told(tmp_path: Path, caplog) -> None:
+    scenes = [scene(tmp_path, "a")]
+    config = CONFIG.model_copy(update={"epochs": 1})
+    for value, said in ((0, "are never salient"), (255, "are all salient")):
+        objects = [masked(tmp_path, name) for name in ("x", "yy")]
+        for sample in objects:
+            cv2.imwrite(str(sample.semantic), np.full(SIZE, value, np.uint8))
+        saliency.train(job_of(tmp_path / str(value), [*scenes, *as_saliency_samples(objects)], config))
+        assert f"the pixels of all 2 masks {said}" in caplog.text
+    caplog.clear()
+    saliency.train(job_of(tmp_path / "both", [*scenes, *as_saliency_samples([masked(tmp_path, "x")])], config))
+    assert "masks are" not in caplog.text
+
+
 def test_label_maps_of_a_branch_that_would_not_learn_are_refused() -> None:
     for weights in ((0, 0), (0, 1)):
         with pytest.raises(ValidationError, match=r"a weight of segmentation, the first, above 0"):
