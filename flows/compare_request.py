@@ -53,13 +53,14 @@ class Row:
         return self.network == SALIENCY and (weights is None or weights[1] > 0)
 
 
-def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None = None) -> Row:
+def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None = None, *, dsc: bool = True) -> Row:
     lacks = ("sigma_lr_factor",) if weights else ()
-    return Row(SALIENCY, {"task_weights": weights, "dsc": True}, backbone=backbone, lacks=lacks)
+    return Row(SALIENCY, {"task_weights": weights, "dsc": dsc}, backbone=backbone, lacks=lacks)
 
 
 def _cooperative(kind: str, connections: str) -> Row:
-    lacks = (*(["dsc"] if kind == "danet" else []), *(["prediction"] if connections == "single" else []))
+    lacks = ("dsc", "separable_decoder") if kind == "danet" else ("stream_losses",)
+    lacks += ("prediction",) if connections == "single" else ()
     return Row(f"cooperative-{kind}", {"connections": connections}, lacks=lacks)
 
 
@@ -74,6 +75,8 @@ TABLES: dict[TableName, dict[str, Row]] = {
     "saliency-ablation": {
         "deeplabv3plus": Row("deeplabv3plus", {"dsc": False}),
         "deeplabv3plus-dsc": Row("deeplabv3plus", {"dsc": True}),
+        # Table 1 by the loss of Tables 2 and 3.
+        "segmentation-only-plain-aspp": _saliency((1.0, 0.0), dsc=False),
         "segmentation-only": _saliency((1.0, 0.0)),
         "saliency-uniform": _saliency((0.5, 0.5)),
         "saliency-0.8-0.2": _saliency((0.8, 0.2)),
@@ -110,8 +113,9 @@ class CompareRequest(Request):
         weightings: Of the classes in the loss; each is a part of the table. If none are named, it is the preset's.
         seeds: Every network is trained once for each.
         backbone: Of all rows that are not named after one; the preset's by default.
-        weights: ImageNet weights of that backbone; the preset's by default. Rows on another backbone do not get a
-            file's, and networks that none belong to start from random weights anyway.
+        weights: ImageNet weights of that backbone; the preset's by default. Beside a file, rows on another backbone
+            start from random weights, and networks that none belong to do anyway.
+        row_weights: Backbone -> ImageNet weights of the rows that are named after it.
         training: Training settings that are other than the preset's, for all networks that have them.
     """
 
@@ -129,7 +133,15 @@ class CompareRequest(Request):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     backbone: BackboneName | Literal["vgg16"] | None = None
     weights: Path | Literal["imagenet"] | None = None
+    row_weights: dict[BackboneName, Path | Literal["imagenet"]] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _weights_are_of_rows(self) -> CompareRequest:
+        named = {row.backbone for row in self.chosen.values() if row.backbone}
+        if unknown := [name for name in self.row_weights if name not in named]:
+            raise ValueError(f"no row of {', '.join(self.rows) or self.table} is named after {', '.join(unknown)}")
+        return self
 
     @model_validator(mode="after")
     def _rows_are_the_tables(self) -> CompareRequest:
@@ -261,7 +273,6 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                 settings = _settings(request, row, weighting, seed)
                 weights: str = settings.training.class_weights  # pyright: ignore[reportAttributeAccessIssue]
                 folder = request.out / f"{name}-{weights}-{seed}"
-                has_saliency = settings.network == SALIENCY
                 training = TrainRequest(
                     data=data,
                     labels=request.labels,
@@ -270,8 +281,8 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                     out=folder,
                     preset=request.preset,
                     settings=settings,
-                    saliency=request.saliency if has_saliency else None,
-                    saliency_split=request.saliency_split if has_saliency else None,
+                    saliency=request.saliency if row.learns_saliency else None,
+                    saliency_split=request.saliency_split if row.learns_saliency else None,
                     **shared,
                 )
                 lists = {"test": (data, request.test)}
@@ -304,9 +315,11 @@ def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: in
     testing = {**settings.testing.model_dump(), **row.testing}
     changed: dict[str, Any] = {"seed": seed, "training": training, "testing": testing}
     backbone, weights = request.backbone or settings.backbone, request.weights or settings.weights
-    if row.backbone is not None:
+    if row.backbone in request.row_weights:
+        backbone, weights = row.backbone, request.row_weights[row.backbone]
+    elif row.backbone not in (None, backbone):
         # A file is of another backbone.
-        backbone, weights = row.backbone, "imagenet" if "imagenet" in (weights, settings.weights) else None
+        backbone, weights = row.backbone, "imagenet" if weights == "imagenet" else None
     elif not row.takes_weights:
         weights = None
     return type(settings).model_validate({**settings.model_dump(), **changed, "backbone": backbone, "weights": weights})

@@ -94,6 +94,7 @@ def table_of(result: dict[str, Any], rows: list[dict[str, Any]], tests: list[str
     costs = {
         "M": [f"{row['parameters'] / 1e6:.3f}" for row in rows],
         "storage": [f"{row['storage']:g}" for row in rows if row["storage"] is not None],
+        "GMACs": [f"{row['gmacs']:.2f}" for row in rows if "gmacs" in row],
         "ms": [f"{1e3 * row['seconds']:.0f}" for row in rows],
         "MB": [f"{row['bytes'] / 1e6:.0f}" for row in rows],
     }
@@ -122,6 +123,11 @@ def notes_on(result: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         notes += [f"{', '.join(random)}: from random weights, the others from ImageNet's"] if random else []
     derived = {", ".join(row["masks_derived_from"]) for row in rows if row.get("masks_derived_from")}
     notes += [f"masks of salient objects are derived from {names}" for names in sorted(derived)]
+    for row in rows:
+        sigmas = {name.removeprefix("sigma_"): row[name] for name in row if name.startswith("sigma_")}
+        if sigmas:
+            said = (f"{mean(values):.2f} for {task}" for task, values in sigmas.items())
+            notes.append(f"{row['row']}: sigma ends at {' and '.join(said)}")
     if not result["saliency_tested"]:
         notes.append("saliency was not tested: no list of images was given (--saliency-test)")
     return [*notes, *result.get("notes", ())]
@@ -144,7 +150,8 @@ def percent(values: Sequence[float | None] | None) -> str:
 def _units(result: dict[str, Any]) -> str:
     height, width = result["size"]
     threads = ", one thread" if result["device"] == "cpu" else ""
-    return f"M: millions of parameters; ms, MB: for an image of {height} x {width} on {result['device']}{threads}"
+    image = f"an image of {height} x {width} on {result['device']}{threads}"
+    return f"M: millions of parameters; GMACs: billions of multiply-adds; GMACs, ms, MB: for {image}"
 
 
 def _pixel_config(trial: Trial) -> PixelTrainerConfig:
@@ -157,6 +164,7 @@ def _costs(
     all_trials: Iterable[Trial], num_classes: int, size: tuple[int, int], device: str
 ) -> dict[str, dict[str, Any]]:
     """Return what the network of each row costs."""
+    from models.profile import count_gmacs
     from tasks.resources import Variant, measure_inference
 
     costs: dict[str, dict[str, Any]] = {}
@@ -164,7 +172,8 @@ def _costs(
         if trial.row not in costs:
             settings = trial.training.settings
             variant = Variant(settings.network, settings.backbone, _pixel_config(trial).network_options)
-            costs[trial.row] = asdict(measure_inference(variant, num_classes, size, device=device))
+            gmacs = count_gmacs(lambda variant=variant: variant.build(num_classes), size)
+            costs[trial.row] = {"gmacs": gmacs, **asdict(measure_inference(variant, num_classes, size, device=device))}
     return costs
 
 
@@ -176,7 +185,8 @@ def _rows(all_trials: Iterable[Trial], costs: dict[str, dict[str, Any]]) -> list
     rows = []
     for (row, weighting), group in grouped.items():
         settings = group[0].training.settings
-        trained = json.loads((group[0].training.out / "metrics.json").read_text())["training"]
+        trainings = [json.loads((trial.training.out / "metrics.json").read_text())["training"] for trial in group]
+        trained = trainings[0]
         rows.append(
             {
                 "row": row,
@@ -185,6 +195,8 @@ def _rows(all_trials: Iterable[Trial], costs: dict[str, dict[str, Any]]) -> list
                 "weights": None if settings.weights is None else str(settings.weights),
                 "crf_iterations": settings.testing.crf_iterations,  # pyright: ignore[reportAttributeAccessIssue]
                 **{name: trained[name] for name in ("prediction", "masks_derived_from") if name in trained},
+                "kept": [one["kept"] for one in trainings],
+                **{name: [one[name] for one in trainings] for name in trained if name.startswith("sigma_")},
                 "weighting": weighting,
                 **costs[row],
                 **{test: scores_of(group, test) for test in tests_of(group[0].tests)},

@@ -96,7 +96,8 @@ def open_truth(
     """
     names = None if has_own_classes(request.data) else names
     dataset, problems = open_dataset(request.data, split=request.split, classes=names, skip_bad=request.skip_bad)
-    if isinstance(settings, SaliencySettings) and all(map(has_own_mask, dataset.samples)):
+    learns_saliency = isinstance(settings, SaliencySettings) and settings.training.learns_saliency
+    if learns_saliency and all(map(has_own_mask, dataset.samples)):
         # Scored by their masks alone.
         samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
         return replace(dataset, classes=classes, samples=samples), problems

@@ -72,6 +72,9 @@ class TrainRequest(Request):
         settings = values.get("settings", {}) if isinstance(values, dict) else None
         network = settings.get("network", cls.default_network) if isinstance(settings, dict) else None
         presets = NETWORK_PRESETS.get(network) if isinstance(network, str) else None
+        training = settings.get("training") if isinstance(settings, dict) else None
+        if isinstance(training, dict) and training.get("task_weights") and "sigma_lr_factor" in training:
+            raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
         return over_preset(values, presets) if presets else values
 
     @model_validator(mode="after")
@@ -90,12 +93,15 @@ class TrainRequest(Request):
         if self.saliency_split and not self.saliency:
             raise ValueError("a list of images to learn saliency from takes their data set (saliency)")
         training = self.settings.training
+        if self.saliency and isinstance(training, SaliencyConfig) and not training.learns_saliency:
+            raise ValueError("a set with masks (saliency) is learned where saliency has a weight (task_weights)")
         if self.saliency and isinstance(training, SaliencyConfig) and training.salient_classes:
             raise ValueError("salient_classes are what masks are derived from; the data set (saliency) has its own")
         return self
 
     @model_validator(mode="after")
     def _weights_are_learned_or_given(self) -> TrainRequest:
+        # On the command line every setting has a value: one that is the preset's was not asked for.
         training = self.settings.training
         if isinstance(training, SaliencyConfig) and training.task_weights is not None:
             preset = NETWORK_PRESETS[self.settings.network][self.preset]().training
@@ -153,7 +159,7 @@ def prepare_training(request: TrainRequest) -> Prepared:
         ArtifactError: The run whose labels or classifier were asked for cannot be used.
     """
     store = open_store(request.store_address)
-    training, validation = open_training_sets(request)
+    training, validation, left_out = read_training_sets(request)
     plan = replan_training(request, training, validation)
     problems: list[Problem] = []
     if request.skip_bad or not is_made(plan, store):
@@ -169,21 +175,29 @@ def prepare_training(request: TrainRequest) -> Prepared:
             bad = {problem.sample for problem in problems}
             validation = replace(validation, samples=tuple(s for s in validation.samples if s.id not in bad))
             plan = replan_training(request, training, validation)
-    return Prepared(plan, store, tuple(problems))
+    return Prepared(plan, store, (*left_out, *problems))
 
 
 def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
+    """Return the sets of `read_training_sets`."""
+    training, validation, _ = read_training_sets(request)
+    return training, validation
+
+
+def read_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset, list[Problem]]:
     """Return the set to learn from and the one to evaluate on, which may be empty; both with label maps.
+
+    The problems are those of images that were left out (none unless `skip_bad`).
 
     Raises:
         DatasetError: A set cannot be read, has no label maps, or the two have different classes.
         ArtifactError: `labels` is not the folder of a run.
     """
-    data, classes = request.data, request.classes
+    data, classes, left_out = request.data, request.classes, []
     if request.labels is None:
         if data is None:
             raise DatasetError("expected a data set with label maps (--data), or the labels of a run (--labels)")
-        training, _ = open_dataset(data, split=request.split, classes=classes, skip_bad=request.skip_bad)
+        training, left_out = open_dataset(data, split=request.split, classes=classes, skip_bad=request.skip_bad)
         for note in training.notes:
             log.info("%s", note)
     else:
@@ -196,10 +210,12 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
         raise DatasetError([Problem(training.root, "expected images with label maps to learn from, found none")])
     if len(labelled) < len(training.samples):
         log.warning("%d images have no label map and are left out", len(training.samples) - len(labelled))
-    training = replace(training, samples=(*labelled, *_saliency_samples(request, training.classes)))
+    salient, bad_masks = _saliency_samples(request, training.classes)
+    training = replace(training, samples=(*labelled, *salient))
+    left_out = [*left_out, *bad_masks]
     if request.val is None:
-        return training, replace(training, samples=())
-    validation, _ = open_dataset(data, split=request.val, classes=classes, skip_bad=request.skip_bad)
+        return training, replace(training, samples=()), left_out
+    validation, bad = open_dataset(data, split=request.val, classes=classes, skip_bad=request.skip_bad)
     if not set(validation.classes.names) <= set(training.classes.names):
         message = (
             f"expected the classes that are learned, {', '.join(training.classes.names)}, "
@@ -215,7 +231,7 @@ def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
     validation = replace(validation, samples=tested)
     if count := num_shared(validation, training):
         log.warning("%d of the %d validation images are learned too", count, len(tested))
-    return training, validation
+    return training, validation, [*left_out, *bad]
 
 
 def num_shared(first: Dataset, second: Dataset) -> int:
@@ -223,21 +239,23 @@ def num_shared(first: Dataset, second: Dataset) -> int:
     return len({sample.image.resolve() for sample in first.samples} & {s.image.resolve() for s in second.samples})
 
 
-def _saliency_samples(request: TrainRequest, classes: ClassTable) -> list[Sample]:
-    """Return the samples of the set with masks of salient objects, and none where masks are derived.
+def _saliency_samples(request: TrainRequest, classes: ClassTable) -> tuple[list[Sample], list[Problem]]:
+    """Return the samples of the set with masks of salient objects, none where masks are derived; and what was left out.
 
     Raises:
         DatasetError: The set has no such masks, or none can be derived.
     """
     if request.saliency is None:
-        if isinstance(request.settings.training, SaliencyConfig):
-            salient_values(classes, request.settings.training.salient_classes)
-        return []
-    dataset, _ = open_dataset(request.saliency, split=request.saliency_split, skip_bad=request.skip_bad)
+        training = request.settings.training
+        if isinstance(training, SaliencyConfig) and training.learns_saliency:
+            salient_values(classes, training.salient_classes)
+        return [], []
+    dataset, bad = open_dataset(request.saliency, split=request.saliency_split, skip_bad=request.skip_bad)
     if not dataset.samples or not all(map(has_own_mask, dataset.samples)):
         message = "expected a set with masks of salient objects, in the layout of DUTS or ECSSD"
         raise DatasetError([Problem(dataset.root, message)])
-    return as_saliency_samples(dataset.samples)
+    # Their ids are of another set than those of the scenes.
+    return as_saliency_samples(dataset.samples), [replace(problem, sample=None) for problem in bad]
 
 
 def replan_training(request: TrainRequest, training: Dataset, validation: Dataset) -> Plan:

@@ -39,6 +39,7 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
         result = {
             "network": name,
             "images": len(trained.samples),
+            "left_out": [str(problem) for problem in prepared.problems],
             "training": work["training"][name],
             "seconds": work["seconds"],
         }

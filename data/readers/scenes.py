@@ -121,7 +121,8 @@ def find_scene_maps(folder: Path, split: str | Path | None = None) -> tuple[str,
         if reader is None:
             continue
         coding, lists = reader(root)
-        lists = _named_apart(lists)
+        if split not in lists:
+            lists = _named_apart(lists)
         samples = {sample.id: sample for listed in lists.values() for sample in listed.samples}
         inside = {id: s for id, s in samples.items() if s.semantic is not None and s.semantic.is_relative_to(folder)}
         if not inside:

@@ -39,6 +39,7 @@ def compare(
     seeds: tuple[int, ...] = (0,),
     backbone: BackboneName | Literal["vgg16"] | None = None,
     weights: Path | Literal["imagenet"] | None = None,
+    row_weights: Annotated[tuple[str, ...], arg(metavar="BACKBONE=FILE")] = (),
     set: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
     per_class: bool = False,
     size: tuple[int, int] | None = None,
@@ -73,6 +74,7 @@ def compare(
         seeds: Every network is trained once for each.
         backbone: Of the networks; by default the preset's.
         weights: ImageNet weights of the backbone, a file or "imagenet"; by default the preset's.
+        row_weights: ImageNet weights of the rows that are named after a backbone, such as densenet121=FILE.
         set: Training settings that are other than the preset's, such as epochs=20 or image_size=[64,96].
         per_class: Print every class too.
         size: Of segnet-resources: height and width, by default 360 480.
@@ -130,6 +132,7 @@ def compare(
         seeds=seeds,
         backbone=backbone,
         weights=weights,
+        row_weights=dict(_pair(text, "BACKBONE=FILE") for text in row_weights),  # pyright: ignore
         training=_settings([text for texts in set for text in texts]),
         out=out,
         store=store,
@@ -151,10 +154,15 @@ def _settings(texts: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _pair(text: str, form: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise DatasetError(f"expected NAME=VALUE, got {text!r}")
+        raise DatasetError(f"expected {form}, got {text!r}")
+    return name, value
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, value = _pair(text, "NAME=VALUE")
     try:
         return name.replace("-", "_"), json_format.loads(value)
     except ValueError:

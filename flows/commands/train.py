@@ -58,6 +58,8 @@ def show_training(result: dict[str, Any], console: Console) -> None:
     show_validation(result, console)
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
     console.print(f"trained on {result['images']} images; work: {seconds}", highlight=False)
+    for problem in result["left_out"]:
+        console.print(f"left out: {problem}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"network  {run}/network\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
     following = f"report {run}" if "validation" in result else f"predict {run} --data IMAGES --out LABELS"
     console.print(f"next: pseudomask {following}", highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from tests_flows_support import pseudomask
 from flows.compare_request import CompareRequest, check_sets, trials
 from flows.compare_results import notes_on, percent, scores_of, tables_of
 from flows.train_request import TrainRequest, open_training_sets
+from tasks.resources import Variant
 
 ROWS = ("segnet-basic-single-channel-decoder", "bilinear-interpolation")
 SALIENCY: tuple[dict[str, list[float]], ...] = ({"MAE": [0.1, 0.3], "max F": [0.7, 0.9]}, {})
@@ -318,6 +319,30 @@ def test_validation_images_that_are_learned_are_told(camvid: Path, caplog: pytes
         assert bool(said) == bool(caplog.text)
 
 
+def test_a_table_says_where_sigmas_end(tmp_path: Path) -> None:
+    row = {"row": "a", "weights": None, "storage": 1, "crf_iterations": 0}
+    row |= {"sigma_segmentation": [0.75, 0.85], "sigma_saliency": [4.0, 5.0]}
+    said = notes_on({"saliency_tested": True}, [row])
+    assert said == ["a: sigma ends at 0.80 for segmentation and 4.50 for saliency"]
+
+
+def test_rows_without_saliency_get_no_set_of_it_and_are_the_first_table_by_one_loss(tmp_path: Path) -> None:
+    given = {"table": "saliency-ablation", "data": tmp_path, "out": tmp_path, "saliency": tmp_path / "d"}
+    found = {trial.row: trial.training for trial in trials(CompareRequest(**given))}
+    without = ("deeplabv3plus", "deeplabv3plus-dsc", "segmentation-only-plain-aspp", "segmentation-only")
+    without += ("densenet-segmentation-only",)
+    assert {row for row, training in found.items() if training.saliency is None} == {*without}
+    plain, separable = (
+        found[row].settings.training.model_dump() for row in ("segmentation-only-plain-aspp", "segmentation-only")
+    )
+    assert {name for name in plain if plain[name] != separable[name]} == {"dsc"}
+    costs = [
+        Variant(found[row].settings.network, "resnet18", found[row].settings.training.network_options).build(5)  # pyright: ignore
+        for row in ("deeplabv3plus-dsc", "segmentation-only")
+    ]
+    assert costs[0].state_dict().keys() == costs[1].state_dict().keys()
+
+
 def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
     given = {"table": "cooperative", "data": tmp_path, "out": tmp_path, "training": {"prediction": "mean", "dsc": True}}
     found = {trial.row: trial.training.settings.training for trial in trials(CompareRequest(**given))}
@@ -328,10 +353,16 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
     found = {trial.row: trial.training.settings.weights for trial in trials(CompareRequest(**given))}
     assert set(found.values()) == {tmp_path / "vgg16.pth"}
     given = {"table": "saliency-ablation", "data": tmp_path, "out": tmp_path, "preset": "cityscapes"}
-    for weights, of_densenet in ((None, "imagenet"), (tmp_path / "resnet.pth", "imagenet")):
+    for weights, of_densenet in ((None, "imagenet"), (tmp_path / "resnet.pth", None)):
         found = {trial.row: trial.training.settings for trial in trials(CompareRequest(**given, weights=weights))}
         assert found["densenet-saliency-uniform"].weights == of_densenet
         assert found["deeplabv3plus"].weights == (weights or "imagenet")
+    # A file of the rows' own backbone is theirs too, and those of another can be given one.
+    file = tmp_path / "densenet.pth"
+    for more in ({"backbone": "densenet121", "weights": file}, {"row_weights": {"densenet121": file}}):
+        found = {trial.row: trial.training.settings for trial in trials(CompareRequest(**given, **more))}
+        assert found["densenet-saliency-uniform"].weights == file
+        assert found["densenet-saliency-uniform"].backbone == "densenet121"
     asked = CompareRequest(**{**given, "preset": "quick"}, training={"sigma_lr_factor": 9})
     factors = {trial.row: getattr(trial.training.settings.training, "sigma_lr_factor", None) for trial in trials(asked)}
     assert {factor: row for row, factor in factors.items()}[9] == "saliency-uncertainty"
@@ -354,6 +385,7 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
         ("cooperative", {"training": {"connections": "single"}}, "connections: what the rows of cooperative differ in"),
         ("saliency-ablation", {"training": {"dsc": True}}, "dsc: what the rows"),
         ("saliency-ablation", {"saliency_test": "test"}, "take their data set"),
+        ("cooperative", {"row_weights": {"densenet121": "imagenet"}}, "no row of cooperative is named after densenet"),
         ("saliency-ablation", {"saliency": Path("d"), "saliency_test": "test"}, "the images of test would be learned"),
         (
             "saliency-ablation",

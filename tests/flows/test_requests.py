@@ -7,17 +7,20 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
+from flows.cli import main
 from flows.network_presets import NETWORK_PRESETS
 from flows.network_requests import DeepLabV2Request, MaskRCNNRequest
 from flows.presets import PRESETS
 from flows.regenerate_request import RegenerateRequest
 from flows.request import Request, RunRequest, _as_trained
-from flows.train_request import TrainRequest, open_training_sets
+from flows.train_request import TrainRequest, open_training_sets, read_training_sets
+from tasks.network_settings import CooperativeConfig, CooperativeSettings
 
 FOLDERS = {"data": "photos", "out": "runs/first"}
 
@@ -97,3 +100,85 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
     training, _ = open_training_sets(request)
     assert not check_images(training, 1)
     assert np.array_equal(read_ground_truth(training.samples[0]).semantic, labels)  # pyright: ignore
+
+
+@pytest.mark.parametrize("preset", ["cityscapes", "voc12"])
+def test_cooperative_networks_are_the_papers_and_the_best_is_kept(preset: str) -> None:
+    danet, deeplab = (NETWORK_PRESETS[f"cooperative-{kind}"][preset]() for kind in ("danet", "deeplabv3plus"))
+    for settings in (danet, deeplab):
+        type(settings).model_validate(settings.model_dump())
+        assert settings.training.keep == "best"
+    assert danet.training.network_options["stream_losses"]  # pyright: ignore
+    assert deeplab.training.network_options["dsc"]  # pyright: ignore
+    assert deeplab.training.network_options["separable_decoder"]  # pyright: ignore
+    # Of Sima et al., who say nothing of it, the last is.
+    assert NETWORK_PRESETS["saliency-deeplabv3plus"][preset]().training.keep == "last"
+
+
+def test_parts_of_the_other_network_are_refused() -> None:
+    for network, part in (("danet", "separable_decoder"), ("danet", "dsc"), ("deeplabv3plus", "stream_losses")):
+        with pytest.raises(ValidationError, match=part):
+            CooperativeSettings(network=f"cooperative-{network}", training=CooperativeConfig(**{part: True}))  # pyright: ignore
+
+
+def test_what_weights_are_learned_by_is_refused_beside_given_weights_whatever_its_value(tmp_path: Path) -> None:
+    given = {"data": tmp_path, "out": tmp_path / "net", "val": "val", "preset": "quick"}
+    training = {"task_weights": (0.5, 0.5)}
+    settings = {"network": "saliency-deeplabv3plus", "training": training}
+    TrainRequest(**given, settings=settings)  # pyright: ignore
+    of_preset = NETWORK_PRESETS["saliency-deeplabv3plus"]["quick"]().training.sigma_lr_factor  # pyright: ignore
+    for factor in (7, of_preset):
+        settings = {"network": "saliency-deeplabv3plus", "training": training | {"sigma_lr_factor": factor}}
+        with pytest.raises(ValidationError, match="sigma_lr_factor is of weights that are learned"):
+            TrainRequest(**given, settings=settings)  # pyright: ignore
+    settings = {"network": "saliency-deeplabv3plus", "training": {"task_weights": (1, 0)}}
+    with pytest.raises(ValidationError, match="is learned where saliency has a weight"):
+        TrainRequest(**given, saliency=tmp_path, settings=settings)  # pyright: ignore
+
+
+def test_an_option_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = [
+        "train",
+        "saliency-deeplabv3plus",
+        "--data",
+        "d",
+        "--saliency",
+        "a",
+        "--saliency=b",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(words) == 2
+    assert "expected each option once, got --saliency several times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("network", ["saliency-deeplabv3plus", "cooperative-danet", "segnet-basic", "maskrcnn"])
+def test_help_is_in_words_of_the_product(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", network, "--help"])
+    shown = capsys.readouterr().out
+    assert "--training.batch-size" in shown
+    assert "pyright" not in shown
+    assert "tasks." not in shown
+
+
+def test_images_that_are_left_out_of_a_training_are_told(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            for folder in (split, f"{split}annot"):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                Image.new("L", (8, 8)).save(tmp_path / folder / f"{split}-{name}.png")
+    (tmp_path / "trainannot" / "train-b.png").unlink()
+    (tmp_path / "valannot" / "val-b.png").unlink()
+    for kind in ("Image", "Mask"):
+        (tmp_path / f"duts/DUTS-TR/DUTS-TR-{kind}").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / f"duts/DUTS-TR/DUTS-TR-{kind}/train-a.png")
+    Image.new("L", (8, 8)).save(tmp_path / "duts/DUTS-TR/DUTS-TR-Image/i.png")
+    request = TrainRequest(
+        data=tmp_path, split="train", val="val", saliency=tmp_path / "duts", skip_bad=True, out=tmp_path / "net",
+        settings=NETWORK_PRESETS["saliency-deeplabv3plus"]["quick"](),
+    )  # fmt: skip
+    training, validation, left_out = read_training_sets(request)
+    assert {problem.file.name for problem in left_out} == {"train-b.png", "val-b.png", "i.png"}
+    assert [sample.id for sample in training.samples] == ["train-a", "saliency/train-a"]
+    assert [sample.id for sample in validation.samples] == ["val-a"]
