@@ -186,7 +186,7 @@ class EmbeddedServer:
             time.sleep(0.05)
         raise ServerError(
             f"the embedded Prefect server gave no answer and did nothing for {patience:.0f} s; see {self._log}. "
-            f"{START_VARIABLE}=600 waits longer"
+            f"The machine may be busy: repeat the command, and {START_VARIABLE}=600 waits longer"
         )
 
     def _work_done(self) -> tuple[int, int]:

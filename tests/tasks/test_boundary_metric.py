@@ -118,6 +118,15 @@ def test_the_border_of_the_image_is_no_contour() -> None:
     assert score(gt, pred) == 0
 
 
+def test_a_contour_pixel_may_match_several() -> None:
+    """Thin stripes beside a border have more contours than the truth, all within the tolerance: nothing is lost."""
+    truth = np.zeros((360, 480), np.uint8)
+    truth[:, 240:] = 1
+    striped = truth.copy()
+    striped[:, [237, 239]], striped[:, [241, 243]] = 1, 0
+    assert boundary_summary(boundary_sums(truth, striped, 2), ("a", "b"))["boundary_f"] == 1
+
+
 def test_void_makes_no_contour_and_hides_predictions() -> None:
     gt, pred = square((100, 120), 0), square((100, 120), 0)
     gt[:30] = 255

@@ -121,7 +121,7 @@ def test_a_batch_of_a_common_class_counts_less_than_one_of_a_rare_class(tmp_path
         images = torch.from_numpy(np.stack([np.zeros((3, *SIZE), np.float32)] * 2))
         batch = [(image, torch.from_numpy(common)) for image in images]
         recipe = _recipe(net.eval(), config, job)
-        losses[weighting] = float(recipe.step(net, batch, 0.0)[0])
+        losses[weighting] = recipe.step(net, batch, 0.0)[1]["loss"]
         assert recipe.weigh(batch) == 2 * common.size
     counts = count_pixels(samples, lambda sample: read_labels(sample, 3), 3)
     weight = float(class_weights(counts, "median_frequency")[0])
