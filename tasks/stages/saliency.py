@@ -122,7 +122,8 @@ def predict(job: Job) -> dict[str, Any]:
     (job.out / SALIENCY_FILE).write_text((folder / SALIENCY_FILE).read_text())
     done = 0
     for batch, pyramids in batches(job.samples, partial(view_of, net.image_size, config.scales), job.device):
-        found = mean_over_views(net, partial(_logits, net), _activate, pyramids, job.device, mirror=config.mirror)
+        views = {"mirror": config.mirror, "precision": config.precision}
+        found = mean_over_views(net, partial(_logits, net), _activate, pyramids, job.device, **views)
         for sample, maps in zip(batch, found, strict=True):
             write_segments(sample, maps[:-1], job)
             salient = (255 * maps[-1]).round().byte().cpu().numpy()

@@ -26,7 +26,7 @@ from models.segmenters import build_segmenter
 from models.segnet import NETWORKS, build_scene_network
 from tasks.evaluation.semantic_metrics import confusion, iou, recall
 from tasks.examples import Example, example_of, load_example, view_of
-from tasks.inference import Pyramid, batches, inference_autocast
+from tasks.inference import Pyramid, batches
 from tasks.job import Job
 from tasks.network_settings import PixelTrainerConfig, SceneConfig, SegmentationConfig, SegmenterConfig
 from tasks.networks import load_segmenter, save_network
@@ -36,6 +36,7 @@ from tasks.training.class_weights import class_weights, count_pixels
 from tasks.training.group import Group
 from tasks.training.launch import run_in_processes
 from tasks.training.norms import freeze_norms, recompute_norms, synchronize_norms
+from tasks.training.precision import Precision
 from tasks.truth import label_reader, read_labels, refuse_void
 
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.
@@ -96,7 +97,8 @@ def predict_segments(net: Segmenter, job: Job) -> dict[str, Any]:
     net = prepare_inference(net)
     done = 0
     for batch, pyramids in batches(job.samples, partial(view_of, net.image_size, config.scales), job.device):
-        probabilities = class_probabilities(net, pyramids, job.device, mirror=config.mirror)
+        views = {"mirror": config.mirror, "precision": config.precision}
+        probabilities = class_probabilities(net, pyramids, job.device, **views)
         for sample, found in zip(batch, probabilities, strict=True):
             write_segments(sample, found, job)
         done += len(batch)
@@ -118,10 +120,16 @@ def as_labels(values: Int[Tensor, "... h w"], num_values: int) -> LabelMap:
 
 
 def class_probabilities(
-    net: Segmenter, pyramids: Sequence[Pyramid], device: str, *, mirror: bool = True
+    net: Segmenter,
+    pyramids: Sequence[Pyramid],
+    device: str,
+    *,
+    mirror: bool = True,
+    precision: Precision = "fastest",
 ) -> Float[Tensor, "b c h w"]:
     """Return, for several images of one size, the mean of the classes' probabilities over all scales and mirrored."""
-    return mean_over_views(net, net, partial(torch.softmax, dim=1), pyramids, device, mirror=mirror)
+    softmax = partial(torch.softmax, dim=1)
+    return mean_over_views(net, net, softmax, pyramids, device, mirror=mirror, precision=precision)
 
 
 @torch.no_grad()
@@ -133,6 +141,7 @@ def mean_over_views(
     device: str,
     *,
     mirror: bool,
+    precision: Precision,
 ) -> Float[Tensor, "b c h w"]:
     """Return, for several images of one size, the mean over all scales and mirrored of what a network says of them.
 
@@ -145,7 +154,7 @@ def mean_over_views(
     for images in zip(*(pyramid.scales for pyramid in pyramids), strict=True):
         x = net.normalize(torch.stack(images).to(device)).contiguous(memory_format=torch.channels_last)
         for mirrored in (False, True) if mirror else (False,):
-            with inference_autocast(device):
+            with autocast(device, precision):
                 logits = forward(x.flip(-1) if mirrored else x)
             logits = logits.flip(-1) if mirrored else logits
             found = activate(F.interpolate(logits.float(), pyramids[0].size, mode="bilinear", align_corners=False))
@@ -240,13 +249,17 @@ def summed_cross_entropy(
 
 
 def validate_segmenter(net: nn.Module, job: Job) -> dict[str, float]:
-    """Return the validation images' scores at one scale; each process predicts its share of them."""
+    """Return the validation images' scores at one scale, in the precision of the training: whatever the machine, one
+    network is the best. Each process predicts its share of them.
+    """
     assert isinstance(net, Segmenter)
+    assert isinstance(job.config, PixelTrainerConfig)
     group = Group.current(job.device)
     counts = np.zeros((net.num_classes, net.num_classes + 1), np.int64)
     own = job.validation[group.rank :: group.size]
     for batch, pyramids in batches(own, partial(view_of, net.image_size, (1.0,)), job.device):
-        best = class_probabilities(net, pyramids, job.device, mirror=False).argmax(1)
+        precision = job.config.precision
+        best = class_probabilities(net, pyramids, job.device, mirror=False, precision=precision).argmax(1)
         predicted = as_labels(best, net.num_classes)
         for sample, labels in zip(batch, predicted, strict=True):
             counts += confusion(read_labels(sample, net.num_classes), labels, net.num_classes)

@@ -27,7 +27,9 @@ from tasks.stages.segmenter import (
     predict_segments,
     summed_cross_entropy,
     train,
+    validate_segmenter,
 )
+from tasks.training import precision
 from tasks.training.class_weights import class_weights, count_pixels
 from tasks.truth import read_labels
 
@@ -222,6 +224,24 @@ def test_probabilities_mirror_with_the_image_and_sum_to_one() -> None:
     assert torch.allclose(both[0], both[1].flip(-1), atol=1e-5)
     plain = class_probabilities(net, views, "cpu", mirror=False)
     assert not torch.allclose(plain[0], plain[1].flip(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_validation_has_the_precision_of_the_training_whatever_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    sample = sample_of(tmp_path, "a", halves())
+    job = job_of(tmp_path / "net", [sample], CONFIG.model_copy(update={"precision": asked}), validation=(sample,))
+    net, _ = build_network(job)
+    seen = []
+    net.register_forward_hook(lambda _, inputs, logits: seen.append(logits.dtype))
+    validate_segmenter(net.eval(), job)
+    assert seen == [dtype]
+    views = [Pyramid(SIZE, [torch.zeros(3, *SIZE, dtype=torch.uint8)])]
+    for chosen, expected in (("fastest", torch.bfloat16), ("float32", torch.float32)):
+        class_probabilities(net, views, "cpu", mirror=False, precision=chosen)  # pyright: ignore
+        assert seen[-1] == expected
 
 
 @pytest.mark.parametrize(("certainty", "moves"), [(1.0, True), (40.0, False)])
