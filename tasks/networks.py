@@ -113,5 +113,10 @@ def _backbone(recipe: dict[str, Any], *, dilated: bool = False) -> Backbone:
 
 
 def _filled(net: Net, folder: Path, device: str) -> Net:
-    net.load_state_dict(load_file(folder / "network.safetensors"), strict=True)
+    file = folder / "network.safetensors"
+    try:
+        net.load_state_dict(load_file(file), strict=True)
+    except RuntimeError as error:
+        message = f"expected the tensors of this version's network: another version wrote it; train it again ({error})"
+        raise DatasetError([Problem(file, message)]) from None
     return net.to(device).eval()

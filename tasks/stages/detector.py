@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,9 @@ def find_instances(
 
 
 def _recipe(net: MaskRCNN, config: DetectorConfig, job: Job) -> Recipe:
+    _refuse_without_objects(job.samples, len(job.classes), config.min_score, "training")
+    _refuse_without_objects(job.validation, len(job.classes), 0.0, "validation")
+
     def load(index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         sample = job.samples[index]
         instances = read_instances(sample, len(job.classes), min_score=config.min_score)
@@ -107,6 +111,17 @@ def _recipe(net: MaskRCNN, config: DetectorConfig, job: Job) -> Recipe:
     validate = (lambda net: _validate(net, job)) if job.validation else None
     groups = parameter_groups(net, [net.backbone.body], config)  # pyright: ignore[reportArgumentType]
     return recipe_of(config, load, step, groups, validate=validate, best="ap50")
+
+
+def _refuse_without_objects(samples: Sequence[Sample], num_classes: int, min_score: float, purpose: str) -> None:
+    """Refuse images of which none has an object; no images at all are fine.
+
+    Raises:
+        DatasetError: There is nothing to learn or to find in them, or one that was looked at cannot be read.
+    """
+    if samples and not any(len(read_instances(s, num_classes, min_score=min_score).classes) for s in samples):
+        message = f"expected {purpose} images with an object, found none in all {len(samples)}"
+        raise DatasetError([Problem((samples[0].instances or samples[0].image).parent, message)])
 
 
 def _validate(net: nn.Module, job: Job) -> dict[str, float]:

@@ -13,6 +13,7 @@ from data.dataset import CocoSource, DatasetError, Sample
 from data.images import read_image
 from data.label_maps import write_label_map
 from tasks.instances import Instances, jitter, read_instances, target
+from tasks.stages.detector import _refuse_without_objects
 
 SIZE = (10, 12)
 
@@ -185,3 +186,14 @@ def test_targets_are_boxes_with_exclusive_ends_and_labels_from_1() -> None:
     assert made["masks"].dtype == torch.uint8
     np.testing.assert_array_equal(made["masks"].numpy(), masks)
     assert made["boxes"].dtype == made["ignored"].dtype == torch.float32
+
+
+def test_images_without_any_object_are_refused_for_a_training(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = coco_sample(tmp_path / "empty", [])
+    known = coco_sample(tmp_path, [record(18, rectangle(1, 1, 5, 5), score=0.5)])
+    _refuse_without_objects((), 2, 0.0, "training")
+    _refuse_without_objects((empty, known), 2, 0.0, "training")
+    for samples, min_score in (((empty, empty), 0.0), ((known,), 0.9)):
+        with pytest.raises(DatasetError, match="expected validation images with an object, found none in all"):
+            _refuse_without_objects(samples, 2, min_score, "validation")

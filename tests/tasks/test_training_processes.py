@@ -62,6 +62,7 @@ def test_parts_of_two_processes_with_one_image_less_have_the_loss_of_the_whole(t
     assert _losses(parts) == pytest.approx(_losses(whole), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_norms_count_each_image_once_where_a_process_has_none(tmp_path: Path) -> None:
     # Of two images the third process has none: what it computes beside them counts for nothing.
     one = run_in_processes(toy_trainings.train, _job(tmp_path / "one", 2, "with norm"), 1)
