@@ -1,4 +1,4 @@
-"""SegNet-Basic and the decoders that it is compared with (Sec. 3.1 and Table 1): one encoder, nine decoders."""
+"""SegNet-Basic and the decoders that it is compared with (Sec. 3.1 and Table 1): one encoder, eight decoders."""
 
 from __future__ import annotations
 
