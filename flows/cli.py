@@ -60,14 +60,20 @@ def main(argv: list[str] | None = None) -> int:
     except ValidationError as error:
         _explain_options(error)
         return 2
-    except EXPECTED as error:
+    except BrokenPipeError:
+        # Who read our answer, `head` for one, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (*EXPECTED, OSError) as error:
         _explain(error, can_skip=command is not None and "skip_bad" in inspect.signature(command).parameters)
         if "-v" in argv or "--verbose" in argv:
             traceback.print_exc()
         return 1
-    except BrokenPipeError:
-        # Who read our answer, `head` for one, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except RuntimeError as error:
+        # Before Python 3.13 this is how a path ends that goes round in links.
+        if not str(error).startswith("Symlink loop"):
+            raise
+        _explain(error, can_skip=False)
+        return 1
     except KeyboardInterrupt:
         PlainConsole(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
         return 1
@@ -105,7 +111,10 @@ def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> l
 
 def _explain(error: BaseException, *, can_skip: bool) -> None:
     console = PlainConsole(stderr=True)
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    # Any path of the command line may be too long, go round in links, or lie in a folder that is closed to us.
+    of_file = isinstance(error, OSError) and error.filename is not None
+    text = f"{error.filename}: {error.strerror}" if of_file else str(error)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
     if isinstance(error, DatasetError) and len(error.problems) > 1:
         advice = " --skip-bad sets bad images aside." if can_skip else ""
         console.print(f"{len(error.problems)} problems.{advice}", highlight=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.table import Table
 
 from data.dataset import DatasetError, Problem
@@ -80,3 +81,28 @@ def test_log_lines_and_errors_show_control_characters(capsys: pytest.CaptureFixt
 def test_an_answer_is_printed_by_the_plain_console(capsys: pytest.CaptureFixture[str]) -> None:
     answers.answer({"n": "[/x]\x1b"}, lambda result, console: console.print(result["n"]), False)
     assert capsys.readouterr().out == "[/x]\\x1b\n"
+
+
+@pytest.mark.parametrize("argv", [
+    ("doctor", "--data", "PATH"), ("status", "PATH"), ("versions", "PATH"), ("rollback", "PATH"), ("gc", "PATH"),
+    ("approve", "PATH", "1"), ("lineage", "a", "--published", "PATH"), ("report", "PATH"),
+    ("evaluate", "semantic", "--pred", "PATH", "--gt", "PATH"),
+    ("evaluate", "instances", "--pred", "PATH", "--gt", "PATH"),
+    ("run", "--data", "SET", "--out", "PATH"), ("run", "--data", "SET", "--out", "OUT", "--store", "PATH"),
+    ("regenerate", "--data", "SET", "--dry-run", "--out", "PATH"),
+    ("train", "deeplabv2", "--data", "PATH", "--out", "OUT"),
+    ("predict", "PATH", "--data", "SET", "--out", "OUT"), ("export", "PATH", "--out", "OUT"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["long", "round"])
+def test_a_path_that_cannot_be_looked_at_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], kind: str
+) -> None:
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "set").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "set/a.png")
+    (tmp_path / "set/labels.csv").write_text("image,labels\na,cat\n")
+    words = {"PATH": "x" * 5000 if kind == "long" else "round", "SET": "set", "OUT": "out"}
+    assert cli.main([str(tmp_path / words[word]) if word in words else word for word in argv]) == 1
+    text = "".join(capsys.readouterr())
+    assert "Traceback" not in text
+    assert words["PATH"][:60] in text.replace("\n", "")
