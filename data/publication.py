@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,15 @@ log = logging.getLogger(__name__)
 LATEST, HELD, RUNS = "latest", "held", "runs"
 RECORD, ENTRIES, PROVENANCE = "version.json", "images.jsonl", "provenance"
 DRAFT, BEGUN = ".draft-", ".publishing"
+
+
+TEXTS = list[str]
+RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS, "held": TEXTS, "means": dict}
+RECORD_FIELDS |= {"settings": dict, "store": str}
+ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
+ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
+MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
+RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +135,24 @@ class Publication:
         known = ", ".join(map(str, [*self.published, *self.held])) or "none"
         raise ArtifactError(f"{self.root}: has no version {number}; there are: {known}")
 
-    def record(self, number: int) -> dict[str, Any]:
+    def record(self, number: int, *needed: str) -> dict[str, Any]:
         """Read what a version says of itself.
 
+        Args:
+            number: The version.
+            needed: Fields that must be there.
+
         Raises:
-            ArtifactError: There is no such version, or its record is damaged.
+            ArtifactError: There is no such version, or its record is damaged or lacks a field.
         """
         file = self.folder(number) / RECORD
         try:
             record = json.loads(file.read_bytes())
+            _check_fields(record, RECORD_FIELDS, needed)
+            if record.get("number", number) != number:
+                raise ValueError(f"expected version {number}, found {record['number']}")
             for name in ("networks", "run"):
-                if record.get(name) is not None and not _is_run(record[name]):
+                if (record.get(name) is not None or name in needed) and not _is_run(record[name]):
                     raise ValueError(f"expected the folder of a run, {RUNS}/vNNNNN, found {record[name]!r}")
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{file}: unreadable ({error})") from None
@@ -157,8 +173,9 @@ class Publication:
                         raise ValueError(f"expected an image's id inside its folder, found {values['id']!r}")
                     if not is_plain(values["artifact"]):
                         raise ValueError(f"expected the key of an artifact, found {values['artifact']!r}")
+                    _check_fields(values, ENTRY_FIELDS, ENTRY_FIELDS)
                     yield Entry(**values | {"labels": tuple(values["labels"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{file}: unreadable ({error})") from None
 
     @contextlib.contextmanager
@@ -233,8 +250,13 @@ class Publication:
             raise ArtifactError(f"{self.root}: expected stage and key of an artifact, found {stage!r} {key!r}")
         file = self.folder(number) / provenance_file(stage, key)
         try:
-            return json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
+            manifest = json.loads(file.read_bytes())
+            _check_fields(manifest, MANIFEST_FIELDS, MANIFEST_FIELDS)
+            _check_fields(manifest["recipe"], RECIPE_FIELDS, RECIPE_FIELDS)
+            if not all(_is_texts(keys) and keys for keys in manifest["recipe"]["inputs"].values()):
+                raise ValueError("expected keys as inputs")
+            return manifest
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{file}: unreadable ({error})") from None
 
     def lead_to(self, number: int) -> None:
@@ -318,6 +340,23 @@ def link_file(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _check_fields(value: Any, fields: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """Raise ValueError where JSON is no object, lacks a needed field, or has one of another type than said."""
+    if not isinstance(value, dict):
+        raise ValueError("expected an object")
+    if lacking := [name for name in needed if name not in value]:
+        raise ValueError(f"expected {', '.join(lacking)}, found none")
+    for name, kind in fields.items():
+        found = value.get(name)
+        fits = _is_texts(found) if kind is TEXTS else isinstance(found, (int, float) if kind is float else kind)
+        if name in value and not fits:
+            raise ValueError(f"expected another {name}, found {found!r:.80}")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _write(file: Path, lines: Iterable[str]) -> None:

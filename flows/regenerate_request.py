@@ -163,7 +163,7 @@ def describe_work(
 
 def networks_of(publication: Publication, number: int) -> Path:
     """Return the folder of the run that trained a version's networks."""
-    return publication.root / publication.record(number)["networks"]
+    return publication.root / publication.record(number, "networks")["networks"]
 
 
 def _in_published_table(dataset: Dataset, publication: Publication) -> Dataset:
@@ -203,13 +203,16 @@ def _compare(
         before, trained_on = None, None
     else:
         changes = compare(dataset, digests, publication.entries(base))
-        before, trained_on = publication.record(base)["settings"], read_run(networks_of(publication, base)).dataset
+        before, trained_on = (
+            publication.record(base, "settings")["settings"],
+            read_run(networks_of(publication, base)).dataset,
+        )
     decision = decide(dataset, changes, request.settings, before, trained_on, request.retrain, request.retrain_share)
     work = Work(dataset, digests, (), base, changes, decision)
     if request.retrain == "always":
         return work
     for number in sorted((n for n in (*publication.published, *publication.held) if n > (base or 0)), reverse=True):
-        settings = publication.record(number)["settings"]
+        settings = publication.record(number, "settings")["settings"]
         if unchanged(settings, request.settings, request.retrain) and not compare(
             dataset, digests, publication.entries(number)
         ):

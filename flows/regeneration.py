@@ -108,7 +108,7 @@ def _settings(request: RegenerateRequest, publication: Publication, work: Work) 
     settings = request.settings.model_dump(mode="json")
     if work.base is None or work.decision.train:
         return settings
-    before = publication.record(work.base)["settings"]
+    before = publication.record(work.base, "settings")["settings"]
     return settings | {name: before[name] for name in TRAINING if name not in INFERENCE}
 
 

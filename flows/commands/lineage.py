@@ -31,7 +31,7 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
     number = publication.latest if version is None else version
     if number is None:
         raise ArtifactError(f"{published}: expected the folder of published labels, found no latest version in it")
-    record = publication.record(number)
+    record = publication.record(number, "store")
     entry = next((entry for entry in publication.entries(number) if entry.id == image), None)
     if entry is None:
         raise ArtifactError(f"{publication.folder(number)}: version {number} has no image {image!r}")

@@ -11,6 +11,8 @@ from rich.table import Table
 from data.publication import Publication
 from data.store import ArtifactError
 
+SHOWN = ("number", "images", "created", "reasons", "held", "means")
+
 
 def list_versions(published: Path) -> dict[str, Any]:
     """Return every version's record, oldest first, each with its "state": "latest", "published" or "held".
@@ -25,7 +27,7 @@ def list_versions(published: Path) -> dict[str, Any]:
         return "latest" if number == latest else "held" if number in held else "published"
 
     numbers = sorted({*publication.published, *held})
-    records = [publication.record(number) for number in numbers]
+    records = [publication.record(number, *SHOWN) for number in numbers]
     return {
         "publication": str(publication.root),
         "latest": latest,
@@ -72,19 +74,24 @@ def show_versions(result: dict[str, Any], console: Console) -> None:
     for column in ("version", "state", "made", "images", "background", "classes", "instances", "why"):
         table.add_column(column, overflow="fold")
     for record in result["versions"]:
-        means = record["means"]["version"] or {}
+        means = record["means"].get("version")
+        means = means if isinstance(means, dict) else {}
         table.add_row(
             str(record["number"]),
             record["state"],
             record["created"].partition("+")[0].replace("T", " "),
             str(record["images"]),
-            *(f"{means[name]:.2f}" if name in means else "–" for name in ("background", "classes", "instances")),
+            *(_mean(means.get(name)) for name in ("background", "classes", "instances")),
             "; ".join(record["held"] if record["state"] == "held" else record["reasons"]),
         )
     console.print(table)
     console.print(
         f"next: pseudomask lineage IMAGE --published {result['publication']}", highlight=False, soft_wrap=True
     )
+
+
+def _mean(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else "–"
 
 
 def show_latest(result: dict[str, Any], console: Console) -> None:

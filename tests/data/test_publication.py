@@ -241,6 +241,62 @@ def test_an_id_that_leaves_the_folder_is_refused(tmp_path: Path, id: object) -> 
         list(publication.entries(1))
 
 
+BAD_RECORDS = [
+    "[]",
+    "5",
+    '{"number": 2}',
+    '{"number": {}}',
+    '{"reasons": [null]}',
+    '{"created": null}',
+    '{"means": []}',
+]
+
+
+@pytest.mark.parametrize("text", [*BAD_RECORDS, '{"settings": "x"}', "[" * 100_000])
+def test_a_record_of_another_form_is_unreadable(tmp_path: Path, text: str) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    writable(tmp_path / "v00001/version.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"version.json: unreadable"):
+        publication.record(1)
+
+
+def test_a_field_that_a_reader_needs_is_asked_for(tmp_path: Path) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    for name in ("settings", "means", "networks"):
+        with pytest.raises(ArtifactError, match=rf"version.json: unreadable \(expected {name}, found none"):
+            publication.record(1, name)
+
+
+@pytest.mark.parametrize("values", [{"labels": [None]}, {"labels": "cat"}, {"background": "x"}, {"classes": None}])
+def test_an_entry_of_another_form_is_unreadable(tmp_path: Path, values: dict[str, object]) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    file = writable(tmp_path / "v00001/images.jsonl")
+    file.write_text(json.dumps(json.loads(file.read_text()) | values) + "\n")
+    with pytest.raises(ArtifactError, match=r"images.jsonl: unreadable \(expected another"):
+        list(publication.entries(1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"recipe": None}, {"recipe": {}}, {"finished": None}, {"key": 5}, {"recipe": {"inputs": {"cams": []}}}],
+)
+def test_a_manifest_of_another_form_is_unreadable(tmp_path: Path, change: dict[str, object]) -> None:
+    publication = Publication(tmp_path)
+    publish(publication, "a")
+    recipe = {"settings": {}, "source": "s", "inputs": {"cams": ["k"]}, "samples": {}}
+    sound = {"stage": "labels", "key": "k", "recipe": recipe, "device": "cpu", "versions": {}, "finished": "now"}
+    file = tmp_path / "v00001/provenance/labels-k.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(sound))
+    assert publication.manifest(1, "labels", "k") == sound
+    file.write_text(json.dumps(sound | change if change else []))
+    with pytest.raises(ArtifactError, match=r"labels-k.json: unreadable \(expected"):
+        publication.manifest(1, "labels", "k")
+
+
 @pytest.mark.parametrize("name", ["/etc", "../runs/v00001", "runs/../../x", "runs", "runs/v1/../..", 5])
 def test_the_run_of_a_version_is_one_of_the_publications(tmp_path: Path, name: object) -> None:
     publication = Publication(tmp_path)
