@@ -23,6 +23,8 @@ from data.readers.xml_labels import read_annotations, xml_files
 from data.threads import map_in_threads
 
 LISTED = 3
+JOINERS = "|,\uff0c\uff1b\u3001"
+"""Bar and comma, and what East Asian keyboards write for comma and semicolon: no label has them between two others."""
 FIRST_TABLES = ("labels.csv", "labels.jsonl")
 TABLES = ("labels.tsv", "labels.ndjson", "labels.json")
 LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
@@ -166,7 +168,7 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     joined = [
         name
         for name in names
-        if any(_are_classes(name.split(sign), first) for sign in "|,")
+        if any(_are_classes(name.split(sign), first) for sign in JOINERS)
         or (re.search(r",(?! )", name) and any(parts[part] > 1 for part in re.split(r",(?! )", name)))
     ]
     if joined:
@@ -178,7 +180,7 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
         notes.append(f"classes that look like several (labels are joined by `;`): {shortened(map(repr, odd), LISTED)}")
     if numbers := [name for name in names if re.fullmatch(r"[-+]?\d+(\.\d+)?", name)]:
         notes.append(f"classes that are called by a number alone: {shortened(map(repr, numbers), LISTED)}")
-    several = [name for name in names if " " in name and _are_classes(name.split(" "), first)]
+    several = [name for name in names if any(_are_classes(name.split(sign), first) for sign in " /+&")]
     if several:
         notes.append(f"classes whose words are classes, too: {shortened(map(repr, several), LISTED)}")
     return problems, notes

@@ -112,8 +112,11 @@ def split_labels(text: str, joiner: str = ";") -> list[str]:
         ValueError: It begins like a list and is none.
     """
     text = text.strip()
-    if text[:1] in "[{" and text[:1]:
-        if len(text) < 2 or text[-1] != {"[": "]", "{": "}"}[text[0]] or re.search(r"[\[\]{}]", text[1:-1]):
+    if text == "set()":
+        return []
+    # Brackets alone are part of many a name; a tuple has quotes in it, or nothing.
+    if text[:1] in ("[", "{") or re.match(r"\(\s*(['\"]|\)$)", text):
+        if len(text) < 2 or text[-1] != {"[": "]", "{": "}", "(": ")"}[text[0]] or re.search(r"[\[\]{}]", text[1:-1]):
             raise ValueError(f"expected labels, or a list of them, found {text:.80}")
         inner = text[1:-1].strip()
         quoted = re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", inner)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data.dataset import DatasetError, Problem
+from data.names import shortened
 from data.readers.entry import IMAGE_KEYS, LABEL_KEYS, Entry, Reading, key_of, labels_in
 from data.readers.image_names import ImageNames
 from data.readers.text import read_bytes, read_text, text_lines
@@ -34,7 +36,11 @@ def read_json_lines(file: Path, names: ImageNames) -> Reading:
     """
     text = read_text(file)
     lines = [(number, line) for number, line in enumerate(text_lines(text), start=1) if line.strip()]
-    records = [(number, line, _parse(line)) for number, line in lines]
+    records = []
+    for number, line in lines:
+        record = _parse(line, repeated := set[str]())
+        # Which of two lists of labels counts is not known.
+        records.append((number, line, _BROKEN if repeated else record))
     if lines and not any(isinstance(record, dict) for _, _, record in records):
         whole = _parse(text)
         if isinstance(whole, dict) or (isinstance(whole, list) and (not whole or isinstance(whole[0], dict | list))):
@@ -52,8 +58,11 @@ def read_json(file: Path, names: ImageNames) -> Reading:
     Raises:
         DatasetError: The file cannot be read, or is none of these.
     """
-    text = read_text(file)
-    content = _parse(text)
+    text, repeated = read_text(file), set[str]()
+    content = _parse(text, repeated)
+    if repeated:
+        message = f"expected each field once in an object, found {shortened(map(repr, sorted(repeated)))} twice"
+        raise DatasetError([Problem(file, message)])
     found = Reading("JSON")
     if isinstance(content, list):
         for number, record in enumerate(content, start=1):
@@ -96,9 +105,17 @@ def _names_in(text: str) -> Iterator[str]:
             yield value
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, repeated: set[str] | None = None) -> Any:
+    """Return what a JSON text holds, `_BROKEN` where it is none; `repeated` gets the fields that an object has twice."""
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if repeated is not None and len(content) < len(pairs):
+            repeated.update(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        return content
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=as_dict)
     except (ValueError, RecursionError):
         return _BROKEN
 

@@ -20,6 +20,8 @@ NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 ONE_LABEL = frozenset({"label", "tag", "class", "classname", "category", "categoryname", "labelname", "target"})
 """Columns of these names have one label per line, as tables with a line per object have."""
 YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
+LISTS = frozenset({"split", "subset", "fold", "istrain", "isval", "isvalid", "istest"})
+"""Columns that say which list an image is in."""
 DOUBTS = frozenset({"confidence", "score", "probability", "present", "presence", "value"})
 EXPECTED = "expected `image,labels` with labels joined by `;`"
 
@@ -124,7 +126,7 @@ def _rows(file: Path, lines: list[tuple[int, str]], delimiter: str, names: Image
         try:
             (cells,) = csv.reader([start], delimiter=delimiter, skipinitialspace=True, strict=True)
             cells = [cell.strip() for cell in cells]
-            stray = next((c for c in cells if '"' in c and '""' not in start and c[:1] not in ("[", "{")), None)
+            stray = next((c for c in cells if '"' in c and '""' not in start and c[:1] not in ("[", "{", "(")), None)
             if stray is not None:
                 raise csv.Error("a quote inside a cell")
         except (csv.Error, ValueError) as error:
@@ -167,9 +169,9 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
         images = [1 - labels[0]]
     if not images:
         return None
-    if len(labels) > 1 and keys[labels[0]] != "labels":
+    if len(labels) > 1 and (keys[labels[0]] != "labels" or keys.count("labels") > 1):
         _refuse(
-            file, f"expected one column of labels, found {shortened(first.cells[i] for i in labels)}: call it `labels`"
+            file, f"expected one column of labels, found {shortened(first.cells[i] for i in labels)}: call one `labels`"
         )
     others = [i for i in range(len(keys)) if i != images[0] and i not in labels[:1]]
     if labels:
@@ -178,6 +180,7 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
         return Columns(images[0], labels[0], None, width, unread, is_per_object)
     flags = {i: first.cells[i] for i in others if keys[i] and keys[i] not in ("index", *IMAGE_KEYS)}
     flags = {i: name for i, name in flags.items() if not key_of(name).startswith("unnamed")}
+    flags = {i: name for i, name in flags.items() if key_of(name) not in LISTS}
     if not flags:
         _refuse(file, f"{EXPECTED}, found no column of labels among {shortened(first.cells, 8)}")
     unread = {i: first.cells[i] or "(no name)" for i in others if i not in flags}

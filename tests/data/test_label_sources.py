@@ -343,6 +343,53 @@ def test_xml_beside_its_photographs_and_in_capitals_is_found(root: Path) -> None
 # Class lists and vectors
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,labels\na,\"('cat',)\"\nb,\"('dog',)\"\nc,\"('cat', 'dog')\"\n",
+        "image,labels\na,\"{'cat'}\"\nb,\"{'dog'}\"\nc,\"{'cat', 'dog'}\"\n",
+        "image,cat,dog,is_train\na,1,0,1\nb,0,1,0\nc,1,1,1\n",
+        "image,split,cat,dog\na,train,1,0\nb,val,0,1\nc,val,1,1\n",
+    ],
+)
+def test_tuples_sets_and_columns_of_lists_are_no_classes(root: Path, text: str) -> None:
+    write(root / "labels.csv", text)
+    assert opened(root) == BOTH
+
+
+def test_an_empty_tuple_or_set_is_no_label_and_a_bracket_may_begin_a_name(root: Path) -> None:
+    write(root / "labels.csv", "image,labels\na,()\nb,set()\nc,(old) cat\n")
+    assert opened(root) == {"a": (), "b": (), "c": ("(old) cat",)}
+
+
+@pytest.mark.parametrize("sign", ["\uff0c", "\uff1b", "\u3001"])
+def test_labels_joined_by_east_asian_signs_are_refused(root: Path, sign: str) -> None:
+    write(root / "labels.csv", f"image,labels\na,cat\nb,dog\nc,cat{sign}dog\n")
+    with pytest.raises(DatasetError, match="expected labels joined by `;`"):
+        opened(root)
+
+
+@pytest.mark.parametrize("sign", ["/", "+", "&"])
+def test_classes_whose_parts_are_classes_are_noted(root: Path, sign: str) -> None:
+    write(root / "labels.csv", f"image,labels\na,cat\nb,dog\nc,cat {sign} dog\n")
+    assert f"classes whose words are classes, too: 'cat {sign} dog'" in open_dataset(root)[0].notes
+
+
+def test_two_columns_of_labels_are_refused(root: Path) -> None:
+    write(root / "labels.csv", "image,labels,labels\na,cat,\nb,dog,\nc,cat,dog\n")
+    with pytest.raises(DatasetError, match="expected one column of labels, found labels, labels"):
+        opened(root)
+
+
+def test_an_image_that_comes_twice_in_an_object_of_json_is_refused(root: Path) -> None:
+    write(root / "labels.json", '{"a": ["cat"], "a": ["dog"], "b": ["dog"], "c": ["cat"]}')
+    with pytest.raises(DatasetError, match="expected each field once in an object, found 'a' twice"):
+        opened(root)
+    lines = '{"image": "a", "labels": ["cat"], "labels": ["dog"]}', '{"image": "b", "labels": ["x"]}'
+    write(root / "labels.jsonl", "\n".join(lines))
+    assert [problem.sample for problem in open_dataset(root, skip_bad=True)[1]] == ["a"]
+
+
 def test_vocs_class_lists_are_labels_and_lists_of_images(root: Path) -> None:
     main = root / "ImageSets" / "Main"
     write(main / "train.txt", "a\nb\n")
