@@ -112,8 +112,9 @@ def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> l
 def _explain(error: BaseException, *, can_skip: bool) -> None:
     console = PlainConsole(stderr=True)
     # Any path of the command line may be too long, go round in links, or lie in a folder that is closed to us.
-    of_file = isinstance(error, OSError) and error.filename is not None
-    text = f"{error.filename}: {error.strerror}" if of_file else str(error)
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     if isinstance(error, DatasetError) and len(error.problems) > 1:
         advice = " --skip-bad sets bad images aside." if can_skip else ""

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from flows.network_presets import NETWORK_PRESETS
 from flows.predict_request import PredictRequest, open_truth
 from flows.request import Request
-from flows.train_request import TrainRequest, num_shared, open_training_sets, read_labelled_run
+from flows.train_request import Folders, Lists, TrainRequest, num_shared, open_training_sets, read_labelled_run
 from tasks.network_settings import (
     DECODER_VARIANTS,
     NETWORK_SETTINGS,
@@ -106,9 +106,9 @@ class CompareRequest(Request):
         val: The list by which a training's best network is chosen; by default "val" where the best is to come out, and
             none where the last is.
         test: The list that networks are tested on.
-        saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
-        saliency_split: A list of that set's images.
-        saliency_test: A list of that set's images that saliency is tested on.
+        saliency: Folders of sets with masks of salient objects; without any they are derived from the label maps.
+        saliency_split: A list of images of each of these sets, in their order.
+        saliency_test: A list of the first set's images that saliency is tested on.
         rows: Of the table; all if none are named.
         weightings: Of the classes in the loss; each is a part of the table. If none are named, it is the preset's.
         seeds: Every network is trained once for each.
@@ -125,8 +125,8 @@ class CompareRequest(Request):
     train: str = "train"
     val: str | None = None
     test: str = "test"
-    saliency: Path | None = None
-    saliency_split: str | None = None
+    saliency: Folders = ()
+    saliency_split: Lists = ()
     saliency_test: str | None = None
     rows: tuple[str, ...] = ()
     weightings: tuple[ClassWeights, ...] = ()
@@ -176,7 +176,7 @@ class CompareRequest(Request):
             raise ValueError(f"no network of {', '.join(self.rows) or self.table} learns saliency")
         if (self.saliency_split or self.saliency_test) and not self.saliency:
             raise ValueError("lists of images with masks of salient objects take their data set (saliency)")
-        if self.saliency_test and self.saliency_split in (None, self.saliency_test):
+        if self.saliency_test and self.saliency_split[:1] in ((), (self.saliency_test,)):
             raise ValueError(
                 f"the images of {self.saliency_test} would be learned too: give another list of the set to learn from "
                 "(saliency_split)"
@@ -281,15 +281,15 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
                     out=folder,
                     preset=request.preset,
                     settings=settings,
-                    saliency=request.saliency if row.learns_saliency else None,
-                    saliency_split=request.saliency_split if row.learns_saliency else None,
+                    saliency=request.saliency if row.learns_saliency else (),
+                    saliency_split=request.saliency_split if row.learns_saliency else (),
                     **shared,
                 )
                 lists = {"test": (data, request.test)}
                 if request.labels is None:
                     lists["train"] = (data, request.train)
                 if row.learns_saliency and request.saliency and request.saliency_test:
-                    lists["saliency"] = (request.saliency, request.saliency_test)
+                    lists["saliency"] = (request.saliency[0], request.saliency_test)
                 tests = {
                     test: PredictRequest(
                         network=folder.absolute(), data=where, split=split, evaluate=True, out=folder / test, **shared

@@ -52,7 +52,7 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
         "device": request.torch_device,
         "rows": _rows(all_trials, _costs(all_trials, num_classes, size, request.torch_device)),
         "notes": check_sets(request),
-        "saliency_tested": request.saliency is None or request.saliency_test is not None,
+        "saliency_tested": not request.saliency or request.saliency_test is not None,
     }
     with writing(request, "compare") as output, explain_os_errors(request.out):
         tables = tables_of(result)

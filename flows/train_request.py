@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from data.class_tables import in_table
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
@@ -35,6 +35,15 @@ log = logging.getLogger(__name__)
 DETECTORS = ("maskrcnn",)
 
 
+def _one_or_several(value: Any) -> Any:
+    """Return what is given alone, as requests in JSON may have it, as one of several."""
+    return () if value is None else (value,) if isinstance(value, str | Path) else value
+
+
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)]
+Lists = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+
+
 class TrainRequest(Request):
     """A training: label maps, settings, and where the results go. The parameters of the flow `downstream`.
 
@@ -44,9 +53,9 @@ class TrainRequest(Request):
         split: A list of the images of the set to learn from.
         val: A list of images with ground truth to evaluate on; without one nothing is evaluated.
         classes: File with the name of a class a line.
-        saliency: Folder of a set with masks of salient objects, for the network that learns saliency too; without one
+        saliency: Folders of sets with masks of salient objects, for the network that learns saliency too; without any
             it derives masks from the label maps.
-        saliency_split: A list of that set's images.
+        saliency_split: A list of images of each of these sets, in their order.
         skip_bad: Set bad images aside instead of refusing the set.
         processes: Processes that train together, each on a GPU of its own or with its share of the cores.
         settings: The network's settings; its weights may also be a run, whose classifier is taken.
@@ -57,8 +66,8 @@ class TrainRequest(Request):
     split: str | None = None
     val: str | None = None
     classes: Path | None = None
-    saliency: Path | None = None
-    saliency_split: str | None = None
+    saliency: Folders = ()
+    saliency_split: Lists = ()
     skip_bad: bool = False
     processes: int = Field(default=1, ge=1)
     settings: NetworkSettings = Field(discriminator="network")
@@ -92,6 +101,10 @@ class TrainRequest(Request):
             raise ValueError("a list of images (split) is of a data set; of a run's labels (labels) all are learned")
         if self.saliency_split and not self.saliency:
             raise ValueError("a list of images to learn saliency from takes their data set (saliency)")
+        if self.saliency_split and len(self.saliency_split) != len(self.saliency):
+            raise ValueError(
+                "lists of images to learn saliency from (saliency_split): expected one of each set, or none"
+            )
         training = self.settings.training
         if self.saliency and isinstance(training, SaliencyConfig) and not training.learns_saliency:
             raise ValueError("a set with masks (saliency) is learned where saliency has a weight (task_weights)")
@@ -240,22 +253,27 @@ def num_shared(first: Dataset, second: Dataset) -> int:
 
 
 def _saliency_samples(request: TrainRequest, classes: ClassTable) -> tuple[list[Sample], list[Problem]]:
-    """Return the samples of the set with masks of salient objects, none where masks are derived; and what was left out.
+    """Return the samples of sets with masks of salient objects, none where masks are derived; and what was left out.
 
     Raises:
-        DatasetError: The set has no such masks, or none can be derived.
+        DatasetError: A set has no such masks, or none can be derived.
     """
-    if request.saliency is None:
+    if not request.saliency:
         training = request.settings.training
         if isinstance(training, SaliencyConfig) and training.learns_saliency:
             salient_values(classes, training.salient_classes)
         return [], []
-    dataset, bad = open_dataset(request.saliency, split=request.saliency_split, skip_bad=request.skip_bad)
-    if not dataset.samples or not all(map(has_own_mask, dataset.samples)):
-        message = "expected a set with masks of salient objects, in the layout of DUTS or ECSSD"
-        raise DatasetError([Problem(dataset.root, message)])
-    # Their ids are of another set than those of the scenes.
-    return as_saliency_samples(dataset.samples), [replace(problem, sample=None) for problem in bad]
+    samples, left_out = [], []
+    splits = request.saliency_split or [None] * len(request.saliency)
+    for number, (root, split) in enumerate(zip(request.saliency, splits, strict=True), start=1):
+        dataset, bad = open_dataset(root, split=split, skip_bad=request.skip_bad)
+        if not dataset.samples or not all(map(has_own_mask, dataset.samples)):
+            message = "expected a set with masks of salient objects, in the layout of DUTS or ECSSD"
+            raise DatasetError([Problem(dataset.root, message)])
+        samples += as_saliency_samples(dataset.samples, number)
+        # Their ids are of another set than those of the scenes.
+        left_out += [replace(problem, sample=None) for problem in bad]
+    return samples, left_out
 
 
 def replan_training(request: TrainRequest, training: Dataset, validation: Dataset) -> Plan:

@@ -30,9 +30,14 @@ def has_own_mask(sample: Sample) -> bool:
     return sample.coding == CODING
 
 
-def as_saliency_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples of a set of salient objects with ids that no other set has, and without classes."""
-    return [replace(sample, id=f"{CODING}/{sample.id}", labels=()) for sample in samples]
+def as_saliency_samples(samples: Sequence[Sample], number: int = 1) -> list[Sample]:
+    """Return the samples of a set of salient objects with ids that no other set has, and without classes.
+
+    Args:
+        number: Of the set, from 1, where there are several.
+    """
+    folder = CODING if number == 1 else f"{CODING}-{number}"
+    return [replace(sample, id=f"{folder}/{sample.id}", labels=()) for sample in samples]
 
 
 def salient_values(classes: ClassTable, chosen: Sequence[str] = ()) -> tuple[int, ...]:

@@ -31,8 +31,8 @@ def compare(
     train: str = "train",
     val: str | None = None,
     test: str = "test",
-    saliency: Path | None = None,
-    saliency_split: str | None = None,
+    saliency: tuple[Path, ...] = (),
+    saliency_split: tuple[str, ...] = (),
     saliency_test: str | None = None,
     rows: tuple[str, ...] = (),
     weightings: tuple[ClassWeights, ...] = (),
@@ -66,9 +66,9 @@ def compare(
         train: The list of images to learn from.
         val: The list by which the best network of a training is chosen; where the preset chooses one, by default val.
         test: The list that networks are tested on.
-        saliency: Folder of a set with masks of salient objects; without one they are derived from the label maps.
-        saliency_split: A list of its images.
-        saliency_test: A list of its images that saliency is tested on.
+        saliency: Folders of sets with masks of salient objects; without any they are derived from the label maps.
+        saliency_split: A list of images of each of these sets, in their order.
+        saliency_test: A list of the first set's images that saliency is tested on.
         rows: Of the table; all if none are named.
         weightings: Of the classes in the loss; one or several of them, by default the preset's.
         seeds: Every network is trained once for each.
@@ -124,8 +124,8 @@ def compare(
         train=list_or_file(train) or train,
         val=list_or_file(val),
         test=list_or_file(test) or test,
-        saliency=saliency and saliency.absolute(),
-        saliency_split=list_or_file(saliency_split),
+        saliency=tuple(folder.absolute() for folder in saliency),
+        saliency_split=tuple(list_or_file(split) or split for split in saliency_split),
         saliency_test=list_or_file(saliency_test),
         rows=rows,
         weightings=weightings,

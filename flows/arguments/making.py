@@ -164,8 +164,8 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         split: str | None = None,
         val: str | None = None,
         classes: Path | None = None,
-        saliency: Path | None = None,
-        saliency_split: str | None = None,
+        saliency: tuple[Path, ...] = (),
+        saliency_split: tuple[str, ...] = (),
         store: str | None = None,
         skip_bad: bool = False,
         workers: int | None = None,
@@ -189,7 +189,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             val: A list of images with ground truth to evaluate on.
             classes: File with the name of a class a line.
             saliency: Folder of a set with masks of salient objects, for saliency-deeplabv3plus.
-            saliency_split: A list of its images.
+            saliency_split: A list of images of each of these sets, in their order.
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             skip_bad: Set bad images aside.
             workers: Worker processes; by default one a core.
@@ -212,8 +212,8 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split=list_or_file(split),
             val=list_or_file(val),
             classes=classes and classes.absolute(),
-            saliency=saliency and saliency.absolute(),
-            saliency_split=list_or_file(saliency_split),
+            saliency=tuple(folder.absolute() for folder in saliency),
+            saliency_split=tuple(list_or_file(split) or split for split in saliency_split),
             out=out,
             store=store,
             skip_bad=skip_bad,

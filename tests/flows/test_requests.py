@@ -162,6 +162,21 @@ def test_help_is_in_words_of_the_product(network: str, capsys: pytest.CaptureFix
     assert "tasks." not in shown
 
 
+def test_saliency_is_learned_from_several_sets(tmp_path: Path) -> None:
+    for folder in ("cv/train", "cv/trainannot", "a/images", "a/ground_truth_mask", "b/images", "b/ground_truth_mask"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / folder / "0001.png")
+    settings = NETWORK_PRESETS["saliency-deeplabv3plus"]["cityscapes"]()
+    given = {"data": tmp_path / "cv", "split": "train", "out": tmp_path / "net", "settings": settings}
+    sets = (tmp_path / "a", tmp_path / "b")
+    for saliency, ids in ((sets, ["saliency/0001", "saliency-2/0001"]), (str(sets[0]), ["saliency/0001"]), (None, [])):
+        training, _ = open_training_sets(TrainRequest(**given, saliency=saliency))  # pyright: ignore
+        assert [sample.id for sample in training.samples] == ["0001", *ids]
+    TrainRequest(**given, saliency=sets, saliency_split=("all", "all"))  # pyright: ignore
+    with pytest.raises(ValidationError, match="expected one of each set, or none"):
+        TrainRequest(**given, saliency=sets, saliency_split="all")  # pyright: ignore
+
+
 def test_images_that_are_left_out_of_a_training_are_told(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in ("a", "b"):
