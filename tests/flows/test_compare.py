@@ -191,6 +191,11 @@ def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: 
         assert all(row["storage"] is None and 0 <= row["test"]["G"][0] <= 1 for row in result["rows"])
         if table == "saliency-ablation":
             plain, both = result["rows"]
+            assert 0 < plain["gmacs"] < both["gmacs"]
+            assert plain["parameters"] < both["parameters"]
+            assert both["kept"] == [{"epoch": 1, "of": 1, "by": "miou"}]
+            text = (tmp_path / table / "saliency-ablation-inverse_log.md").read_text()
+            assert "| network | M | GMACs | ms | MB |" in text
             assert "MAE" not in plain["test"]
             assert 0 < both["test"]["MAE"][0] < 1
             assert both["weighting"] == "inverse_log"

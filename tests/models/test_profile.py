@@ -1,5 +1,7 @@
 """The table of the networks' sizes."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,8 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from models import profile as profiles
 from models.backbones import BACKBONES, build_backbone
-from models.profile import NETWORKS, SIDE_BACKBONES, profile
+from models.profile import NETWORKS, SIDE_BACKBONES, count_gmacs, profile
+from models.segmenters import build_segmenter
 from models.segnet import NETWORKS as SCENE_NETWORKS
 
 RESNET50 = 23_508_032
@@ -104,3 +107,16 @@ def test_unknown_names_and_empty_sizes_are_refused():
         profile("cam-vgg")
     with pytest.raises(ValueError, match="positive"):
         profile("cam-resnet18", size=(0, 64))
+
+
+def test_networks_that_are_not_listed_are_counted_alike():
+    size = (64, 96)
+    listed = profile("saliency-deeplabv3plus-resnet50", num_classes=19, size=size).gmacs
+
+    def build(weights: tuple[float, float] | None) -> nn.Module:
+        options = {"task_weights": weights, "dsc": True}
+        return build_segmenter("saliency-deeplabv3plus", 19, partial(build_backbone, "resnet50"), options)
+
+    assert count_gmacs(lambda: build(None), size) == listed
+    alone = profile("deeplabv3plus-dsc-resnet50", num_classes=19, size=size).gmacs
+    assert count_gmacs(lambda: build((1.0, 0.0)), size) == alone < listed
