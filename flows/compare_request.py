@@ -21,7 +21,7 @@ from tasks.network_settings import (
     ClassWeights,
     NetworkSettings,
 )
-from tasks.settings import BackboneName
+from tasks.settings import BackboneName, Seed
 
 TableName = Literal["segnet-decoders", "segnet-benchmark", "saliency-ablation", "cooperative"]
 SALIENCY = "saliency-deeplabv3plus"
@@ -130,7 +130,7 @@ class CompareRequest(Request):
     saliency_test: str | None = None
     rows: tuple[str, ...] = ()
     weightings: tuple[ClassWeights, ...] = ()
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     backbone: BackboneName | Literal["vgg16"] | None = None
     weights: Path | Literal["imagenet"] | None = None
     row_weights: dict[BackboneName, Path | Literal["imagenet"]] = Field(default_factory=dict)

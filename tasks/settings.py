@@ -19,6 +19,13 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# A rate times a factor stays a number of single precision.
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+RateFactor = Annotated[float, Field(gt=0, le=1e6)]
+Radius = Annotated[int, Field(ge=2)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# The last feature level of a smaller crop is one cell, and batch norm needs more.
+ClassifierSide = Annotated[int, Field(ge=32)]
 
 
 def ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -70,12 +77,12 @@ class ClassifierConfig(Config):
     loss: Literal["soft_margin", "prior"] = "soft_margin"
     top_share: Fraction = 0.0
     resize_long: PixelRange = (320, 640)
-    crop_size: PositiveInt = 512
+    crop_size: ClassifierSide = 512
     batch_size: PositiveInt = 16
     epochs: PositiveInt = 5
     optimizer: OptimizerName = "sgd"
-    learning_rate: Positive = 0.1
-    head_lr_factor: Positive = 10.0
+    learning_rate: LearningRate = 0.1
+    head_lr_factor: RateFactor = 10.0
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = True
@@ -132,7 +139,7 @@ class IRNetConfig(Config):
     Attributes:
         backbone_from: The frozen backbone: "pretrained" (as the reference) or the trained "classifier".
             Without pretrained weights the classifier's is taken regardless.
-        crop_size: Side of the square training crop in pixels.
+        crop_size: Side of the square training crop in pixels. At stride 4 it must hold a pair of `radius_px`.
         rescale: Range of the random rescaling before the crop.
         radius_px: Largest distance of a pair in pixels of the stride-4 grid (gamma in Eq. 2).
         optimizer: "sgd" (the reference) or "adamw", which leaves the displacement branch's plateau at small
@@ -154,14 +161,14 @@ class IRNetConfig(Config):
 
     backbone_from: Literal["pretrained", "classifier"] = "pretrained"
     crop_size: Annotated[int, Field(ge=32, multiple_of=16)] = 512
-    rescale: tuple[Positive, Positive] = (0.5, 1.5)
+    rescale: Range = (0.5, 1.5)
     batch_size: PositiveInt = 32
     epochs: PositiveInt = 3
-    radius_px: PositiveInt = 10
+    radius_px: Radius = 10
     optimizer: OptimizerName = "sgd"
-    learning_rate: Positive = 0.1
-    displacement_lr_factor: Positive = 10.0
-    backbone_lr_factor: NonNegative = 0.0
+    learning_rate: LearningRate = 0.1
+    displacement_lr_factor: RateFactor = 10.0
+    backbone_lr_factor: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     centering_weight: NonNegative = 0.0
     rest_warmup: Fraction = 0.0
     momentum: Fraction = 1e-4
@@ -171,6 +178,16 @@ class IRNetConfig(Config):
     steps: Steps | None = None
     restarts: Annotated[int, Field(ge=0, le=5)] = 0
     precision: Literal["fastest", "float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _crops_hold_pairs(self) -> IRNetConfig:
+        least = 8 * (self.radius_px - 1)
+        if self.crop_size <= least:
+            raise ValueError(
+                f"crop_size {self.crop_size}: expected more than {least} pixels, which is 8 * (radius_px - 1) with "
+                f"radius_px {self.radius_px}; in smaller crops no two pixels are a pair, and IRNet learns nothing"
+            )
+        return self
 
 
 class FieldsConfig(Config):
@@ -195,10 +212,10 @@ class WalkConfig(Config):
         refine_iterations: Refinements of the displacement field (Eq. 10).
     """
 
-    radius_px: PositiveInt = 5
+    radius_px: Radius = 5
     beta: Positive = 10.0
     steps: Annotated[int, Field(ge=0)] = 256
-    tolerance: Annotated[float, Field(ge=0)] = 1e-5
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-5
     centroid_threshold_px: Positive = 2.5
     refine_iterations: Annotated[int, Field(ge=0)] = 300
 
@@ -270,7 +287,7 @@ class RunConfig(Config):
         shard_size: Images a task of a sharded stage takes; about, since shards are hashed buckets.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     backbone: BackboneName = "resnet50"
     weights: Path | Literal["imagenet"] | None = None
     shard_size: PositiveInt = 32

@@ -37,7 +37,7 @@ def propagate(
         beta: Above 0; the higher, the less passes a faint boundary.
         steps: Number of steps; 0 only multiplies by (1 - boundary).
         tolerance: Largest share of the input's norm, the root of the sum of S_i x_i^2, by which fewer products
-            than steps may change the result, before rounding; 0 for one product a step (`chebyshev.schedule`).
+            than steps may change the result, before rounding, below 1; 0 for one product a step (`chebyshev.schedule`).
         backend: "numba" (CPU, single precision, one thread), "triton" (CUDA, single precision), "torch" (plain,
             double precision, one product a step, any device), or "auto": numba for tensors on the CPU, triton for
             those on a CUDA device, else torch.
@@ -80,9 +80,10 @@ def propagate_batch(
             raise ValueError(
                 f"scores must be [C, H, W] and boundary [H, W], got {tuple(one.shape)}, {tuple(boundary.shape)}"
             )
-    if radius < 2 or beta <= 0 or steps < 0 or tolerance < 0:
+    if radius < 2 or beta <= 0 or steps < 0 or not 0 <= tolerance < 1:
         raise ValueError(
-            f"need radius >= 2, beta > 0, steps >= 0, tolerance >= 0, got {radius=}, {beta=}, {steps=}, {tolerance=}"
+            "need radius >= 2, beta > 0, steps >= 0, tolerance in [0, 1), "
+            f"got {radius=}, {beta=}, {steps=}, {tolerance=}"
         )
     if not scores:
         return []

@@ -7,7 +7,16 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from tasks.network_settings.pixels import ClassWeights, SegmentationConfig, SegmenterConfig, Side
-from tasks.settings import BackboneName, NonNegative, OptimizerName, Positive, PositiveInt, Range, RunConfig
+from tasks.settings import (
+    BackboneName,
+    LearningRate,
+    NonNegative,
+    OptimizerName,
+    PositiveInt,
+    Range,
+    RateFactor,
+    RunConfig,
+)
 
 
 class DeepLabV2Settings(RunConfig):
@@ -30,8 +39,8 @@ class DeepLabV3PlusConfig(SegmenterConfig):
     batch_size: PositiveInt = 8
     epochs: PositiveInt = 100
     optimizer: OptimizerName = "adam"
-    learning_rate: Positive = 1e-4
-    head_lr_factor: Positive = 10.0
+    learning_rate: LearningRate = 1e-4
+    head_lr_factor: RateFactor = 10.0
     weight_decay: NonNegative = 0.0
     freeze_norm: bool = False
     class_weights: ClassWeights = "inverse_log"
@@ -69,7 +78,7 @@ class SaliencyConfig(DeepLabV3PlusConfig):
 
     dsc: bool = True
     task_weights: tuple[NonNegative, NonNegative] | None = None
-    sigma_lr_factor: Positive = 10.0
+    sigma_lr_factor: RateFactor = 10.0
     salient_classes: tuple[str, ...] = ()
 
     @field_validator("task_weights")
@@ -125,8 +134,8 @@ class CooperativeConfig(SegmenterConfig):
 
     batch_size: PositiveInt = 8
     epochs: PositiveInt = 240
-    learning_rate: Positive = 0.01
-    head_lr_factor: Positive = 1.0
+    learning_rate: LearningRate = 0.01
+    head_lr_factor: RateFactor = 1.0
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = False
     crop_size: Side | tuple[Side, Side] = 768

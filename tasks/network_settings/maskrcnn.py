@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tasks.config import Config
 from tasks.network_settings.trainer import TrainerConfig
-from tasks.settings import Fraction, NonNegative, Positive, PositiveInt, Range, RunConfig
+from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Range, RateFactor, RunConfig
 
 
 class DetectorConfig(TrainerConfig):
@@ -28,8 +28,8 @@ class DetectorConfig(TrainerConfig):
 
     batch_size: PositiveInt = 16
     epochs: PositiveInt = 30
-    learning_rate: Positive = 0.02
-    head_lr_factor: Positive = 1.0
+    learning_rate: LearningRate = 0.02
+    head_lr_factor: RateFactor = 1.0
     weight_decay: NonNegative = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     min_score: Fraction = 0.3

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from tasks.network_settings.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, Side
-from tasks.settings import Fraction, NonNegative, Positive, PositiveInt, RunConfig
+from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, RateFactor, RunConfig
 
 SceneNetworkName = Literal[
     "segnet",
@@ -47,8 +47,8 @@ class SceneConfig(PixelTrainerConfig):
 
     batch_size: PositiveInt = 12
     epochs: PositiveInt = 330
-    learning_rate: Positive = 0.1
-    head_lr_factor: Positive = 1.0
+    learning_rate: LearningRate = 0.1
+    head_lr_factor: RateFactor = 1.0
     momentum: Fraction = 0.9
     power: NonNegative = 0.0
     freeze_norm: bool = False

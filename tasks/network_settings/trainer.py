@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.config import Config
-from tasks.settings import Fraction, NonNegative, OptimizerName, Positive, PositiveInt, Steps
+from tasks.settings import Fraction, LearningRate, NonNegative, OptimizerName, Positive, PositiveInt, RateFactor, Steps
 
 
 class TrainerConfig(Config):
@@ -43,8 +43,8 @@ class TrainerConfig(Config):
     epochs: PositiveInt = 19
     steps: Steps | None = None
     optimizer: OptimizerName = "sgd"
-    learning_rate: Positive = 2.5e-4
-    head_lr_factor: Positive = 10.0
+    learning_rate: LearningRate = 2.5e-4
+    head_lr_factor: RateFactor = 10.0
     momentum: Fraction = 0.9
     weight_decay: NonNegative = 5e-4
     power: NonNegative = 0.9

@@ -23,7 +23,7 @@ from tasks.augment import flip_and_crop, normalize, resize
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
-from tasks.training import Recipe, autocast, build_optimizer, fit_with_restarts, write_history
+from tasks.training import Recipe, TrainingError, autocast, build_optimizer, fit_with_restarts, write_history
 from tasks.working_size import read_working_image
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,11 @@ MIN_REGION = 8
 
 
 def train_irnet(job: Job) -> dict[str, Any]:
-    """Train, store the mean displacement, and say whether the displacement field has collapsed."""
+    """Train, store the mean displacement, and say whether the displacement field has collapsed.
+
+    Raises:
+        TrainingError: As of `fit`; or no crop had two confident pixels within reach of one another.
+    """
     config = job.config
     assert isinstance(config, IRNetConfig)
     relations = _relation_files(job)
@@ -41,6 +45,13 @@ def train_irnet(job: Job) -> dict[str, Any]:
         return net, _recipe(net, config, job, relations, rate)
 
     net, history, _ = fit_with_restarts(build, job, config.restarts)
+    if not any(figures["pairs"] for figures in history):
+        raise TrainingError(
+            f"IRNet has learned from no pair of pixels: in no crop of any of {len(job.samples)} images do two "
+            f"confident pixels lie closer than {config.radius_px} cells (--irnet.radius-px). The relations leave "
+            "everything open: move --relations.foreground-threshold and --relations.background-threshold towards "
+            "each other, or take larger crops (--irnet.crop-size)"
+        )
     net.eval()
     spread = _measure_displacement(net, config, job, relations)
     save_network(net, job.out)
@@ -124,6 +135,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
             "fg_displacement": losses.fg_displacement,
             "bg_displacement": losses.bg_displacement,
             "centering": centering,
+            "pairs": losses.num_bg + losses.num_fg + losses.num_neg,
         }
         return loss, {name: float(value.detach()) for name, value in figures.items()}
 

@@ -5,7 +5,9 @@ from math import comb
 
 import numpy as np
 import pytest
+import torch
 
+from kernels.random_walk import propagate
 from kernels.random_walk.chebyshev import schedule
 
 
@@ -38,6 +40,14 @@ def test_the_polynomial_is_the_power_within_the_tolerance_on_all_eigenvalues(ste
 def test_the_degree_is_the_smallest_that_the_exact_tail_allows(steps, tolerance):
     allowed = [degree for degree in range(steps % 2, steps + 1, 2) if 2 * tail(steps, degree) <= tolerance]
     assert len(schedule(steps, tolerance).products) == allowed[0]
+
+
+@pytest.mark.parametrize("tolerance", [-1e-3, 1.0, 2.0, float("inf"), float("nan")])
+def test_a_tolerance_that_no_series_is_of_is_refused(tolerance):
+    maps = torch.ones(1, 4, 4), torch.zeros(4, 4)
+    propagate(*maps, steps=256, tolerance=0.999)
+    with pytest.raises(ValueError, match=r"tolerance in \[0, 1\)"):
+        propagate(*maps, steps=256, tolerance=tolerance)
 
 
 def test_no_tolerance_is_one_product_a_step():

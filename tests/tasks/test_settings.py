@@ -1,10 +1,12 @@
 """What the settings refuse."""
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from models.losses import pair_losses
 from tasks.network_settings import DetectorConfig, SegmenterConfig
-from tasks.settings import ClassifierConfig, LabelsConfig
+from tasks.settings import ClassifierConfig, IRNetConfig, LabelsConfig, RunConfig, WalkConfig
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,44 @@ def test_thresholds_that_cannot_be_chosen_about_fixed_ones_are_refused():
     with pytest.raises(ValidationError, match="expected a background_threshold between 0 and 1"):
         LabelsConfig(background_threshold=0, sure_thresholds="auto")
     assert LabelsConfig(background_threshold=0.3, sure_thresholds="auto").sure_thresholds == "auto"
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "bad", "least"),
+    [
+        (WalkConfig, "radius_px", 1, 2),
+        (WalkConfig, "tolerance", 1.0, 0.99),
+        (WalkConfig, "tolerance", float("inf"), 0),
+        (IRNetConfig, "radius_px", 1, 2),
+        (IRNetConfig, "rescale", (1.5, 0.5), (0.5, 1.5)),
+        (ClassifierConfig, "crop_size", 16, 32),
+        (ClassifierConfig, "learning_rate", 1e38, 1e30),
+        (DetectorConfig, "learning_rate", 1e38, 1e30),
+        (SegmenterConfig, "head_lr_factor", 1e7, 1e6),
+        (RunConfig, "seed", -1, 0),
+        (RunConfig, "seed", 2**32, 2**32 - 1),
+    ],
+)
+def test_settings_that_no_stage_can_run_are_refused_by_name(config, name, bad, least):
+    config.model_validate({name: least})
+    with pytest.raises(ValidationError, match=rf"\n{name}\n"):
+        config.model_validate({name: bad})
+
+
+@pytest.mark.parametrize("radius", [2, 5, 10])
+def test_crops_in_which_no_two_pixels_are_a_pair_are_refused(radius):
+    def num_pairs(crop_size: int) -> int:
+        labels = torch.zeros(1, crop_size // 4, crop_size // 4, dtype=torch.uint8)
+        losses = pair_losses(
+            torch.zeros(1, 1, *labels.shape[1:]), torch.zeros(1, 2, *labels.shape[1:]), labels, radius=radius
+        )
+        return int(losses.num_bg)
+
+    for crop_size in range(32, 161, 16):
+        if num_pairs(crop_size):
+            assert IRNetConfig(crop_size=crop_size, radius_px=radius).crop_size == crop_size
+        else:
+            with pytest.raises(
+                ValidationError, match=rf"crop_size {crop_size}: expected more than .* radius_px {radius}"
+            ):
+                IRNetConfig(crop_size=crop_size, radius_px=radius)

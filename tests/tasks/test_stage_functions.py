@@ -14,18 +14,20 @@ from safetensors.torch import load_file
 from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
 from data.images import image_size, read_image
-from data.label_maps import read_ground_truth, read_label_map
+from data.label_maps import read_ground_truth, read_label_map, write_label_map
 from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.networks import load_classifier, load_irnet
-from tasks.settings import LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
+from tasks.settings import IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages.cams import class_attention
+from tasks.stages.irnet import train_irnet
 from tasks.stages.labels import instance_masks, semantic_rows, synthesize_labels
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels
 from tasks.stages.score_maps import grid_size, save_maps, strongest, upsample
 from tasks.stages.scores import score_shard
 from tasks.stages.walk import sum_rows, walk_instances
+from tasks.training import TrainingError
 
 
 def labelled(dataset: Dataset) -> list:
@@ -98,6 +100,14 @@ def test_irnet_stores_its_mean_and_says_whether_the_field_collapsed(artifacts) -
     assert net.displacement.mean.abs().sum() > 0
     history = json.loads((artifacts["irnet"] / "history.json").read_text())
     assert {"loss", "fg_displacement", "bg_displacement"} <= set(history[0])
+
+
+def test_relations_that_leave_everything_open_fail_by_that_name(tiny_set, run_stage, artifacts, tmp_path) -> None:
+    for sample in tiny_set.samples:
+        write_label_map(tmp_path / f"{sample.id}.png", np.full(image_size(sample.image), 255, np.uint8))
+    config = IRNetConfig(crop_size=64, radius_px=4, epochs=1, batch_size=3)
+    with pytest.raises(TrainingError, match="no pair of pixels: in no crop of any of 6 images"):
+        run_stage(train_irnet, config, classifier=artifacts["classifier"], relations=tmp_path)
 
 
 def two_blobs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
