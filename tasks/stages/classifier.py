@@ -22,13 +22,24 @@ from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags, ve
 from tasks.job import Job
 from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
-from tasks.training import FALL, Recipe, autocast, build_optimizer, fit_with_restarts, write_history
+from tasks.training import (
+    FALL,
+    Recipe,
+    TrainingError,
+    autocast,
+    build_optimizer,
+    finite_outputs,
+    fit_with_restarts,
+    write_history,
+)
 from tasks.training.norms import freeze_norms
 from tasks.working_size import read_working_image
 
 log = logging.getLogger(__name__)
 # The classes of the set that the reference's rates were chosen on.
 REFERENCE_CLASSES = 20
+# So many images are looked at before a classifier is published.
+PROBED = 16
 # Of fewer images none can be spared.
 LEAST_FOR_HOLDING_OUT = 100
 # Of fewer images a tenth is too few to tell a classifier from chance.
@@ -43,6 +54,9 @@ def train_classifier(job: Job) -> dict[str, Any]:
     images "folds": by a linear classifier on the features of the ImageNet weights, fitted without the images that it
     scores; without either "training images". Of fewer than 300 images "chance" is that of folds over all of them,
     unless the held-out images alone leave no doubt; "judged" counts the images that it is of.
+
+    Raises:
+        TrainingError: As of `fit`; or what comes out overflows, or attends to nothing in any image that it is shown.
     """
     config = job.config
     assert isinstance(config, ClassifierConfig)
@@ -58,7 +72,7 @@ def train_classifier(job: Job) -> dict[str, Any]:
 
     samples = tuple(job.samples[row] for row in learned)
     net, history, restarts = fit_with_restarts(build, replace(job, samples=samples), config.restarts)
-    net.eval()
+    _check_attention(net.eval(), config, job)
     tags = _measure(net, config, job, apart, targets)
     save_network(net, job.out, top_share=config.top_share)
     write_history(job.out, history)
@@ -188,6 +202,23 @@ def _measure(
     if held_out["mean_ap"] is None:
         return folds or {"measured_on": "training images", **scored(np.arange(len(every))), "judged": len(every)}
     return {"measured_on": "held-out images", **held_out, **verdict(held_out, folds)}
+
+
+def _check_attention(net: CAMNet, config: ClassifierConfig, job: Job) -> None:
+    """Raises:
+    TrainingError: The network overflows, or the attention maps of all tags are empty in all of some images.
+    """
+    tagged = [sample for sample in job.samples if sample.labels]
+    shown = tagged[:: -(-len(tagged) // PROBED)] if tagged else []
+    if not shown:
+        return
+    with finite_outputs(net):
+        highest = _infer(net, lambda x: net.activations(x).amax((2, 3)), shown, sum(config.resize_long) // 2, job)
+    if not any(found[list(sample.labels)].any() for sample, found in zip(shown, highest, strict=True)):
+        raise TrainingError(
+            f"the classifier attends to nothing: the maps of all tags of {len(shown)} images are zero everywhere. "
+            "Lower --classifier.learning-rate, or train longer (--classifier.steps)"
+        )
 
 
 @torch.no_grad()

@@ -40,7 +40,8 @@ def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str
         synchronize_norms(net, job.device)
     recipe = _recipe(net, config, job)
     history = fit(net.train(), recipe, job)
-    return finish(net, recipe, history, job, lambda: save_network(net, job.out, **options))
+    look = lambda sample: find_instances(net, [as_pixels(read_image(sample.image))], job.device, DetectionConfig())  # noqa: E731
+    return finish(net, recipe, history, job, look, lambda: save_network(net, job.out, **options))
 
 
 def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:

@@ -12,10 +12,15 @@ from tasks.job import Job
 from tasks.networks import load_irnet
 from tasks.settings import FieldsConfig
 from tasks.stages.score_maps import save_maps
+from tasks.training import TrainingError
 
 
 def infer_fields(job: Job) -> dict[str, Any]:
-    """Write boundary probabilities and displacements (dy, dx in feature pixels) at stride 4."""
+    """Write boundary probabilities and displacements (dy, dx in feature pixels) at stride 4.
+
+    Raises:
+        TrainingError: Those of an image are not finite.
+    """
     config = job.config
     assert isinstance(config, FieldsConfig)
     net = prepare_inference(load_irnet(job.input("irnet"), job.device))
@@ -25,6 +30,11 @@ def infer_fields(job: Job) -> dict[str, Any]:
         with inference_autocast(job.device):
             found = net.infer(net.backbone.normalize(torch.stack(images).to(job.device)), mirror=config.mirror)
         for sample, boundary, displacement in zip(batch, *found, strict=True):
+            if not (boundary.isfinite().all() and displacement.isfinite().all()):
+                raise TrainingError(
+                    f"{sample.id}: boundary or displacement is not finite: the training of IRNet has diverged; lower "
+                    "--irnet.learning-rate"
+                )
             boundaries[sample.id], displacements[sample.id] = boundary, displacement
         job.progress(len(boundaries), len(job.samples))
     save_maps(job.out / "boundary.safetensors", boundaries)

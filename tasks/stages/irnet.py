@@ -23,7 +23,15 @@ from tasks.augment import flip_and_crop, normalize, resize
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
-from tasks.training import Recipe, TrainingError, autocast, build_optimizer, fit_with_restarts, write_history
+from tasks.training import (
+    Recipe,
+    TrainingError,
+    autocast,
+    build_optimizer,
+    finite_outputs,
+    fit_with_restarts,
+    write_history,
+)
 from tasks.working_size import read_working_image
 
 log = logging.getLogger(__name__)
@@ -34,7 +42,8 @@ def train_irnet(job: Job) -> dict[str, Any]:
     """Train, store the mean displacement, and say whether the displacement field has collapsed.
 
     Raises:
-        TrainingError: As of `fit`; or no crop had two confident pixels within reach of one another.
+        TrainingError: As of `fit`; or what comes out overflows; or no crop had two confident pixels within reach of
+            one another.
     """
     config = job.config
     assert isinstance(config, IRNetConfig)
@@ -53,7 +62,8 @@ def train_irnet(job: Job) -> dict[str, Any]:
             "each other, or take larger crops (--irnet.crop-size)"
         )
     net.eval()
-    spread = _measure_displacement(net, config, job, relations)
+    with finite_outputs(net):
+        spread = _measure_displacement(net, config, job, relations)
     save_network(net, job.out)
     write_history(job.out, history)
     return _summary(history, spread, config)

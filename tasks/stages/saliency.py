@@ -33,6 +33,7 @@ from tasks.stages.segmenter import (
     loss_weights,
     mean_over_views,
     predict_segments,
+    segment_once,
     validate_segmenter,
     write_segments,
 )
@@ -89,7 +90,7 @@ def train_here(job: Job) -> dict[str, Any]:
         if config.learns_saliency:
             (job.out / SALIENCY_FILE).write_text(json.dumps({"derived_from": names, "images": len(masked)}))
 
-    summary = finish(net, recipe, history, job, save)
+    summary = finish(net, recipe, history, on_scenes, partial(segment_once, net, job), save)
     if not isinstance(net, SaliencyDeepLabV3Plus):
         return summary
     # The kept network's own: those of the history are means over the steps of an epoch.

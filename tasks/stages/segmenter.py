@@ -59,7 +59,7 @@ def train_here(job: Job) -> dict[str, Any]:
     history = fit(net, recipe, job)
     if isinstance(config, SceneConfig) and config.recompute_norms and not job.validation:
         _recompute_norms(net, config, job)
-    summary = finish(net, recipe, history, job, lambda: save_network(net, job.out))
+    summary = finish(net, recipe, history, job, partial(segment_once, net, job), lambda: save_network(net, job.out))
     return {**summary, "prediction": net.prediction} if isinstance(net, Cooperative) else summary
 
 
@@ -130,6 +130,12 @@ def class_probabilities(
     """Return, for several images of one size, the mean of the classes' probabilities over all scales and mirrored."""
     softmax = partial(torch.softmax, dim=1)
     return mean_over_views(net, net, softmax, pyramids, device, mirror=mirror, precision=precision)
+
+
+def segment_once(net: Segmenter, job: Job, sample: Sample) -> Float[Tensor, "1 c h w"]:
+    """Return the classes' probabilities of an image, seen as it is."""
+    view = view_of(net.image_size, (1.0,), read_image(sample.image))
+    return class_probabilities(net, [view], job.device, mirror=False)
 
 
 @torch.no_grad()

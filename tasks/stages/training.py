@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from data.dataset import Sample
 from tasks.job import Job
 from tasks.network_settings import TrainerConfig
-from tasks.training import Recipe, build_optimizer, write_history
+from tasks.training import Recipe, build_optimizer, finite_outputs, write_history
 from tasks.training.group import Group
 
 log = logging.getLogger(__name__)
@@ -66,15 +67,28 @@ def recipe_of(
 
 
 def finish(
-    net: nn.Module, recipe: Recipe, history: list[dict[str, float]], job: Job, save: Callable[[], None]
+    net: nn.Module,
+    recipe: Recipe,
+    history: list[dict[str, float]],
+    job: Job,
+    look: Callable[[Sample], object],
+    save: Callable[[], None],
 ) -> dict[str, Any]:
     """Write a trained network by `save`, its history and its logs, once for all processes.
+
+    Args:
+        look: Run the network on an image.
 
     Returns:
         The figures of the epoch whose network is kept, and "kept": its "epoch", "of" so many of the history, and the
         figure that it is the best "by", None where it is the last.
+
+    Raises:
+        TrainingError: What the network returns for a training image is not finite.
     """
     net.eval()
+    with finite_outputs(net):
+        look(job.samples[0])
     best = recipe.keep_best
     kept = _kept_epoch(history, best)
     if Group.current(job.device).rank == 0:

@@ -1,6 +1,6 @@
 """The one trainer of every network: deterministic, resumable at any step, the same on one CPU or on several GPUs."""
 
-from tasks.training.loop import FALL, Recipe, TrainingError, TrainingStalled, fit, write_history
+from tasks.training.loop import FALL, Recipe, TrainingError, TrainingStalled, finite_outputs, fit, write_history
 from tasks.training.optimizers import build_optimizer
 from tasks.training.precision import autocast
 from tasks.training.restarts import fit_with_restarts
@@ -12,6 +12,7 @@ __all__ = [
     "TrainingStalled",
     "autocast",
     "build_optimizer",
+    "finite_outputs",
     "fit",
     "fit_with_restarts",
     "write_history",

@@ -102,7 +102,8 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
     from the checkpoint in `job.scratch` ends with the weights of one that was never stopped, bit for bit on a CPU.
 
     Raises:
-        TrainingStalled: The loss is not finite, or does not fall where it must; the message names the step.
+        TrainingStalled: The loss is not finite, or does not fall where it must; the message names the step. Or the
+            weights that come out are not finite.
         TrainingError: Memory does not suffice; the message names the step and its images. Or the figure that the best
             network is found by is no number.
     """
@@ -158,7 +159,49 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
     # The first process writes both the best network and the artifact; the others may be ahead of it.
     if recipe.keep_best and group.rank == 0:
         checkpoint.load_best(net)
+    _check_weights(net)
     return state.history
+
+
+def _check_weights(net: nn.Module) -> None:
+    """Raises:
+    TrainingStalled: A weight is not finite. Each step's loss is that of the weights before it.
+    """
+    state = net.state_dict()
+    spoilt = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if spoilt:
+        raise TrainingStalled(
+            f"{len(spoilt)} of {len(state)} tensors of the trained network hold values that are not finite, "
+            f"{spoilt[0]} for one; lower the learning rate"
+        )
+
+
+@contextlib.contextmanager
+def finite_outputs(net: nn.Module) -> Iterator[None]:
+    """Check all that the parts of a trained network return within the context.
+
+    Finite weights may be so large that the network overflows, and only the last step's may be.
+
+    Raises:
+        TrainingError: A part returns values that are not finite; the message names it.
+    """
+
+    def check(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and not output.isfinite().all():
+            raise TrainingError(
+                f"the network has diverged: after its training {name or 'it'} returns values that are not finite; "
+                "lower the learning rate"
+            )
+
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: check(name, output))
+        for name, module in net.named_modules()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _check_fall(recipe: Recipe[Any], state: Progress) -> None:

@@ -98,6 +98,19 @@ def test_a_loss_that_is_not_finite_names_its_step_and_images(tmp_path: Path) -> 
         train(job(tmp_path), poison=5)
 
 
+def test_weights_that_only_the_last_step_spoils_are_refused(tmp_path: Path) -> None:
+    net = nn.Linear(4, 1)
+    recipe = Recipe(
+        lambda index, rng: torch.full((4,), 1e30),
+        lambda net, batch, progress: (net(torch.stack(batch)).mean(), {"loss": 1.0}),
+        torch.optim.SGD(net.parameters(), lr=1e30),
+        batch_size=16,
+        epochs=1,
+    )
+    with pytest.raises(TrainingError, match=r"1 of 2 tensors .* not finite, weight for one; lower the learning rate"):
+        fit(net, recipe, job(tmp_path))
+
+
 def test_one_sample_alone_is_trained_on(tmp_path: Path) -> None:
     work = job(tmp_path, num_samples=1)
     net = nn.Linear(4, 1)
