@@ -13,6 +13,7 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.predict_request import PredictRequest, open_truth
 from flows.request import Request
 from flows.train_request import Folders, Lists, TrainRequest, num_shared, open_training_sets, read_labelled_run
+from models.pretrained import ImageNetWeights
 from tasks.network_settings import (
     DECODER_VARIANTS,
     NETWORK_SETTINGS,
@@ -132,8 +133,8 @@ class CompareRequest(Request):
     weightings: tuple[ClassWeights, ...] = ()
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     backbone: BackboneName | Literal["vgg16"] | None = None
-    weights: Path | Literal["imagenet"] | None = None
-    row_weights: dict[BackboneName, Path | Literal["imagenet"]] = Field(default_factory=dict)
+    weights: Path | ImageNetWeights | None = None
+    row_weights: dict[BackboneName, Path | ImageNetWeights] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -319,7 +320,7 @@ def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: in
         backbone, weights = row.backbone, request.row_weights[row.backbone]
     elif row.backbone not in (None, backbone):
         # A file is of another backbone.
-        backbone, weights = row.backbone, "imagenet" if weights == "imagenet" else None
+        backbone, weights = row.backbone, "imagenet" if isinstance(weights, str) else None
     elif not row.takes_weights:
         weights = None
     return type(settings).model_validate({**settings.model_dump(), **changed, "backbone": backbone, "weights": weights})

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast, get_args
 
 import torch
 import torchvision.models as tv
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import DilatedDepthwise
+from models.pretrained import ImageNetWeights, imagenet_version, recorded_network
 
 InputConvention = Literal["torchvision", "tensorflow"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121")
@@ -154,10 +155,11 @@ def build_backbone(
 
     Args:
         name: One of `BACKBONES`.
-        weights: A file in torchvision's key layout or of a trained classifier, "imagenet" for torchvision's own
-            download, or None.
-        convention: Which input the weights expect. "auto" takes TensorFlow's where every batch norm of the
-            file is folded (mean 0, variance 1), as converted checkpoints have it, and torchvision's elsewhere.
+        weights: A file in torchvision's key layout or of a trained network, one of `ImageNetWeights` for torchvision's
+            own download, or None.
+        convention: Which input the weights expect. "auto" takes what `network.json` beside the file says; without
+            such, TensorFlow's where every batch norm of the file is folded (mean 0, variance 1), as converted
+            checkpoints have it, and torchvision's elsewhere.
         output_stride: 32, 16, or 8 with dilated convolutions.
         dilated: Dilate the last level at output stride 16 too.
 
@@ -166,17 +168,20 @@ def build_backbone(
     """
     state = load_imagenet_state(name, weights) if weights is not None else None
     if convention == "auto":
-        convention = "tensorflow" if state is not None and _has_folded_norms(state) else "torchvision"
+        recorded = recorded_network(Path(weights)) if weights is not None else {}
+        guessed = "tensorflow" if state is not None and _has_folded_norms(state) else "torchvision"
+        convention = cast(InputConvention, recorded.get("convention", guessed))
     backbone = Backbone(name, convention, output_stride, dilated=dilated)
     if state is not None:
-        _load_trunk(backbone, state, source=str(weights))
+        load_trunk(backbone, state, source=str(weights))
     return backbone
 
 
 def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
     """Return a torchvision-layout state dict in float32, from a file or by torchvision's download."""
-    if str(weights) == "imagenet":
-        state = tv.get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)  # pyright: ignore
+    if str(weights) in get_args(ImageNetWeights):
+        version = f"IMAGENET1K_V{imagenet_version(name, str(weights))}"
+        state = tv.get_model_weights(name)[version].get_state_dict(progress=True, check_hash=True)
     else:
         path = Path(weights)
         if not path.is_file():
@@ -199,16 +204,40 @@ def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def _load_trunk(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a torchvision state dict; the classification layer, which the backbone lacks, is left out."""
+def load_trunk(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a torchvision state dict; the classification layer, which the backbone lacks, is left out.
+
+    Raises:
+        ValueError: Its keys or shapes are not those of the backbone; the message names `source`.
+    """
     state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
     # torchvision's download of DenseNet has the names of an older torch.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", k): v for k, v in state.items()}
-    try:
-        backbone.trunk.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{source}: not the weights of {backbone.name}: {error}") from error
+    wanted, given = _shapes(backbone.trunk.state_dict()), _shapes(state)
+    if wanted != given:
+        raise ValueError(f"{source}: not the weights of {backbone.name}{_difference(wanted, given)}")
+    backbone.trunk.load_state_dict(state, strict=True)
     backbone.pretrained = True
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    # Files from before torch counted batches lack the count.
+    return {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _difference(wanted: dict[str, torch.Size], given: dict[str, torch.Size]) -> str:
+    """Say in a few words whose weights are given, or else how they differ from those that are wanted."""
+    for name in BACKBONES:
+        with torch.device("meta"):
+            if _shapes(Backbone(name).trunk.state_dict()) == given:
+                return f", but of {name}: choose --backbone {name}, or other weights"
+    differences = {
+        "missing": sorted(wanted.keys() - given.keys()),
+        "unknown": sorted(given.keys() - wanted.keys()),
+        "of another shape": sorted(key for key in wanted.keys() & given.keys() if wanted[key] != given[key]),
+    }
+    told = [f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in differences.items() if keys]
+    return f", of {len(wanted)} tensors: {'; '.join(told)}"
 
 
 def _has_folded_norms(state: Mapping[str, Tensor]) -> bool:

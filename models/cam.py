@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import Backbone, build_backbone
+from models.backbones import Backbone, build_backbone, load_trunk
 from models.reference_checkpoints import reference_backbone_state
 
 
@@ -41,8 +41,7 @@ class CAMNet(nn.Module):
         if weight is None:
             raise ValueError("not a checkpoint of the reference's classifier: it has no 'classifier.weight'")
         net = cls(build_backbone("resnet50"), num_classes=weight.shape[0])
-        net.backbone.trunk.load_state_dict(reference_backbone_state(state_dict), strict=True)
-        net.backbone.pretrained = True
+        load_trunk(net.backbone, reference_backbone_state(state_dict), source="the checkpoint")
         net.classifier.load_state_dict({"weight": weight}, strict=True)
         return net
 

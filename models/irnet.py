@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import OUTPUT_STRIDE, Backbone, build_backbone
+from models.backbones import OUTPUT_STRIDE, Backbone, build_backbone, load_trunk
 from models.reference_checkpoints import reference_backbone_state
 
 
@@ -96,8 +96,7 @@ class IRNet(nn.Module):
             ValueError: A key is missing.
         """
         net = cls(build_backbone("resnet50"))
-        net.backbone.trunk.load_state_dict(reference_backbone_state(state_dict), strict=True)
-        net.backbone.pretrained = True
+        load_trunk(net.backbone, reference_backbone_state(state_dict), source="the checkpoint")
         names = {f"fc_edge{k + 1}": f"boundary.reduce.{k}" for k in range(5)}
         names |= {f"fc_dp{k + 1}": f"displacement.reduce.{k}" for k in range(5)}
         names |= {"fc_dp6": "displacement.merge_deep", "fc_dp7": "displacement.merge_all"}

@@ -31,7 +31,8 @@ class Job:
         scratch: A folder that outlives a kill under the same key: a training keeps its checkpoints here.
         stage: Name of the stage; where one function trains several networks, of the network.
         backbone: Name in `models.backbones.BACKBONES`.
-        weights: File of ImageNet weights, "imagenet" for torchvision's download, or None for random weights.
+        weights: File of ImageNet weights, one of `models.pretrained.ImageNetWeights` for torchvision's download, or
+            None for random weights.
         device: "cpu", "cuda", "cuda:1".
         num_threads: Threads that the function may use on the CPU.
         num_processes: Processes that a training may use, each with its share of the threads or a GPU of its own.

@@ -22,6 +22,7 @@ from data.collector import paused_collector
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.files import current_digest, file_digest
 from data.threads import map_in_threads
+from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config
 from tasks.settings import PipelineConfig, RunConfig
 from tasks.source import source_digest
@@ -238,15 +239,22 @@ def image_digests(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 def weights_digest(config: RunConfig) -> str | None:
-    """Return what stands for the pretrained weights in a key: a file's SHA-256, "imagenet", or None.
+    """Return what stands for the pretrained weights in a key: a file's SHA-256, "imagenet-v1", or None.
+
+    The input that the weights expect is part of it where a file beside them says so.
 
     Raises:
         DatasetError: The file cannot be read.
     """
-    if not isinstance(config.weights, Path):
-        return config.weights
+    if config.weights is None:
+        return None
+    if isinstance(config.weights, str):
+        return f"imagenet-v{imagenet_version(config.backbone, config.weights)}"
     try:
-        return file_digest(config.weights)
+        recorded = recorded_network(config.weights)
+        return " ".join([file_digest(config.weights), *filter(None, [recorded.get("convention")])])
+    except ValueError as error:
+        raise DatasetError([Problem(config.weights, str(error))]) from None
     except OSError as error:
         message = f"cannot be read ({error.strerror}); expected a file of {config.backbone} weights"
         raise DatasetError([Problem(config.weights, message)]) from None

@@ -7,10 +7,11 @@ defaults are the reference's (Ahn et al. 2019 and the authors' code); `flows.pre
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from models.pretrained import ImageNetWeights, imagenet_version
 from tasks.config import Config
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121"]
@@ -282,15 +283,22 @@ class RunConfig(Config):
     Attributes:
         seed: Everything random derives from it.
         backbone: The network that all others of a run are built on.
-        weights: ImageNet weights: a file in torchvision's key layout, "imagenet" for torchvision's download,
-            or None to train from random weights.
+        weights: ImageNet weights: a file in torchvision's key layout; "imagenet-v1" or "imagenet-v2" for torchvision's
+            download, of its first training, which older papers start from, or its second; "imagenet" for the newest
+            of the backbone; or None to train from random weights.
         shard_size: Images a task of a sharded stage takes; about, since shards are hashed buckets.
     """
 
     seed: Seed = 0
     backbone: BackboneName = "resnet50"
-    weights: Path | Literal["imagenet"] | None = None
+    weights: Path | ImageNetWeights | None = None
     shard_size: PositiveInt = 32
+
+    @model_validator(mode="after")
+    def _weights_are_to_be_had(self) -> Self:
+        if isinstance(self.weights, str):
+            imagenet_version(self.backbone, self.weights)
+        return self
 
 
 class PipelineConfig(RunConfig):

@@ -15,6 +15,7 @@ from flows.arguments.answers import Verbose, answer, list_or_file
 from flows.arguments.making import NetworkPreset
 from flows.compare_request import CompareRequest, TableName
 from flows.request import Request
+from models.pretrained import ImageNetWeights
 from tasks.network_settings import SCENE_NETWORKS, ClassWeights
 from tasks.settings import BackboneName
 
@@ -38,7 +39,7 @@ def compare(
     weightings: tuple[ClassWeights, ...] = (),
     seeds: tuple[int, ...] = (0,),
     backbone: BackboneName | Literal["vgg16"] | None = None,
-    weights: Path | Literal["imagenet"] | None = None,
+    weights: Path | ImageNetWeights | None = None,
     row_weights: Annotated[tuple[str, ...], arg(metavar="BACKBONE=FILE")] = (),
     set: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
     per_class: bool = False,
@@ -73,7 +74,7 @@ def compare(
         weightings: Of the classes in the loss; one or several of them, by default the preset's.
         seeds: Every network is trained once for each.
         backbone: Of the networks; by default the preset's.
-        weights: ImageNet weights of the backbone, a file or "imagenet"; by default the preset's.
+        weights: ImageNet weights of the backbone, a file or torchvision's ("imagenet-v1"); by default the preset's.
         row_weights: ImageNet weights of the rows that are named after a backbone, such as densenet121=FILE.
         set: Training settings that are other than the preset's, such as epochs=20 or image_size=[64,96].
         per_class: Print every class too.

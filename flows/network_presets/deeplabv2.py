@@ -10,7 +10,7 @@ def voc12() -> DeepLabV2Settings:
 
     Command: `pseudomask train deeplabv2 --labels runs/voc12 --val val --preset voc12 --out runs/deeplabv2`
     """
-    return DeepLabV2Settings(weights="imagenet", testing=SegmentationConfig(crf_iterations=10))
+    return DeepLabV2Settings(weights="imagenet-v1", testing=SegmentationConfig(crf_iterations=10))
 
 
 def quick() -> DeepLabV2Settings:

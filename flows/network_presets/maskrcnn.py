@@ -10,7 +10,7 @@ def voc12() -> MaskRCNNSettings:
 
     Command: `pseudomask train maskrcnn --labels runs/voc12 --val val --preset voc12 --out runs/maskrcnn`
     """
-    return MaskRCNNSettings(weights="imagenet")
+    return MaskRCNNSettings(weights="imagenet-v1")
 
 
 def quick() -> MaskRCNNSettings:

@@ -18,7 +18,7 @@ FIRST_DROPOUT = 2
 BASIC_WIDTH = 64
 BASIC_KERNEL = 7
 BASIC_DEPTH = 4
-# "imagenet" is torchvision's download of these.
+# torchvision's download is of these.
 IMAGENET = "vgg16_bn"
 
 
@@ -67,7 +67,7 @@ class VGG16(Encoder):
         super().__init__(encoders, input, dropout)
 
     def load(self, weights: str | Path) -> None:
-        """Take ImageNet's weights: torchvision's download ("imagenet"), or a file in the layout of its VGG16.
+        """Take ImageNet's weights: torchvision's download ("imagenet-v1"), or a file in the layout of its VGG16.
 
         A file without batch norm gives the convolutions alone.
 

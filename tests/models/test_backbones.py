@@ -8,9 +8,10 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones import BACKBONES, SamePadConv2d, build_backbone
+from models.backbones import BACKBONES, SamePadConv2d, build_backbone, load_imagenet_state
 from models.cam import CAMNet
 from models.irnet import IRNet
+from tasks.networks import save_network
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -130,3 +131,38 @@ def test_irnet_subtracts_its_mean_displacement_in_evaluation_alone() -> None:
     assert torch.equal(net.train()(x)[1], raw)
     difference = raw - net.eval()(x)[1]
     assert torch.allclose(difference, torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand_as(raw), atol=1e-5)
+
+
+def test_a_trained_network_keeps_the_input_that_its_first_weights_had(tmp_path: Path) -> None:
+    net = CAMNet(build_backbone("mobilenet_v2", save(tmp_path / "w.pth", tv.mobilenet_v2(weights=None))), 2)
+    # One look in training mode, and no norm is folded any more.
+    net.train()(torch.randn(2, 3, 64, 64))
+    save_network(net, tmp_path)
+    again = build_backbone("mobilenet_v2", tmp_path / "network.safetensors")
+    assert again.convention == net.backbone.convention == "tensorflow"
+    assert torch.equal(again.mean, net.backbone.mean)
+
+
+def test_weights_of_another_network_are_named_in_a_line(tmp_path: Path) -> None:
+    file = save(tmp_path / "w.pth", tv.mobilenet_v2(weights=None))
+    with pytest.raises(
+        ValueError, match=r"w\.pth: not the weights of resnet50, but of mobilenet_v2: choose --backbone"
+    ):
+        build_backbone("resnet50", file)
+    other = {**tv.resnet18(weights=None).state_dict(), "conv1.weight": torch.zeros(1), "more": torch.zeros(1)}
+    del other["bn1.bias"]
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="of resnet18, of ") as raised:
+        build_backbone("resnet18", tmp_path / "other.pth")
+    expected = "1 missing (bn1.bias, ...); 1 unknown (more, ...); 1 of another shape (conv1.weight, ...)"
+    assert str(raised.value).endswith(expected)
+
+
+@pytest.mark.parametrize("name", [*BACKBONES, "vgg16_bn"])
+def test_the_versions_of_downloaded_weights_are_torchvision_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {member.name: member for member in tv.get_model_weights(name)}
+    taken = []
+    monkeypatch.setattr(tv.WeightsEnum, "get_state_dict", lambda weights, **_: taken.append(weights.name) or {})
+    load_imagenet_state(name, "imagenet-v1")
+    load_imagenet_state(name, "imagenet")
+    assert taken == ["IMAGENET1K_V1", sorted(weights for weights in offered if weights.startswith("IMAGENET1K_V"))[-1]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
 from tasks import plan as planning
@@ -21,7 +23,7 @@ from tasks.plan import (
     make_plan,
     weights_digest,
 )
-from tasks.settings import LabelsConfig, PipelineConfig, RelationsConfig, WalkConfig
+from tasks.settings import LabelsConfig, PipelineConfig, RelationsConfig, RunConfig, WalkConfig
 from tasks.stages import STAGES
 
 CONFIG = PipelineConfig(shard_size=8)
@@ -215,7 +217,30 @@ def test_weights_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
     file.write_bytes(b"2")
     assert weights_digest(config) != first
     assert weights_digest(CONFIG) is None
-    assert weights_digest(CONFIG.model_copy(update={"weights": "imagenet"})) == "imagenet"
+
+
+def test_a_key_names_the_training_of_downloaded_weights() -> None:
+    def digest(backbone: str, weights: str) -> str | None:
+        return weights_digest(RunConfig.model_validate({"backbone": backbone, "weights": weights}))
+
+    assert digest("resnet50", "imagenet") == digest("resnet50", "imagenet-v2") == "imagenet-v2"
+    assert digest("resnet50", "imagenet-v1") == digest("resnet18", "imagenet") == "imagenet-v1"
+    with pytest.raises(ValidationError, match="weights 'imagenet-v2': torchvision has imagenet-v1 of resnet18 at most"):
+        digest("resnet18", "imagenet-v2")
+
+
+def test_the_input_that_a_trained_network_s_file_expects_is_part_of_the_key(tmp_path: Path) -> None:
+    file, recipe = tmp_path / "network.safetensors", tmp_path / "network.json"
+    file.write_bytes(b"1")
+    config = CONFIG.model_copy(update={"weights": file})
+    found = [weights_digest(config)]
+    for convention in ("tensorflow", "torchvision"):
+        recipe.write_text(json.dumps({"backbone": "mobilenet_v2", "convention": convention}))
+        found.append(weights_digest(config))
+    assert len(set(found)) == 3
+    recipe.write_text("{")
+    with pytest.raises(DatasetError, match=r"network\.json: expected what is known"):
+        weights_digest(config)
 
 
 def test_an_image_of_another_name_is_another_image() -> None:
