@@ -214,7 +214,8 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
         nodes = plan.of(stage)
         if nodes and not nodes[0].origin:
             summaries = [read_summary(prepared, node) for node in nodes]
-            found = check_stage(stage, summaries, plan.dataset.samples, plan.dataset.classes, trained=trained)
+            classes, config = plan.dataset.classes, nodes[0].config
+            found = check_stage(stage, summaries, plan.dataset.samples, classes, trained=trained, config=config)
             facts |= found.facts
             failures += found.failures
             warnings += found.warnings

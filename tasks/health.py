@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.dataset import ClassTable, Sample
+from tasks.config import Config
 
 CHANCE, CHANCE_OF_FEW, MANY_IMAGES = 0.02, 0.2, 100
 """A classifier is at chance where more than this share of random assignments of the tags score as high as it does; the
@@ -18,8 +19,10 @@ EMPTY = 0.01
 """Share of the tagged images that may come out without any labelled pixel before the run warns."""
 MOSTLY = 0.5
 FEW_IMAGES = 5
+LEAST_SPREAD_PX = 1.0
+"""A displacement field has collapsed whose standard deviation over the foreground stays below this."""
 LISTED = 10
-CHECKED = ("classifier", "relations", "labels")
+CHECKED = ("classifier", "relations", "irnet", "labels")
 """The stages that are judged."""
 
 
@@ -38,6 +41,37 @@ class Health:
     warnings: tuple[str, ...] = ()
 
 
+def collapse_of(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """Say with its numbers that a displacement field has collapsed, and None of one that has not.
+
+    Args:
+        summary: Of stage `irnet`.
+        settings: Its settings; the remedy names those that are not set yet.
+    """
+    spread = summary["displacement_spread_px"]
+    if spread is None:
+        return (
+            "The displacement field has nothing to point to: no image has confident foreground. See the warnings of "
+            "the relations."
+        )
+    if spread >= LEAST_SPREAD_PX:
+        return None
+    varies = f"varies by {spread:.2f} feature pixels"
+    if "instances" in summary:
+        varies += f", and finds {summary['instances']} instances in {_counted(summary['components'], 'connected area')}"
+    remedies = ["train IRNet longer (--irnet.steps, --irnet.epochs)"]
+    if settings.get("optimizer") != "adamw":
+        remedies.append("by AdamW (--irnet.optimizer adamw)")
+    if not settings.get("rest_warmup"):
+        remedies.append("with a share of --irnet.rest-warmup")
+    return (
+        f"The displacement field has collapsed: within the foreground it {varies}. Its foreground loss is "
+        f"{summary['fg_displacement']:.2f} (a field of zeros has {summary['displacement_plateau']:.2f}), its "
+        f"background loss {summary['bg_displacement']:.3f}. Instances of one class that touch are not separated; "
+        f"{', '.join(remedies)}."
+    )
+
+
 def check_stage(
     stage: str,
     summaries: Sequence[Mapping[str, Any]],
@@ -45,6 +79,7 @@ def check_stage(
     classes: ClassTable,
     *,
     trained: bool = True,
+    config: Config | None = None,
 ) -> Health:
     """Judge a stage by what its functions returned.
 
@@ -54,11 +89,15 @@ def check_stage(
         samples: The images of the run.
         classes: Their class table.
         trained: Whether the run trains its networks itself; else few images prove nothing against them.
+        config: Its settings.
     """
     if stage == "classifier":
         return _check_classifier(summaries[0])
     if stage == "relations":
         return _check_relations(summaries, classes)
+    if stage == "irnet":
+        told = collapse_of(summaries[0], config.model_dump() if config else {})
+        return Health(warnings=(told,) if told else ())
     if stage == "labels":
         return _check_labels(summaries, samples, classes, trained)
     return Health()

@@ -154,8 +154,6 @@ class IRNetConfig(Config):
         rest_warmup: Share of the steps in which the weights of Eq. 6 and of `centering_loss` grow from 0. Both are
             met by a field of zeros, and with few steps from small weights it stays there. 0 has them from the start.
         momentum: Of SGD; see `ClassifierConfig.momentum`.
-        min_displacement_spread: A trained displacement field whose standard deviation over the foreground, in
-            feature pixels, stays below this is reported as collapsed.
         mean_images: The mean displacement is taken over this many images, spread over the set.
         steps, restarts, precision: As of `ClassifierConfig`.
     """
@@ -174,7 +172,6 @@ class IRNetConfig(Config):
     rest_warmup: Fraction = 0.0
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
-    min_displacement_spread: NonNegative = 1.0
     mean_images: PositiveInt = 64
     steps: Steps | None = None
     restarts: Annotated[int, Field(ge=0, le=5)] = 0

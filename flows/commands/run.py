@@ -161,11 +161,6 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         show_validation({"network": name, **trained}, console)
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
     console.print(f"work: {seconds}", highlight=False)
-    irnet = result["training"].get("irnet", {})
-    if irnet.get("collapsed"):
-        from tasks.reporting.report import collapse_warning
-
-        console.print(collapse_warning(irnet), style="yellow", markup=False, highlight=False, soft_wrap=True)
     for kind, colour in (("failures", "red"), ("warnings", "yellow")):
         for sentence in result.get(kind, ()):
             console.print(sentence, style=colour, markup=False, highlight=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from data.images import read_image
 from data.label_folder import DETECTIONS
 from data.label_maps import read_label_map
 from data.store import ArtifactError, open_store
+from tasks.health import collapse_of
 from tasks.reporting import pictures
 from tasks.reporting.page import (
     PICTURE_HEIGHT,
@@ -87,7 +88,9 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
         title=run.resolve().name,
         record=record,
         changes=changed_settings(record.settings, PipelineConfig()),
-        warnings=[*metrics.get("failures", ()), *metrics.get("warnings", ()), *artifacts.warnings()],
+        warnings=list(
+            dict.fromkeys([*metrics.get("failures", ()), *metrics.get("warnings", ()), *artifacts.warnings()])
+        ),
         scores=tag_tables(metrics) | scores,
         scores_note=note,
         seconds=metrics.get("seconds", {}),
@@ -215,31 +218,12 @@ class _Artifacts:
 
     def warnings(self) -> list[str]:
         """Say what makes the labels worse than they could be."""
-        return [
-            collapse_warning(summary)
-            for key in self._keys("irnet")
-            if (summary := self._store.read_manifest("irnet", key)["summary"])["collapsed"]
-        ]
+        settings = self._record.settings["irnet"]
+        summaries = (self._store.read_manifest("irnet", key)["summary"] for key in self._keys("irnet"))
+        return list(filter(None, (collapse_of(summary, settings) for summary in summaries)))
 
     def _keys(self, stage: str) -> Iterable[str]:
         return self._record.stages[stage].keys.values() if stage in self._record.stages else ()
-
-
-def collapse_warning(summary: Mapping[str, Any]) -> str:
-    """Say with its numbers that a displacement field has collapsed, from the summary of stage `irnet`."""
-    spread = summary["displacement_spread_px"]
-    if spread is None:
-        return (
-            "The displacement field has nothing to point to: no image has confident foreground. See the warnings of "
-            "the relations."
-        )
-    varies = f"varies by {spread:.2f} feature pixels"
-    return (
-        f"The displacement field has collapsed: within the foreground it {varies}. Its foreground loss is "
-        f"{summary['fg_displacement']:.2f} (a field of zeros has {summary['displacement_plateau']:.2f}), its "
-        f"background loss {summary['bg_displacement']:.3f}. Instances of one class that touch are not separated; "
-        "train IRNet longer (--irnet.steps, --irnet.epochs), by AdamW and with a share of --irnet.rest-warmup."
-    )
 
 
 def _stage_cells(sample: Sample, photo: Picture, artifacts: _Artifacts) -> dict[str, str]:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from data.dataset import ClassTable, Sample
+from flows.presets import quick
 from tasks.health import check_stage
+from tasks.settings import IRNetConfig
 
 CLASSES = ClassTable(("cat", "dog"))
 SAMPLES = tuple(Sample(f"{n:02d}", Path("a.jpg"), (n % 2,)) for n in range(20))
@@ -105,3 +107,21 @@ def test_one_empty_image_proves_nothing_against_networks_of_another_run() -> Non
     again = check_stage("labels", summaries, one, CLASSES, trained=False)
     assert not again.failures
     assert again.warnings
+
+
+FLAT = {"displacement_spread_px": 0.2, "fg_displacement": 4.1, "displacement_plateau": 4.2, "bg_displacement": 0.01}
+
+
+def test_a_collapsed_field_is_warned_of_with_a_remedy_that_is_not_set_yet():
+    counted = FLAT | {"instances": 3, "components": 3}
+    (warning,) = check_stage("irnet", [counted], SAMPLES, CLASSES, config=IRNetConfig()).warnings
+    assert "varies by 0.20 feature pixels, and finds 3 instances in 3 connected areas" in warning
+    assert warning.endswith(
+        "train IRNet longer (--irnet.steps, --irnet.epochs), by AdamW (--irnet.optimizer adamw), "
+        "with a share of --irnet.rest-warmup."
+    )
+    (warning,) = check_stage("irnet", [counted], SAMPLES, CLASSES, config=quick().irnet).warnings
+    assert warning.endswith("train IRNet longer (--irnet.steps, --irnet.epochs).")
+    (warning,) = check_stage("irnet", [FLAT | {"displacement_spread_px": None}], SAMPLES, CLASSES).warnings
+    assert "no image has confident foreground" in warning
+    assert not check_stage("irnet", [FLAT | {"displacement_spread_px": 1.5}], SAMPLES, CLASSES).warnings

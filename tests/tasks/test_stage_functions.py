@@ -15,12 +15,14 @@ from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
 from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map, write_label_map
+from models.backbones import build_backbone
+from models.irnet import IRNet
 from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.networks import load_classifier, load_irnet
 from tasks.settings import IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages.cams import class_attention
-from tasks.stages.irnet import train_irnet
+from tasks.stages.irnet import _measure_displacement, train_irnet
 from tasks.stages.labels import instance_masks, semantic_rows, synthesize_labels
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels
@@ -100,6 +102,23 @@ def test_irnet_stores_its_mean_and_says_whether_the_field_collapsed(artifacts) -
     assert net.displacement.mean.abs().sum() > 0
     history = json.loads((artifacts["irnet"] / "history.json").read_text())
     assert {"loss", "fg_displacement", "bg_displacement"} <= set(history[0])
+
+
+@pytest.mark.parametrize(("centres", "instances"), [((10, 30), 2), ((20, 20), 1)])
+def test_what_a_displacement_field_separates_is_counted(tiny_set, monkeypatch, tmp_path, centres, instances) -> None:
+    labels = np.zeros((80, 160), np.uint8)
+    labels[16:64, 16:144] = 3
+    write_label_map(tmp_path / "a.png", labels)
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(40.0), indexing="ij")
+    # The mean of the field, which is taken off, is added once more.
+    field = torch.stack([9.5 - y, torch.where(x < 20, *centres) - x]) + torch.tensor([3.0, 5.0])[:, None, None]
+    field -= torch.tensor([0.0, float(field[1].mean()) - 5])[:, None, None]
+    net = IRNet(build_backbone("resnet18"))
+    monkeypatch.setattr(net, "infer", lambda x, mirror: (torch.zeros(1, 20, 40), field[None]))
+    monkeypatch.setattr("tasks.stages.irnet.read_working_image", lambda *_: np.zeros((80, 160, 3), np.uint8))
+    job = Job(tiny_set.samples[:1], tiny_set.classes, IRNetConfig(), tmp_path, tmp_path)
+    found = _measure_displacement(net, IRNetConfig(), job, {job.samples[0].id: tmp_path / "a.png"})
+    assert (found["components"], found["instances"]) == (1, instances)
 
 
 def test_relations_that_leave_everything_open_fail_by_that_name(tiny_set, run_stage, artifacts, tmp_path) -> None:
