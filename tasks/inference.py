@@ -1,4 +1,4 @@
-"""Images through a trained network: decoded ahead of it, in batches of one size, in bfloat16 where that is fast."""
+"""Images through a trained network: decoded ahead of it, in batches of one size."""
 
 from __future__ import annotations
 

@@ -40,6 +40,9 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(ascending)]
 PixelRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
 Steps = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
 Auto = Literal["auto"]
+Precision = Literal["fastest", "float32", "bfloat16"]
+"""Of a network's arithmetic: "fastest" is bfloat16 on a GPU and on a CPU that has instructions for it, so machines
+differ in what they compute under one key."""
 
 
 class ClassifierConfig(Config):
@@ -72,7 +75,7 @@ class ClassifierConfig(Config):
             quarter of the rates, this many times.
         held_out: Share of the images that the classifier does not learn from, on which its average precision is
             measured. Of fewer than 100 images none is held out; see `tasks.stages.classifier`. 0 measures nothing.
-        precision: Of the arithmetic: "fastest" is bfloat16 on a GPU and on a CPU that has instructions for it.
+        precision: Of the arithmetic; see `Precision`.
     """
 
     loss: Literal["soft_margin", "prior"] = "soft_margin"
@@ -93,7 +96,7 @@ class ClassifierConfig(Config):
     clip_norm: Positive | None = None
     restarts: Annotated[int, Field(ge=0, le=5)] = 0
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    precision: Literal["fastest", "float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
 
 class CamConfig(Config):
@@ -102,10 +105,12 @@ class CamConfig(Config):
     Attributes:
         scales: The image is seen at each of these sizes; the maps are added.
         mirror: Add the flipped-back maps of the mirrored image.
+        precision: Of the network's arithmetic; see `Precision`.
     """
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 0.5, 1.5, 2.0)
     mirror: bool = True
+    precision: Precision = "float32"
 
 
 class RelationsConfig(Config):
@@ -175,7 +180,7 @@ class IRNetConfig(Config):
     mean_images: PositiveInt = 64
     steps: Steps | None = None
     restarts: Annotated[int, Field(ge=0, le=5)] = 0
-    precision: Literal["fastest", "float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     @model_validator(mode="after")
     def _crops_hold_pairs(self) -> IRNetConfig:
@@ -193,9 +198,11 @@ class FieldsConfig(Config):
 
     Attributes:
         mirror: Average the boundary's logits with the mirrored image's.
+        precision: Of the network's arithmetic; see `Precision`.
     """
 
     mirror: bool = True
+    precision: Precision = "float32"
 
 
 class WalkConfig(Config):

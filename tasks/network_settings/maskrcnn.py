@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tasks.config import Config
 from tasks.network_settings.trainer import TrainerConfig
-from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Range, RateFactor, RunConfig
+from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Precision, Range, RateFactor, RunConfig
 
 
 class DetectorConfig(TrainerConfig):
@@ -49,10 +49,12 @@ class DetectionConfig(Config):
     Attributes:
         min_score: Detections that score lower are dropped.
         mask_threshold: Pixels whose probability reaches this belong to the mask.
+        precision: Of the network's arithmetic; see `tasks.settings.Precision`.
     """
 
     min_score: Fraction = 0.05
     mask_threshold: Fraction = 0.5
+    precision: Precision = "float32"
 
 
 class MaskRCNNSettings(RunConfig):

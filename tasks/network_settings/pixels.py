@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.config import Config
 from tasks.network_settings.trainer import TrainerConfig
-from tasks.settings import Fraction, Positive, Range
+from tasks.settings import Fraction, Positive, Precision, Range
 
 Side = Annotated[int, Field(ge=32)]
 ClassWeights = Literal["none", "median_frequency", "inverse_log"]
@@ -63,12 +63,10 @@ class SegmentationConfig(Config):
     Attributes:
         scales: The image is seen at each of these sizes; the probabilities are averaged.
         mirror: So are those of the mirrored image.
-        precision: Of the network's arithmetic: "fastest" is bfloat16 on a GPU and on a CPU that has instructions for
-            it, so that labels of two machines may differ by a few pixels; "float32" is the same on all.
-        crf_iterations: Of a dense CRF on the probabilities; 0 leaves it out.
+        precision: Of the network's arithmetic; see `tasks.settings.Precision`.
     """
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 1.5, 2.0)
     mirror: bool = True
-    precision: Literal["fastest", "float32", "bfloat16"] = "fastest"
     crf_iterations: Annotated[int, Field(ge=0)] = 0
+    precision: Precision = "float32"

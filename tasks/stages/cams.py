@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from models.cam import CAMNet
 from models.inference import prepare_inference
-from tasks.inference import Pyramid, batches, inference_autocast
+from tasks.inference import Pyramid, batches
 from tasks.job import Job
 from tasks.networks import load_classifier
 from tasks.settings import CamConfig
 from tasks.stages.score_maps import grid_size, save_maps
+from tasks.training.precision import Precision, autocast
 
 
 def infer_cams(job: Job) -> dict[str, Any]:
@@ -27,7 +28,8 @@ def infer_cams(job: Job) -> dict[str, Any]:
     labelled = [sample for sample in job.samples if sample.labels]
     done, maps = len(job.samples) - len(labelled), {}
     for batch, pyramids in batches(labelled, lambda image: Pyramid.of(image, config.scales), job.device, job.long_side):
-        found = class_attention(net, pyramids, [sample.labels for sample in batch], job.device, mirror=config.mirror)
+        labels, options = [sample.labels for sample in batch], {"mirror": config.mirror, "precision": config.precision}
+        found = class_attention(net, pyramids, labels, job.device, **options)
         maps |= {sample.id: each for sample, each in zip(batch, found, strict=True)}
         done += len(batch)
         job.progress(done, len(job.samples))
@@ -37,7 +39,13 @@ def infer_cams(job: Job) -> dict[str, Any]:
 
 @torch.no_grad()
 def class_attention(
-    net: CAMNet, pyramids: Sequence[Pyramid], labels: Sequence[tuple[int, ...]], device: str, *, mirror: bool = True
+    net: CAMNet,
+    pyramids: Sequence[Pyramid],
+    labels: Sequence[tuple[int, ...]],
+    device: str,
+    *,
+    mirror: bool = True,
+    precision: Precision = "fastest",
 ) -> list[Float[Tensor, "k h w"]]:
     """Return, for each of several images of one size, the maps of its classes at stride 4, on the device.
 
@@ -53,7 +61,7 @@ def class_attention(
     for views in zip(*(pyramid.scales for pyramid in pyramids), strict=True):
         x = net.backbone.normalize(torch.stack(views).to(device))
         x = (torch.cat([x, x.flip(-1)]) if mirror else x).contiguous(memory_format=torch.channels_last)
-        with inference_autocast(device):
+        with autocast(device, precision):
             activations = net.activations(x)
         maps = activations[owners, wanted].float()
         if mirror:

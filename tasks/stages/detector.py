@@ -17,7 +17,7 @@ from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
 from data.label_maps import instance_map, read_ground_truth, write_label_map
 from models.maskrcnn import MaskRCNN
 from tasks.evaluation.instance_metrics import add_records, average_precision, match_image
-from tasks.inference import batches, inference_autocast
+from tasks.inference import batches
 from tasks.instances import jitter, read_instances, target
 from tasks.job import Job
 from tasks.network_settings import DetectionConfig, DetectorConfig
@@ -76,7 +76,7 @@ def find_instances(
     net: nn.Module, images: list[Tensor], device: str, config: DetectionConfig
 ) -> list[tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float32]]]:
     """Return of each image [3, H, W] the masks [N, H, W], classes [N] from 0 and scores [N], by descending score."""
-    with inference_autocast(device):
+    with autocast(device, config.precision):
         answers = net([image.to(device) for image in images])
     found = []
     for answer in answers:

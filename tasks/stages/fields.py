@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from models.inference import prepare_inference
-from tasks.inference import batches, inference_autocast
+from tasks.inference import batches
 from tasks.job import Job
 from tasks.networks import load_irnet
 from tasks.settings import FieldsConfig
 from tasks.stages.score_maps import save_maps
-from tasks.training import TrainingError
+from tasks.training import TrainingError, autocast
 
 
 def infer_fields(job: Job) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def infer_fields(job: Job) -> dict[str, Any]:
     boundaries, displacements = {}, {}
     as_tensor = lambda image: torch.tensor(image).permute(2, 0, 1)  # noqa: E731
     for batch, images in batches(job.samples, as_tensor, job.device, job.long_side):
-        with inference_autocast(job.device):
+        with autocast(job.device, config.precision):
             found = net.infer(net.backbone.normalize(torch.stack(images).to(job.device)), mirror=config.mirror)
         for sample, boundary, displacement in zip(batch, *found, strict=True):
             if not (boundary.isfinite().all() and displacement.isfinite().all()):

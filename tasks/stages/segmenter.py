@@ -125,7 +125,7 @@ def class_probabilities(
     device: str,
     *,
     mirror: bool = True,
-    precision: Precision = "fastest",
+    precision: Precision = "float32",
 ) -> Float[Tensor, "b c h w"]:
     """Return, for several images of one size, the mean of the classes' probabilities over all scales and mirrored."""
     softmax = partial(torch.softmax, dim=1)
@@ -135,7 +135,7 @@ def class_probabilities(
 def segment_once(net: Segmenter, job: Job, sample: Sample) -> Float[Tensor, "1 c h w"]:
     """Return the classes' probabilities of an image, seen as it is."""
     view = view_of(net.image_size, (1.0,), read_image(sample.image))
-    return class_probabilities(net, [view], job.device, mirror=False)
+    return class_probabilities(net, [view], job.device, mirror=False, precision="float32")
 
 
 @torch.no_grad()

@@ -12,9 +12,13 @@ import torch
 from data.dataset import DatasetError, Sample
 from tasks import inference
 from tasks.inference import Pyramid, batches, inference_autocast
+from tasks.network_settings import DetectionConfig, SegmentationConfig
 from tasks.networks import load_classifier
-from tasks.stages.cams import class_attention
+from tasks.settings import CamConfig, FieldsConfig
+from tasks.stages.cams import class_attention, infer_cams
+from tasks.stages.fields import infer_fields
 from tasks.training import precision
+from tasks.training.precision import Precision
 
 SIZES = [(20, 30), (30, 20), (20, 30), (20, 30), (30, 20), (8, 8)]
 
@@ -75,3 +79,19 @@ def test_bfloat16_is_taken_on_a_cpu_that_has_it_and_leaves_the_classes_as_they_a
     (rounded,) = class_attention(net, pyramids, [(0, 1, 2)], "cpu")
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0)
+
+
+def test_no_stage_takes_bfloat16_unless_its_settings_say_so(
+    run_stage, artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(stage: Precision) -> tuple[bytes, bytes]:
+        cams = run_stage(infer_cams, CamConfig(scales=(1.0,), precision=stage), classifier=artifacts["classifier"])
+        fields = run_stage(infer_fields, FieldsConfig(precision=stage), irnet=artifacts["irnet"])
+        return (cams / "cams.safetensors").read_bytes(), (fields / "boundary.safetensors").read_bytes()
+
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    without, fastest_without = made("float32"), made("fastest")
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    assert made(CamConfig().precision) == without == fastest_without
+    assert all(rounded != exact for rounded, exact in zip(made("fastest"), without, strict=True))
+    assert SegmentationConfig().precision == DetectionConfig().precision == FieldsConfig().precision == "float32"
