@@ -29,7 +29,8 @@ def voc12() -> PipelineConfig:
     is as large as on VOC. Epochs, thresholds (0.30, 0.05, 0.25) and radii stay VOC's: on other sets take `quick`, or
     set `--classifier.loss prior` and the thresholds to `auto`. `docs/any_set.md` says what depends on what.
     """
-    return PipelineConfig(backbone="resnet50", weights="imagenet-v1")
+    relations = RelationsConfig(unseen_tags="background")
+    return PipelineConfig(backbone="resnet50", weights="imagenet-v1", relations=relations)
 
 
 def quick() -> PipelineConfig:

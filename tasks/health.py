@@ -182,7 +182,7 @@ def _check_labels(
     labels_of = {sample.id: sample.labels for sample in samples if sample.labels}
     if not labels_of:
         return Health()
-    tags = _sum(summaries, "tags")
+    tags, unsure = (_sum(summaries, name) for name in ("tags", "unsure"))
     without = {id: tuple(missing) for summary in summaries for id, missing in summary.get("empty", {}).items()}
     lost = Counter(c for missing in without.values() for c in missing)
     empty = sorted(id for id, missing in without.items() if len(missing) == len(labels_of[id]))
@@ -192,6 +192,7 @@ def _check_labels(
             "images_without_a_pixel": len(empty),
             "tags": sum(tags.values()),
             "tags_without_a_pixel": {classes.names[c]: count for c, count in sorted(lost.items())},
+            "tags_without_a_sure_pixel": {classes.names[c]: count for c, count in sorted(unsure.items())},
             "empty": empty,
         }
     }

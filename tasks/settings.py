@@ -121,6 +121,8 @@ class RelationsConfig(Config):
             set by `tasks.stages.thresholds`, from its images and CAMs.
         background_threshold: Background score against which confident background is taken; "auto" as above.
         threshold_images: Images that "auto" looks at.
+        unseen_tags: What background is in an image with a tag that no sure pixel shows: "void", since the class lies
+            somewhere in it, or "background", as in the reference.
         crf_iterations: Mean-field iterations.
         crf_confidence: Probability given to a pixel's initial label.
     """
@@ -128,6 +130,7 @@ class RelationsConfig(Config):
     foreground_threshold: Fraction | Auto = 0.30
     background_threshold: Fraction | Auto = 0.05
     threshold_images: PositiveInt = 48
+    unseen_tags: Literal["void", "background"] = "void"
     crf_iterations: PositiveInt = 10
     crf_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.7
 

@@ -58,8 +58,11 @@ class Instances:
 def synthesize_labels(job: Job) -> dict[str, Any]:
     """Write semantic and instance label maps of every image, and its detections.
 
+    Where a tag has no pixel in the map of sure pixels, background is not sure either, and is void there.
+
     Summary: "detections", "foreground_share"; "tags", class number -> images that have the tag; "empty", sample id ->
-    the classes of its tags that no pixel of its label map has.
+    the classes of its tags that no pixel of its label map has; "unsure", class number -> images with the tag whose map
+    of sure pixels has none of it.
     """
     config = job.config
     assert isinstance(config, LabelsConfig)
@@ -67,7 +70,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
         config = label_thresholds(config, job.input("label-thresholds"))
     walk = job.input("walk")
     rows_of = json.loads((walk / "instances.json").read_text())
-    detections, foreground, tags, empty = [], 0.0, Counter(), {}
+    detections, foreground, tags, unsure, empty = [], 0.0, Counter(), Counter(), {}
     with (
         MapReader(walk / "semantic.safetensors") as semantic,
         MapReader(walk / "instances.safetensors") as instances,
@@ -87,7 +90,8 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                     refined = rows[0]
                 labels = to_size(values[rows[0]], own_size)
                 if config.sure_thresholds:
-                    sure = to_size(np.where(rows[1] == rows[2], values[rows[1]], values.dtype.type(VOID)), own_size)
+                    sure = to_size(sure_labels(rows[1], rows[2], values), own_size)
+                    unsure.update(c for c in sample.labels if not (sure == c + 1).any())
                 found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
                 found = found.at_size(own_size)
                 objects = instance_map(found.masks)
@@ -113,7 +117,27 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     write_detections(job.out / DETECTIONS, detections)
     (job.out / "settings.json").write_text(config.model_dump_json())
     share = round(foreground / len(job.samples), 4)
-    return {"detections": len(detections), "foreground_share": share, "tags": dict(tags), "empty": empty}
+    counts = {"tags": dict(tags), "unsure": dict(unsure), "empty": empty}
+    return {"detections": len(detections), "foreground_share": share, **counts}
+
+
+def sure_labels(
+    rows: NDArray[np.integer], others: NDArray[np.integer], values: NDArray[np.integer]
+) -> NDArray[np.integer]:
+    """Return the values of the pixels whose row is the same twice, and void elsewhere.
+
+    Background is void too where a class has no pixel: the class lies somewhere in it.
+
+    Args:
+        rows: [H, W], 0 for background, k for `values[k]`.
+        others: The same under another threshold.
+        values: [1 + K], 0 first, then those of the image's classes.
+    """
+    void = values.dtype.type(VOID)
+    sure = np.where(rows == others, values[rows], void)
+    if not np.isin(values[1:], sure).all():
+        sure[sure == 0] = void
+    return sure
 
 
 def thresholds_of(config: LabelsConfig) -> tuple[float, ...]:

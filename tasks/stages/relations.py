@@ -67,6 +67,8 @@ def confident_labels(
 ) -> list[Int[Tensor, "h w"]]:
     """Return each image's class values: the class where foreground is sure, 0 where background is, 255 elsewhere.
 
+    Background is 255 too in an image that has a class without any sure pixel, unless the settings say otherwise.
+
     Args:
         images: RGB, of any sizes, on one device.
         cams: Each image's maps at stride 4, values in [0, 1].
@@ -88,5 +90,8 @@ def confident_labels(
     mined = []
     for (foreground, background), classes in zip(refined, labels, strict=True):
         values = torch.tensor([VOID, *(c + 1 for c in classes)], dtype=torch.int32, device=foreground.device)
-        mined.append(torch.where((foreground == 0) & (background == 0), 0, values[foreground]))
+        # A tag without any pixel lies somewhere in what would be background.
+        all_seen = len(torch.unique(foreground[foreground > 0])) == len(classes)
+        nothing = 0 if all_seen or config.unseen_tags == "background" else VOID
+        mined.append(torch.where((foreground == 0) & (background == 0), nothing, values[foreground]))
     return mined

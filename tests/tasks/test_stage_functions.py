@@ -15,6 +15,7 @@ from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
 from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map, write_label_map
+from flows.presets import voc12
 from models.backbones import build_backbone
 from models.irnet import IRNet
 from tasks.inference import Pyramid
@@ -23,7 +24,7 @@ from tasks.networks import load_classifier, load_irnet
 from tasks.settings import IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages.cams import class_attention
 from tasks.stages.irnet import _measure_displacement, train_irnet
-from tasks.stages.labels import instance_masks, semantic_rows, synthesize_labels
+from tasks.stages.labels import instance_masks, semantic_rows, sure_labels, synthesize_labels
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels
 from tasks.stages.score_maps import grid_size, save_maps, strongest, upsample
@@ -85,6 +86,43 @@ def test_confident_labels_leave_the_middle_open() -> None:
     assert (labels[24:40, 4:24] == 5).all()
     assert (labels[24:40, 40:56] == 255).all()
     assert (labels[24:40, 72:92] == 0).all()
+
+
+def test_a_tag_without_evidence_is_not_taught_as_background() -> None:
+    image = torch.full((64, 96, 3), 128, dtype=torch.uint8)
+    cams = torch.zeros(2, 16, 24)
+    config = RelationsConfig()
+    (labels,) = confident_labels([image], [cams], [(4, 7)], config)
+    assert (labels == 255).all()
+    cams[0, :, :12] = 1
+    (labels,) = confident_labels([image], [cams], [(4, 7)], config)
+    assert set(labels.unique().tolist()) == {5, 255}
+    (labels,) = confident_labels([image], [cams[:1]], [(4,)], config)
+    assert set(labels.unique().tolist()) <= {0, 5, 255}
+    assert (labels == 0).any()
+    (labels,) = confident_labels([image], [cams], [(4, 7)], voc12().relations)
+    assert (labels == 0).any()
+
+
+def test_sure_labels_have_background_where_every_class_has_a_pixel() -> None:
+    values = np.array([0, 5, 8], np.uint8)
+    rows, others = np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]])
+    assert sure_labels(rows, others, values[:2]).tolist() == [[0, 255, 5, 5]]
+    assert sure_labels(rows, others, values).tolist() == [[255, 255, 5, 5]]
+    assert sure_labels(rows * 0, others * 0, values[:2]).tolist() == [[255] * 4]
+
+
+def test_tags_without_a_sure_pixel_are_counted(tiny_set, tmp_path) -> None:
+    sample = labelled(tiny_set)[0]
+    empty = {sample.id: torch.zeros(len(sample.labels), *grid_size(image_size(sample.image)))}
+    save_maps(tmp_path / "semantic.safetensors", empty)
+    save_maps(tmp_path / "instances.safetensors", {sample.id: torch.zeros(0, *empty[sample.id].shape[1:])})
+    (tmp_path / "instances.json").write_text(json.dumps({sample.id: []}))
+    config = LabelsConfig(background_threshold=0.3, sure_thresholds=(0.1, 0.6))
+    out = tmp_path / "out"
+    job = Job((sample,), tiny_set.classes, config, out, tmp_path, inputs={"walk": (tmp_path,)})
+    assert synthesize_labels(job)["unsure"] == dict.fromkeys(sample.labels, 1)
+    assert (read_label_map(out / "SegmentationSure" / f"{sample.id}.png") == 255).all()
 
 
 def test_fields_have_the_grid_of_every_image(tiny_set, artifacts) -> None:
