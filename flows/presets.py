@@ -69,6 +69,7 @@ def quick() -> PipelineConfig:
             clip_norm=5,
             restarts=2,
             held_out=0.1,
+            freeze_norm_scale=True,
             precision="fastest",
         ),
         cams=CamConfig(scales=(1.0, 0.5, 1.5)),

@@ -66,6 +66,7 @@ class ClassifierConfig(Config):
             learning rates are too high for 0.9.
         freeze_norm: Keep batch norm at the statistics of the pretrained weights. Without pretrained weights
             it is trained regardless.
+        freeze_norm_scale: Keep the scale and shift of a frozen batch norm as well. The reference trains them.
         photometric: Strength of random brightness, contrast and saturation, 0 for none.
         steps: Least and largest number of steps; epochs beyond them are cut, and the set is gone through more often
             where they are too few. None for as many as the epochs have.
@@ -90,6 +91,7 @@ class ClassifierConfig(Config):
     momentum: Fraction = 1e-4
     weight_decay: NonNegative = 1e-4
     freeze_norm: bool = True
+    freeze_norm_scale: bool = False
     photometric: Fraction = 0.0
     steps: Steps | None = None
     warmup_steps: Annotated[int, Field(ge=0)] = 0

@@ -106,7 +106,7 @@ def _network(job: Job, config: ClassifierConfig) -> CAMNet:
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     net.train()
     if config.freeze_norm and backbone.pretrained:
-        freeze_norms(net)
+        freeze_norms(net, scale=config.freeze_norm_scale)
     return net
 
 

@@ -31,12 +31,12 @@ class _Sum(torch.autograd.Function):
         return _Sum.forward(ctx, gradients[0])
 
 
-def freeze_norms(net: nn.Module) -> None:
-    """Keep every batch norm at its statistics and its scale and shift as they are."""
+def freeze_norms(net: nn.Module, *, scale: bool = True) -> None:
+    """Keep every batch norm at its statistics, and its scale and shift as they are unless `scale` is False."""
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
-            module.requires_grad_(False)
+            module.requires_grad_(not scale)
 
 
 def synchronize_norms(net: nn.Module, device: str) -> nn.Module:

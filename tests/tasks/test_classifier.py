@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from flows.presets import quick, voc12
 from models.backbones import Backbone
 from models.cam import CAMNet
 from tasks.settings import ClassifierConfig
 from tasks.stages.classifier import _loss
+from tasks.training.norms import freeze_norms
 
 PRIOR, PAPER = ClassifierConfig(loss="prior"), ClassifierConfig()
 
@@ -70,3 +72,19 @@ def test_half_of_a_logit_is_the_mean_of_the_highest_cells() -> None:
         torch.testing.assert_close(net(x), expected)
         net.top_share = 0.0
         torch.testing.assert_close(net(x), cells.mean(dim=2))
+
+
+def test_frozen_norms_keep_their_statistics_and_train_scale_and_shift_as_the_reference_does() -> None:
+    def frozen(config: ClassifierConfig) -> tuple[list[bool], bool]:
+        backbone = Backbone("resnet18")
+        backbone.pretrained = True
+        net = CAMNet(backbone, 2).train()
+        freeze_norms(net, scale=config.freeze_norm_scale)
+        before = {name: value.clone() for name, value in net.named_buffers()}
+        net(torch.randn(2, 3, 64, 64)).sum().backward()
+        norm = backbone.trunk.layer4[1].bn2
+        moved = any(not torch.equal(value, before[name]) for name, value in net.named_buffers())
+        return [parameter.grad is not None for parameter in norm.parameters()], moved
+
+    assert frozen(voc12().classifier) == ([True, True], False)
+    assert frozen(quick().classifier) == ([False, False], False)
