@@ -23,7 +23,9 @@ def voc12() -> PipelineConfig:
     """The reference's settings, for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-50 on a GPU.
 
     Command: `pseudomask run --data VOC2012 --split train_aug --preset voc12 --out runs/voc12`
-    Score to expect on `train`: mIoU 66.5 of the semantic, AP50 37.7 of the instance labels (the paper's Tables 1, 2).
+    The paper has on `train` mIoU 66.5 of the semantic labels and AP50 37.7 of the instance labels (its Tables 2 and 1);
+    it was not run here. AP50 by the paper's rule is `instances.chainercv` of `metrics.json`.
+    `docs/papers/irnet.md` compares every number, and says where the reference and this preset still differ.
 
     Exact for VOC's 20 classes. For another number the sum of the classes' losses is divided by 20 too, so that a step
     is as large as on VOC. Epochs, thresholds (0.30, 0.05, 0.25) and radii stay VOC's: on other sets take `quick`, or

@@ -37,7 +37,15 @@ from data.readers.scenes import find_scene_maps
 from data.voc import VOC_CLASSES
 from tasks.evaluation.boundary_metric import add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
-from tasks.evaluation.instance_metrics import InstanceRecords, add_records, average_precision, match_image
+from tasks.evaluation.instance_metrics import (
+    CHAINERCV,
+    InstanceRecords,
+    Void,
+    add_records,
+    average_precision,
+    match_image,
+    mean_precision,
+)
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
 LABELS, PREDICTED = "labels", "predictions"
@@ -117,9 +125,10 @@ def evaluate_instances(
         split: As for `evaluate_semantic`.
 
     Returns:
-        `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth); `coco`
-        with `ap`, `ap50` and `ap75`; `classes`, where their names are from; the numbers of `images`, and of predicted
-        images `ignored`.
+        `ap50`, `ap70` and the same `per_class`, fractions in [0, 1] (None for a class without ground truth), with void
+        taken out of predictions; `chainercv`, `ap50` and `ap70` with void left in them, as the authors of IRNet score;
+        `coco` with `ap`, `ap50` and `ap75`; `classes`, where their names are from; the numbers of `images`, and of
+        predicted images `ignored`.
 
     Raises:
         DatasetError: Lists every image that has no prediction, one of another size, or classes outside the table.
@@ -128,11 +137,13 @@ def evaluate_instances(
     predicted = _CocoImages(pred, _predictions(pred, truth)) if pred.is_file() else _MapFolders(pred)
     table = _class_table(classes, {pred: None, gt: None}, categories=truth.categories or predicted.categories)
     pairs, problems = _pair(predicted.images, _listed(truth.images, gt, split), gt)
-    records, infos, objects, detections = [], [], [], []
+    records, of_authors, infos, objects, detections = [], [], [], [], []
     for pred_id, gt_id in pairs:
         try:
             found = predicted.detections(pred_id, table.names)
-            records.append(_match(found, truth.maps(gt_id, table.names), len(table.names)))
+            maps = truth.maps(gt_id, table.names)
+            records.append(_match(found, maps, len(table.names), "ignored"))
+            of_authors.append(_match(found, maps, len(table.names), "predicted"))
             infos.append(ImageInfo(gt_id, gt_id, *found.masks.shape[1:]))
             objects += truth.objects(gt_id, table.names)
             detections += as_detections(gt_id, found.masks, found.classes, found.scores)
@@ -145,6 +156,7 @@ def evaluate_instances(
     categories = ClassTable(table.names)
     return {
         **average_precision(add_records(records), table.names),
+        CHAINERCV: mean_precision(of_authors, table.names),
         "coco": coco_average_precision(*(coco_json(infos, parts, categories) for parts in (objects, detections))),
         "classes": table.origin,
         "images": len(pairs),
@@ -311,9 +323,9 @@ def _predictions(path: Path, truth: _CocoImages | _MapFolders) -> CocoFile:
     return read_results(path, truth.content)
 
 
-def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int) -> InstanceRecords:
+def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int, void: Void) -> InstanceRecords:
     classes, scores = np.array(found.classes, np.int64), np.array(found.scores, np.float64)
-    return match_image(found.masks, classes, scores, *truth, num_classes=num_classes)
+    return match_image(found.masks, classes, scores, *truth, num_classes=num_classes, void=void)
 
 
 def _base(path: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from data.dataset import VOID
 
 _THRESHOLDS = (0.5, 0.7)
+Void = Literal["ignored", "predicted"]
+CHAINERCV = "chainercv"
+"""The name of scores in which void pixels stay in the detections."""
 
 
 class InstanceRecords(NamedTuple):
@@ -53,6 +56,7 @@ def match_image(
     gt_instances: NDArray[np.integer],
     *,
     num_classes: int,
+    void: Void = "ignored",
 ) -> InstanceRecords:
     """Decide which detections of one image are true positives.
 
@@ -61,7 +65,9 @@ def match_image(
     Detections meet only objects of their own image, so this gives what a pass over the whole set would.
     As objects do not overlap, VOC's rule, which looks at taken objects too, differs on exact ties alone.
 
-    Void pixels of `gt_instances` are taken out of every mask; a detection with no other pixel is left out.
+    Void pixels of `gt_instances` belong to no object. "ignored": they are taken out of every mask, and a detection with
+    no other pixel is left out. "predicted": they stay in the masks, as in chainercv's evaluation, by which the authors
+    of IRNet score: a detection that spills into the void overlaps less, and one inside it is a false positive.
 
     Args:
         masks: [N, H, W]; they may overlap.
@@ -70,6 +76,7 @@ def match_image(
         gt_semantic: [H, W], 0 background, class + 1, 255 void.
         gt_instances: [H, W], 0 background, 255 void. An object's class is the one that most of its pixels have.
         num_classes: Foreground classes.
+        void: What void pixels are in a detection.
 
     Raises:
         ValueError: Sizes disagree, a class lies outside the table, or an object has no class.
@@ -87,12 +94,14 @@ def match_image(
     # One column for the background, one for each object, one for void.
     num_columns = len(gt_classes) + 2
     overlaps = np.array([np.bincount(objects[mask], minlength=num_columns) for mask in masks], np.int64)
-    overlaps = overlaps.reshape(len(masks), num_columns)[:, :-1]
+    overlaps = overlaps.reshape(len(masks), num_columns)
+    if void == "ignored":
+        overlaps = overlaps[:, :-1]
     areas = overlaps.sum(axis=1)
     kept = areas > 0
     kept_classes, kept_scores = classes[kept].astype(np.int64), scores[kept].astype(np.float64)
 
-    inter = overlaps[kept, 1:]
+    inter = overlaps[kept, 1 : num_columns - 1]
     gt_areas = np.bincount(objects.ravel(), minlength=num_columns)[1:-1]
     iou = inter / (areas[kept, None] + gt_areas - inter)
     iou[kept_classes[:, None] != gt_classes] = 0
@@ -131,6 +140,12 @@ def average_precision(records: InstanceRecords, class_names: Sequence[str]) -> I
         ap70=_mean([score["ap70"] for score in per_class.values()]),
         per_class=per_class,
     )
+
+
+def mean_precision(records: Iterable[InstanceRecords], class_names: Sequence[str]) -> dict[str, float | None]:
+    """Return "ap50" and "ap70" alone."""
+    score = average_precision(add_records(records), class_names)
+    return {"ap50": score["ap50"], "ap70": score["ap70"]}
 
 
 def touching(gt_semantic: NDArray[np.integer], gt_instances: NDArray[np.integer], *, reach_px: int = 2) -> bool:

@@ -134,11 +134,12 @@ def tag_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def instance_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
-    """Return the tables of `metrics.json`'s instance scores: all images, those where objects touch, each class."""
+    """Return the tables of `metrics.json`'s instance scores: by our rule and the authors', and of each class."""
     tables = {}
     for title, group in (
         ("Instance labels", scores),
         ("Instance labels, images where objects of a class touch", scores.get("touching", {})),
+        ("Instance labels, void left in them, as the paper's authors score", scores.get("chainercv", {})),
     ):
         rows = {
             _method_title(method, group[method]): (group[method]["ap50"], group[method]["ap70"])

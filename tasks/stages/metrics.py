@@ -55,14 +55,18 @@ def _semantic(confusions: dict[str, NDArray[np.int64]], names: tuple[str, ...]) 
 
 
 def _instances(records: Records, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return method -> its score at its best threshold; in "touching" of images where objects of a class touch alone,
+    and in "chainercv" by the rule of the paper's authors, whose figures these are to be set beside.
+    """
     best: dict[str, Any] = {}
     for name, parts in records.items():
         score: InstanceScore = average_precision(add_records(parts), names)
-        method, _, threshold = name.removeprefix("touching/").partition("@")
+        kind, _, rest = name.rpartition("/")
+        method, _, threshold = rest.partition("@")
         entry: dict[str, Any] = dict(score)
         if threshold:
             entry["threshold"] = float(threshold)
-        group = best.setdefault("touching", {}) if name.startswith("touching/") else best
+        group = best.setdefault(kind, {}) if kind else best
         if method not in group or (entry["ap50"] or 0) > (group[method]["ap50"] or 0):
             group[method] = entry
     return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from data.images import image_size
 from data.label_folder import DETECTIONS, SEMANTIC
 from data.label_maps import GroundTruth, read_ground_truth, read_label_map
 from kernels.crf import refine_many
-from tasks.evaluation.instance_metrics import InstanceRecords, add_records, match_image, touching
+from tasks.evaluation.instance_metrics import CHAINERCV, InstanceRecords, add_records, match_image, touching
 from tasks.evaluation.semantic_metrics import confusion
 from tasks.job import Job
 from tasks.settings import LabelsConfig, ScoresConfig
@@ -115,7 +116,9 @@ def _match(
     num_classes: int,
     records: Records,
 ) -> None:
-    """Append one image's records of every method; again under "touching/..." where objects of a class touch."""
+    """Append one image's records of every method: under "touching/..." again where objects of a class touch, and under
+    "chainercv/..." by the rule of the paper's authors.
+    """
     assert truth.semantic is not None
     assert truth.instances is not None
     size = truth.instances.shape
@@ -124,16 +127,12 @@ def _match(
     methods.append(("labels", masks, [d["class"] for d in own], [d["score"] for d in own]))
     groups = ["", "touching/"] if touching(truth.semantic, truth.instances) else [""]
     for name, method_masks, classes, scores in methods:
-        record = match_image(
-            method_masks.astype(bool),
-            np.array(classes, np.int64),
-            np.array(scores, np.float64),
-            truth.semantic,
-            truth.instances,
-            num_classes=num_classes,
-        )
+        found_here = method_masks.astype(bool), np.array(classes, np.int64), np.array(scores, np.float64)
+        match = partial(match_image, *found_here, truth.semantic, truth.instances, num_classes=num_classes)
+        record = match()
         for group in groups:
             records[f"{group}{name}"].append(record)
+        records[f"{CHAINERCV}/{name}"].append(match(void="predicted"))
 
 
 def _by_image(detections: list[Detection]) -> dict[str, list[Detection]]:

@@ -13,6 +13,7 @@ from tasks.evaluation.instance_metrics import (
     add_records,
     average_precision,
     match_image,
+    mean_precision,
     touching,
 )
 
@@ -247,3 +248,26 @@ def test_touching_reaches_two_pixels(gap: int, expected: bool, axis: int) -> Non
 
 def test_an_image_without_objects_has_none_that_touch() -> None:
     assert not touching(np.zeros((5, 5), np.uint8), np.zeros((5, 5), np.uint8))
+
+
+def test_void_stays_in_a_detection_by_the_authors_rule() -> None:
+    instances = np.full((40, 40), 255, np.int32)
+    instances[10:30, 10:30] = 1
+    instances[:5], instances[35:], instances[:, :5], instances[:, 35:] = 0, 0, 0, 0
+    semantic = np.where(instances == 1, 2, instances).astype(np.uint8)
+    # The object with its ring, whose plain IoU is 400 / 900; and a piece of the ring alone.
+    masks = np.stack([(instances == 1) | (instances == 255), np.zeros_like(instances, bool)])
+    masks[1, 5:9, 5:35] = True
+    arguments = (masks, np.array([1, 1]), np.array([0.9, 0.8]), semantic, instances)
+    kind = match_image(*arguments, num_classes=NUM_CLASSES)
+    assert kind.hits.tolist() == [[True, True]]
+    plain = match_image(*arguments, num_classes=NUM_CLASSES, void="predicted")
+    assert plain.hits.tolist() == [[False, False], [False, False]]
+    assert plain.scores.tolist() == [0.9, 0.8]
+    assert plain.num_gt.tolist() == kind.num_gt.tolist() == [0, 1, 0]
+    assert mean_precision([kind], NAMES) == {"ap50": 1.0, "ap70": 1.0}
+    assert mean_precision([plain], NAMES) == {"ap50": 0.0, "ap70": 0.0}
+    # Without void the rules are one.
+    masks = arguments[0] & (instances != 255)
+    plain = match_image(masks, *arguments[1:], num_classes=NUM_CLASSES, void="predicted")
+    assert plain.hits.tolist() == [[True, True]]
