@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from tasks.settings import (
     CamConfig,
     ClassifierConfig,
+    FieldsConfig,
     IRNetConfig,
     LabelsConfig,
     PipelineConfig,
@@ -32,7 +33,8 @@ def voc12() -> PipelineConfig:
     set `--classifier.loss prior` and the thresholds to `auto`. `docs/any_set.md` says what depends on what.
     """
     relations = RelationsConfig(unseen_tags="background")
-    return PipelineConfig(backbone="resnet50", weights="imagenet-v1", relations=relations)
+    fields = FieldsConfig(pad_to=512)
+    return PipelineConfig(backbone="resnet50", weights="imagenet-v1", relations=relations, fields=fields)
 
 
 def quick() -> PipelineConfig:

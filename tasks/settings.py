@@ -1,7 +1,8 @@
 """The settings of every stage, in the order of the pipeline.
 
 They live apart from the stage functions so that planning a run, which needs them, does not load torch. The
-defaults are the reference's (Ahn et al. 2019 and the authors' code); `flows.presets` has the presets.
+defaults are the reference's (Ahn et al. 2019 and the authors' code), but for `relations.unseen_tags` and
+`fields.pad_to`; `flows.presets` has the presets, of which `voc12` is the reference's in these too.
 """
 
 from __future__ import annotations
@@ -203,10 +204,14 @@ class FieldsConfig(Config):
 
     Attributes:
         mirror: Average the boundary's logits with the mirrored image's.
+        pad_to: Sides in pixels that smaller images are zero-padded to; the padding enters the group norms. The
+            reference pads to the size of the training crops, and cuts off what is larger; here that stays. None pads
+            to the next multiple of 16.
         precision: Of the network's arithmetic; see `Precision`.
     """
 
     mirror: bool = True
+    pad_to: Annotated[int, Field(ge=16, multiple_of=16)] | None = None
     precision: Precision = "float32"
 
 

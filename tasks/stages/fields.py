@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from models.backbones import OUTPUT_STRIDE
 from models.inference import prepare_inference
 from tasks.inference import batches
 from tasks.job import Job
@@ -28,7 +29,11 @@ def infer_fields(job: Job) -> dict[str, Any]:
     as_tensor = lambda image: torch.tensor(image).permute(2, 0, 1)  # noqa: E731
     for batch, images in batches(job.samples, as_tensor, job.device, job.long_side):
         with autocast(job.device, config.precision):
-            found = net.infer(net.backbone.normalize(torch.stack(images).to(job.device)), mirror=config.mirror)
+            pixels = torch.stack(images).to(job.device)
+            height, width = (
+                -(-max(side, config.pad_to or 0) // OUTPUT_STRIDE) * OUTPUT_STRIDE for side in pixels.shape[2:]
+            )
+            found = net.infer(net.backbone.normalize(pixels), mirror=config.mirror, pad_to=(height, width))
         for sample, boundary, displacement in zip(batch, *found, strict=True):
             if not (boundary.isfinite().all() and displacement.isfinite().all()):
                 raise TrainingError(

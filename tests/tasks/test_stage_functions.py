@@ -21,8 +21,9 @@ from models.irnet import IRNet
 from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.networks import load_classifier, load_irnet
-from tasks.settings import IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
+from tasks.settings import FieldsConfig, IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages.cams import class_attention
+from tasks.stages.fields import infer_fields
 from tasks.stages.irnet import _measure_displacement, train_irnet
 from tasks.stages.labels import instance_masks, semantic_rows, sure_labels, synthesize_labels
 from tasks.stages.metrics import summarize
@@ -370,3 +371,19 @@ def test_perfect_labels_score_one_and_baselines_less(tiny_set, artifacts, run_st
     assert cam["miou"] == max(cam["sweep"].values()) < 1
     assert cam["sweep"][str(cam["threshold"])] == cam["miou"]
     assert set(metrics["instances"]) >= {"cam_components", "boundary_components", "labels"}
+
+
+def test_fields_of_images_that_are_padded_as_in_training_are_those_of_the_padded_image(
+    tiny_set, run_stage, artifacts
+) -> None:
+    name, image = tiny_set.samples[0].id, read_image(tiny_set.samples[0].image)
+    net = load_irnet(artifacts["irnet"])
+    x = net.backbone.normalize(torch.tensor(image).permute(2, 0, 1)[None])
+    found = {}
+    for pad_to in (None, 96):
+        folder = run_stage(infer_fields, FieldsConfig(pad_to=pad_to), irnet=artifacts["irnet"])
+        found[pad_to] = load_file(folder / "displacement.safetensors")[name].float()
+    expected = net.infer(x, pad_to=(96, 96))[1][0]
+    torch.testing.assert_close(found[96], expected, atol=2e-2, rtol=1e-2)
+    assert found[96].shape == found[None].shape == (2, *grid_size(image.shape[:2]))
+    assert not torch.equal(found[96], found[None])
