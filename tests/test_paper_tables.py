@@ -1,0 +1,91 @@
+"""The tables of `docs/papers` say what the presets have."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pydantic import BaseModel
+
+from flows.network_presets import NETWORK_PRESETS
+from flows.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted((ROOT / "docs" / "papers").glob("*.md"))
+HEAD = ["Paper", "Here", "Same?"]
+LEAST_SETTINGS = {"irnet.md": 40}
+
+
+class Row(NamedTuple):
+    preset: str
+    here: str
+    same: str
+
+
+def rows_of(text: str) -> Iterator[Row]:
+    """Yield the rows of the tables with `HEAD`; each table has its preset in the last line of text before it."""
+    preset, inside = "", False
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            if line.strip():
+                preset = line.removeprefix("Preset: ") if line.startswith("Preset: ") else ""
+            inside = False
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if cells == HEAD:
+            assert preset, "expected a line `Preset: NAME` before each table"
+            inside = True
+        elif inside and set(line) - set("|-: "):
+            assert len(cells) == len(HEAD), line
+            yield Row(preset, *cells[1:])
+
+
+def settings_of(preset: str) -> BaseModel:
+    """Return the settings of "voc12", or of "segnet camvid", a network and one of its presets."""
+    network, _, name = preset.rpartition(" ")
+    return NETWORK_PRESETS[network][name]() if network else PRESETS[name]()
+
+
+def faults(row: Row) -> list[str]:
+    """Return what is not as a row says."""
+    found = []
+    settings = settings_of(row.preset).model_dump(mode="json")
+    for code in re.findall(r"`([^`]+)`", row.here):
+        path, equals, literal = code.partition(" = ")
+        if equals:
+            value = settings
+            for part in path.split("."):
+                value = value[part]
+            if value != json.loads(literal):
+                found.append(f"{code}: {row.preset} has {json.dumps(value)}")
+        elif "/" in code and not (ROOT / code).is_file():
+            found.append(f"{code}: no such file")
+    if row.same != "same" and not row.same.startswith("differs: because "):
+        found.append(f"expected 'same' or 'differs: because ...', found {row.same!r}")
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_the_tables_of_a_paper_are_those_of_its_presets(document: Path) -> None:
+    rows = list(rows_of(document.read_text()))
+    compared = sum(len(re.findall(r"` *[\w.]+ = [^`]+`", row.here)) for row in rows)
+    assert rows
+    assert compared >= LEAST_SETTINGS.get(document.name, 1)
+    assert [fault for row in rows for fault in faults(row)] == []
+
+
+def test_a_table_that_is_wrong_is_found() -> None:
+    head = "Preset: voc12\n\n| Paper | Here | Same? |\n|---|---|---|\n"
+    (right,) = rows_of(head + "| x | `walk.beta = 10.0`, `models/irnet.py` | same |")
+    assert faults(right) == []
+    (wrong,) = rows_of(head + "| x | `walk.beta = 9`, `models/none.py` | nearly |")
+    assert len(faults(wrong)) == 3
+    with pytest.raises(KeyError):
+        faults(Row("voc12", "`walk.gamma = 1`", "same"))
+    with pytest.raises(KeyError):
+        faults(Row("deeplabv2 nobody", "", "same"))
+    assert faults(Row("deeplabv2 voc12", "`training.crop_size = 321`", "same")) == []
+    with pytest.raises(AssertionError, match="expected a line `Preset: NAME`"):
+        list(rows_of("Some text.\n\n| Paper | Here | Same? |\n|---|---|---|\n| x | y | same |"))
