@@ -13,10 +13,22 @@ Image = NDArray[np.uint8]
 
 
 def resize(image: NDArray, scale: float, interpolation: int) -> NDArray:
-    """Resize [H, W, ...] by a factor; no side becomes shorter than one pixel."""
+    """Resize [H, W, ...] by a factor; no side becomes shorter than one pixel. See `to_shape`."""
     height, width = image.shape[:2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(image, size, interpolation=interpolation)  # pyright: ignore[reportReturnType]
+    return to_shape(image, (max(1, round(height * scale)), max(1, round(width * scale))), interpolation)
+
+
+def to_shape(image: NDArray, shape: tuple[int, int], interpolation: int) -> NDArray:
+    """Resize [H, W, ...] to another (H, W).
+
+    What is smaller than the image is the mean of what it covers, since cubic and linear interpolation of single pixels
+    alias; nearest takes the pixel under the middle of each new one, so that label maps stay over their images.
+    """
+    if interpolation == cv2.INTER_NEAREST:
+        interpolation = cv2.INTER_NEAREST_EXACT
+    elif shape[0] <= image.shape[0] and shape[1] <= image.shape[1]:
+        interpolation = cv2.INTER_AREA
+    return cv2.resize(image, shape[::-1], interpolation=interpolation)  # pyright: ignore[reportReturnType]
 
 
 def scale_for_long_side(image: Image, resize_range: tuple[int, int], rng: np.random.Generator) -> float:

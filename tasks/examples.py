@@ -14,7 +14,7 @@ from torch import Tensor
 from data.dataset import DatasetError, LabelMap, Problem, Sample
 from data.images import read_image
 from models.segmenter import Segmenter
-from tasks.augment import flip_and_crop, normalize, photometric, resize
+from tasks.augment import flip_and_crop, normalize, photometric, resize, to_shape
 from tasks.inference import Pyramid
 from tasks.network_settings import SceneConfig, SegmenterConfig
 
@@ -97,4 +97,4 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 
 def _resized_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)  # pyright: ignore[reportReturnType]
+    return to_shape(labels, size, cv2.INTER_NEAREST)

@@ -50,7 +50,7 @@ def overlay_labels(photo: Picture, labels: LabelMap, *, background: bool = True)
     Args:
         background: 0 is background, which stays clear, and not a class.
     """
-    values = _resize(labels, photo.shape, cv2.INTER_NEAREST)
+    values = _resize(labels, photo.shape, cv2.INTER_NEAREST_EXACT)
     painted = values > 0 if background else np.full_like(values, True)
     return _overlay(photo, values, paint_labels(values), painted)
 
@@ -63,7 +63,7 @@ def palette_row(value: int) -> int:
 def overlay_instances(photo: Picture, instances: NDArray[np.integer]) -> Picture:
     """Lay instance ids [h, w] over a photograph, each in a colour of its own; 0 stays clear, 255 is grey."""
     # OpenCV resizes int32 by nearest neighbour only, which is what ids want.
-    ids = _resize(np.asarray(instances, np.int32), photo.shape, cv2.INTER_NEAREST)
+    ids = _resize(np.asarray(instances, np.int32), photo.shape, cv2.INTER_NEAREST_EXACT)
     present, rows = np.unique(ids, return_inverse=True)
     # Steps of the golden ratio keep the hues of consecutive ids far apart, however many there are.
     hues = np.modf(np.arange(len(present)) * _GOLDEN_RATIO)[0]

@@ -250,7 +250,7 @@ def _uri_like(photo: Picture, picture: Picture) -> str:
 
 def _resize_nearest(labels: LabelMap, photo: Picture) -> LabelMap:
     size = (photo.shape[1], photo.shape[0])
-    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), labels.dtype)
+    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), labels.dtype)
 
 
 def _method_title(method: str, score: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from kernels.displacement import instance_map
 from models.backbones import build_backbone
 from models.irnet import IRNet
 from models.losses import centering_loss, pair_losses
-from tasks.augment import flip_and_crop, normalize, resize
+from tasks.augment import flip_and_crop, normalize, resize, to_shape
 from tasks.health import collapse_of
 from tasks.job import Job
 from tasks.networks import load_classifier, save_network
@@ -182,7 +182,7 @@ def _measure_displacement(net: IRNet, config: IRNetConfig, job: Job, relations: 
         means.append(displacement.mean(dim=(1, 2)))
         labels = read_label_map(relations[sample.id])
         rows, columns = displacement.shape[1:]
-        grid = np.asarray(cv2.resize(labels, (columns, rows), interpolation=cv2.INTER_NEAREST), labels.dtype)
+        grid = to_shape(labels, (rows, columns), cv2.INTER_NEAREST)
         fields.append(displacement)
         regions_of.append(class_regions(grid))
         inside = displacement[:, torch.from_numpy((grid > 0) & (grid != VOID)).to(job.device)]

@@ -296,7 +296,7 @@ def _colours(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _contrast(colours: NDArray[np.float32], mask: NDArray[np.integer]) -> float:
     """Return the share of the colours' variance between the mask's foreground and the rest, in [0, 1]."""
     size = (colours.shape[1], colours.shape[0])
-    inside = cv2.resize((mask > 0).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    inside = cv2.resize((mask > 0).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     share = float(inside.mean())
     total = float(colours.reshape(-1, 3).var(axis=0).sum())
     if not 0 < share < 1 or total == 0:

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.augment import flip_and_crop, photometric, resize, scale_for_long_side
 
@@ -41,3 +42,35 @@ def test_photometric_strength_zero_changes_nothing_and_more_changes_colours() ->
     changed = photometric(image, 0.5, np.random.default_rng(0))
     assert changed.dtype == np.uint8
     assert not np.array_equal(changed, image)
+
+
+def test_lines_do_not_vanish_when_an_image_is_shrunk() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::4] = 255
+    for scale in (0.25, 0.5, 0.64):
+        small = resize(image, scale, cv2.INTER_CUBIC)
+        assert abs(float(small.mean()) - image.mean()) < 4
+    # Pillow's kernel widens too.
+    smooth = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 2)
+    ours = resize(smooth, 0.5, cv2.INTER_CUBIC).astype(float)
+    theirs = np.asarray(Image.fromarray(smooth).resize((64, 48), Image.Resampling.BICUBIC), float)
+    assert np.abs(ours - theirs).mean() < 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+@pytest.mark.parametrize("scale", [0.25, 0.5, 0.64, 1.3, 2.0])
+def test_labels_lie_over_their_image_at_any_size(dtype: type, scale: float) -> None:
+    labels = np.arange(60 * 80, dtype=dtype).reshape(60, 80) % 250
+    small = resize(labels, scale, cv2.INTER_NEAREST)
+    assert small.dtype == dtype
+    rows, columns = (
+        np.floor((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(small.shape, (60, 80), strict=True)
+    )
+    assert (small == labels[np.ix_(rows, columns)]).mean() > 0.9
+    # A square in the middle stays in the middle.
+    square = np.zeros((60, 80), dtype)
+    square[20:40, 30:50] = 1
+    y, x = (axis.mean() for axis in np.nonzero(resize(square, scale, cv2.INTER_NEAREST)))
+    height, width = resize(square, scale, cv2.INTER_NEAREST).shape
+    assert y == pytest.approx((height - 1) / 2, abs=0.5)
+    assert x == pytest.approx((width - 1) / 2, abs=0.5)
