@@ -47,18 +47,23 @@ class DetectionConfig(Config):
     """Instances from a trained network.
 
     Attributes:
-        min_score: Detections that score lower are dropped.
+        min_score: Detections that score lower are dropped; average precision is of all others.
+        map_score: Detections that score lower are no part of the label maps.
         mask_threshold: Pixels whose probability reaches this belong to the mask.
         precision: Of the network's arithmetic; see `tasks.settings.Precision`.
     """
 
     min_score: Fraction = 0.05
+    map_score: Fraction = 0.5
     mask_threshold: Fraction = 0.5
     precision: Precision = "float32"
 
 
 class MaskRCNNSettings(RunConfig):
     """Mask R-CNN with a feature pyramid; the defaults are Detectron's, but for the steps.
+
+    In parts of batches, or in several processes, the loss is the mean of the parts' losses, as Detectron's over its
+    GPUs, and not that of the whole: each part has its own number of regions.
 
     The polynomial decay stands for Detectron's two drops of the rate; 30 epochs of VOC's 10,582 images are 20,000
     steps.

@@ -45,7 +45,7 @@ def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str
 
 
 def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:
-    """Write the detections of every image, and label maps in which the surer one covers the other."""
+    """Write the detections of every image, and label maps of the sure ones, in which the surer covers the other."""
     config = job.config
     assert isinstance(config, DetectionConfig)
     detections: list[Detection] = []
@@ -53,7 +53,7 @@ def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:
     for batch, images in batches(job.samples, as_pixels, job.device):
         for sample, found in zip(batch, find_instances(net, images, job.device, config), strict=True):
             detections += as_detections(sample.id, *found)
-            masks, classes, _ = found
+            masks, classes = (part[found[2] >= config.map_score] for part in found[:2])
             semantic = np.zeros(masks.shape[1:], value_type(len(job.classes.values)))
             for mask, c in zip(masks[::-1], classes[::-1], strict=True):
                 semantic[mask] = c + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def score_shard(job: Job) -> dict[str, Any]:
                 refined = None
                 if settings.crf_iterations:
                     refined = np.searchsorted(class_values, to_size(final, size))
-                found = _instance_predictions(sample_cams, sample_walk, refined, size, settings, config)
+                refine = partial(refine_many, image, iterations=settings.crf_iterations)
+                found = _instance_predictions(sample_cams, sample_walk, refined, refine, size, settings, config)
                 found = ((name, instances.at_size(own_size)) for name, instances in found)
                 own = detections.get(sample.id, [])
                 _match(found, own, truth, sample.labels, num_classes, records)
@@ -96,15 +97,29 @@ def _instance_predictions(
     cams: Float[Tensor, "k h w"],
     walked: Float[Tensor, "k h w"],
     refined: NDArray[np.int64] | None,
+    refine: Callable[[Sequence[NDArray[np.int64]], Sequence[int]], Sequence[NDArray[np.int64]]],
     size: tuple[int, int],
     settings: LabelsConfig,
     config: ScoresConfig,
 ) -> Iterator[tuple[str, Instances]]:
-    """Yield the baselines of Table 1: connected components of CAMs, and of CAMs walked along the boundaries."""
-    rows = list(range(len(cams)))
-    for threshold in config.component_thresholds:
+    """Yield the baselines of Table 1: connected components of CAMs, and of CAMs walked along the boundaries.
+
+    Where the labels' borders are moved by a CRF, so are those of both.
+
+    Args:
+        refined: The labels' own rows [H, W] of the classes after the CRF; None where there is none.
+        refine: The CRF on several maps of rows, with their numbers of values.
+    """
+    rows, thresholds = list(range(len(cams))), config.component_thresholds
+    semantic: Sequence[NDArray[np.int64] | None] = [None] * len(thresholds)
+    if refined is not None and rows:
+        full = upsample(cams, size)
+        full /= full.max().clamp(min=1e-12)
+        maps = [strongest(full, threshold)[0].numpy() for threshold in thresholds]
+        semantic = refine(maps, [len(rows) + 1] * len(maps))
+    for threshold, own in zip(thresholds, semantic, strict=True):
         at_threshold = settings.model_copy(update={"background_threshold": threshold})
-        yield f"cam_components@{threshold}", instance_masks(cams, rows, size, at_threshold)
+        yield f"cam_components@{threshold}", instance_masks(cams, rows, size, at_threshold, own)
     yield "boundary_components", instance_masks(walked, rows, size, settings, refined)
 
 

@@ -20,8 +20,10 @@ from models.backbones import build_backbone
 from models.irnet import IRNet
 from tasks.inference import Pyramid
 from tasks.job import Job
+from tasks.network_settings import DetectionConfig
 from tasks.networks import load_classifier, load_irnet
 from tasks.settings import FieldsConfig, IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
+from tasks.stages import detector
 from tasks.stages.cams import class_attention
 from tasks.stages.fields import infer_fields
 from tasks.stages.irnet import _measure_displacement, train_irnet
@@ -29,7 +31,7 @@ from tasks.stages.labels import instance_masks, semantic_rows, sure_labels, synt
 from tasks.stages.metrics import summarize
 from tasks.stages.relations import confident_labels
 from tasks.stages.score_maps import grid_size, save_maps, strongest, upsample
-from tasks.stages.scores import score_shard
+from tasks.stages.scores import _instance_predictions, score_shard
 from tasks.stages.walk import sum_rows, walk_instances
 from tasks.training import TrainingError
 
@@ -387,3 +389,42 @@ def test_fields_of_images_that_are_padded_as_in_training_are_those_of_the_padded
     torch.testing.assert_close(found[96], expected, atol=2e-2, rtol=1e-2)
     assert found[96].shape == found[None].shape == (2, *grid_size(image.shape[:2]))
     assert not torch.equal(found[96], found[None])
+
+
+def test_baselines_of_instances_get_the_crf_where_the_labels_have_it() -> None:
+    cams = torch.full((1, 16, 16), 0.1)
+    cams[:, 4:12, 4:12] = 1
+    moved = np.zeros((64, 64), np.int64)
+    moved[20:60, 20:60] = 1
+    asked = []
+
+    def refine(maps, counts):
+        asked.append((len(maps), list(counts)))
+        return [moved] * len(maps)
+
+    def found(refined):
+        config = ScoresConfig(component_thresholds=(0.2, 0.4))
+        predictions = _instance_predictions(cams, cams, refined, refine, (64, 64), LabelsConfig(), config)
+        return {name: instances.masks for name, instances in predictions}
+
+    assert all(np.array_equal(masks[0], moved == 1) for masks in found(moved).values())
+    assert asked == [(2, [2, 2])]
+    assert not any(np.array_equal(masks[0], moved == 1) for masks in found(None).values())
+    assert len(asked) == 1
+
+
+def test_label_maps_of_detections_show_the_sure_ones_alone(tiny_set, monkeypatch, tmp_path) -> None:
+    sample = tiny_set.samples[0]
+    size = image_size(sample.image)
+    masks = np.zeros((3, *size), bool)
+    masks[0, :8], masks[1, 4:16], masks[2, 20:] = True, True, True
+    answer = (masks, np.array([0, 1, 2]), np.array([0.9, 0.5, 0.1], np.float32))
+    monkeypatch.setattr(detector, "find_instances", lambda net, images, *_: [answer] * len(images))
+    job = Job((sample,), tiny_set.classes, DetectionConfig(), tmp_path, tmp_path)
+    assert detector.detect(None, job) == {"detections": 3}  # pyright: ignore[reportArgumentType]
+    assert len(read_detections(tmp_path / "instances.json")) == 3
+    for folder, values in (("SegmentationClass", {0, 1, 2}), ("SegmentationObject", {0, 1, 2})):
+        labels = read_label_map(tmp_path / folder / f"{sample.id}.png")
+        assert set(np.unique(labels)) == values
+        assert (labels[:8] == labels[0, 0]).all()
+        assert (labels[20:] == 0).all()
