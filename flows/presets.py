@@ -103,8 +103,7 @@ def quick() -> PipelineConfig:
 def demo() -> PipelineConfig:
     """For the synthetic set, from random weights: a ResNet-18 that learns batch norm and all, in minutes.
 
-    Command: `pseudomask demo`, 5 to 8 minutes on two cores. Seed 0 of the set: mIoU 63.3 (CAM 52.4), AP50 46.3 (CAM +
-    components 27.0).
+    Command: `pseudomask demo`, 5 to 8 minutes on two cores.
     The walk is shorter than on photographs, whose grids have nine times as many cells.
     """
     return PipelineConfig(

@@ -6,7 +6,8 @@ from tasks.network_settings import DeepLabV2Settings, SegmentationConfig, Segmen
 
 
 def voc12() -> DeepLabV2Settings:
-    """The original's settings, for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-50 on a GPU.
+    """The original's settings but for what `DeepLabV2Settings` names, for PASCAL VOC 2012 `train_aug` with ImageNet
+    ResNet-50 on a GPU.
 
     Command: `pseudomask train deeplabv2 --labels runs/voc12 --val val --preset voc12 --out runs/deeplabv2`
     """

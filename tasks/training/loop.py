@@ -44,7 +44,8 @@ class Recipe(Generic[Example]):
         batch_size: Examples of a step, of all processes together; the last of an epoch may be smaller.
         epochs: Passes over the set, each in an order of its own.
         weigh: What a batch's mean loss is a mean over, its images by default: batches that are computed in parts
-            or by several processes give the loss of the whole.
+            or by several processes then give the loss of the whole. Mask R-CNN's losses are means over regions, whose
+            numbers are known only after the network has looked: in parts they are the mean of the parts' losses.
         power: Of the polynomial decay.
         warmup_steps: Steps in which the learning rates grow to the decay's.
         parts: A process's share of a batch is computed in this many parts, in turn, which takes less memory.
