@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -46,20 +49,25 @@ def _recipe(net: CAMNet | IRNet | MaskRCNN | Segmenter, options: dict[str, Any])
 
 def load_classifier(folder: Path, device: str = "cpu") -> CAMNet:
     """Return the classifier of an artifact, in evaluation mode."""
-    recipe = _read_recipe(folder)
-    net = CAMNet(_backbone(recipe), recipe["num_classes"], **recipe.get("options", {}))
+    with _as_saved(folder):
+        recipe = _read_recipe(folder)
+        net = CAMNet(_backbone(recipe), recipe["num_classes"], **recipe.get("options", {}))
     return _filled(net, folder, device)
 
 
 def load_irnet(folder: Path, device: str = "cpu") -> IRNet:
     """Return the IRNet of an artifact, in evaluation mode."""
-    return _filled(IRNet(_backbone(_read_recipe(folder))), folder, device)
+    with _as_saved(folder):
+        net = IRNet(_backbone(_read_recipe(folder)))
+    return _filled(net, folder, device)
 
 
 def load_maskrcnn(folder: Path, device: str = "cpu") -> MaskRCNN:
     """Return the Mask R-CNN of an artifact, in evaluation mode."""
-    recipe = _read_recipe(folder)
-    return _filled(MaskRCNN(_backbone(recipe), recipe["num_classes"], **recipe["options"]), folder, device)
+    with _as_saved(folder):
+        recipe = _read_recipe(folder)
+        net = MaskRCNN(_backbone(recipe), recipe["num_classes"], **recipe["options"])
+    return _filled(net, folder, device)
 
 
 def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
@@ -68,7 +76,8 @@ def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
     Raises:
         DatasetError: Another version wrote it.
     """
-    recipe = _read_recipe(folder)
+    with _as_saved(folder):
+        recipe = _read_recipe(folder)
     if lacking := {"network", "options", "image_size"} - recipe.keys():
         message = f"expected {', '.join(sorted(lacking))}, found none: another version wrote it; train it again"
         raise DatasetError([Problem(folder / "network.json", message)])
@@ -76,11 +85,13 @@ def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
     def backbone(*, output_stride: OutputStride, dilated: bool) -> Backbone:
         return _backbone({**recipe, "output_stride": output_stride}, dilated=dilated)
 
-    if recipe["network"] in NETWORKS:
-        net = build_scene_network(recipe["network"], recipe["num_classes"], **recipe["options"])
-    else:
-        net = build_segmenter(recipe["network"], recipe["num_classes"], backbone, recipe["options"])
-    net.image_size = tuple(recipe["image_size"]) if recipe["image_size"] else None
+    with _as_saved(folder):
+        if recipe["network"] in NETWORKS:
+            net = build_scene_network(recipe["network"], recipe["num_classes"], **recipe["options"])
+        else:
+            net = build_segmenter(recipe["network"], recipe["num_classes"], backbone, recipe["options"])
+        height, width = recipe["image_size"] or (0, 0)
+        net.image_size = (int(height), int(width)) if recipe["image_size"] else None
     return _filled(net, folder, device)
 
 
@@ -94,6 +105,16 @@ def load_trained(network: str, folder: Path) -> MaskRCNN | Segmenter:
     if network not in loaders:
         raise ValueError(f"unknown network {network!r}; expected one of {', '.join(loaders)}")
     return loaders[network](folder)
+
+
+@contextlib.contextmanager
+def _as_saved(folder: Path, name: str = "network.json") -> Iterator[None]:
+    """Turn what is raised over a file that is not as `save_network` wrote it into a DatasetError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        message = f"expected a network as it was saved, but {type(error).__name__}: {error!s:.200}; it was damaged, or another version wrote it: train it again"
+        raise DatasetError([Problem(folder / name, message)]) from error
 
 
 def _read_recipe(folder: Path) -> dict[str, Any]:
@@ -113,10 +134,11 @@ def _backbone(recipe: dict[str, Any], *, dilated: bool = False) -> Backbone:
 
 
 def _filled(net: Net, folder: Path, device: str) -> Net:
-    file = folder / "network.safetensors"
-    try:
-        net.load_state_dict(load_file(file), strict=True)
-    except RuntimeError as error:
-        message = f"expected the tensors of this version's network: another version wrote it; train it again ({error})"
-        raise DatasetError([Problem(file, message)]) from None
+    with _as_saved(folder, "network.safetensors"):
+        try:
+            net.load_state_dict(load_file(folder / "network.safetensors"), strict=True)
+        except RuntimeError as error:
+            # What is said of every tensor that lacks, or is of another version's network.
+            raise ValueError(str(error).partition("
+")[0]) from error
     return net.to(device).eval()
