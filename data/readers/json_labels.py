@@ -106,7 +106,7 @@ def _names_in(text: str) -> Iterator[str]:
 
 
 def _parse(text: str, repeated: set[str] | None = None) -> Any:
-    """Return what a JSON text holds, `_BROKEN` where it is none; `repeated` gets the fields that an object has twice."""
+    """Return what a JSON text holds, `_BROKEN` where it is none; `repeated` gets fields that come twice."""
 
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
