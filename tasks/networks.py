@@ -113,7 +113,8 @@ def _as_saved(folder: Path, name: str = "network.json") -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        message = f"expected a network as it was saved, but {type(error).__name__}: {error!s:.200}; it was damaged, or another version wrote it: train it again"
+        found = f"{type(error).__name__}: {error!s:.200}"
+        message = f"expected a network as it was saved, but {found}; another version wrote it: train it again"
         raise DatasetError([Problem(folder / name, message)]) from error
 
 
@@ -139,6 +140,5 @@ def _filled(net: Net, folder: Path, device: str) -> Net:
             net.load_state_dict(load_file(folder / "network.safetensors"), strict=True)
         except RuntimeError as error:
             # What is said of every tensor that lacks, or is of another version's network.
-            raise ValueError(str(error).partition("
-")[0]) from error
+            raise ValueError(str(error).partition("\n")[0]) from error
     return net.to(device).eval()
