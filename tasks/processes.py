@@ -1,4 +1,4 @@
-"""Python processes of the product: none runs a file of the current folder as code."""
+"""Python processes of the product: none runs a file of the current folder as code, and their threads share a machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+SPINS = 1000
+"""How often a thread of GNU OpenMP looks whether the others are done before it sleeps. Its own number is some billions:
+beside other work a thread then waits a whole time slice for one that is not running, at every barrier."""
 
 
 def python_command(*words: str) -> list[str]:
@@ -17,9 +21,12 @@ def python_command(*words: str) -> list[str]:
 def python_environment() -> dict[str, str]:
     """Return what a child's environment needs: it imports what this process can, but nothing of the current folder.
 
-    Its own children are kept safe by `PYTHONSAFEPATH`.
+    Its own children are kept safe by `PYTHONSAFEPATH`. What the user says of OpenMP's waiting stays.
     """
-    return {"PYTHONPATH": os.pathsep.join(safe_path()), "PYTHONSAFEPATH": "1"}
+    environment = {"PYTHONPATH": os.pathsep.join(safe_path()), "PYTHONSAFEPATH": "1"}
+    if not any(name in os.environ for name in SPIN_VARIABLES):
+        environment["GOMP_SPINCOUNT"] = str(SPINS)
+    return environment
 
 
 def safe_path() -> list[str]:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Threads of torch in this process sleep where they wait, as those of the product's own do.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

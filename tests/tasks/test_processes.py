@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.processes import ROOT, python_command, python_environment, safe_path
+from tasks.processes import ROOT, SPIN_VARIABLES, SPINS, python_command, python_environment, safe_path
 
 
 def test_children_do_not_run_files_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +34,18 @@ def test_children_find_the_product_where_this_process_was_started_in_its_folder(
 def test_every_child_in_python_is_started_with_a_safe_path(folder: str) -> None:
     lines = [line for file in (ROOT / folder).rglob("*.py") for line in file.read_text().splitlines()]
     assert [line for line in lines if "sys.executable" in line] in ([], ['    return [sys.executable, "-P", *words]'])
+
+
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_threads_of_children_sleep_where_they_wait_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    for name in SPIN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    code = f"import os; print({{name: os.environ[name] for name in {SPIN_VARIABLES!r} if name in os.environ}})"
+    child = subprocess.run(
+        python_command("-c", code), env=os.environ | python_environment(), capture_output=True, text=True, check=True
+    )
+    assert child.stdout.strip() == str(given or {"GOMP_SPINCOUNT": str(SPINS)})
