@@ -1,4 +1,4 @@
-"""Python processes of the product: none runs a file of the current folder as code, and their threads share a machine."""
+"""Python processes of the product: none runs a file of the current folder, and their threads share the machine."""
 
 from __future__ import annotations
 
