@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         # Before Python 3.13 this is how a path ends that goes round in links.
         if not str(error).startswith("Symlink loop"):
             raise
-        _explain(error, can_skip=False)
+        _explain(error)
         return 1
     except KeyboardInterrupt:
         PlainConsole(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
@@ -109,7 +109,7 @@ def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> l
     return [word for word, count in Counter(words).items() if count > 1 and word not in adding_up]
 
 
-def _explain(error: BaseException, *, can_skip: bool) -> None:
+def _explain(error: BaseException, *, can_skip: bool = False) -> None:
     console = PlainConsole(stderr=True)
     # Any path of the command line may be too long, go round in links, or lie in a folder that is closed to us.
     text = str(error)

@@ -77,7 +77,7 @@ class ClassifierConfig(Config):
             quarter of the rates, this many times.
         held_out: Share of the images that the classifier does not learn from, on which its average precision is
             measured. Of fewer than 100 images none is held out; see `tasks.stages.classifier`. 0 measures nothing.
-        precision: Of the arithmetic; see `Precision`.
+        precision: Of the arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
     loss: Literal["soft_margin", "prior"] = "soft_margin"
@@ -108,7 +108,7 @@ class CamConfig(Config):
     Attributes:
         scales: The image is seen at each of these sizes; the maps are added.
         mirror: Add the flipped-back maps of the mirrored image.
-        precision: Of the network's arithmetic; see `Precision`.
+        precision: Of the network's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 0.5, 1.5, 2.0)
@@ -207,7 +207,7 @@ class FieldsConfig(Config):
         pad_to: Sides in pixels that smaller images are zero-padded to; the padding enters the group norms. The
             reference pads to the size of the training crops, and cuts off what is larger; here that stays. None pads
             to the next multiple of 16.
-        precision: Of the network's arithmetic; see `Precision`.
+        precision: Of the network's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
     mirror: bool = True

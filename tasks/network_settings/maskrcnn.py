@@ -50,7 +50,7 @@ class DetectionConfig(Config):
         min_score: Detections that score lower are dropped; average precision is of all others.
         map_score: Detections that score lower are no part of the label maps.
         mask_threshold: Pixels whose probability reaches this belong to the mask.
-        precision: Of the network's arithmetic; see `tasks.settings.Precision`.
+        precision: Of the network's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
     min_score: Fraction = 0.05

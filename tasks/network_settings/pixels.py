@@ -63,7 +63,7 @@ class SegmentationConfig(Config):
     Attributes:
         scales: The image is seen at each of these sizes; the probabilities are averaged.
         mirror: So are those of the mirrored image.
-        precision: Of the network's arithmetic; see `tasks.settings.Precision`.
+        precision: Of the network's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 1.5, 2.0)

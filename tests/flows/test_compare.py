@@ -336,7 +336,7 @@ def test_rows_without_saliency_get_no_set_of_it_and_are_the_first_table_by_one_l
     found = {trial.row: trial.training for trial in trials(CompareRequest(**given))}
     without = ("deeplabv3plus", "deeplabv3plus-dsc", "segmentation-only-plain-aspp", "segmentation-only")
     without += ("densenet-segmentation-only",)
-    assert {row for row, training in found.items() if training.saliency is None} == {*without}
+    assert {row for row, training in found.items() if not training.saliency} == {*without}
     plain, separable = (
         found[row].settings.training.model_dump() for row in ("segmentation-only-plain-aspp", "segmentation-only")
     )

@@ -136,22 +136,6 @@ def test_what_weights_are_learned_by_is_refused_beside_given_weights_whatever_it
         TrainRequest(**given, saliency=tmp_path, settings=settings)  # pyright: ignore
 
 
-def test_an_option_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = [
-        "train",
-        "saliency-deeplabv3plus",
-        "--data",
-        "d",
-        "--saliency",
-        "a",
-        "--saliency=b",
-        "--out",
-        str(tmp_path),
-    ]
-    assert main(words) == 2
-    assert "expected each option once, got --saliency several times" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("network", ["saliency-deeplabv3plus", "cooperative-danet", "segnet-basic", "maskrcnn"])
 def test_help_is_in_words_of_the_product(network: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
