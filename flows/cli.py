@@ -10,10 +10,10 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.logging import RichHandler
 from tyro.conf import UseAppendAction
 
@@ -43,9 +43,12 @@ def main(argv: list[str] | None = None) -> int:
     _set_up_logging("-v" in argv or "--verbose" in argv)
     known = commands(_preset(argv), _network_settings(argv))
     command = known.get(next(iter(argv), ""))
-    if repeated := _repeated_options(argv, command):
-        text = f"{', '.join(repeated)}: given more than once; give one value, or all behind one option"
-        PlainConsole(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    several, others = _repeated_options(argv, command)
+    for options, text in ((several, "give all values behind one option"), (others, "the last one counts")):
+        if options:
+            text = f"{', '.join(options)}: given more than once; {text}"
+            PlainConsole(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    if several:
         return 2
     try:
         tyro.extras.subcommand_cli_from_dict(
@@ -101,12 +104,37 @@ def _network_settings(argv: list[str]) -> NetworkSettings:
     return presets[name if name in presets else "quick"]()
 
 
-def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> list[str]:
-    """Return the options that occur more than once, of which the last alone would count."""
+def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> tuple[list[str], list[str]]:
+    """Return the options that are there more than once: those of several values, and those of one."""
     words = (word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--") and word != "--")
-    hints = get_type_hints(command, include_extras=True) if command is not None else {}
-    adding_up = {f"--{name}" for name, hint in hints.items() if UseAppendAction in getattr(hint, "__metadata__", ())}
-    return [word for word, count in Counter(words).items() if count > 1 and word not in adding_up]
+    repeated = [word for word, count in Counter(words).items() if count > 1]
+    kinds = {word: _kind_of(word.removeprefix("--").replace("-", "_").split("."), command) for word in repeated}
+    adding_up = [word for word, kind in kinds.items() if UseAppendAction in getattr(kind, "__metadata__", ())]
+    several = [word for word, kind in kinds.items() if word not in adding_up and _holds_several(kind)]
+    return several, [word for word in repeated if word not in (*adding_up, *several)]
+
+
+def _kind_of(path: list[str], command: Callable[..., None] | None) -> Any:
+    """Return the annotation of an option; None of one that is not known."""
+    known = get_type_hints(command, include_extras=True) if command is not None else {}
+    # The settings of a run's stages are options of the command itself.
+    for kind in [*known.values()]:
+        known = {**_fields(kind), **known}
+    for name in path[:-1]:
+        known = _fields(known.get(name))
+    return known.get(path[-1])
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return get_type_hints(kind, include_extras=True) if is_model else {}
+
+
+def _holds_several(kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return Ellipsis in get_args(kind)
+    return any(map(_holds_several, get_args(kind)))
 
 
 def _explain(error: BaseException, *, can_skip: bool = False) -> None:

@@ -23,16 +23,25 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int
         (("compare", "segnet-decoders", "--seeds=0", "--seeds=1"), "--seeds: given more than once"),
         (("run", "--data", "set", "--train", "deeplabv2", "--train", "maskrcnn"), "--train: given more than once"),
         (("train", "segnet", "--testing.scales", "1", "--testing.scales", "0.5"), "--testing.scales: given more than"),
-        (("train", "segnet", "--skip-bad", "--skip_bad"), "--skip-bad: given more than once"),
     ],
 )
-def test_an_option_that_is_given_twice_is_refused(
+def test_an_option_of_several_values_that_is_given_twice_is_refused(
     words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, text = refusal(capsys, *words, "--out", tmp_path / "x")
     assert code == 2
     assert said in text
     assert not (tmp_path / "x").exists()
+
+
+def test_of_an_option_of_one_value_the_last_counts_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--seed", "1", "--classifier.steps", "1", "2", "--seed=-3", "--classifier.steps", "3", "4")
+    code, text = refusal(capsys, "run", "--data", tmp_path, "--out", tmp_path / "x", *words)
+    assert code == 2
+    assert "--seed, --classifier.steps: given more than once; the last one counts" in text
+    assert "-3" in text.partition("counts")[2]
 
 
 def test_settings_of_a_comparison_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
