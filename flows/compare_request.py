@@ -138,13 +138,6 @@ class CompareRequest(Request):
     training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _weights_are_of_rows(self) -> CompareRequest:
-        named = {row.backbone for row in self.chosen.values() if row.backbone}
-        if unknown := [name for name in self.row_weights if name not in named]:
-            raise ValueError(f"no row of {', '.join(self.rows) or self.table} is named after {', '.join(unknown)}")
-        return self
-
-    @model_validator(mode="after")
     def _rows_are_the_tables(self) -> CompareRequest:
         rows = TABLES[self.table]
         if unknown := [row for row in self.rows if row not in rows]:
@@ -169,6 +162,13 @@ class CompareRequest(Request):
             raise ValueError(f"{', '.join(taken)}: what the rows of {self.table} differ in; choose by rows")
         if self.data is None and self.labels is None:
             raise ValueError("expected a data set (data), or the labels of a run (labels)")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_rows(self) -> CompareRequest:
+        named = {row.backbone for row in self.chosen.values() if row.backbone}
+        if unknown := [name for name in self.row_weights if name not in named]:
+            raise ValueError(f"no row of {', '.join(self.rows) or self.table} is named after {', '.join(unknown)}")
         return self
 
     @model_validator(mode="after")

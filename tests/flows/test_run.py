@@ -101,7 +101,7 @@ def test_a_changed_beta_repeats_the_walk_and_what_follows(run_copy: Path, tiny_d
 @pytest.mark.parametrize(
     ("file", "line", "first"),
     [
-        ("kernels/displacement/__init__.py", "def instance_maps(", "walk"),
+        ("kernels/displacement/__init__.py", "def instance_maps(", "irnet"),
         ("tasks/stages/labels.py", "def semantic_rows(", "labels"),
     ],
 )
