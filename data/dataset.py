@@ -92,6 +92,7 @@ class Sample:
         instances: PNG of instance ids (0 background, 255 void), or None.
         coco: Where the ground truth is a COCO file instead of PNGs.
         coding: How `semantic` is stored where it is not as said: a name in `data.label_codings.LABEL_CODINGS`.
+        saliency: Where its saliency comes from: a map of `data.saliency_maps`, or an ONNX network; or None.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Sample:
     instances: Path | None = None
     coco: CocoSource | None = None
     coding: str | None = None
+    saliency: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS,
 RECORD_FIELDS |= {"settings": dict, "store": str}
 ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
+# Of versions that were made with saliency.
+MORE_ENTRY_FIELDS = {"saliency": str}
 MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
 RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
 
@@ -51,6 +53,7 @@ class Entry:
         background: Share of its pixels that are background.
         classes: Classes in its label map.
         instances: Instances found.
+        saliency: SHA-256 of its map of saliency, or of the network that found it; None without.
     """
 
     id: str
@@ -60,6 +63,7 @@ class Entry:
     background: float
     classes: int
     instances: int
+    saliency: str | None = None
 
 
 class Publication:
@@ -173,7 +177,7 @@ class Publication:
                         raise ValueError(f"expected an image's id inside its folder, found {values['id']!r}")
                     if not is_plain(values["artifact"]):
                         raise ValueError(f"expected the key of an artifact, found {values['artifact']!r}")
-                    _check_fields(values, ENTRY_FIELDS, ENTRY_FIELDS)
+                    _check_fields(values, ENTRY_FIELDS | MORE_ENTRY_FIELDS, ENTRY_FIELDS)
                     yield Entry(**values | {"labels": tuple(values["labels"])})
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{file}: unreadable ({error})") from None
@@ -221,7 +225,7 @@ class Publication:
         number = self.next
         with explain_os_errors(self.root):
             ordered = sorted(entries, key=lambda entry: entry.id)
-            lines = (json.dumps(asdict(entry), separators=(",", ":")) + "\n" for entry in ordered)
+            lines = (json.dumps(_fields(entry), separators=(",", ":")) + "\n" for entry in ordered)
             _write(draft / ENTRIES, lines)
             _write(
                 draft / RECORD,
@@ -340,6 +344,10 @@ def link_file(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(entry).items() if value is not None}
 
 
 def _check_fields(value: Any, fields: Mapping[str, Any], needed: Iterable[str]) -> None:

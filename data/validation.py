@@ -13,6 +13,7 @@ from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
 from data.images import image_size, num_frames, read_image
 from data.label_folder import INSTANCES, SEMANTIC
 from data.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
+from data.saliency_maps import is_network, read_saliency
 from data.threads import map_in_threads
 
 MAX_CLASSES = 2000
@@ -51,9 +52,10 @@ def examine_images(dataset: Dataset, num_workers: int) -> tuple[list[Problem], l
     """Decode every image and its ground truth, on threads (PIL decodes without the interpreter lock).
 
     Returns:
-        A problem, with the sample's id, for each image or mask that cannot be read, each mask of another size than
-        its image, and each semantic mask with a value outside the class table, in the order of the samples; for each
-        mask of 0 and 255 where all of the set are such. And sentences on what can be read and is doubtful.
+        A problem, with the sample's id, for each image, mask or map of saliency that cannot be read, each mask of
+        another size than its image, and each semantic mask with a value outside the class table, in the order of the
+        samples; for each mask of 0 and 255 where all of the set are such. And sentences on what can be read and is
+        doubtful.
     """
     num_values = len(dataset.classes.values)
     found = list(map_in_threads(lambda sample: _check_sample(sample, num_values), dataset.samples, num_workers))
@@ -244,6 +246,8 @@ def _check_sample(sample: Sample, num_values: int) -> _Checked:
         image = read_image(sample.image)
         truth, black = read_ground_truth(sample), int(image.max()) < BLACK
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
+        if sample.saliency and not is_network(sample.saliency):
+            read_saliency(sample)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
         return _Checked(problems, values, black, num_frames(sample.image))
     except DatasetError as error:

@@ -130,7 +130,7 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
 
 
 def _sources(order: Order) -> list[tuple[Path, str]]:
-    """Return the images and label maps of an order, each with the digests of its recipe."""
+    """Return the images, label maps and sources of saliency of an order, each with the digests of its recipe."""
     recipe = order.recipe or {}
     expected = {**recipe.get("validation", {}), **recipe.get("samples", {})}
     files: list[tuple[Path, str]] = []
@@ -140,7 +140,10 @@ def _sources(order: Order) -> list[tuple[Path, str]]:
             files.append((sample.image, described["image"]))
         if described.get("truth"):
             files += [(file, described["truth"]) for file in (sample.semantic, sample.instances) if file]
-    return files
+        if sample.saliency and described.get("saliency"):
+            files.append((sample.saliency, described["saliency"]))
+    # All images may have their saliency from one network.
+    return list(dict.fromkeys(files))
 
 
 def _states(sources: list[tuple[Path, str]]) -> list[tuple[int, ...] | None]:

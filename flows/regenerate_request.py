@@ -8,54 +8,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
-
 from data.class_tables import extended, in_table
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.ownership import refuse_foreign, refuse_nesting
 from data.publication import RUNS, Publication, name_of
-from data.readers import open_dataset
 from data.store import ArtifactError, open_store
-from data.validation import check_images
-from flows.presets import PRESETS, over_preset, quick
-from flows.request import Request, RunRequest
+from flows.request import LabelsRequest, RunRequest, check_files, open_set
 from tasks.plan import SampleDigest, digest_samples
 from tasks.regeneration import Changes, Decision, Gate, Retrain, compare, decide, unchanged
 from tasks.run_record import read_run
-from tasks.settings import Fraction, PipelineConfig
+from tasks.settings import Fraction
 
 
-class RegenerateRequest(Request):
+class RegenerateRequest(LabelsRequest):
     """Bring published labels up to a data set. The parameters of the flow `regenerate-labels`.
 
     Attributes:
         out: Folder of the published versions.
-        data: Folder of the data set.
-        labels: File or folder of image-level labels, where the data set does not hold them itself.
-        split: A list of images: a file, or the name of a list of the set.
-        classes: File with the name of a class a line.
-        skip_bad: Leave bad images out instead of refusing the set.
         retrain: "never" keeps the networks; "auto" trains for new classes, for training settings that changed, and
             for many new images; "always" trains.
         retrain_share: With "auto", the share of images new to the networks above which they are trained.
         gate: The bounds in which a version is published; others are held for review.
-        settings: The settings of all stages.
     """
 
-    data: Path
-    labels: Path | None = None
-    split: str | None = None
-    classes: Path | None = None
-    skip_bad: bool = False
     retrain: Retrain = "auto"
     retrain_share: Fraction = 0.3
     gate: Gate = Gate()
-    settings: PipelineConfig = Field(default_factory=quick)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _start_from_the_preset(cls, values: Any) -> Any:
-        return over_preset(values, PRESETS)
 
 
 @dataclass(frozen=True)
@@ -104,15 +82,13 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
         DatasetError: The set cannot be used; every problem is listed. Images that keep their labels are not decoded.
         ArtifactError: The latest version cannot be read.
     """
-    dataset, problems = open_dataset(
-        request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
-    )
+    dataset, problems = open_set(request)
     dataset = _in_published_table(dataset, publication)
     digests = digest_samples(dataset)
     work = _compare(request, publication, dataset, digests)
     wanted = set() if work.nothing else set(work.decision.images)
     suspects = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id in wanted))
-    found = check_images(suspects, request.num_workers)
+    found = check_files(request, suspects) if wanted else []
     if found and not request.skip_bad:
         raise DatasetError(found)
     if found:
@@ -137,6 +113,7 @@ def run_request(request: RegenerateRequest, publication: Publication, work: Work
         labels=request.labels,
         split=request.split if networks is None else str(run / "images.txt"),
         classes=request.classes,
+        saliency=request.saliency,
         networks=networks,
         skip_bad=request.skip_bad,
         settings=request.settings,

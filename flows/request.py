@@ -8,20 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from data.class_tables import in_table
 from data.dataset import Dataset, DatasetError, Problem
 from data.readers import open_dataset
+from data.readers.saliency import with_saliency
+from data.saliency_maps import is_network
 from data.store import ArtifactError, Store, open_store, store_address
 from data.validation import check_images, set_aside, warnings
 from flows.presets import PRESETS, over_preset, quick
 from tasks.config import Config, StoreAddress
 from tasks.plan import Networks, Node, Plan, digest_samples, make_plan, weights_digest
 from tasks.run_record import RunRecord, read_run
-from tasks.settings import LabelsConfig, PipelineConfig
+from tasks.settings import LabelsConfig, PipelineConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
@@ -75,19 +77,17 @@ class Request(Config):
         return "cuda" if usable else "cpu"
 
 
-class RunRequest(Request):
-    """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
+class LabelsRequest(Request):
+    """What the flows that make labels are asked for: the set with image-level labels, and the settings.
 
     Attributes:
         data: Folder of the data set.
         labels: File or folder of image-level labels, where the data set does not hold them itself.
         split: A list of images: a file, or the name of a list of the set.
         classes: File with the name of a class a line.
-        networks: An earlier run whose trained networks are used; nothing is trained then.
+        saliency: What the scores are weighted by: a folder of maps `<id>.png` or `<id>.npy`, or the `.onnx` file of a
+            network.
         skip_bad: Set bad images aside instead of refusing the set.
-        go_on: Go on where a stage has failed without an error: a classifier at chance, no sure pixel, empty labels.
-        train: Networks to train on the labels, by the preset of the same name, each into a folder of the results.
-        val: A list of images of the set with ground truth, which those networks are evaluated on.
         settings: The settings of all stages.
     """
 
@@ -95,17 +95,39 @@ class RunRequest(Request):
     labels: Path | None = None
     split: str | None = None
     classes: Path | None = None
-    networks: Path | None = None
+    saliency: Path | None = None
     skip_bad: bool = False
-    go_on: bool = False
-    train: tuple[NetworkName, ...] = ()
-    val: str | None = None
     settings: PipelineConfig = Field(default_factory=quick)
 
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
         return over_preset(values, PRESETS)
+
+    @model_validator(mode="after")
+    def _saliency_has_a_source(self) -> Self:
+        if self.saliency is None and self.settings.saliency != SaliencyPriorConfig():
+            raise ValueError(
+                "saliency.floor and saliency.non_salient are without effect: no saliency is given (--saliency DIR or "
+                "FILE.onnx)"
+            )
+        return self
+
+
+class RunRequest(LabelsRequest):
+    """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
+
+    Attributes:
+        networks: An earlier run whose trained networks are used; nothing is trained then.
+        go_on: Go on where a stage has failed without an error: a classifier at chance, no sure pixel, empty labels.
+        train: Networks to train on the labels, by the preset of the same name, each into a folder of the results.
+        val: A list of images of the set with ground truth, which those networks are evaluated on.
+    """
+
+    networks: Path | None = None
+    go_on: bool = False
+    train: tuple[NetworkName, ...] = ()
+    val: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +148,45 @@ class Prepared:
             self.store.prepare()
 
 
+def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
+    """Read the lists and labels of a request's set, and find its saliency; no image is decoded.
+
+    Returns:
+        The set, and the problems of what was left out (none unless `skip_bad`).
+
+    Raises:
+        DatasetError: Lists every problem, or names of classes in the settings that the set does not have.
+    """
+    dataset, problems = open_dataset(
+        request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
+    )
+    if request.saliency is None:
+        return dataset, problems
+    names = dataset.classes.real_names
+    if unknown := [name for name in request.settings.saliency.non_salient if name not in names]:
+        message = f"saliency.non_salient: expected classes of the set ({', '.join(names)}), found {', '.join(unknown)}"
+        raise DatasetError([Problem(request.data, message)])
+    dataset, lacking = with_saliency(dataset, request.saliency, request.skip_bad)
+    return set_aside(dataset, lacking), [*problems, *lacking]
+
+
+def check_files(request: LabelsRequest, dataset: Dataset) -> list[Problem]:
+    """Return what `check_images` finds in a request's set.
+
+    Raises:
+        DatasetError: The network of its saliency cannot be used.
+    """
+    if request.saliency is not None and is_network(request.saliency):
+        # Only who has such a network waits for its library.
+        from models.onnx_saliency import SaliencyNetwork
+
+        try:
+            SaliencyNetwork(request.saliency)
+        except ValueError as error:
+            raise DatasetError([Problem(request.saliency, str(error))]) from error
+    return check_images(dataset, request.num_workers)
+
+
 def prepare(request: RunRequest) -> Prepared:
     """Read the data set, check it, and plan the run.
 
@@ -136,12 +197,10 @@ def prepare(request: RunRequest) -> Prepared:
         ArtifactError: The run whose networks were asked for cannot be used.
     """
     store = open_store(request.store_address)
-    dataset, problems = open_dataset(
-        request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
-    )
+    dataset, problems = open_set(request)
     plan = replan(request, dataset)
     if request.skip_bad or not is_made(plan, store):
-        found = check_images(dataset, request.num_workers)
+        found = check_files(request, dataset)
         if found and not request.skip_bad:
             raise DatasetError(found)
         if found:

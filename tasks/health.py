@@ -22,7 +22,9 @@ FEW_IMAGES = 5
 LEAST_SPREAD_PX = 1.0
 """A displacement field has collapsed whose standard deviation over the foreground stays below this."""
 LISTED = 10
-CHECKED = ("classifier", "relations", "irnet", "labels")
+LEAST_SALIENT = 0.2
+"""A class is hidden by saliency whose CAMs are salient to less than this share, mean over its images."""
+CHECKED = ("classifier", "relations", "irnet", "walk", "labels")
 """The stages that are judged."""
 
 
@@ -98,6 +100,8 @@ def check_stage(
     if stage == "irnet":
         told = collapse_of(summaries[0], config.model_dump() if config else {})
         return Health(warnings=(told,) if told else ())
+    if stage == "walk":
+        return _check_walk(summaries, classes)
     if stage == "labels":
         return _check_labels(summaries, samples, classes, trained)
     return Health()
@@ -174,6 +178,21 @@ def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable
             "of it: bring more images with such tags",
         )
     return Health(facts, (), warnings)
+
+
+def _check_walk(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:
+    tags, salient, hidden = (_sum(summaries, name) for name in ("tags", "salient", "hidden"))
+    shares = {c: round(salient[c] / count, 4) for c, count in sorted(tags.items())}
+    if not shares:
+        return Health()
+    facts = {"saliency": {"salient_share": {classes.names[c]: share for c, share in shares.items()}}}
+    warnings = (
+        f"Saliency hides most of what the classifier finds of {classes.names[c]} in {hidden[c]} of "
+        f"{_counted(tags[c], 'image')}: name it in --saliency.non-salient"
+        for c, share in shares.items()
+        if share < LEAST_SALIENT
+    )
+    return Health(facts, (), tuple(warnings))
 
 
 def _check_labels(

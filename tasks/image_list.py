@@ -25,6 +25,7 @@ from tasks.plan import Images, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
+OTHER_SALIENCY = "with other saliency"
 Source = tuple[Path, tuple[int, ...]]
 
 
@@ -113,6 +114,8 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
             record["coding"] = sample.coding
         if sample.instances:
             record["instances"] = name(sample.instances)
+        if sample.saliency:
+            record["saliency"] = (name(sample.saliency), digest.saliency)
         if coco:
             record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
         yield record
@@ -122,6 +125,7 @@ def _read(record: dict[str, Any], root: Path, sources: list[Source]) -> tuple[Sa
     if is_unsafe(record["id"]):
         raise ValueError(f"expected an image's id inside its folder, found {record['id']!r}")
     semantic, instances, coco = (record.get(name) for name in ("semantic", "instances", "coco"))
+    saliency, saliency_digest = record.get("saliency", (None, None))
     sample = Sample(
         record["id"],
         root / record["file"],
@@ -130,8 +134,9 @@ def _read(record: dict[str, Any], root: Path, sources: list[Source]) -> tuple[Sa
         root / instances if instances else None,
         CocoSource(sources[coco[0]][0], coco[1], sources[coco[0]][1]) if coco else None,
         record.get("coding"),
+        root / saliency if saliency else None,
     )
-    return sample, SampleDigest(record["sha256"], record.get("truth"))
+    return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest)
 
 
 class Change(NamedTuple):
@@ -148,17 +153,18 @@ def compare_images(before: Iterable[tuple[Sample, SampleDigest]], now: Images) -
     found = []
     for sample, old in before:
         new = now.digests[sample.id] if sample.id in labels else None
-        kind = _kind(sample, old, labels.pop(sample.id, ()), new)
-        if kind:
+        for kind in _kinds(sample, old, labels.pop(sample.id, ()), new):
             found.append(Change(sample.id, kind, bool(old.truth or (new and new.truth))))
     return found + [Change(id, NEW, bool(now.digests[id].truth)) for id in labels]
 
 
-def _kind(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: SampleDigest | None) -> str | None:
+def _kinds(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: SampleDigest | None) -> list[str]:
+    """Return what became of an image: one thing for all stages, or what only those see that read it."""
     if new is None:
-        return GONE
+        return [GONE]
     if new.image != old.image:
-        return CHANGED
+        return [CHANGED]
     if labels != sample.labels:
-        return RELABELLED
-    return OTHER_TRUTH if new.truth != old.truth else None
+        return [RELABELLED]
+    beside = ((OTHER_TRUTH, new.truth != old.truth), (OTHER_SALIENCY, new.saliency != old.saliency))
+    return [kind for kind, differs in beside if differs]

@@ -95,8 +95,9 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
                 shutil.copyfile(folder / kind / f"{sample.id}.png", target)
                 maps.append(read_label_map(target))
             found = statistics(*maps)
-            digest = digests[sample.id].image
-            part.entries.append(Entry(sample.id, digest, names[sample.id], node.key, **found))
+            digest = digests[sample.id]
+            entry = Entry(sample.id, digest.image, names[sample.id], node.key, **found, saliency=digest.saliency)
+            part.entries.append(entry)
             part.infos.append(image_info(sample, dataset))
     return part
 

@@ -33,10 +33,11 @@ KEY_LENGTH = 20
 
 @dataclass(frozen=True, slots=True)
 class SampleDigest:
-    """SHA-256 of an image's bytes, and of its ground truth where it has any."""
+    """SHA-256 of an image's bytes, of its ground truth, and of where its saliency comes from, where it has any."""
 
     image: str
     truth: str | None = None
+    saliency: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +53,20 @@ class Images:
         return tuple(filter(has_truth, self.samples))
 
     @paused_collector()
-    def recipe(self, samples: Iterable[Sample], *, truth: bool) -> dict[str, Any]:
-        """Return id -> what a recipe says of samples of the set: their bytes and labels, and of their ground truth."""
-        return {sample.id: self._describe(sample, truth) for sample in samples}
+    def recipe(self, samples: Iterable[Sample], *, truth: bool, saliency: bool = False) -> dict[str, Any]:
+        """Return id -> what a recipe says of samples of the set: their bytes and labels, their ground truth, and their
+        saliency."""
+        return {sample.id: self._describe(sample, truth, saliency) for sample in samples}
 
-    def deal(self, samples: Iterable[Sample], num_shards: int | None, *, truth: bool) -> list[Part]:
+    def deal(
+        self, samples: Iterable[Sample], num_shards: int | None, *, truth: bool, saliency: bool = False
+    ) -> list[Part]:
         """Deal samples of the set into shards by the hash of their ids, so that a new image changes one shard only.
 
         Args:
             num_shards: None for one part that is the whole set.
             truth: Digest their ground truth too.
+            saliency: And their saliency.
 
         Returns:
             The parts in the order of their shards; empty ones are left out.
@@ -74,16 +79,20 @@ class Images:
                 dealt[number] = [], hashlib.sha256()
             part, state = dealt[number]
             part.append(sample)
-            state.update(json.dumps([sample.id, *self._describe(sample, truth).values()]).encode())
+            state.update(json.dumps([sample.id, *self._describe(sample, truth, saliency).values()]).encode())
         return [
             Part(Shard(number, num_shards) if num_shards else None, tuple(part), state.hexdigest())
             for number, (part, state) in sorted(dealt.items())
         ]
 
-    def _describe(self, sample: Sample, truth: bool) -> dict[str, Any]:
+    def _describe(self, sample: Sample, truth: bool, saliency: bool) -> dict[str, Any]:
         digest = self.digests[sample.id]
         described: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
-        return described | {"truth": digest.truth} if truth else described
+        if truth:
+            described["truth"] = digest.truth
+        if saliency:
+            described["saliency"] = digest.saliency
+        return described
 
 
 class Shard(NamedTuple):
@@ -153,7 +162,8 @@ class Node:
         """All that its key is the hash of, the samples one by one; None for an artifact of an earlier run."""
         if self.common is None:
             return None
-        samples = self.images.recipe(self.samples, truth=self.stage.reads_ground_truth)
+        truth, saliency = self.stage.reads_ground_truth, self.stage.reads_saliency
+        samples = self.images.recipe(self.samples, truth=truth, saliency=saliency)
         recipe = {**self.common, "samples": samples, "inputs": {name: list(keys) for name, keys in self.inputs.items()}}
         if self.watched.samples:
             recipe["validation"] = self.watched.recipe(self.watched.samples, truth=True)
@@ -187,7 +197,7 @@ class Plan:
 
 @paused_collector()
 def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str, SampleDigest]:
-    """Hash the bytes of every image and its ground truth.
+    """Hash the bytes of every image, its ground truth, and its map of saliency or the network that finds it.
 
     Returns:
         Sample id -> digests.
@@ -208,9 +218,13 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             for file in filter(None, (sample.semantic, sample.instances)):
                 truth.append(current_digest(file))
             truth += filter(None, [sample.coding])
+            saliency = None
+            if sample.saliency:
+                file = sample.saliency
+                saliency = current_digest(file)
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
-        return SampleDigest(image, " ".join(truth) or None)
+        return SampleDigest(image, " ".join(truth) or None, saliency)
 
     digests: dict[str, SampleDigest] = {}
     problems: list[Problem] = []
@@ -284,6 +298,8 @@ def make_plan(
     """
     planner = _Planner(dataset, config, digests, weights, networks, validation or Images())
     stages = [stage for stage in stages if not stage.chooses or "auto" in dict(_settings(config, stage)).values()]
+    if not any(sample.saliency for sample in dataset.samples):
+        stages = [stage for stage in stages if not stage.reads_saliency]
     wanted = _wanted(stages, results, networks.keys if networks else {})
     for stage in stages:
         if stage.name in wanted:
@@ -358,7 +374,7 @@ class _Planner:
         self.weights = weights
         self.networks = networks
         self.nodes: dict[str, dict[int | None, Node]] = {}
-        self._parts: dict[tuple[bool, bool], list[Part]] = {}
+        self._parts: dict[tuple[bool, bool, bool], list[Part]] = {}
 
     def add(self, stage: Stage) -> None:
         settings = _settings(self.config, stage)
@@ -413,12 +429,13 @@ class _Planner:
 
     def _parts_of(self, stage: Stage) -> list[Part]:
         """Return what the stage's artifacts are made over, the same for all stages that read the same."""
-        kind = (stage.sharded, stage.reads_ground_truth)
+        kind = (stage.sharded, stage.reads_ground_truth, stage.reads_saliency)
         if kind not in self._parts:
             # By the size of the whole set: an image's ground truth is scored beside its labels.
             count = count_shards(len(self.images.samples), self.config.shard_size) if stage.sharded else None
             samples = self.images.with_truth if stage.reads_ground_truth else self.images.samples
-            self._parts[kind] = self.images.deal(samples, count, truth=stage.reads_ground_truth)
+            truth, saliency = stage.reads_ground_truth, stage.reads_saliency
+            self._parts[kind] = self.images.deal(samples, count, truth=truth, saliency=saliency)
         return self._parts[kind]
 
     def _input_keys(self, stage: str, number: int | None) -> tuple[str, ...]:

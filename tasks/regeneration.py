@@ -18,8 +18,8 @@ from tasks.settings import Fraction, PipelineConfig, PositiveInt, ascending
 
 Retrain = Literal["never", "auto", "always"]
 # Of the settings, those that decide what the networks are, and those that decide the labels that they give.
-TRAINING = ("backbone", "weights", "seed", "long_side", "classifier", "cams", "relations", "irnet")
-INFERENCE = ("long_side", "cams", "fields", "walk", "labels")
+TRAINING = ("backbone", "weights", "seed", "long_side", "saliency", "classifier", "cams", "relations", "irnet")
+INFERENCE = ("long_side", "saliency", "cams", "fields", "walk", "labels")
 Share = Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)]
 Count = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(ascending)]
 
@@ -47,12 +47,13 @@ class Gate(Config):
 
 @dataclass(frozen=True)
 class Changes:
-    """How a data set differs from the images of a version; ids, ascending."""
+    """How a data set differs from the images of a version; ids, ascending, each once."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     relabelled: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    with_other_saliency: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any((self.added, self.changed, self.relabelled, self.removed))
@@ -60,11 +61,11 @@ class Changes:
     @property
     def to_infer(self) -> tuple[str, ...]:
         """The images that need new labels."""
-        return tuple(sorted({*self.added, *self.changed, *self.relabelled}))
+        return tuple(sorted({*self.added, *self.changed, *self.relabelled, *self.with_other_saliency}))
 
     def counts(self) -> dict[str, int]:
-        """Return how many there are of each kind."""
-        return {name: len(ids) for name, ids in vars(self).items()}
+        """Return how many there are of each kind; of saliency only where there are any."""
+        return {name: len(ids) for name, ids in vars(self).items() if ids or name != "with_other_saliency"}
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,18 @@ class Decision:
 
 
 def compare(dataset: Dataset, digests: Mapping[str, SampleDigest], entries: Iterable[Entry]) -> Changes:
-    """Compare a data set with a version by the images' bytes and the names of their labels."""
+    """Compare a data set with a version by the images' bytes, the names of their labels, and their saliency's bytes."""
     before = {entry.id: entry for entry in entries}
     labels = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     both = sorted(labels.keys() & before.keys())
     changed = tuple(id for id in both if digests[id].image != before[id].image)
     relabelled = {id for id in both if labels[id] != before[id].labels}
+    other_saliency = {id for id in both if digests[id].saliency != before[id].saliency}
     return Changes(
         added=tuple(sorted(labels.keys() - before.keys())),
         changed=changed,
         relabelled=tuple(sorted(relabelled.difference(changed))),
+        with_other_saliency=tuple(sorted(other_saliency.difference(changed, relabelled))),
         removed=tuple(sorted(before.keys() - labels.keys())),
     )
 
@@ -137,7 +140,7 @@ def decide(
         return Decision(True, every, tuple(train))
     if settings_changed := _differences(before, new_settings, INFERENCE):
         return Decision(False, every, tuple(settings_changed))
-    reasons = tuple(f"{count} images {name}" for name, count in changes.counts().items() if count)
+    reasons = tuple(f"{count} images {name.replace('_', ' ')}" for name, count in changes.counts().items() if count)
     return Decision(False, changes.to_infer, reasons)
 
 

@@ -116,6 +116,20 @@ class CamConfig(Config):
     precision: Precision = "float32"
 
 
+class SaliencyPriorConfig(Config):
+    """Saliency as a prior: what the scores of CAMs and of the walk are multiplied by, where a run has a source of it.
+
+    score * (floor + (1 - floor) * saliency), for each class that is salient.
+
+    Attributes:
+        floor: Share of a score that stays where saliency is 0.
+        non_salient: Names of classes that saliency says nothing of, such as sky: their scores stay as they are.
+    """
+
+    floor: Fraction = 0.1
+    non_salient: tuple[str, ...] = ()
+
+
 class RelationsConfig(Config):
     """Mining of confident pixels from CAMs by dense CRF (Sec. 4.2).
 
@@ -324,6 +338,7 @@ class PipelineConfig(RunConfig):
     """
 
     long_side: PixelRange | None = None
+    saliency: SaliencyPriorConfig = SaliencyPriorConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     cams: CamConfig = CamConfig()
     relations: RelationsConfig = RelationsConfig()

@@ -40,6 +40,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         labels: Path | None = None,
         split: str | None = None,
         classes: Path | None = None,
+        saliency: Path | None = None,
         store: str | None = None,
         networks: Path | None = None,
         skip_bad: bool = False,
@@ -63,6 +64,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
+            saliency: What scores are weighted by: a folder of maps, ID.png or ID.npy, or the .onnx file of a network.
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             networks: An earlier run whose networks are used; nothing is trained.
             skip_bad: Set bad images aside, and list them in the report.
@@ -86,6 +88,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             labels=labels and labels.absolute(),
             split=list_or_file(split),
             classes=classes and classes.absolute(),
+            saliency=saliency and saliency.absolute(),
             store=store,
             networks=networks,
             skip_bad=skip_bad,

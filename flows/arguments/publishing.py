@@ -24,6 +24,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
         labels: Path | None = None,
         split: str | None = None,
         classes: Path | None = None,
+        saliency: Path | None = None,
         store: str | None = None,
         skip_bad: bool = False,
         retrain: Retrain = "auto",
@@ -48,6 +49,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
+            saliency: What scores are weighted by: a folder of maps, ID.png or ID.npy, or the .onnx file of a network.
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the versions.
             skip_bad: Leave bad images out.
             retrain: Train the networks never, always, or for new classes, settings and many new images.
@@ -72,6 +74,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             labels=labels and labels.absolute(),
             split=list_or_file(split),
             classes=classes and classes.absolute(),
+            saliency=saliency and saliency.absolute(),
             store=store,
             skip_bad=skip_bad,
             retrain=retrain,

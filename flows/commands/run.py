@@ -16,11 +16,10 @@ from rich.table import Table
 
 from data.dataset import DatasetError
 from data.ownership import own
-from data.readers import open_dataset
 from data.store import ArtifactError, explain_os_errors, no_space, open_store
 from data.synthetic import write_synthetic
 from flows.commands.tables import percent, show_validation
-from flows.request import Request, RunRequest
+from flows.request import Request, RunRequest, open_set
 from flows.results import writing
 from flows.server import check_scheduler, no_server, prefect_server
 from tasks.source import source_digest
@@ -40,7 +39,7 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     with writing(request, "run"):
         # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
-        open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
+        open_set(request)
         stages = (*STAGES, *(stage for name in request.train for stage in NETWORK_STAGES[name]))
         with embedded_server(request, stages):
             from flows.pseudo_labels import pseudo_labels

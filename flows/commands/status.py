@@ -11,12 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data.readers import open_dataset
 from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
-from flows.request import RunRequest, replan
+from flows.request import RunRequest, open_set, replan
 from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
-from tasks.image_list import OTHER_TRUTH, Change, compare_images, read_images
+from tasks.image_list import OTHER_SALIENCY, OTHER_TRUTH, Change, compare_images, read_images
 from tasks.plan import Images, Node, Plan, Shard, shard_of
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.settings import PipelineConfig
@@ -104,7 +103,7 @@ def _summary(run: Path, store: Store) -> dict[str, Any]:
 def _plan_of_labels(record: RunRecord) -> Plan:
     settings = PipelineConfig.model_validate(record.settings)
     request = RunRequest.model_validate({**record.request, "settings": settings})
-    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad)
+    dataset, _ = open_set(request)
     if record.problems:
         dataset = set_aside(dataset, list(record.problems))
     return replan(request, dataset)
@@ -181,7 +180,8 @@ class _Known:
         kinds: dict[str, list[str]] = {}
         for change in self._by_shard[node.images, count].get(number, ()):
             # A stage that reads ground truth sees the images that have any, the others see no ground truth.
-            if change.truth if node.stage.reads_ground_truth else change.kind != OTHER_TRUTH:
+            seen = change.truth if node.stage.reads_ground_truth else change.kind != OTHER_TRUTH
+            if seen and (node.stage.reads_saliency or change.kind != OTHER_SALIENCY):
                 kinds.setdefault(change.kind, []).append(change.id)
         return [
             f"{len(ids)} image{'s' * (len(ids) > 1)} {kind}: {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}"

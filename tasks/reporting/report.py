@@ -47,6 +47,7 @@ INSTANCE_METHODS = {
 COLUMNS = {
     "photo": Column("Photograph", "as the networks see it"),
     "cams": Column("CAMs", "the highest score of the image's classes"),
+    "saliency": Column("Saliency", "what the scores of salient classes are weighted by"),
     "relations": Column("Relations", "confident pixels; black: background, grey: do not care"),
     "boundary": Column("Boundary", "probability; white: between two classes"),
     "displacement": Column("Displacement", "towards the centroid; direction and length as on the wheel"),
@@ -232,6 +233,9 @@ def _stage_cells(sample: Sample, photo: Picture, artifacts: _Artifacts) -> dict[
     cams = artifacts.map("cams", "cams.safetensors", sample.id)
     if cams is not None:
         cells["cams"] = pictures.data_uri(pictures.overlay_heat(photo, cams.max(axis=0)))
+    saliency = artifacts.map("saliency", "saliency.safetensors", sample.id)
+    if saliency is not None:
+        cells["saliency"] = pictures.data_uri(pictures.overlay_heat(photo, saliency[0]))
     relations = artifacts.folder("relations", sample.id)
     if relations is not None:
         labels = _resize_nearest(read_label_map(relations / f"{sample.id}.png"), photo)

@@ -21,6 +21,7 @@ class Stage:
         seeded: Draws random numbers, so the seed is part of its key.
         uses_pretrained: Starts from the backbone and its ImageNet weights, so they are part of its key.
         reads_ground_truth: Runs over the samples that have any, whose ground truth is part of its key.
+        reads_saliency: The saliency of its samples is part of its key; where none has any, the stage is not there.
         on_device: Computes on the GPU where the run has one.
         chooses: Chooses what its settings leave "auto"; where they leave nothing, the stage is not there.
     """
@@ -33,6 +34,7 @@ class Stage:
     seeded: bool = False
     uses_pretrained: bool = False
     reads_ground_truth: bool = False
+    reads_saliency: bool = False
     on_device: bool = False
     chooses: bool = False
 
@@ -41,30 +43,36 @@ _training = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_
 _choice = partial(Stage, sharded=False, chooses=True)
 
 STAGES = (
+    Stage("saliency", "tasks.stages.saliency_prior:find_saliency", settings="saliency", reads_saliency=True),
     _training("classifier", "tasks.stages.classifier:train_classifier", settings="classifier"),
     Stage("cams", "tasks.stages.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
-    _choice("thresholds", "tasks.stages.thresholds:choose_thresholds", ("cams",), settings="relations"),
+    _choice("thresholds", "tasks.stages.thresholds:choose_thresholds", ("cams", "saliency"), settings="relations"),
     Stage(
         "relations",
         "tasks.stages.relations:mine_relations",
-        ("cams", "thresholds"),
+        ("cams", "saliency", "thresholds"),
         settings="relations",
         on_device=True,
     ),
     _training("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
     Stage("fields", "tasks.stages.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
-    Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "fields"), settings="walk", on_device=True),
+    Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "saliency", "fields"), settings="walk", on_device=True),
     _choice(
         "label-thresholds",
         "tasks.stages.thresholds:choose_label_thresholds",
-        ("walk", "cams", "thresholds"),
+        ("walk", "cams", "saliency", "thresholds"),
         settings="labels",
     ),
-    Stage("labels", "tasks.stages.labels:synthesize_labels", ("walk", "label-thresholds"), settings="labels"),
+    Stage(
+        "labels",
+        "tasks.stages.labels:synthesize_labels",
+        ("walk", "saliency", "label-thresholds"),
+        settings="labels",
+    ),
     Stage(
         "scores",
         "tasks.stages.scores:score_shard",
-        ("cams", "walk", "labels"),
+        ("cams", "saliency", "walk", "labels"),
         settings="scores",
         reads_ground_truth=True,
     ),

@@ -22,7 +22,7 @@ from data.label_maps import instance_map, write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
-from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.stages.score_maps import MapReader, saliency_factors, strongest, upsample
 from tasks.stages.thresholds import label_thresholds
 from tasks.working_size import read_working_image, to_size, working_size
 
@@ -71,9 +71,12 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     walk = job.input("walk")
     rows_of = json.loads((walk / "instances.json").read_text())
     detections, foreground, tags, unsure, empty = [], 0.0, Counter(), Counter(), {}
+    factors = saliency_factors(job)
+    # A piece is weighted as its class is.
+    of_pieces = factors and (lambda id: factors(id)[rows_of[id]])
     with (
-        MapReader(walk / "semantic.safetensors") as semantic,
-        MapReader(walk / "instances.safetensors") as instances,
+        MapReader(walk / "semantic.safetensors", factors) as semantic,
+        MapReader(walk / "instances.safetensors", of_pieces) as instances,
     ):
         for done, sample in enumerate(job.samples, start=1):
             own_size = image_size(sample.image)

@@ -17,7 +17,7 @@ from kernels.crf import refine_batch
 from tasks.inference import batches
 from tasks.job import Job
 from tasks.settings import RelationsConfig
-from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.stages.score_maps import MapReader, saliency_factors, strongest, upsample
 from tasks.stages.thresholds import relation_thresholds
 from tasks.working_size import file_working_size
 
@@ -35,7 +35,7 @@ def mine_relations(job: Job) -> dict[str, Any]:
     label_type = value_type(len(job.classes.values))
     done, confident, total = 0, 0, 0
     tags, found, area = Counter(), Counter(), Counter()
-    with MapReader(job.input("cams") / "cams.safetensors") as maps:
+    with MapReader(job.input("cams") / "cams.safetensors", saliency_factors(job)) as maps:
         for sample in job.samples:
             if sample.id not in maps:
                 labels = np.zeros(file_working_size(sample.image, job.long_side), label_type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+
+from tasks.job import Job
+from tasks.settings import SaliencyPriorConfig
+
+SALIENCY_MAPS, SALIENCY_SETTINGS = "saliency.safetensors", "settings.json"
+Factors = Callable[[str], Float[Tensor, "k h w"]]
+"""Sample id -> what its score maps are multiplied by."""
 
 
 def save_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
@@ -22,10 +29,15 @@ class MapReader:
     """Maps of a shard, read one at a time.
 
     Use as `with MapReader(path) as maps: maps["sample"]`, where `"sample" in maps`.
+
+    Args:
+        path: The file.
+        factors: What maps are multiplied by as they are read; None for nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, factors: Factors | None = None) -> None:
         self._file = safe_open(path, framework="pt")
+        self._factors = factors
 
     def __enter__(self) -> MapReader:
         self._open = self._file.__enter__()
@@ -44,7 +56,48 @@ class MapReader:
         return sample_id in self._keys
 
     def __getitem__(self, sample_id: str) -> Float[Tensor, ...]:
-        return self._open.get_tensor(sample_id).float()
+        maps = self._open.get_tensor(sample_id).float()
+        return maps if self._factors is None else maps * self._factors(sample_id)
+
+
+class SaliencyPrior:
+    """The saliency that a job reads, and what it makes of the scores of each sample's classes.
+
+    Args:
+        job: Has the input `saliency`.
+    """
+
+    def __init__(self, job: Job) -> None:
+        folders = job.inputs["saliency"]
+        config = SaliencyPriorConfig.model_validate_json((folders[0] / SALIENCY_SETTINGS).read_text())
+        self._floor = config.floor
+        salient = [name not in config.non_salient for name in job.classes.names]
+        self._salient = {sample.id: [salient[c] for c in sample.labels] for sample in job.samples}
+        self._files: dict[str, Path] = {}
+        for folder in folders:
+            with MapReader(folder / SALIENCY_MAPS) as maps:
+                self._files |= dict.fromkeys(maps.names, folder / SALIENCY_MAPS)
+
+    def saliency(self, sample_id: str) -> Float[Tensor, "k h w"]:
+        """Return the saliency of each of a sample's classes, in [0, 1]: 1 everywhere for those that are not salient."""
+        with MapReader(self._files[sample_id]) as maps:
+            saliency = maps[sample_id]
+        return torch.where(torch.tensor(self._salient[sample_id])[:, None, None], saliency, 1.0)
+
+    def factors(self, sample_id: str) -> Float[Tensor, "k h w"]:
+        """Return floor + (1 - floor) * saliency, in [0, 1]."""
+        return self._floor + (1 - self._floor) * self.saliency(sample_id)
+
+
+def saliency_prior(job: Job) -> SaliencyPrior | None:
+    """Return the saliency that a job reads, None in a run without it."""
+    return SaliencyPrior(job) if "saliency" in job.inputs else None
+
+
+def saliency_factors(job: Job) -> Factors | None:
+    """Return what a job's score maps are multiplied by, a map for each class of a sample; None without saliency."""
+    prior = saliency_prior(job)
+    return None if prior is None else prior.factors
 
 
 def grid_size(image_size: tuple[int, int]) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from tasks.evaluation.semantic_metrics import confusion
 from tasks.job import Job
 from tasks.settings import LabelsConfig, ScoresConfig
 from tasks.stages.labels import Instances, instance_masks
-from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.stages.score_maps import MapReader, saliency_factors, strongest, upsample
 from tasks.working_size import read_working_image, to_size
 
 Records = dict[str, list[InstanceRecords]]
@@ -41,9 +41,10 @@ def score_shard(job: Job) -> dict[str, Any]:
     num_classes = len(job.classes)
     confusions: dict[str, NDArray[np.int64]] = {}
     records: Records = defaultdict(list)
+    factors = saliency_factors(job)
     with (
-        MapReader(job.input("cams") / "cams.safetensors") as cams,
-        MapReader(walk_folder / "semantic.safetensors") as walked,
+        MapReader(job.input("cams") / "cams.safetensors", factors) as cams,
+        MapReader(walk_folder / "semantic.safetensors", factors) as walked,
     ):
         for done, sample in enumerate(job.samples, start=1):
             truth = read_ground_truth(sample)

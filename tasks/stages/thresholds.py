@@ -33,7 +33,7 @@ from data.dataset import Sample
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig, RelationsConfig
-from tasks.stages.score_maps import MapReader, strongest, upsample
+from tasks.stages.score_maps import Factors, MapReader, saliency_factors, strongest, upsample
 from tasks.working_size import read_working_image
 
 CANDIDATES = tuple(round(0.05 * k, 2) for k in range(1, 20))
@@ -230,11 +230,12 @@ def ends_weigh_less(contrasts: NDArray[np.floating]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Some images of a set, and where their maps are."""
+    """Some images of a set, where their maps are, and what these are multiplied by."""
 
     samples: list[Sample]
     images: list[LoadImage]
     folders: Mapping[str, Sequence[Path]]
+    factors: Factors | None
 
     def maps(self, file: MapFile) -> Iterator[Float[Tensor, "k h w"]]:
         """Yield each image's maps of a stage."""
@@ -243,7 +244,7 @@ class _Chosen:
             with MapReader(folder / file.name) as maps:
                 of |= dict.fromkeys(maps.names, folder)
         for sample in self.samples:
-            with MapReader(of[sample.id] / file.name) as maps:
+            with MapReader(of[sample.id] / file.name, self.factors) as maps:
                 found = maps[sample.id]
             yield found
 
@@ -264,7 +265,7 @@ def _choose_images(job: Job, file: MapFile, num_images: int) -> _Chosen:
         rows = np.unique(np.linspace(0, len(samples) - 1, num_images).round().astype(int))
         samples = [samples[row] for row in rows]
     images: list[LoadImage] = [partial(read_working_image, sample.image, job.long_side) for sample in samples]
-    return _Chosen(samples, images, job.inputs)
+    return _Chosen(samples, images, job.inputs, saliency_factors(job))
 
 
 def _masks(

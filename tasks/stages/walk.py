@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import torch
@@ -13,20 +14,26 @@ from kernels.displacement import instance_maps
 from kernels.random_walk import propagate_batch
 from tasks.job import Job
 from tasks.settings import WalkConfig
-from tasks.stages.score_maps import MapReader, save_maps
+from tasks.stages.score_maps import MapReader, SaliencyPrior, saliency_prior, save_maps
 
 # Images that walk together: enough to fill a GPU.
 BATCH = 32
+# Saliency that leaves less of a class's CAM hides it.
+HIDDEN = 0.2
 
 
 def walk_scores(job: Job) -> dict[str, Any]:
-    """Write the walked maps of every image's classes and instances."""
+    """Write the walked maps of every image's classes and instances.
+
+    Summary: "instances", and with saliency what `compare_with_saliency` returns.
+    """
     config = job.config
     assert isinstance(config, WalkConfig)
+    prior = saliency_prior(job)
     semantic, instances, rows_of = {}, {}, {}
     fields = job.input("fields")
     with (
-        MapReader(job.input("cams") / "cams.safetensors") as cams,
+        MapReader(job.input("cams") / "cams.safetensors", prior and prior.factors) as cams,
         MapReader(fields / "boundary.safetensors") as boundaries,
         MapReader(fields / "displacement.safetensors") as displacements,
     ):
@@ -43,7 +50,29 @@ def walk_scores(job: Job) -> dict[str, Any]:
     save_maps(job.out / "semantic.safetensors", semantic)
     save_maps(job.out / "instances.safetensors", instances)
     (job.out / "instances.json").write_text(json.dumps(rows_of))
-    return {"instances": sum(map(len, rows_of.values()))}
+    return {"instances": sum(map(len, rows_of.values())), **(compare_with_saliency(job, prior) if prior else {})}
+
+
+def compare_with_saliency(job: Job, prior: SaliencyPrior) -> dict[str, Any]:
+    """Measure how much of the CAMs is salient: sum(CAM * saliency) / sum(CAM).
+
+    Returns:
+        Class number -> "tags", the images whose CAM of it is not empty; "salient", the sum of their shares; "hidden",
+        those whose share is under `HIDDEN`.
+    """
+    tags, salient, hidden = Counter(), Counter(), Counter()
+    with MapReader(job.input("cams") / "cams.safetensors") as cams:
+        for sample in job.samples:
+            if sample.id not in cams:
+                continue
+            maps = cams[sample.id]
+            totals, parts = maps.sum((1, 2)), (maps * prior.saliency(sample.id)).sum((1, 2))
+            for c, total, part in zip(sample.labels, totals.tolist(), parts.tolist(), strict=True):
+                if total > 0:
+                    tags[c] += 1
+                    salient[c] += part / total
+                    hidden[c] += part / total < HIDDEN
+    return {"tags": dict(tags), "salient": dict(salient), "hidden": dict(hidden)}
 
 
 def walk_instances(

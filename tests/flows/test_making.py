@@ -73,14 +73,16 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
     assert store.verify("classifier", "k1") is None
 
 
-@pytest.mark.parametrize("changed", ["image", "truth", "gone", "put back", None])
+@pytest.mark.parametrize("changed", ["image", "truth", "saliency", "gone", "put back", None])
 def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, changed: str | None) -> None:
     store = Store(tmp_path / "store")
     store.prepare()
-    image, truth = tmp_path / "a.jpg", tmp_path / "a.png"
+    image, truth, saliency = tmp_path / "a.jpg", tmp_path / "a.png", tmp_path / "a.npy"
     image.write_text("image")
     truth.write_text("truth")
+    saliency.write_text("saliency")
     described = {"image": file_digest(image), "truth": file_digest(truth), "labels": [0]}
+    described["saliency"] = file_digest(saliency)
 
     class Worker:
         def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
@@ -90,14 +92,15 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
                 image.write_text("other")
                 image.write_text("image")
             elif changed:
-                {"image": image, "truth": truth}[changed].write_text("other")
+                {"image": image, "truth": truth, "saliency": saliency}[changed].write_text("other")
             (job.out / "file").write_text("content")
             return {"seconds": 1.0}
 
-    order = order_of("cams", "cams 1/1", Sample("a", image, (0,), truth), recipe={"samples": {"a": described}})
+    sample = Sample("a", image, (0,), truth, saliency=saliency)
+    order = order_of("cams", "cams 1/1", sample, recipe={"samples": {"a": described}})
     means = Means(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
     if changed:
-        with pytest.raises(StageError, match=r"cams 1/1: .*a\.(jpg|png) changed while"):
+        with pytest.raises(StageError, match=r"cams 1/1: .*a\.(jpg|png|npy) changed while"):
             make(order, store, means)
         assert store.verify("cams", "k1") == "missing"
     else:

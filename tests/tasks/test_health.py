@@ -125,3 +125,18 @@ def test_a_collapsed_field_is_warned_of_with_a_remedy_that_is_not_set_yet():
     (warning,) = check_stage("irnet", [FLAT | {"displacement_spread_px": None}], SAMPLES, CLASSES).warnings
     assert "no image has confident foreground" in warning
     assert not check_stage("irnet", [FLAT | {"displacement_spread_px": 1.5}], SAMPLES, CLASSES).warnings
+
+
+def test_a_class_whose_maps_lie_outside_saliency_is_named_with_its_images() -> None:
+    shards = [
+        {"tags": {"0": 4, "1": 4}, "salient": {"0": 0.2, "1": 3.0}, "hidden": {"0": 4, "1": 1}},
+        {"tags": {"0": 2, "1": 2}, "salient": {"0": 0.8, "1": 1.0}, "hidden": {"0": 1, "1": 0}},
+    ]
+    health = check_stage("walk", shards, SAMPLES, CLASSES)
+    assert health.facts == {"saliency": {"salient_share": {"cat": 0.1667, "dog": 0.6667}}}
+    (warning,) = health.warnings
+    assert warning == (
+        "Saliency hides most of what the classifier finds of cat in 5 of 6 images: name it in --saliency.non-salient"
+    )
+    assert not health.failures
+    assert check_stage("walk", [{"instances": 3}], SAMPLES, CLASSES).facts == {}

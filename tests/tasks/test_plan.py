@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from tasks.plan import (
     make_plan,
     weights_digest,
 )
-from tasks.settings import LabelsConfig, PipelineConfig, RelationsConfig, RunConfig, WalkConfig
+from tasks.settings import LabelsConfig, PipelineConfig, RelationsConfig, RunConfig, SaliencyPriorConfig, WalkConfig
 from tasks.stages import STAGES
 
 CONFIG = PipelineConfig(shard_size=8)
@@ -64,7 +65,7 @@ def test_every_node_comes_after_its_inputs_and_keys_are_unique() -> None:
         assert {(stage, key) for stage, keys in node.inputs.items() for key in keys} <= seen
         seen.add((node.stage.name, node.key))
     assert len(seen) == len(plan.nodes)
-    assert plan.stages == [stage.name for stage in STAGES if not stage.chooses]
+    assert plan.stages == [stage.name for stage in STAGES if not (stage.chooses or stage.reads_saliency)]
 
 
 def test_thresholds_are_chosen_where_the_settings_leave_them_open_and_only_there() -> None:
@@ -129,6 +130,60 @@ def test_ground_truth_changes_the_scores_only() -> None:
     digests = _digests(dataset)
     digests["image005"] = replace(digests["image005"], truth="other")
     assert _changed(_plan(dataset), _plan(dataset, digests=digests)) == {"scores": 1, "metrics": 1}
+
+
+def _with_saliency(dataset: Dataset) -> tuple[Dataset, dict[str, SampleDigest]]:
+    digests = {id: replace(each, saliency=f"map of {id}") for id, each in _digests(dataset).items()}
+    return replace(dataset, samples=tuple(replace(s, saliency=Path("map.png")) for s in dataset.samples)), digests
+
+
+def test_saliency_is_a_stage_that_every_reader_of_scores_needs_and_changes_nothing_before_it() -> None:
+    before, (dataset, digests) = _plan(), _with_saliency(_dataset())
+    after = _plan(dataset, digests=digests)
+    readers = [stage for stage in after.stages if "saliency" in after.of(stage)[0].inputs]
+    assert readers == ["relations", "walk", "labels", "scores"]
+    assert not {"classifier", "cams"} & _changed(before, after).keys()
+    for walk, saliency in zip(after.of("walk"), after.of("saliency"), strict=True):
+        assert walk.inputs["saliency"] == (saliency.key,)
+        recipe = saliency.recipe
+        assert recipe is not None
+        assert {id: told["saliency"] for id, told in recipe["samples"].items()} == {
+            sample.id: f"map of {sample.id}" for sample in walk.samples
+        }
+
+
+def test_settings_of_saliency_change_no_key_of_a_run_without_it() -> None:
+    config = CONFIG.model_copy(update={"saliency": SaliencyPriorConfig(floor=0.5)})
+    assert not _changed(_plan(), _plan(config=config))
+    dataset, digests = _with_saliency(_dataset())
+    changed = _changed(_plan(dataset, digests=digests), _plan(dataset, config, digests=digests))
+    assert (changed["saliency"], "cams" in changed) == (4, False)
+
+
+def test_one_other_map_of_saliency_repeats_its_shard_and_what_follows() -> None:
+    networks = Networks("store", {"classifier": "c" * 20, "irnet": "i" * 20})
+    dataset, digests = _with_saliency(_dataset())
+    other = digests | {"image005": replace(digests["image005"], saliency="other")}
+    changed = _changed(*(_plan(dataset, digests=each, networks=networks) for each in (digests, other)))
+    assert changed == {"saliency": 1, "walk": 1, "labels": 1, "scores": 1, "metrics": 1}
+    trained = _changed(_plan(dataset, digests=digests), _plan(dataset, digests=other))
+    assert (trained["saliency"], trained["relations"], trained["irnet"]) == (1, 1, 1)
+    assert not {"classifier", "cams"} & trained.keys()
+
+
+def test_the_bytes_of_a_map_or_a_network_are_digested(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "a.npy"):
+        (tmp_path / name).write_text(name)
+    samples = (
+        Sample("a", tmp_path / "a.jpg", (0,), saliency=tmp_path / "a.npy"),
+        Sample("b", tmp_path / "b.jpg", ()),
+    )
+    found = digest_samples(Dataset(tmp_path, ClassTable(("cat",)), samples))
+    assert found["a"].saliency == hashlib.sha256(b"a.npy").hexdigest()
+    assert found["b"].saliency is None
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(DatasetError, match=r"a\.npy: cannot be read"):
+        digest_samples(Dataset(tmp_path, ClassTable(("cat",)), samples))
 
 
 def test_labels_and_bytes_of_an_image_count() -> None:

@@ -1,5 +1,6 @@
 """What a regeneration has to do, and what the gate lets through."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_images_are_compared_by_their_bytes_and_the_names_of_their_labels() -> N
 def decision(now: Dataset, trained: Dataset, retrain: str = "auto", settings: PipelineConfig = SETTINGS):
     changes = compare(now, digests(now), ENTRIES)
     return decide(now, changes, settings, BEFORE, trained, retrain, 0.3)  # pyright: ignore[reportArgumentType]
+
+
+def test_other_saliency_of_an_image_gives_it_new_labels() -> None:
+    now, before = dataset(a="cat", b="dog;cat"), [replace(entry("a", "cat"), saliency="map"), entry("b", "cat", "dog")]
+    found = compare(now, {"a": SampleDigest("sha-a", saliency="other"), "b": SampleDigest("sha-b")}, before)
+    assert found == Changes(with_other_saliency=("a",))
+    assert decide(now, found, SETTINGS, BEFORE, now, "auto", 0.3).images == ("a",)
+    assert found.counts()["with_other_saliency"] == 1
+    assert compare(now, digests(now), before).to_infer == ("a",)
+    assert not compare(now, {**digests(now), "a": SampleDigest("sha-a", saliency="map")}, before)
 
 
 def test_the_first_version_trains_on_everything() -> None:

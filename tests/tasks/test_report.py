@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabricated_run import make_run, make_training
+from safetensors.numpy import save_file
 
 from data.dataset import ClassTable, Sample
 from data.label_maps import VOC_PALETTE, write_label_map
-from data.store import ArtifactError
+from data.store import ArtifactError, Store
 from tasks.reporting.page import Row, changed_settings, choose_samples, class_colors, names_of_classes
 from tasks.reporting.report import COLUMNS, build_report, instance_tables, semantic_tables
-from tasks.run_record import read_run
+from tasks.run_record import StageRecord, read_run
 from tasks.settings import PipelineConfig
 
 
@@ -65,11 +66,24 @@ def test_every_image_has_a_picture_of_every_kind(run: Path):
     page = Page(build_report(run))
     titles = [str(image["alt"]) for image in page.images]
     samples = [sample.id for sample in read_run(run).dataset.samples]
-    expected = {f"{column.title} of {sample}" for column in COLUMNS.values() for sample in samples}
+    kinds = [column for key, column in COLUMNS.items() if key != "saliency"]
+    expected = {f"{column.title} of {sample}" for column in kinds for sample in samples}
     # The last image has no labels, so no CAMs.
     assert set(titles) - {"Colour wheel"} == expected - {f"CAMs of {samples[-1]}"}
     assert page.empty_cells == 1
     assert all(image["loading"] == "lazy" for image in page.images if image["alt"] != "Colour wheel")
+
+
+def test_a_run_with_saliency_shows_it(tmp_path: Path):
+    run = make_run(tmp_path)
+    record = read_run(run)
+    labelled = [sample.id for sample in record.dataset.samples if sample.labels]
+    with Store(tmp_path / "store").create("saliency", "s") as draft:
+        save_file({id: np.ones((1, 17, 21), np.float16) for id in labelled}, draft.folder / "saliency.safetensors")
+    stages = {**record.stages, "saliency": StageRecord(keys={0: "s"})}
+    record.model_copy(update={"stages": stages}).write(run)
+    titles = [str(image["alt"]) for image in Page(build_report(run)).images]
+    assert [title for title in titles if title.startswith("Saliency")] == [f"Saliency of {id}" for id in labelled]
 
 
 def test_the_page_has_scores_times_and_changed_settings(run: Path):

@@ -80,6 +80,35 @@ def test_files_outside_the_set_and_coco_sources_come_back(tmp_path: Path) -> Non
     assert listed.count == 2
 
 
+def test_maps_and_networks_of_saliency_come_back_and_their_changes_are_told(tmp_path: Path) -> None:
+    with_map = Sample("a", Path("set/a.jpg"), (0,), saliency=Path("set/maps/a.png"))
+    with_network = Sample("b", Path("set/b.jpg"), (0,), saliency=tmp_path / "net.onnx")
+    samples = (with_map, with_network, Sample("c", Path("set/c.jpg"), ()))
+    digests = {"a": SampleDigest("1", "t", "m"), "b": SampleDigest("2", saliency="n"), "c": SampleDigest("3")}
+    listed = write_images(tmp_path, Images(samples, digests), Path("set"))
+    found = list(read_images(tmp_path, listed, Path("set")))
+    assert found == [(sample, digests[sample.id]) for sample in samples]
+    now = digests | {"a": SampleDigest("1", "u", "other")}
+    assert compare_images(found, Images(samples, now)) == [
+        Change("a", "with other ground truth", True),
+        Change("a", "with other saliency", True),
+    ]
+
+
+def test_status_tells_other_saliency_only_of_the_stage_that_reads_it(tmp_path: Path) -> None:
+    dataset = _dataset()
+    samples = tuple(replace(sample, saliency=Path("map.png")) for sample in dataset.samples)
+    dataset = replace(dataset, samples=samples)
+    digests = {id: replace(digest, saliency="map") for id, digest in _digests(dataset).items()}
+    before = make_plan(dataset, CONFIG, digests)
+    after = make_plan(dataset, CONFIG, digests | {"image005": replace(digests["image005"], saliency="other")})
+    found = _reasons(tmp_path, before, after)
+    untouched = "its folder is gone from the store"
+    assert set(found["saliency"]) == {"1 image with other saliency: image005", untouched}
+    assert set(found["relations"]) == {"saliency would be made again", untouched}
+    assert set(found["cams"]) == {untouched}
+
+
 def test_the_list_of_a_record_that_was_replaced_goes(tmp_path: Path) -> None:
     for dataset in (_dataset(8), _dataset(9)):
         record = _write(tmp_path / "run", make_plan(dataset, CONFIG, _digests(dataset)))
