@@ -77,7 +77,9 @@ def test_other_arrays_are_refused_with_what_was_found(
 
 def test_pickles_damaged_files_colours_and_masks_of_one_are_refused(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "pickle.npy").write_bytes(pickle.dumps([1.0]))
-    np.save(tmp_path / "objects.npy", np.array([[RAMP]], dtype=object), allow_pickle=True)
+    with (tmp_path / "objects.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (1, 1)})
+        stream.write(pickle.dumps([1.0]))
     np.save(tmp_path / "whole.npy", RAMP)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-8])
     (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:45])
