@@ -14,6 +14,7 @@ from tasks.settings import (
     IRNetConfig,
     LabelsConfig,
     PipelineConfig,
+    PixelsConfig,
     RelationsConfig,
     ScoresConfig,
     WalkConfig,
@@ -92,6 +93,7 @@ def quick() -> PipelineConfig:
             centering_weight=0.1,
             rest_warmup=0.5,
         ),
+        pixels=PixelsConfig(folds=3),
         labels=LabelsConfig(
             background_threshold="auto", crf_iterations=5, sure_thresholds="auto", min_area_of_largest=0.25
         ),

@@ -23,12 +23,12 @@ from flows.presets import PRESETS, over_preset, quick
 from tasks.config import Config, StoreAddress
 from tasks.plan import Networks, Node, Plan, digest_samples, make_plan, weights_digest
 from tasks.run_record import RunRecord, read_run
-from tasks.settings import LabelsConfig, PipelineConfig, SaliencyPriorConfig
+from tasks.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
-# What was chosen on the set that the networks were trained on goes with them; runs of earlier versions have none.
-CHOSEN_STAGES = ("thresholds", "label-thresholds")
+# What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
+CHOSEN_STAGES = ("thresholds", "label-thresholds", "pixel-classifier")
 NetworkName = Literal["deeplabv2", "maskrcnn"]
 
 
@@ -249,6 +249,8 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
         if "label-thresholds" not in keys:
             settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
+        if "pixel-classifier" not in keys:
+            settings = settings.model_copy(update={"pixels": PixelsConfig()})
         dataset = _as_trained(dataset, source)
     return make_plan(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
 

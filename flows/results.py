@@ -177,7 +177,9 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     for node in prepared.plan.of("metrics"):
         metrics = json.loads((prepared.store.fetch("metrics", node.key) / "metrics.json").read_text())
         if "labels" in metrics["semantic"]:
-            metrics["semantic"]["labels"]["threshold"] = _thresholds(prepared)["labels"]["background"]
+            for method, chosen in _thresholds(prepared).items():
+                if method in metrics["semantic"]:
+                    metrics["semantic"][method]["threshold"] = chosen["background"]
     work = read_work(prepared.plan, prepared.store)
     return {**metrics, "images": len(prepared.plan.dataset.samples), **_understood(prepared), **work}
 
@@ -198,6 +200,9 @@ def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
     first, *_ = plan.of("labels")
     settings = json.loads((prepared.store.fetch("labels", first.key) / "settings.json").read_text())
     found["labels"] = {"background": settings["background_threshold"], "sure": settings["sure_thresholds"]}
+    if plan.of("pixel-scores"):
+        found["walk"] = found["labels"]
+        found["labels"] = {"background": settings["pixel_threshold"], "sure": settings["sure_pixel_thresholds"]}
     return found
 
 

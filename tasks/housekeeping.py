@@ -13,7 +13,7 @@ from data.store import ArtifactError, Store, folder_size, open_store
 from tasks.run_record import FILE_NAME, read_run
 from tasks.stages import NETWORK_STAGES, STAGES
 
-NETWORKS = ("classifier", "thresholds", "irnet", "label-thresholds", *NETWORK_STAGES)
+NETWORKS = ("classifier", "thresholds", "irnet", "label-thresholds", "pixel-classifier", *NETWORK_STAGES)
 """The stages whose artifacts are networks, or what was chosen beside them: small, and what other runs are made with."""
 
 STAGE_NAMES = frozenset(stage.name for stage in (*STAGES, *(s for stages in NETWORK_STAGES.values() for s in stages)))

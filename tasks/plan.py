@@ -298,6 +298,7 @@ def make_plan(
     """
     planner = _Planner(dataset, config, digests, weights, networks, validation or Images())
     stages = [stage for stage in stages if not stage.chooses or "auto" in dict(_settings(config, stage)).values()]
+    stages = [stage for stage in stages if not stage.switch or getattr(_settings(config, stage), stage.switch)]
     if not any(sample.saliency for sample in dataset.samples):
         stages = [stage for stage in stages if not stage.reads_saliency]
     wanted = _wanted(stages, results, networks.keys if networks else {})

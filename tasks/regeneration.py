@@ -18,7 +18,18 @@ from tasks.settings import Fraction, PipelineConfig, PositiveInt, ascending
 
 Retrain = Literal["never", "auto", "always"]
 # Of the settings, those that decide what the networks are, and those that decide the labels that they give.
-TRAINING = ("backbone", "weights", "seed", "long_side", "saliency", "classifier", "cams", "relations", "irnet")
+TRAINING = (
+    "backbone",
+    "weights",
+    "seed",
+    "long_side",
+    "saliency",
+    "classifier",
+    "cams",
+    "relations",
+    "irnet",
+    "pixels",
+)
 INFERENCE = ("long_side", "saliency", "cams", "fields", "walk", "labels")
 Share = Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)]
 Count = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(ascending)]

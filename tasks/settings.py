@@ -249,12 +249,52 @@ class WalkConfig(Config):
     refine_iterations: Annotated[int, Field(ge=0)] = 300
 
 
-class LabelsConfig(Config):
-    """Labels from walked scores.
+class PixelsConfig(Config):
+    """A second round over the set: a linear classifier of pixels that the walk's sure pixels teach.
+
+    See `tasks.stages.pixels`. `docs/any_set.md` says what it gives.
 
     Attributes:
-        background_threshold: Scores (relative to the image's highest) below this are background. "auto" is chosen for
-            the set by `tasks.stages.thresholds`, from its images and scores.
+        folds: The images are dealt into so many folds, each labelled by the classifier that learnt from the others. 0
+            leaves the round out: the labels are those of the walked scores, as in the paper.
+        max_images: Images that teach, at even distances in the set.
+        cells: Cells of the stride-8 grid that an image teaches, about; of one class at most half of them.
+        taught_thresholds: Two background thresholds of the walked scores. Pixels whose label is not the same under both
+            teach nothing. "auto" takes `labels.sure_thresholds` as they were chosen for the set.
+        crf_iterations: Of the dense CRF that brings what is taught to the image's edges.
+        steps: Of the training.
+        batch_size: Cells of a step.
+        learning_rate: Of AdamW; decays linearly to 0.
+        weight_decay: Of AdamW.
+        precision: Of the backbone's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
+    """
+
+    folds: Annotated[int, Field(ge=0, le=20)] = 0
+    max_images: PositiveInt = 512
+    cells: Annotated[int, Field(ge=2)] = 400
+    taught_thresholds: Range | Auto = "auto"
+    crf_iterations: Annotated[int, Field(ge=0)] = 5
+    steps: PositiveInt = 400
+    batch_size: PositiveInt = 1024
+    learning_rate: LearningRate = 1e-3
+    weight_decay: NonNegative = 1e-3
+    precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _one_fold_has_no_others(self) -> PixelsConfig:
+        if self.folds == 1:
+            raise ValueError("pixels.folds 1: expected 0, or 2 or more: a fold is labelled by what others taught")
+        return self
+
+
+class LabelsConfig(Config):
+    """Labels from walked scores, or from the pixel classifier's probabilities where there is one.
+
+    Attributes:
+        background_threshold: Walked scores (relative to the image's highest) below this are background. "auto" is
+            chosen for the set by `tasks.stages.thresholds`, from its images and scores.
+        pixel_threshold: Probabilities of the pixel classifier below this are background.
+        sure_pixel_thresholds: As `sure_thresholds`, of these probabilities.
         crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
@@ -267,6 +307,8 @@ class LabelsConfig(Config):
     """
 
     background_threshold: Fraction | Auto = 0.25
+    pixel_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    sure_pixel_thresholds: Range = (0.3, 0.7)
     crf_iterations: Annotated[int, Field(ge=0)] = 0
     min_area: Fraction = 0.01
     min_area_of_largest: Fraction | None = None
@@ -275,6 +317,12 @@ class LabelsConfig(Config):
 
     @model_validator(mode="after")
     def _sure_thresholds_enclose_the_labels_own(self) -> LabelsConfig:
+        low, high = self.sure_pixel_thresholds
+        if not low < self.pixel_threshold < high <= 1:
+            raise ValueError(
+                f"sure_pixel_thresholds {self.sure_pixel_thresholds}: expected one below and one above "
+                f"pixel_threshold, which is {self.pixel_threshold}, and none above 1"
+            )
         if self.sure_thresholds == "auto" and self.background_threshold in (0, 1):
             raise ValueError("sure_thresholds 'auto': expected a background_threshold between 0 and 1, or 'auto'")
         if self.sure_thresholds not in (None, "auto"):
@@ -345,5 +393,14 @@ class PipelineConfig(RunConfig):
     irnet: IRNetConfig = IRNetConfig()
     fields: FieldsConfig = FieldsConfig()
     walk: WalkConfig = WalkConfig()
+    pixels: PixelsConfig = PixelsConfig()
     labels: LabelsConfig = LabelsConfig()
     scores: ScoresConfig = ScoresConfig()
+
+    @model_validator(mode="after")
+    def _pixels_have_thresholds(self) -> PipelineConfig:
+        if self.pixels.folds and self.pixels.taught_thresholds == "auto" != self.labels.sure_thresholds:
+            raise ValueError(
+                "pixels.taught_thresholds 'auto': expected two numbers where labels.sure_thresholds is not 'auto'"
+            )
+        return self

@@ -199,7 +199,12 @@ def _semantic_table(scores: dict[str, Any]) -> Table:
     table = Table(title="Semantic labels", title_justify="left")
     for column, justify in (("labels", "left"), ("background", "right"), ("mIoU", "right")):
         table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
-    names = {"cam": "CAM, best threshold", "cam_crf": "CAM + CRF, best threshold", "labels": "this run's labels"}
+    names = {
+        "cam": "CAM, best threshold",
+        "cam_crf": "CAM + CRF, best threshold",
+        "walk": "random walk",
+        "labels": "this run's labels",
+    }
     for key, name in names.items():
         if key in scores:
             table.add_row(name, f"{scores[key]['threshold']:.2f}", percent(scores[key]["miou"]))

@@ -38,7 +38,7 @@ from tasks.reporting.training import training_page
 from tasks.run_record import RunRecord, read_run
 from tasks.settings import PipelineConfig
 
-SEMANTIC_METHODS = {"cam": "CAM", "cam_crf": "CAM + CRF", "labels": "Labels"}
+SEMANTIC_METHODS = {"cam": "CAM", "cam_crf": "CAM + CRF", "walk": "Random walk", "labels": "Labels"}
 INSTANCE_METHODS = {
     "cam_components": "CAM + components",
     "boundary_components": "CAM + boundary + components",
@@ -261,5 +261,5 @@ def _method_title(method: str, score: Mapping[str, Any]) -> str:
     name = (SEMANTIC_METHODS | INSTANCE_METHODS)[method]
     if "threshold" not in score:
         return name
-    # The labels' threshold was set; the baselines' is the best of a sweep.
-    return f"{name} ({'at' if method == 'labels' else 'best at'} {score['threshold']:g})"
+    # The thresholds of walk and labels were set or chosen without ground truth; the others' are the best of a sweep.
+    return f"{name} ({'at' if method in ('walk', 'labels') else 'best at'} {score['threshold']:g})"

@@ -24,6 +24,7 @@ class Stage:
         reads_saliency: The saliency of its samples is part of its key; where none has any, the stage is not there.
         on_device: Computes on the GPU where the run has one.
         chooses: Chooses what its settings leave "auto"; where they leave nothing, the stage is not there.
+        switch: The setting that leaves the stage out where it is 0.
     """
 
     name: str
@@ -37,10 +38,12 @@ class Stage:
     reads_saliency: bool = False
     on_device: bool = False
     chooses: bool = False
+    switch: str | None = None
 
 
 _training = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_device=True)
 _choice = partial(Stage, sharded=False, chooses=True)
+_pixels = partial(Stage, settings="pixels", on_device=True, switch="folds")
 
 STAGES = (
     Stage("saliency", "tasks.stages.saliency_prior:find_saliency", settings="saliency", reads_saliency=True),
@@ -63,16 +66,24 @@ STAGES = (
         ("walk", "cams", "saliency", "thresholds"),
         settings="labels",
     ),
+    _pixels(
+        "pixel-classifier",
+        "tasks.stages.pixels:train_pixels",
+        ("irnet", "walk", "saliency", "label-thresholds"),
+        sharded=False,
+        seeded=True,
+    ),
+    _pixels("pixel-scores", "tasks.stages.pixels:infer_pixels", ("irnet", "pixel-classifier")),
     Stage(
         "labels",
         "tasks.stages.labels:synthesize_labels",
-        ("walk", "saliency", "label-thresholds"),
+        ("walk", "saliency", "label-thresholds", "pixel-scores"),
         settings="labels",
     ),
     Stage(
         "scores",
         "tasks.stages.scores:score_shard",
-        ("cams", "saliency", "walk", "labels"),
+        ("cams", "saliency", "walk", "pixel-scores", "labels"),
         settings="scores",
         reads_ground_truth=True,
     ),

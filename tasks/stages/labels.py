@@ -1,4 +1,8 @@
-"""Stage `labels`: semantic label maps and instance masks from the walked scores (Sec. 5.2)."""
+"""Stage `labels`: semantic label maps and instance masks, from the walked scores (Sec. 5.2).
+
+Where a run has a pixel classifier, its probabilities decide the class of each pixel, and the walked scores of the
+instances decide which instance of the class the pixel belongs to.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from data.label_maps import instance_map, write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
-from tasks.stages.score_maps import MapReader, saliency_factors, strongest, upsample
+from tasks.stages.score_maps import PIXEL_SCORES, MapReader, saliency_factors, strongest, upsample
 from tasks.stages.thresholds import label_thresholds
 from tasks.working_size import read_working_image, to_size, working_size
 
@@ -74,8 +78,11 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     factors = saliency_factors(job)
     # A piece is weighted as its class is.
     of_pieces = factors and (lambda id: factors(id)[rows_of[id]])
+    by_pixels = "pixel-scores" in job.inputs
+    decide, thresholds = (pixel_rows if by_pixels else semantic_rows), thresholds_of(config, by_pixels=by_pixels)
+    file = job.input("pixel-scores") / PIXEL_SCORES if by_pixels else walk / "semantic.safetensors"
     with (
-        MapReader(walk / "semantic.safetensors", factors) as semantic,
+        MapReader(file, factors) as semantic,
         MapReader(walk / "instances.safetensors", of_pieces) as instances,
     ):
         for done, sample in enumerate(job.samples, start=1):
@@ -84,15 +91,13 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
             labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
             if sample.id in semantic:
-                thresholds = thresholds_of(config)
-                rows = [semantic_rows(semantic[sample.id], size, threshold) for threshold in thresholds]
-                refined = None
+                rows = [decide(semantic[sample.id], size, threshold) for threshold in thresholds]
                 if config.crf_iterations:
                     image, counts = read_working_image(sample.image, job.long_side), [len(values)] * len(rows)
                     rows = refine_many(image, rows, counts, iterations=config.crf_iterations)
-                    refined = rows[0]
+                refined = rows[0] if config.crf_iterations or by_pixels else None
                 labels = to_size(values[rows[0]], own_size)
-                if config.sure_thresholds:
+                if len(rows) > 1:
                     sure = to_size(sure_labels(rows[1], rows[2], values), own_size)
                     unsure.update(c for c in sample.labels if not (sure == c + 1).any())
                 found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
@@ -113,7 +118,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                 tags.update(sample.labels)
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", labels)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
-            if config.sure_thresholds:
+            if len(thresholds) > 1:
                 write_label_map(job.out / SURE / f"{sample.id}.png", sure)
             foreground += float((labels > 0).mean())
             job.progress(done, len(job.samples))
@@ -143,12 +148,18 @@ def sure_labels(
     return sure
 
 
-def thresholds_of(config: LabelsConfig) -> tuple[float, ...]:
+def thresholds_of(config: LabelsConfig, *, by_pixels: bool = False) -> tuple[float, ...]:
     """Return the background threshold of the labels, and the two of what is sure where there are any.
+
+    Args:
+        config: Of the labels.
+        by_pixels: Those of the pixel classifier's probabilities instead of the walked scores'.
 
     Raises:
         ValueError: They are not numbers yet.
     """
+    if by_pixels:
+        return (config.pixel_threshold, *config.sure_pixel_thresholds)
     if config.background_threshold == "auto" or config.sure_thresholds == "auto":
         raise ValueError("thresholds that are chosen from the data are known after stage `label-thresholds`")
     return (config.background_threshold, *(config.sure_thresholds or ()))
@@ -163,6 +174,14 @@ def semantic_rows(
     """
     full = upsample(scores, size)
     rows, _ = strongest(full / full.max().clamp(min=1e-12), background_threshold)
+    return rows.cpu().numpy()
+
+
+def pixel_rows(
+    probabilities: Float[Tensor, "k h w"], size: tuple[int, int], background_threshold: float
+) -> NDArray[np.int64]:
+    """Return for each pixel 1 + the row of the most probable class, 0 where none exceeds the threshold."""
+    rows, _ = strongest(upsample(probabilities, size), background_threshold)
     return rows.cpu().numpy()
 
 

@@ -16,6 +16,7 @@ from tasks.job import Job
 from tasks.settings import SaliencyPriorConfig
 
 SALIENCY_MAPS, SALIENCY_SETTINGS = "saliency.safetensors", "settings.json"
+PIXEL_SCORES = "pixels.safetensors"
 Factors = Callable[[str], Float[Tensor, "k h w"]]
 """Sample id -> what its score maps are multiplied by."""
 

@@ -24,7 +24,7 @@ from tasks.evaluation.instance_metrics import CHAINERCV, InstanceRecords, add_re
 from tasks.evaluation.semantic_metrics import confusion
 from tasks.job import Job
 from tasks.settings import LabelsConfig, ScoresConfig
-from tasks.stages.labels import Instances, instance_masks
+from tasks.stages.labels import Instances, instance_masks, semantic_rows, thresholds_of
 from tasks.stages.score_maps import MapReader, saliency_factors, strongest, upsample
 from tasks.working_size import read_working_image, to_size
 
@@ -39,6 +39,8 @@ def score_shard(job: Job) -> dict[str, Any]:
     settings = LabelsConfig.model_validate_json((labels_folder / "settings.json").read_text())
     detections = _by_image(read_detections(labels_folder / DETECTIONS))
     num_classes = len(job.classes)
+    # What the walk alone would have given.
+    by_pixels = bool(job.inputs.get("pixel-scores"))
     confusions: dict[str, NDArray[np.int64]] = {}
     records: Records = defaultdict(list)
     factors = saliency_factors(job)
@@ -56,7 +58,12 @@ def score_shard(job: Job) -> dict[str, Any]:
             )
             final = read_label_map(labels_folder / SEMANTIC / f"{sample.id}.png")
             if truth.semantic is not None:
-                predictions = _semantic_predictions(image, sample_cams, class_values, config)
+                predictions = [*_semantic_predictions(image, sample_cams, class_values, config)]
+                if by_pixels:
+                    rows = semantic_rows(sample_walk, (image.shape[0], image.shape[1]), thresholds_of(settings)[0])
+                    if settings.crf_iterations:
+                        rows = refine_many(image, [rows], [len(class_values)], iterations=settings.crf_iterations)[0]
+                    predictions.append(("walk", class_values[rows]))
                 for name, prediction in (*predictions, ("labels", final)):
                     counted = confusion(truth.semantic, to_size(prediction, own_size), num_classes + 1)
                     confusions[name] = confusions.get(name, 0) + counted

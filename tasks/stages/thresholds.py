@@ -32,7 +32,7 @@ from torch import Tensor
 from data.dataset import Sample
 from kernels.crf import refine_many
 from tasks.job import Job
-from tasks.settings import LabelsConfig, RelationsConfig
+from tasks.settings import LabelsConfig, PixelsConfig, RelationsConfig
 from tasks.stages.score_maps import Factors, MapReader, saliency_factors, strongest, upsample
 from tasks.working_size import read_working_image
 
@@ -156,6 +156,14 @@ def label_thresholds(config: LabelsConfig, folder: Path) -> LabelsConfig:
     if sure == "auto":
         sure = _sure(Curves(tuple(found["merit"]), tuple(found["area"])), background)
     return config.model_copy(update={"background_threshold": background, "sure_thresholds": sure})
+
+
+def taught_thresholds(job: Job, config: PixelsConfig) -> tuple[float, float]:
+    """Return the two thresholds between which walked scores teach nothing, as numbers."""
+    if config.taught_thresholds != "auto":
+        return config.taught_thresholds
+    low, high = json.loads((job.input("label-thresholds") / FILE).read_text())["sure"]
+    return low, high
 
 
 def _sure(curves: Curves, background: float) -> tuple[float, float]:

@@ -24,7 +24,15 @@ from tasks.plan import (
     make_plan,
     weights_digest,
 )
-from tasks.settings import LabelsConfig, PipelineConfig, RelationsConfig, RunConfig, SaliencyPriorConfig, WalkConfig
+from tasks.settings import (
+    LabelsConfig,
+    PipelineConfig,
+    PixelsConfig,
+    RelationsConfig,
+    RunConfig,
+    SaliencyPriorConfig,
+    WalkConfig,
+)
 from tasks.stages import STAGES
 
 CONFIG = PipelineConfig(shard_size=8)
@@ -58,6 +66,17 @@ def _changed(before: Plan, after: Plan) -> dict[str, int]:
     return {stage: count for stage, count in counts.items() if count}
 
 
+def test_the_pixel_classifier_is_planned_where_its_folds_are_not_0() -> None:
+    taught = PixelsConfig(folds=3, taught_thresholds=(0.2, 0.4))
+    plan = _plan(config=PipelineConfig(pixels=taught))
+    (labels, *_), (classifier,) = plan.of("labels"), plan.of("pixel-classifier")
+    assert {"pixel-scores"} <= labels.inputs.keys()
+    assert not _plan(config=PipelineConfig()).of("pixel-classifier")
+    other = _plan(config=PipelineConfig(pixels=taught.model_copy(update={"steps": 7})))
+    assert other.of("pixel-classifier")[0].key != classifier.key
+    assert [node.key for node in other.of("walk")] == [node.key for node in plan.of("walk")]
+
+
 def test_every_node_comes_after_its_inputs_and_keys_are_unique() -> None:
     plan = _plan()
     seen: set[tuple[str, str]] = set()
@@ -65,7 +84,9 @@ def test_every_node_comes_after_its_inputs_and_keys_are_unique() -> None:
         assert {(stage, key) for stage, keys in node.inputs.items() for key in keys} <= seen
         seen.add((node.stage.name, node.key))
     assert len(seen) == len(plan.nodes)
-    assert plan.stages == [stage.name for stage in STAGES if not (stage.chooses or stage.reads_saliency)]
+    assert plan.stages == [
+        stage.name for stage in STAGES if not (stage.chooses or stage.reads_saliency or stage.switch)
+    ]
 
 
 def test_thresholds_are_chosen_where_the_settings_leave_them_open_and_only_there() -> None:

@@ -1,0 +1,167 @@
+"""A second round: images correct each other, and no image confirms its own mistakes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from data.images import image_size
+from data.label_maps import read_label_map
+from models.pixels import PixelClassifier
+from tasks.job import Job
+from tasks.settings import LabelsConfig, PipelineConfig, PixelsConfig
+from tasks.stages import pixels
+from tasks.stages.labels import synthesize_labels
+from tasks.stages.pixels import (
+    CLASSIFIER,
+    fold_of,
+    infer_pixels,
+    sample_cells,
+    taught_folds,
+    train_pixels,
+    upsample_cells,
+)
+from tasks.stages.score_maps import PIXEL_SCORES, grid_size
+
+CONFIG = PixelsConfig(folds=2, taught_thresholds=(0.1, 0.4), steps=30, cells=100, learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def round_two(run_stage, artifacts) -> dict[str, Path]:
+    """The artifacts of the second round on the tiny set."""
+    first = {"irnet": artifacts["irnet"], "walk": artifacts["walk"]}
+    classifier = run_stage(train_pixels, CONFIG, **first)
+    scores = run_stage(infer_pixels, CONFIG, **{"irnet": first["irnet"], "pixel-classifier": classifier})
+    return {"pixel-classifier": classifier, "pixel-scores": scores}
+
+
+def test_every_cell_teaches_all_folds_but_its_own() -> None:
+    folds = torch.tensor([0, 1, 2, 0, 1, 2])
+    taught = taught_folds(torch.zeros(6, dtype=torch.long), folds, 3)
+    assert (taught == (folds[None] != torch.arange(3)[:, None])).all()
+
+
+def test_a_class_of_one_fold_alone_is_taught_by_its_own_cells() -> None:
+    folds, values = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 5, 0, 0])
+    taught = taught_folds(values, folds, 2)
+    assert taught.tolist() == [[False, True, True, True], [True, True, False, False]]
+
+
+def test_half_of_the_cells_at_most_are_of_one_class_and_none_is_void() -> None:
+    cells = np.array([0] * 500 + [3] * 4 + [255] * 300)
+    chosen = sample_cells(cells, 20, np.random.default_rng(0))
+    values, counts = np.unique(cells[chosen], return_counts=True)
+    assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == {0: 10, 3: 4}
+    assert len(np.unique(chosen)) == len(chosen)
+    assert not len(sample_cells(np.full(9, 255), 20, np.random.default_rng(0)))
+
+
+def test_maps_of_stride_8_cover_the_grid_of_stride_4() -> None:
+    for height, width in ((1, 1), (8, 9), (12, 13), (17, 31)):
+        maps = torch.rand(2, -(-height // 8), -(-width // 8))
+        assert upsample_cells(maps, grid_size((height, width))).shape == (2, *grid_size((height, width)))
+
+
+def test_scores_are_probabilities_of_the_tags_at_stride_4(tiny_set, round_two) -> None:
+    maps = load_file(round_two["pixel-scores"] / PIXEL_SCORES)
+    assert set(maps) == {sample.id for sample in tiny_set.samples if sample.labels}
+    for sample in tiny_set.samples:
+        if sample.labels:
+            found = maps[sample.id].float()
+            assert found.shape == (len(sample.labels), *grid_size(image_size(sample.image)))
+            assert found.min() >= 0
+            assert found.sum(0).max() <= 1.001
+
+
+def test_an_image_is_judged_by_the_classifier_that_has_not_learnt_from_it(
+    tiny_set, artifacts, run_stage, round_two, tmp_path
+) -> None:
+    before = load_file(round_two["pixel-scores"] / PIXEL_SCORES)
+    state = load_file(round_two["pixel-classifier"] / CLASSIFIER)
+    # A classifier that learnt nothing in the place of fold 0's.
+    state["weight"][0], state["bias"][0] = 0, 0
+    save_file(state, tmp_path / CLASSIFIER)
+    again = run_stage(infer_pixels, CONFIG, **{"irnet": artifacts["irnet"], "pixel-classifier": tmp_path})
+    after = load_file(again / PIXEL_SCORES)
+    changed = {id for id in before if not torch.equal(before[id], after[id])}
+    assert changed == {sample.id for sample in tiny_set.samples if sample.labels and fold_of(sample.id, 2) == 0}
+    assert 0 < len(changed) < len(before)
+
+
+def test_what_most_images_show_corrects_an_image_whose_walk_was_wrong(tiny_set, tmp_path, monkeypatch) -> None:
+    """One image of eight has classes 1 and 2 the wrong way round; the others teach what they look like."""
+    rng = np.random.default_rng(0)
+    (labelled, *_) = [sample for sample in tiny_set.samples if sample.labels]
+    samples = tuple(replace(labelled, id=f"image{n}", labels=(0, 1)) for n in range(8))
+    truth = np.zeros((8, 8), np.int64)
+    truth[:, 3:5], truth[:, 5:] = 1, 2
+    wrong = np.where(truth == 0, 0, 3 - truth)
+    looks = {
+        sample.id: torch.from_numpy(np.eye(3)[truth].transpose(2, 0, 1) + rng.normal(0, 0.1, (3, 8, 8))).float()
+        for sample in samples
+    }
+    monkeypatch.setattr(pixels, "_features", lambda given, *_: ((s, looks[s.id], (64, 64)) for s in given))
+    sure = {sample.id: wrong if sample.id == "image3" else truth for sample in samples}
+    monkeypatch.setattr(pixels, "_sure_maps", lambda given, *_: (sure[s.id].astype(np.uint16) for s in given))
+    job = Job(samples, tiny_set.classes, CONFIG, tmp_path, tmp_path)
+    summary = train_pixels(job)
+    assert summary["images"] == 8
+    assert summary["taught"] == {0: 8, 1: 8, 2: 8}
+    infer_pixels(replace(job, inputs={"pixel-classifier": (tmp_path,)}))
+    for found in load_file(tmp_path / PIXEL_SCORES).values():
+        whole = torch.cat([1 - found.float().sum(0, keepdim=True), found.float()])
+        assert (whole.argmax(0)[::2, ::2].numpy() == truth).mean() > 0.95
+
+
+def test_labels_and_sure_labels_come_from_the_pixel_classifier_where_there_is_one(
+    tiny_set, artifacts, run_stage, round_two, tmp_path
+) -> None:
+    scores = load_file(round_two["pixel-scores"] / PIXEL_SCORES)
+    left = {}
+    for id, maps in scores.items():
+        left[id] = torch.zeros_like(maps)
+        left[id][0, :, : maps.shape[2] // 2] = 0.6
+    save_file(left, tmp_path / PIXEL_SCORES)
+    inputs = {"walk": artifacts["walk"], "pixel-scores": tmp_path}
+    out = run_stage(synthesize_labels, LabelsConfig(), **inputs)
+    for sample in tiny_set.samples:
+        labels = read_label_map(out / "SegmentationClass" / f"{sample.id}.png")
+        sure = read_label_map(out / "SegmentationSure" / f"{sample.id}.png")
+        objects = read_label_map(out / "SegmentationObject" / f"{sample.id}.png")
+        if sample.labels:
+            width = labels.shape[1]
+            assert (labels[:, : width // 2 - 4] == sample.labels[0] + 1).all()
+            assert (labels[:, width // 2 + 4 :] == 0).all()
+            # 0.6 is more than the labels' threshold, 0.5, and less than the upper one of what is sure, 0.7.
+            assert (sure[:, : width // 2 - 4] == 255).all()
+            assert not objects[labels == 0].any()
+
+
+def test_an_untagged_set_trains_a_classifier_that_nothing_asks(tiny_set, run_stage, artifacts, tmp_path) -> None:
+    untagged = tuple(replace(sample, labels=()) for sample in tiny_set.samples)
+    job = Job(
+        untagged,
+        tiny_set.classes,
+        CONFIG,
+        tmp_path,
+        tmp_path,
+        inputs={"irnet": (artifacts["irnet"],), "walk": (artifacts["walk"],)},
+    )
+    save_file({}, tmp_path / "semantic.safetensors")
+    summary = train_pixels(replace(job, inputs=job.inputs | {"walk": (tmp_path,)}))
+    assert list(summary["taught"]) == [0]
+    net = PixelClassifier.from_state(load_file(tmp_path / CLASSIFIER))
+    assert net.weight.isfinite().all()
+
+
+def test_settings_that_no_run_can_have_are_refused() -> None:
+    with pytest.raises(ValidationError, match="folds 1"):
+        PixelsConfig(folds=1)
+    with pytest.raises(ValidationError, match="taught_thresholds 'auto'"):
+        PipelineConfig(pixels=PixelsConfig(folds=2))
+    with pytest.raises(ValidationError, match="sure_pixel_thresholds"):
+        LabelsConfig(pixel_threshold=0.8)
