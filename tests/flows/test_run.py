@@ -42,7 +42,8 @@ def test_a_run_gives_labels_metrics_and_one_json_object(first_run: tuple[Path, d
     for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure"):
         assert sorted(p.stem for p in (folder / "run/labels" / kind).glob("*.png")) == sorted(ids)
     assert answer["semantic"]["labels"]["miou"] >= 0
-    assert set(answer["semantic"]) == {"cam", "cam_crf", "labels"}
+    assert set(answer["semantic"]) == {"cam", "cam_crf", "walk", "labels"}
+    assert answer["semantic"]["labels"]["threshold"] == 0.5
     assert set(answer["instances"]) >= {"cam_components", "boundary_components", "labels"}
     assert list(answer["seconds"]) == STAGES
     coco = COCO(folder / "run/labels/instances.json")
@@ -102,7 +103,7 @@ def test_a_changed_beta_repeats_the_walk_and_what_follows(run_copy: Path, tiny_d
     ("file", "line", "first"),
     [
         ("kernels/displacement/__init__.py", "def instance_maps(", "irnet"),
-        ("tasks/stages/labels.py", "def semantic_rows(", "labels"),
+        ("tasks/stages/labels.py", "def instance_masks(", "labels"),
     ],
 )
 def test_an_edited_function_makes_its_stage_and_what_follows_stale(
@@ -150,7 +151,8 @@ def test_networks_of_a_run_label_other_images_without_training_or_ground_truth(
     assert "semantic" not in result
     assert len(list((run_copy / "new/labels/SegmentationClass").glob("*.png"))) == 4
     stages = {name.split("/")[0] for name in made_again(before, made(run_copy))}
-    assert not stages & {"classifier", "irnet", "scores", "metrics"}
+    assert not stages & {"classifier", "irnet", "pixel-classifier", "scores", "metrics"}
+    assert {"pixel-scores", "labels"} <= stages
 
 
 def test_bad_images_stop_a_run_before_any_work_or_are_set_aside(tiny_data: Path, tmp_path: Path) -> None:

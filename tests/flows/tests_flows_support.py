@@ -21,6 +21,7 @@ TINY = {
     "--relations.threshold-images": ["4"],
     "--labels.threshold-images": ["4"],
     "--walk.steps": ["16"],
+    "--pixels.steps": ["10"],
     "--scores.crf-thresholds": ["0.2"],
 }
 
