@@ -26,7 +26,14 @@ from data.label_maps import instance_map, write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig
-from tasks.stages.score_maps import PIXEL_SCORES, MapReader, saliency_factors, strongest, upsample
+from tasks.stages.score_maps import (
+    PIXEL_SCORES,
+    MapReader,
+    probabilities_with,
+    saliency_prior,
+    strongest,
+    upsample,
+)
 from tasks.stages.thresholds import label_thresholds
 from tasks.working_size import read_working_image, to_size, working_size
 
@@ -75,14 +82,15 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     walk = job.input("walk")
     rows_of = json.loads((walk / "instances.json").read_text())
     detections, foreground, tags, unsure, empty = [], 0.0, Counter(), Counter(), {}
-    factors = saliency_factors(job)
+    prior = saliency_prior(job)
+    factors = prior and prior.factors
     # A piece is weighted as its class is.
     of_pieces = factors and (lambda id: factors(id)[rows_of[id]])
     by_pixels = "pixel-scores" in job.inputs
     decide, thresholds = (pixel_rows if by_pixels else semantic_rows), thresholds_of(config, by_pixels=by_pixels)
     file = job.input("pixel-scores") / PIXEL_SCORES if by_pixels else walk / "semantic.safetensors"
     with (
-        MapReader(file, factors) as semantic,
+        MapReader(file, None if by_pixels else factors) as semantic,
         MapReader(walk / "instances.safetensors", of_pieces) as instances,
     ):
         for done, sample in enumerate(job.samples, start=1):
@@ -91,7 +99,10 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
             labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
             if sample.id in semantic:
-                rows = [decide(semantic[sample.id], size, threshold) for threshold in thresholds]
+                scores = semantic[sample.id]
+                if prior and by_pixels:
+                    scores = probabilities_with(prior, scores, sample.id)
+                rows = [decide(scores, size, threshold) for threshold in thresholds]
                 if config.crf_iterations:
                     image, counts = read_working_image(sample.image, job.long_side), [len(values)] * len(rows)
                     rows = refine_many(image, rows, counts, iterations=config.crf_iterations)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,6 +17,8 @@ from tasks.settings import SaliencyPriorConfig
 
 SALIENCY_MAPS, SALIENCY_SETTINGS = "saliency.safetensors", "settings.json"
 PIXEL_SCORES = "pixels.safetensors"
+# Of the odds of a pixel classifier, so that saliency alone never decides.
+LEAST_FLOOR = 0.2
 Factors = Callable[[str], Float[Tensor, "k h w"]]
 """Sample id -> what its score maps are multiplied by."""
 
@@ -71,7 +73,7 @@ class SaliencyPrior:
     def __init__(self, job: Job) -> None:
         folders = job.inputs["saliency"]
         config = SaliencyPriorConfig.model_validate_json((folders[0] / SALIENCY_SETTINGS).read_text())
-        self._floor = config.floor
+        self.floor = config.floor
         salient = [name not in config.non_salient for name in job.classes.names]
         self._salient = {sample.id: [salient[c] for c in sample.labels] for sample in job.samples}
         self._files: dict[str, Path] = {}
@@ -83,11 +85,34 @@ class SaliencyPrior:
         """Return the saliency of each of a sample's classes, in [0, 1]: 1 everywhere for those that are not salient."""
         with MapReader(self._files[sample_id]) as maps:
             saliency = maps[sample_id]
-        return torch.where(torch.tensor(self._salient[sample_id])[:, None, None], saliency, 1.0)
+        return torch.where(self.is_salient(sample_id), saliency, 1.0)
 
     def factors(self, sample_id: str) -> Float[Tensor, "k h w"]:
         """Return floor + (1 - floor) * saliency, in [0, 1]."""
-        return self._floor + (1 - self._floor) * self.saliency(sample_id)
+        return self.floor + (1 - self.floor) * self.saliency(sample_id)
+
+    def is_salient(self, sample_id: str) -> Bool[Tensor, "k 1 1"]:
+        """Return of which of a sample's classes saliency says anything."""
+        return torch.tensor(self._salient[sample_id])[:, None, None]
+
+
+def probabilities_with(prior: SaliencyPrior, probabilities: Float[Tensor, "k h w"], sample_id: str) -> Tensor:
+    """Return probabilities of classes once saliency is known, where both are independent evidence of them.
+
+    Odds are multiplied: p / (1 - p) by (f + (1 - f) s) / (1 - (1 - f) s), with saliency s and a floor f. Saliency of 0
+    leaves the share f of the odds, of 0.5 changes nothing, and of 1 multiplies them by 1 / f.
+
+    Args:
+        prior: Of the run.
+        probabilities: Of the sample's classes.
+        sample_id: Of the image.
+    """
+    floor = max(prior.floor, LEAST_FLOOR)
+    salient = (1 - floor) * prior.saliency(sample_id)
+    likely = probabilities * (floor + salient)
+    changed = likely / (likely + (1 - probabilities) * (1 - salient)).clamp(min=1e-9)
+    # Saliency says nothing of the other classes.
+    return torch.where(prior.is_salient(sample_id), changed, probabilities)
 
 
 def saliency_prior(job: Job) -> SaliencyPrior | None:

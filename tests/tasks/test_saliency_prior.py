@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from tasks.settings import LabelsConfig, RelationsConfig, SaliencyPriorConfig, S
 from tasks.stages.labels import synthesize_labels
 from tasks.stages.relations import mine_relations
 from tasks.stages.saliency_prior import find_saliency, to_grid
-from tasks.stages.score_maps import MapReader, SaliencyPrior, grid_size, save_maps
+from tasks.stages.score_maps import MapReader, SaliencyPrior, grid_size, probabilities_with, save_maps
 from tasks.stages.scores import score_shard
 from tasks.stages.thresholds import choose_thresholds
 from tasks.stages.walk import walk_scores
@@ -294,3 +295,29 @@ def test_the_stage_runs_a_network_over_images_with_labels_and_names_it_where_it_
     write_network(file, (float("inf"), 0.0))
     with pytest.raises(DatasetError, match=r"net\.onnx: expected an output of finite values"):
         run(dataset, tmp_path / "again", find_saliency, SaliencyPriorConfig())
+
+
+class _Prior:
+    """Saliency of one image with two classes, the second of which is not salient."""
+
+    floor = 0.1
+
+    def saliency(self, sample_id: str) -> torch.Tensor:
+        return torch.stack([torch.tensor([[0.0, 0.5, 1.0]]), torch.ones(1, 3)])
+
+    def is_salient(self, sample_id: str) -> torch.Tensor:
+        return torch.tensor([True, False])[:, None, None]
+
+
+def test_saliency_multiplies_the_odds_of_salient_classes_alone() -> None:
+    before = torch.full((2, 1, 3), 0.4)
+    after = probabilities_with(cast(SaliencyPrior, _Prior()), before, "dog")
+    odds = after[0] / (1 - after[0])
+    # The floor of 0.1 counts as 0.2: saliency alone decides nothing.
+    torch.testing.assert_close(odds, 0.4 / 0.6 * torch.tensor([[0.2, 1.0, 5.0]]))
+    assert torch.equal(after[1], before[1])
+
+
+def test_probabilities_of_0_and_1_stay_what_they_are() -> None:
+    before = torch.tensor([[[0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]]])
+    assert torch.equal(probabilities_with(cast(SaliencyPrior, _Prior()), before, "dog"), before)
