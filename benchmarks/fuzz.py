@@ -1,8 +1,9 @@
 """Random bytes for every reader: python -m benchmarks.fuzz [--minutes 30] [--readers labels.csv ..] [--seed 0].
 
 Each reader gets files that it knows, damaged at random: bytes changed, cut out, repeated, put in from other files and
-from a list of what has broken readers before. It may return, or raise a `DatasetError` that names a file; anything else
-is a fault, and so are the end of the process and more memory than the bound. An input that shows a fault is kept.
+from a list of what has broken readers before. It may return, or raise a `DatasetError` or `ArtifactError` that names a
+file; anything else is a fault, and so are the end of the process and more memory than the bound. An input that shows a
+fault is kept.
 
 A reader has a process of its own, which writes each input to a file first; so what kills it is known as well.
 """
@@ -21,20 +22,31 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tyro
 from PIL import Image
+from rich.console import Console
 
 from benchmarks.machine import describe_machine, results_file, write_results
 from data.dataset import DatasetError
 from data.images import read_image
 from data.label_maps import read_ground_truth, read_label_map
+from data.publication import Publication
 from data.readers import open_dataset
+from data.store import ArtifactError
 from data.validation import check_images
+from flows.commands.versions import list_versions, show_versions
+from flows.request import pipeline_settings
+from tasks.figures import read_history, read_run_metrics
+from tasks.image_list import ImageList, read_images
+from tasks.reporting.report import instance_tables, semantic_tables, tag_tables
+from tasks.run_record import read_run
+from tasks.settings import PipelineConfig
 
 logger = logging.getLogger(__name__)
 BOUND_MB = 2000
@@ -134,6 +146,10 @@ def _work(name: str, folder: Path, seconds: float, seed: int, channel: Any) -> N
             counts["refused"] += 1
             if not any(str(problem.file) for problem in error.problems):
                 counts["fault"] = f"a DatasetError without a file: {error}"
+        except ArtifactError as error:
+            counts["refused"] += 1
+            if file.name not in str(error) or "\n" in str(error):
+                counts["fault"] = f"an ArtifactError without the file: {error}"
         except Exception as error:  # What is looked for.
             counts["fault"] = f"{type(error).__name__}: {str(error)[:200]}"
         counts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -179,6 +195,12 @@ def _encoded(mode: str, suffix: str) -> bytes:
     return stream.getvalue()
 
 
+def _deep(suffix: str) -> bytes:
+    """Return an image with colours of 12 bits in 16."""
+    values = np.arange(192, dtype=np.uint16).reshape(8, 8, 3) * 21
+    return cv2.imencode(f".{suffix}", values)[1].tobytes()
+
+
 def _open(folder: Path, file: Path) -> None:
     dataset, _ = open_dataset(folder, labels=file, skip_bad=True)
     check_images(dataset, 1)
@@ -204,6 +226,68 @@ def _open_coco(folder: Path, file: Path) -> None:
         read_ground_truth(sample)
 
 
+def _look_at_run(_: Path, file: Path) -> None:
+    record = read_run(file.parent)
+    pipeline_settings(record)
+    for stage in record.stages:
+        record.network(stage)
+    if record.shown_settings and record.asked("data", needed=True):
+        str(record.root)
+
+
+def _look_at_list(folder: Path, file: Path) -> None:
+    for sample, _ in read_images(file.parent, ImageList(file=file.name, count=2), folder):
+        str(sample)
+
+
+def _look_at_versions(_: Path, file: Path) -> None:
+    # Readers of versions hold that folder's name for its number.
+    if file.name == "version.json":
+        show_versions(list_versions(file.parents[1]), Console(file=StringIO()))
+        return
+    (file.parent / "version.json").write_text('{"number": 1}')
+    list(Publication(file.parents[1]).entries(1))
+
+
+def _render(metrics: dict[str, Any]) -> None:
+    tables = semantic_tables(metrics.get("semantic", {})) | instance_tables(metrics.get("instances", {}))
+    for table in (tables | tag_tables(metrics)).values():
+        for row in table.rows.values():
+            for score in filter(None, row):
+                format(score, ".1f")
+
+
+_SCORE = {"miou": 0.4, "accuracy": 0.7, "iou": {"background": 0.7, "cat": None}, "threshold": 0.2}
+_PRECISION = {"ap50": 0.3, "ap70": None, "per_class": {"cat": {"ap50": 0.3, "ap70": 0.1, "gt": 3}}}
+_METRICS = {
+    "semantic": {"cam": _SCORE, "labels": _SCORE},
+    "instances": {"labels": _PRECISION, "touching": {"labels": _PRECISION}},
+    "tags": {"classifier": {"ap": {"cat": 0.5}, "measured_on": "folds"}, "labels": {"tags_without_a_pixel": {}}},
+    "classes": {"images": {"cat": 3}},
+    "seconds": {"cams": 1.5},
+    "warnings": [],
+}
+_RUN = {
+    "version": 2,
+    "preset": "quick",
+    "settings": PipelineConfig().model_dump(mode="json"),
+    "request": {"data": "set", "out": "run"},
+    "root": "set",
+    "classes": {"names": ["cat", "dog"], "category_ids": [1, 2], "has_background": True},
+    "images": {"file": "images-0123456789abcdef.jsonl", "count": 2},
+    "validation": {"file": None, "count": 0},
+    "store": "store",
+    "stages": {"cams": {"keys": {"0": "ab"}, "num_shards": 1, "common": {"settings": {"scales": [1]}}}},
+}
+_LIST = (
+    b'{"coco":[["c.json",[1,2]]]}\n{"id":"a","labels":[0,1],"file":"a.png","sha256":"ab","truth":"cd","coco":[0,1]}\n'
+    b'{"id":"b","labels":[],"file":"b.png","sha256":"ab","semantic":"m/b.png","saliency":["s/b.png","ef"]}\n'
+)
+_ENTRY = (
+    b'{"id":"a","image":"ab","labels":["cat"],"artifact":"key","background":0.5,"classes":1,"instances":1}\n'
+    b'{"id":"b","image":"ab","labels":[],"artifact":"key","background":1,"classes":0,"instances":0}\n'
+)
+_VERSION = {"number": 1, "images": 2, "created": "2026", "reasons": ["new"], "held": [], "means": {"version": {}}}
 _COCO = {
     "images": [{"id": i, "file_name": f"{n}.png", "height": 8, "width": 8} for i, n in ((1, "a"), (2, "b"))],
     "annotations": [
@@ -248,6 +332,20 @@ TARGETS = {
         (_encoded("L", "png"), _encoded("I;16", "png"), _encoded("RGB", "png")),
         lambda _, file: read_label_map(file),
     ),
+    "run.json": Target("run/run.json", (json.dumps(_RUN).encode(), json.dumps(_RUN, indent=1).encode()), _look_at_run),
+    "list of images": Target("run/images-0123456789abcdef.jsonl", (_LIST,), _look_at_list),
+    "metrics.json": Target(
+        "run/metrics.json",
+        (json.dumps(_METRICS).encode(), json.dumps(_METRICS, indent=1).encode()),
+        lambda _, file: _render(read_run_metrics(file.parent)),
+    ),
+    "history.json": Target(
+        "net/network/history.json",
+        (b'[{"loss": 1.5, "miou": 0.25}, {"loss": 1}]',),
+        lambda _, file: read_history(file.parents[1]),
+    ),
+    "version.json": Target("published/v00001/version.json", (json.dumps(_VERSION).encode(),), _look_at_versions),
+    "images.jsonl": Target("published/v00001/images.jsonl", (_ENTRY,), _look_at_versions),
     "image": Target(
         "more/a.jpg",
         (
@@ -256,6 +354,8 @@ TARGETS = {
             _encoded("RGB", "tiff"),
             _encoded("I;16", "png"),
             _encoded("RGB", "webp"),
+            _deep("png"),
+            _deep("tif"),
         ),
         lambda _, file: read_image(file),
     ),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers import has_own_classes, open_dataset, open_images
-from data.store import open_store
+from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.request import Prepared, Request, is_made
 from flows.train_request import settings_of
+from tasks.figures import read_training_metrics
 from tasks.network_settings import NetworkSettings, SaliencySettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.run_record import RunRecord, read_run
@@ -51,7 +52,12 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
     settings = settings_of(record)
     network, predictions, _, metrics = NETWORK_STAGES[settings.network]
     result = (metrics if request.evaluate else predictions).name
-    given = Networks(record.store, {network.name: record.stages[network.name].keys[0]})
+    if (key := record.network(network.name)) is None:
+        raise ArtifactError(f"{request.network}: expected the record of a training, found no network in it")
+    if request.evaluate:
+        # What its scores are of is said beside them; nobody should predict for hours to learn that it cannot be read.
+        read_training_metrics(request.network)
+    given = Networks(record.store, {network.name: key})
 
     def lay_out(dataset: Dataset) -> Plan:
         stages = NETWORK_STAGES[settings.network]
@@ -114,7 +120,6 @@ def open_truth(
 
 def _classes_file(record: RunRecord) -> Path | None:
     """Return the file with the names of the classes that a training, or the run whose labels it learned, was given."""
-    asked = record.request
-    if asked.get("classes") is None and asked.get("labels"):
-        asked = read_run(Path(asked["labels"])).request
-    return Path(asked["classes"]) if asked.get("classes") else None
+    if record.asked("classes") is None and (labels := record.asked("labels")):
+        record = read_run(labels)
+    return record.asked("classes")

@@ -9,8 +9,8 @@ from typing import Any
 
 from data.label_folder import SEMANTIC
 from data.ownership import mark_place
-from data.publication import Publication
-from data.store import explain_os_errors, open_store
+from data.publication import RECORD, Publication
+from data.store import ArtifactError, explain_os_errors, open_store
 from flows.execution import make_artifacts
 from flows.production.flow import deployable
 from flows.production.page import show_labels, show_version
@@ -109,6 +109,9 @@ def _settings(request: RegenerateRequest, publication: Publication, work: Work) 
     if work.base is None or work.decision.train:
         return settings
     before = publication.record(work.base, "settings")["settings"]
+    if lacking := [name for name in TRAINING if name not in (*INFERENCE, *before)]:
+        file = publication.folder(work.base) / RECORD
+        raise ArtifactError(f"{file}: expected the settings of {', '.join(lacking)}, found none; --retrain always")
     return settings | {name: before[name] for name in TRAINING if name not in INFERENCE}
 
 

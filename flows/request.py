@@ -245,7 +245,7 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         if missing := [stage for stage in TRAINED_STAGES if stage not in keys]:
             raise ArtifactError(f"{request.networks}: the run has no {' and no '.join(missing)}")
         networks = Networks(source.store, keys)
-        theirs = PipelineConfig.model_validate(source.settings)
+        theirs = pipeline_settings(source)
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
         if "label-thresholds" not in keys:
             settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
@@ -253,6 +253,16 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
             settings = settings.model_copy(update={"pixels": PixelsConfig()})
         dataset = _as_trained(dataset, source)
     return make_plan(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
+
+
+def pipeline_settings(record: RunRecord) -> PipelineConfig:
+    """Return the settings of a run that made labels.
+
+    Raises:
+        ArtifactError: Those of its record are not settings of this version.
+    """
+    with record.explained("settings"):
+        return PipelineConfig.model_validate(record.settings)
 
 
 def _with_numbers(labels: LabelsConfig, theirs: LabelsConfig) -> LabelsConfig:

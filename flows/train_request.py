@@ -215,9 +215,9 @@ def read_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset, list[Pr
             log.info("%s", note)
     else:
         training = _labels_of_run(request.labels, instances=request.settings.network in DETECTORS)
-        origin = read_labelled_run(request.labels).request
-        data = data or Path(origin["data"])
-        classes = classes or (Path(origin["classes"]) if origin.get("classes") else None)
+        origin = read_labelled_run(request.labels)
+        data = data or origin.asked("data", needed=True)
+        classes = classes or origin.asked("classes")
     labelled = tuple(filter(has_truth, training.samples))
     if not labelled:
         raise DatasetError([Problem(training.root, "expected images with label maps to learn from, found none")])
@@ -354,7 +354,9 @@ def settings_of(record: RunRecord) -> NetworkSettings:
     Raises:
         ArtifactError: It is the record of another kind of run.
     """
-    network = record.settings.get("network")
-    if network not in NETWORK_STAGES:
-        raise ArtifactError("expected the folder of a training (pseudomask train), found that of another run")
-    return TypeAdapter(NetworkSettings).validate_python(record.settings)
+    if record.settings.get("network") not in NETWORK_STAGES:
+        raise ArtifactError(
+            f"{record.folder}: expected the folder of a training (pseudomask train), found that of another run"
+        )
+    with record.explained("settings"):
+        return TypeAdapter(NetworkSettings).validate_python(record.settings)

@@ -11,6 +11,7 @@ from flows.predict_request import PredictRequest
 from flows.request import Prepared
 from flows.results import collect_labels, copy_file, read_work, write_text, writing
 from flows.train_request import TrainRequest
+from tasks.figures import read_training_metrics
 from tasks.run_record import read_run
 from tasks.stages import NETWORK_STAGES
 
@@ -65,7 +66,7 @@ def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
         collect_labels(output, "", plan.of(predictions), store, plan.dataset)
         for node in plan.of(metrics):
             scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
-            training = json.loads((request.network / "metrics.json").read_text())["training"]
+            training = read_training_metrics(request.network).get("training", {})
             output.claim(["metrics.json"])
             write_text(request.out / "metrics.json", json.dumps({**scores, **_what_counts(training)}, indent=1))
     return request.out

@@ -52,5 +52,5 @@ def recorded_network(weights: Path) -> dict[str, str]:
     try:
         recipe = json.loads(file.read_text())
         return {name: str(recipe[name]) for name in ("backbone", "convention") if name in recipe}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: expected what is known of the network beside it: {error}") from None

@@ -13,20 +13,51 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from data.dataset import CocoSource, Sample
 from data.names import is_unsafe
 from data.store import ArtifactError
-from tasks.config import Config
+from tasks.config import Config, fault_of
 from tasks.plan import Images, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
 OTHER_SALIENCY = "with other saliency"
 Source = tuple[Path, tuple[int, ...]]
+
+
+class Head(TypedDict):
+    """The first line: each COCO file with the ids of its categories."""
+
+    coco: list[tuple[str, list[int]]]
+
+
+class Line(TypedDict):
+    """An image: files relative to the set or absolute, digests as SHA-256.
+
+    Attributes:
+        truth: Digest of its ground truth.
+        saliency: File and digest.
+        coco: Number of the file in the head, and the image's id in it.
+    """
+
+    id: str
+    labels: tuple[NonNegativeInt, ...]
+    file: str
+    sha256: str
+    truth: NotRequired[str]
+    semantic: NotRequired[str]
+    coding: NotRequired[str]
+    instances: NotRequired[str]
+    saliency: NotRequired[tuple[str, str | None]]
+    coco: NotRequired[tuple[NonNegativeInt, int]]
+
+
+_HEAD, _LINE = TypeAdapter(Head), TypeAdapter(Line)
 
 
 def is_list_name(name: str) -> bool:
@@ -80,14 +111,17 @@ def read_images(folder: Path, images: ImageList, root: Path) -> Iterator[tuple[S
     """
     if images.file is None:
         return
-    file = folder / images.file
+    file, number = folder / images.file, 1
     try:
         with file.open("rb") as lines:
-            sources = [(root / name, tuple(categories)) for name, categories in json.loads(next(lines))["coco"]]
+            head = _HEAD.validate_json(next(lines, b""), strict=True)
+            sources = [(root / name, tuple(categories)) for name, categories in head["coco"]]
             for line in lines:
-                yield _read(json.loads(line), root, sources)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
-        message = f"{file}: cannot be read ({error}); the run's own command writes it again"
+                number += 1
+                yield _read(_LINE.validate_json(line, strict=True), root, sources)
+    except (OSError, ValueError, IndexError) as error:
+        fault = fault_of(error, f"line {number}") if isinstance(error, ValidationError) else error
+        message = f"{file}: cannot be read ({fault}); the run's own command writes it again"
         raise ArtifactError(message) from None
 
 
@@ -121,15 +155,15 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _read(record: dict[str, Any], root: Path, sources: list[Source]) -> tuple[Sample, SampleDigest]:
+def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, SampleDigest]:
     if is_unsafe(record["id"]):
         raise ValueError(f"expected an image's id inside its folder, found {record['id']!r}")
-    semantic, instances, coco = (record.get(name) for name in ("semantic", "instances", "coco"))
+    semantic, instances, coco = record.get("semantic"), record.get("instances"), record.get("coco")
     saliency, saliency_digest = record.get("saliency", (None, None))
     sample = Sample(
         record["id"],
         root / record["file"],
-        tuple(record["labels"]),
+        record["labels"],
         root / semantic if semantic else None,
         root / instances if instances else None,
         CocoSource(sources[coco[0]][0], coco[1], sources[coco[0]][1]) if coco else None,

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from data.coco import Detection, ImageInfo, read_detections
 from data.dataset import VOID, ClassTable, Dataset
 from data.label_folder import DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
 from data.label_maps import read_label_map
 from data.publication import Entry, Publication, link_file, provenance, provenance_file
-from data.store import Store
+from data.store import ArtifactError, Store
+from tasks.config import fault_of
 from tasks.plan import Plan, SampleDigest
 from tasks.regeneration import label_names, statistics
 
@@ -39,11 +42,67 @@ class Part:
     detections: list[Detection]
 
 
+class _Image(TypedDict):
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class _Category(TypedDict):
+    id: int
+    name: str
+
+
+class _Mask(TypedDict):
+    size: list[int]
+    counts: str
+
+
+class _Found(TypedDict):
+    image_id: int
+    category_id: int
+    score: float
+    segmentation: _Mask
+
+
+class _Index(TypedDict):
+    """`instances.json` of a version, as far as it is taken over."""
+
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Found]
+
+
+_INDEX = TypeAdapter(_Index)
+
+
+def _read_index(file: Path, num_images: int) -> dict[str, Any]:
+    """Read a version's list of instances.
+
+    Raises:
+        ArtifactError: It cannot be read, has another form, or is of other images.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+        _INDEX.validate_python(content, strict=True)
+        if (found := len(content["images"])) != num_images:
+            raise ValueError(f"images: expected {num_images}, found {found}")
+        images, categories = ({each["id"] for each in content[name]} for name in ("images", "categories"))
+        used = content["annotations"]
+        if not ({each["image_id"] for each in used} <= images and {each["category_id"] for each in used} <= categories):
+            raise ValueError("annotations: expected those of its images and categories")
+    except (OSError, ValueError, RecursionError) as error:
+        fault = fault_of(error) if isinstance(error, ValidationError) else error
+        raise ArtifactError(f"{file}: unreadable ({fault}); make all labels anew: --retrain always") from None
+    return content
+
+
 def keep_labels(publication: Publication, base: int, gone: Collection[str], draft: Path) -> Part:
     """Take over the labels that version `base` has of its images, but for those in `gone`."""
     folder = publication.folder(base)
     entries = list(publication.entries(base))
-    content = json.loads((folder / DETECTIONS).read_bytes())
+    content = _read_index(folder / DETECTIONS, len(entries))
     # The images of the file are in the order of the entries.
     ids = {image["id"]: entry.id for image, entry in zip(content["images"], entries, strict=True)}
     categories = content["categories"]

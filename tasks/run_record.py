@@ -5,20 +5,23 @@ Its images are listed in a file beside it (`tasks/image_list.py`), which only wh
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from data.collector import paused_collector
 from data.dataset import ClassTable, Dataset, Problem, Sample
 from data.names import is_plain
 from data.store import ArtifactError
-from tasks.config import Config, StoreAddress
+from tasks.config import Config, StoreAddress, fault_of
 from tasks.image_list import LISTS, ImageList, is_list_name, read_images, write_images
+from tasks.network_settings import NETWORK_SETTINGS
 from tasks.plan import Plan, shard_of
 
 FILE_NAME = "run.json"
@@ -35,6 +38,48 @@ PlainName = Annotated[str, AfterValidator(_check_plain)]
 """A stage or a key: it becomes part of a path."""
 
 
+def _check_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(recipe.get("settings", {}), dict):
+        raise ValueError(f"expected settings by their names, found {recipe['settings']!r:.80}")
+    return recipe
+
+
+def _check_network(name: str) -> str:
+    if name not in NETWORK_SETTINGS:
+        raise ValueError(f"expected one of {', '.join(NETWORK_SETTINGS)}, found {name!r:.80}")
+    return name
+
+
+def _check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(settings.get("network", ""), str):
+        raise ValueError(f"expected the name of a network, found {settings['network']!r:.80}")
+    return settings
+
+
+def _check_classes(classes: ClassTable) -> ClassTable:
+    if len(classes.names) != len(classes.category_ids):
+        raise ValueError(f"expected an id per class, found {len(classes.category_ids)} for {len(classes.names)}")
+    return classes
+
+
+class ShownSettings(TypedDict):
+    """The settings that reports name, of a run or a training of any version.
+
+    Attributes:
+        network: Of a training.
+        irnet: Those of stage `irnet`, of a run.
+    """
+
+    backbone: str
+    weights: str | None
+    seed: int
+    network: NotRequired[Annotated[str, AfterValidator(_check_network)]]
+    irnet: NotRequired[dict[str, Any]]
+
+
+_SHOWN = TypeAdapter(ShownSettings)
+
+
 class StageRecord(Config):
     """The artifacts of a stage.
 
@@ -45,9 +90,9 @@ class StageRecord(Config):
         on_validation: Whether it was made over the validation images, not those of the data set.
     """
 
-    keys: dict[int, PlainName]
-    num_shards: int | None = None
-    common: dict[str, Any] | None = None
+    keys: dict[NonNegativeInt, PlainName]
+    num_shards: PositiveInt | None = None
+    common: Annotated[dict[str, Any], AfterValidator(_check_recipe)] | None = None
     on_validation: bool = False
 
     def key_of(self, sample: str) -> str | None:
@@ -75,10 +120,10 @@ class RunRecord(Config):
 
     version: Literal[2]
     preset: str
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_check_settings)]
     request: dict[str, Any]
     root: Path
-    classes: ClassTable
+    classes: Annotated[ClassTable, AfterValidator(_check_classes)]
     images: ImageList
     validation: ImageList
     store: StoreAddress
@@ -111,7 +156,42 @@ class RunRecord(Config):
 
     def network(self, stage: str) -> str | None:
         """Return the key of a stage over the whole set, or None where the run does not have it."""
-        return self.stages[stage].keys[0] if stage in self.stages else None
+        return self.stages[stage].keys.get(0) if stage in self.stages else None
+
+    @property
+    def shown_settings(self) -> dict[str, Any]:
+        """The settings, of any version, once those that a report is made from are as `ShownSettings` says.
+
+        Raises:
+            ArtifactError: They are not.
+        """
+        with self.explained("settings"):
+            _SHOWN.validate_python(self.settings)
+        return self.settings
+
+    @contextlib.contextmanager
+    def explained(self, part: str) -> Iterator[None]:
+        """Turn what pydantic finds wrong with a part of the record into an `ArtifactError` that names the file."""
+        try:
+            yield
+        except ValidationError as error:
+            raise self._refuse(fault_of(error, part)) from None
+
+    def asked(self, name: str, *, needed: bool = False) -> Path | None:
+        """Return a path of the request by its name, None where the run was not asked for it.
+
+        Raises:
+            ArtifactError: It is no path, or there is none though it is needed.
+        """
+        value = self.request.get(name)
+        if (value is not None or needed) and not isinstance(value, str):
+            raise self._refuse(f"request.{name}: expected a path, found {value!r:.80}")
+        return Path(value) if value else None
+
+    def _refuse(self, fault: str) -> ArtifactError:
+        return ArtifactError(
+            f"{self.folder / FILE_NAME}: not the record of a run ({fault}); the command of the run writes it again"
+        )
 
     def write(self, run: Path) -> None:
         """Write `run.json` into the run's folder, where its lists are; it appears whole or not at all."""
@@ -124,7 +204,11 @@ class RunRecord(Config):
 
     @paused_collector()
     def _samples(self, images: ImageList) -> tuple[Sample, ...]:
-        return tuple(sample for sample, _ in read_images(self.folder, images, self.root))
+        samples = tuple(sample for sample, _ in read_images(self.folder, images, self.root))
+        count = len(self.classes)
+        if other := next((s for s in samples if s.labels and max(s.labels) >= count), None):
+            raise self._refuse(f"classes: expected one of each label, found {count} for {other.id!r} of {images.file}")
+        return samples
 
 
 def write_run(
@@ -175,8 +259,7 @@ def read_run(run: Path) -> RunRecord:
     except OSError as error:
         raise ArtifactError(f"{run}: expected the folder of a run, found no {FILE_NAME} ({error.strerror})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        hint = "; another version of pseudomask wrote it" if where == "version" else ""
-        raise ArtifactError(f"{file}: not the record of a run ({where}: {first['msg']}){hint}") from None
+        fault = fault_of(error)
+        hint = "; another version of pseudomask wrote it" if fault.startswith("version:") else ""
+        raise ArtifactError(f"{file}: not the record of a run ({fault}){hint}") from None
     return record.model_copy(update={"folder": run})

@@ -13,12 +13,11 @@ from rich.table import Table
 
 from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
-from flows.request import RunRequest, open_set, replan
+from flows.request import RunRequest, open_set, pipeline_settings, replan
 from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
 from tasks.image_list import OTHER_SALIENCY, OTHER_TRUTH, Change, compare_images, read_images
 from tasks.plan import Images, Node, Plan, Shard, shard_of
 from tasks.run_record import FILE_NAME, RunRecord, read_run
-from tasks.settings import PipelineConfig
 
 MOST_REASONS = 3
 
@@ -101,8 +100,9 @@ def _summary(run: Path, store: Store) -> dict[str, Any]:
 
 
 def _plan_of_labels(record: RunRecord) -> Plan:
-    settings = PipelineConfig.model_validate(record.settings)
-    request = RunRequest.model_validate({**record.request, "settings": settings})
+    settings = pipeline_settings(record)
+    with record.explained("request"):
+        request = RunRequest.model_validate({**record.request, "settings": settings})
     dataset, _ = open_set(request)
     if record.problems:
         dataset = set_aside(dataset, list(record.problems))
@@ -110,7 +110,9 @@ def _plan_of_labels(record: RunRecord) -> Plan:
 
 
 def _plan_of_training(record: RunRecord) -> Plan:
-    request = TrainRequest.model_validate({**record.request, "settings": settings_of(record)})
+    settings = settings_of(record)
+    with record.explained("request"):
+        request = TrainRequest.model_validate({**record.request, "settings": settings})
     training, validation = open_training_sets(request)
     bad = {problem.sample for problem in record.problems}
     sets = (replace(each, samples=tuple(s for s in each.samples if s.id not in bad)) for each in (training, validation))

@@ -40,6 +40,7 @@ def comparison_page(
     """
     name, _, first = trials[0]
     record = read_run(first)
+    settings = record.shown_settings
     # One training of each row and weighting has pictures, the first seed's.
     shown: dict[str, Path] = {}
     for row, weighting, folder in trials:
@@ -47,7 +48,7 @@ def comparison_page(
     return Page(
         title=title,
         record=record,
-        changes=changed_settings(record.settings, NETWORK_SETTINGS[record.settings["network"]]()),
+        changes=changed_settings(settings, NETWORK_SETTINGS[settings["network"]]()),
         scores=_tables(rows),
         scores_note="In percent, the mean over the seeds. "
         + "".join(f"{note[0].upper()}{note[1:]}. " for note in notes)

@@ -6,7 +6,6 @@ Nothing here loads torch.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import numpy as np
 from data.dataset import ClassTable, Sample
 from data.label_folder import INSTANCES, SALIENCY, SEMANTIC
 from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
-from data.store import ArtifactError
 from tasks.config import Config
 from tasks.reporting import pictures
 from tasks.reporting.pictures import Picture, palette_row
@@ -188,19 +186,6 @@ def label_cells(sample: Sample, photo: Picture, folder: Path, classes: ClassTabl
         for key, values in maps.items()
         if values is not None
     }
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """Read `metrics.json` of a run's folder.
-
-    Raises:
-        ArtifactError: It cannot be read.
-    """
-    file = run / "metrics.json"
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: cannot be read ({error}); the command of the run makes it again") from None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

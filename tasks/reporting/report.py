@@ -19,6 +19,7 @@ from data.images import read_image
 from data.label_folder import DETECTIONS
 from data.label_maps import read_label_map
 from data.store import ArtifactError, open_store
+from tasks.figures import read_run_metrics
 from tasks.health import collapse_of
 from tasks.reporting import pictures
 from tasks.reporting.page import (
@@ -31,7 +32,6 @@ from tasks.reporting.page import (
     choose_samples,
     label_cells,
     names_of_classes,
-    read_metrics,
 )
 from tasks.reporting.pictures import Picture
 from tasks.reporting.training import training_page
@@ -76,7 +76,7 @@ def build_report(run: Path, num_images: int = 12) -> str:
 
 def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
     """Return the page of a run that made labels; arguments and errors are those of `build_report`."""
-    metrics = read_metrics(run)
+    metrics = read_run_metrics(run)
     artifacts = _Artifacts(record)
     samples = record.dataset.samples
     chosen = choose_samples(samples, artifacts.count_instances(), num_images)
@@ -88,7 +88,7 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
     return Page(
         title=run.resolve().name,
         record=record,
-        changes=changed_settings(record.settings, PipelineConfig()),
+        changes=changed_settings(record.shown_settings, PipelineConfig()),
         warnings=list(
             dict.fromkeys([*metrics.get("failures", ()), *metrics.get("warnings", ()), *artifacts.warnings()])
         ),
@@ -220,7 +220,7 @@ class _Artifacts:
 
     def warnings(self) -> list[str]:
         """Say what makes the labels worse than they could be."""
-        settings = self._record.settings["irnet"]
+        settings = self._record.shown_settings.get("irnet", {})
         summaries = (self._store.read_manifest("irnet", key)["summary"] for key in self._keys("irnet"))
         return list(filter(None, (collapse_of(summary, settings) for summary in summaries)))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data.images import read_image
-from data.store import ArtifactError
+from tasks.figures import read_history, read_training_metrics
 from tasks.network_settings import NETWORK_SETTINGS, PREDICTIONS
 from tasks.reporting import pictures
 from tasks.reporting.page import (
@@ -21,7 +20,6 @@ from tasks.reporting.page import (
     choose_samples,
     label_cells,
     names_of_classes,
-    read_metrics,
 )
 from tasks.run_record import RunRecord
 
@@ -47,7 +45,7 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         ArtifactError: The training is not finished.
         DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
     """
-    metrics = read_metrics(run)
+    metrics, settings = read_training_metrics(run), record.shown_settings
     classes, num_samples = record.classes, record.validation.count
     chosen = choose_samples(record.validation_samples, {}, num_images)
     rows = []
@@ -62,13 +60,13 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
     return Page(
         title=run.resolve().name,
         record=record,
-        changes=changed_settings(record.settings, NETWORK_SETTINGS[record.settings["network"]]()),
+        changes=changed_settings(settings, NETWORK_SETTINGS[settings["network"]]()),
         scores=scores,
         scores_note=f"In percent, on {num_samples} validation images.{_what_counts(metrics)}"
         if scores
         else "No validation images were given (--val), so nothing was scored.",
         seconds=metrics.get("seconds", {}),
-        epochs=_read_epochs(run),
+        epochs=read_history(run),
         columns=COLUMNS,
         rows=rows,
         images_note=f"{len(rows)} of {num_samples} validation images"
@@ -107,13 +105,5 @@ def score_tables(scores: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _what_counts(metrics: Mapping[str, Any]) -> str:
-    prediction = metrics["validation"].get("prediction")
+    prediction = metrics.get("validation", {}).get("prediction")
     return f" The prediction is {PREDICTIONS[prediction]}." if prediction else ""
-
-
-def _read_epochs(run: Path) -> list[dict[str, float]]:
-    file = run / "network" / "history.json"
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: cannot be read ({error}); the command of the training makes it again") from None
