@@ -2,6 +2,9 @@
 
 A command writes into a folder that is empty or its own. `.pseudomask.json` names the command and lists its files; no
 other file is replaced or deleted. Runs and trainings from before there were marks are recognised by `run.json`.
+
+Of files that people correct by hand, label maps and what is beside them, the mark has digests: one that was changed
+since it was written is neither replaced nor deleted.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ import secrets
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.files import file_digest
 from data.label_folder import KINDS, SALIENCY, SURE
 from data.names import is_unsafe
 from data.store import USERS, ArtifactError, explain_os_errors
+from data.threads import map_in_threads
 
 MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
 OLD_LOCK = ".lock"
@@ -38,15 +43,25 @@ class Output:
         folder: The folder itself.
         command: Name of the command that it belongs to.
         files: Names of the command's files in it.
+        digests: Name -> the digests (`short_digest`) that the file may have: as it was written, and for as long as it
+            is being replaced as it will be. What was written before there were digests has none.
+        is_checked: Whether `refuse_changed` has found nothing since the folder was opened.
     """
 
-    def __init__(self, folder: Path, command: str, files: set[str]) -> None:
+    def __init__(
+        self, folder: Path, command: str, files: set[str], digests: Mapping[str, list[str]] | None = None
+    ) -> None:
         self.folder = folder
         self.command = command
         self.files = files
+        self.digests = dict(digests or {})
+        self.is_checked = False
 
-    def claim(self, names: Iterable[str]) -> None:
+    def claim(self, names: Iterable[str], digests: Mapping[str, str] | None = None) -> None:
         """List files before they are written.
+
+        Args:
+            digests: Name -> SHA-256 that the file will have, of those that people correct by hand.
 
         Raises:
             ArtifactError: There is a file of that name that the command did not write; nothing was changed.
@@ -59,7 +74,47 @@ class Output:
                 f"it{more}; move it away, or choose another folder"
             )
         self.files |= set(new)
+        for name, digest in (digests or {}).items():
+            # Of a file without any digest it is not known what was written.
+            if name in new or name in self.digests:
+                known = self.digests.setdefault(name, [])
+                known += [short_digest(digest)] if short_digest(digest) not in known else []
         self._save()
+
+    def settle(self, digests: Mapping[str, str]) -> None:
+        """Note the SHA-256 of files that have been written: they may have no other from now on."""
+        self.digests |= {name: [short_digest(digest)] for name, digest in digests.items()}
+        self._save()
+
+    def refuse_changed(self, names: Iterable[str] | None = None, wanted: Mapping[str, str] | None = None) -> None:
+        """Refuse to go on where a file of the command was changed by somebody else, whose work would be lost.
+
+        Args:
+            names: Those to look at; all by default.
+            wanted: Name -> SHA-256 that a file will have: one that has it already loses nothing.
+
+        Raises:
+            ArtifactError: Names the file, and says how to go on.
+        """
+        looked_at = self.digests.keys() if names is None else self.digests.keys() & set(names)
+
+        def changed_name(name: str) -> str | None:
+            try:
+                digest = file_digest(self.folder / name)
+            except FileNotFoundError:
+                return None
+            kept = short_digest(digest) in self.digests[name] or digest == (wanted or {}).get(name)
+            return None if kept else name
+
+        with explain_os_errors(self.folder):
+            changed = list(filter(None, map_in_threads(changed_name, sorted(looked_at))))
+        if changed:
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            raise ArtifactError(
+                f"{self.folder / changed[0]}{more}: changed since pseudomask {self.command} wrote it, and would be "
+                "replaced; copy it to another folder to keep it, then delete it here to have it made again, or choose "
+                "another folder for the results"
+            )
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete those of the named files that the command wrote, and folders that are empty then."""
@@ -72,6 +127,7 @@ class Output:
                     (self.folder / parent).rmdir()
         if ours:
             self.files -= ours
+            self.digests = {name: digests for name, digests in self.digests.items() if name not in ours}
             self._save()
 
     def below(self, part: str) -> set[str]:
@@ -79,7 +135,9 @@ class Output:
         return {name for name in self.files if not part or name.startswith(f"{part}/")}
 
     def _save(self) -> None:
-        mark = {"format": FORMAT, "command": self.command, "files": sorted(self.files)}
+        mark: dict[str, Any] = {"format": FORMAT, "command": self.command, "files": sorted(self.files)}
+        if self.digests:
+            mark["digests"] = {name: self.digests[name] for name in sorted(self.digests)}
         with explain_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = self.folder / f"{MARK}.{secrets.token_hex(4)}"
@@ -113,7 +171,8 @@ def own(
             is_new = not folder.exists()
             descriptor = _lock(folder)
             try:
-                output, depth = Output(folder, command, _files(folder, command, besides, old)), 0
+                files = _files(folder, command, besides, old)
+                output, depth = Output(folder, command, files, _digests(folder)), 0
             except ArtifactError:
                 os.close(descriptor)
                 raise
@@ -131,6 +190,11 @@ def own(
             if unused and {path.name for path in folder.iterdir()} <= {LOCK}:
                 shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def short_digest(digest: str) -> str:
+    """Return the part of a SHA-256 that tells a file from what somebody made of it: a mark has many of them."""
+    return digest[:16]
 
 
 def refuse_foreign(folder: Path, command: str, besides: Iterable[Path] = ()) -> None:
@@ -217,7 +281,11 @@ def read_export(folder: Path) -> dict[str, Any] | None:
         stamp = json.loads((folder / EXPORT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return stamp if isinstance(stamp, dict) and {"run", "format", "images"} <= stamp.keys() else None
+    if not isinstance(stamp, dict) or not {"run", "format", "images"} <= stamp.keys():
+        return None
+    # Exports of the first versions list no files.
+    files = stamp.get("files", [])
+    return stamp if isinstance(files, list) and all(isinstance(name, str) for name in files) else None
 
 
 def old_labels(folder: Path) -> set[str]:
@@ -268,6 +336,11 @@ def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[st
     raise ArtifactError(f"{folder}: holds something else than results of pseudomask {command}; {REMEDY}")
 
 
+def _digests(folder: Path) -> dict[str, list[str]]:
+    """Return the digests in a folder's mark, none where it has no mark or one of before there were any."""
+    return _read_mark(folder / MARK).get("digests", {}) if (folder / MARK).is_file() else {}
+
+
 def _is_own(name: str) -> bool:
     """Tell whether a file is the mark, one that a kill left half written, or a lock."""
     return name in (LOCK, OLD_LOCK) or name == MARK or name.startswith(f"{MARK}.")
@@ -280,7 +353,14 @@ def _read_mark(file: Path) -> dict[str, Any]:
         usable = mark["format"] == FORMAT and isinstance(mark["command"], str)
         if not usable or not all(isinstance(name, str) and not is_unsafe(name) for name in names):
             raise ValueError("not what was written")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        digests = mark.get("digests", {})
+        if not all(
+            isinstance(found, list) and all(isinstance(one, str) for one in found) for found in digests.values()
+        ):
+            raise ValueError("digests of another form")
+        if not digests.keys() <= set(names):
+            raise ValueError("digests of files that it does not list")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             f"{file}: expected a list of the files that pseudomask wrote here, but it cannot be used ({error}); "
             "choose another folder, or empty this one"
@@ -302,7 +382,7 @@ def _old_files(folder: Path) -> set[str]:
     """Return the names of the files of a run or training that has no mark, as its lists of images tell them."""
     ids = set()
     for listing in folder.glob("images-*.jsonl"):
-        with contextlib.suppress(OSError, ValueError, AttributeError), listing.open("rb") as lines:
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError), listing.open("rb") as lines:
             ids |= {str(json.loads(line).get("id")) for line in lines}
     names = {"run.json", "metrics.json"} | {listing.name for listing in folder.glob("images-*.jsonl")}
     names |= {f"network/{file.name}" for file in (folder / "network").glob("*") if file.is_file()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -54,8 +55,8 @@ def writing(request: Request, command: str) -> Iterator[Output]:
     """Be the only writer of a request's folder of results, which is empty or the command's own.
 
     Raises:
-        ArtifactError: The folder holds something else, another process writes there, or results, store and data set
-            lie in one another.
+        ArtifactError: The folder holds something else, or a label map that was changed by hand, another process writes
+            there, or results, store and data set lie in one another.
     """
     store, data = open_store(request.store_address).root, getattr(request, "data", None)
     refuse_nesting(request.out, store, data)
@@ -67,19 +68,27 @@ def writing(request: Request, command: str) -> Iterator[Output]:
     # A list of images in the folder is the caller's: a regeneration writes it first.
     besides = [store, *([data] if data else []), request.out / LISTED]
     with own(request.out, command, besides=besides, old=old) as output:
+        if not output.is_checked:
+            # Before the work; once more when its results are brought together.
+            output.refuse_changed()
+            output.is_checked = True
         yield output
 
 
 def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Store, dataset: Dataset) -> None:
     """Bring the label maps and detections of a stage's artifacts together in one folder, with the class table.
 
-    Files that are there already with the right bytes stay; label maps of images that are gone are removed.
+    Files that are there already with the right bytes stay; label maps of images that are gone are removed. Nothing is
+    done where a file was changed by hand since it was written.
 
     Args:
         part: Folder of `output` that gets the label maps of each kind and, where there are detections,
             `instances.json`; "" is the folder itself.
         nodes: Of one stage.
         dataset: Whose root the file names in `instances.json` are relative to.
+
+    Raises:
+        ArtifactError: A file that would be replaced or removed was changed since it was written.
     """
     kinds = tuple(f"{kind}/" for kind in (*KINDS, SURE, SALIENCY))
     target = output.folder / part
@@ -98,12 +107,17 @@ def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Stor
     prefix = f"{part}/" if part else ""
     names = {f"{prefix}{name}" for name in (*wanted, *index)}
     maps = tuple(f"{prefix}{kind}" for kind in kinds)
-    output.claim(names)
-    output.remove({name for name in output.below(part) if name.startswith(maps)} - names)
+    stale = {name for name in output.below(part) if name.startswith(maps)} - names
+    digests = {f"{prefix}{name}": entry["sha256"] for name, (_, entry) in wanted.items()}
+    digests |= {f"{prefix}{name}": hashlib.sha256(text.encode()).hexdigest() for name, text in index.items()}
+    output.refuse_changed(names | stale, digests)
+    output.claim(names, digests)
+    output.remove(stale)
     for name, (source, entry) in wanted.items():
         copy_file(source, target / name, entry)
     for name, text in index.items():
         write_text(target / name, text)
+    output.settle(digests)
 
 
 def record(request: Request, prepared: Prepared) -> None:

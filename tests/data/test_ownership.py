@@ -1,5 +1,6 @@
 """Folders of results: who owns which file, who writes, and what lies in what."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -194,3 +195,68 @@ def test_a_kill_before_the_first_mark_leaves_a_folder_that_is_the_commands_own(t
     with own(tmp_path / "out", "run") as output:
         output.claim(["run.json"])
     assert output.files == {"run.json"}
+
+
+def test_a_file_that_was_changed_since_it_was_written_is_refused_by_name_until_it_is_moved_away(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    texts = {f"labels/{name}.png": name for name in "abc"}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    with own(out, "run") as output:
+        output.claim(texts, digests)
+        for name, text in texts.items():
+            write(out / name, text)
+        output.settle(digests)
+    with own(out, "run") as output:
+        output.refuse_changed()
+    corrected = write(out / "labels/b.png", "B")
+    with own(out, "run") as output:
+        output.refuse_changed(["labels/a.png", "labels/c.png"])
+        output.refuse_changed(wanted={"labels/b.png": hashlib.sha256(b"B").hexdigest()})
+        with pytest.raises(
+            ArtifactError, match=r"labels/b.png: changed since pseudomask run wrote it.* delete it here"
+        ):
+            output.refuse_changed()
+    corrected.unlink()
+    with own(out, "run") as output:
+        output.refuse_changed()
+
+
+def test_a_kill_while_files_are_replaced_leaves_none_that_counts_as_changed(tmp_path: Path) -> None:
+    old, new = ({"a.png": hashlib.sha256(text).hexdigest()} for text in (b"old", b"new"))
+    with own(tmp_path, "run") as output:
+        output.claim(["a.png"], old)
+        write(tmp_path / "a.png", "old")
+        output.settle(old)
+    with own(tmp_path, "run") as output:
+        output.claim(["a.png"], new)
+    for text in ("old", "new"):
+        write(tmp_path / "a.png", text)
+        with own(tmp_path, "run") as output:
+            output.refuse_changed()
+    with own(tmp_path, "run") as output:
+        output.settle(new)
+    write(tmp_path / "a.png", "old")
+    with own(tmp_path, "run") as output, pytest.raises(ArtifactError, match="changed since"):
+        output.refuse_changed()
+
+
+def test_what_was_written_before_there_were_digests_is_replaced_once(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", "whatever")
+    (tmp_path / MARK).write_text(json.dumps({"format": 1, "command": "run", "files": ["a.png"]}))
+    digest = {"a.png": hashlib.sha256(b"new").hexdigest()}
+    with own(tmp_path, "run") as output:
+        output.refuse_changed()
+        output.claim(["a.png"], digest)
+        output.refuse_changed()
+        write(tmp_path / "a.png", "new")
+        output.settle(digest)
+    write(tmp_path / "a.png", "corrected")
+    with own(tmp_path, "run") as output, pytest.raises(ArtifactError, match="changed since"):
+        output.refuse_changed()
+
+
+@pytest.mark.parametrize("digests", [[], {"a.png": "x"}, {"a.png": [1]}, {"b.png": []}])
+def test_digests_of_another_form_are_refused(tmp_path: Path, digests: object) -> None:
+    (tmp_path / MARK).write_text(json.dumps({"format": 1, "command": "run", "files": ["a.png"], "digests": digests}))
+    with pytest.raises(ArtifactError, match="cannot be used"), own(tmp_path, "run"):
+        pass

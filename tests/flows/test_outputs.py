@@ -196,3 +196,42 @@ def test_the_run_of_a_regeneration_starts_from_its_list_of_images(tmp_path: Path
     with writing(request, "run") as output:
         output.claim(["run.json"])
     assert (request.out / "images.txt").read_text() == "a\n"
+
+
+def test_a_label_map_that_was_corrected_by_hand_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    store, dataset = Store(tmp_path / "store"), Dataset(tmp_path, ClassTable(("cat",)), ())
+    first, second = labels_node(store, "k1", ["a", "b"]), labels_node(store, "k2", ["b"])
+    request = RunRequest(data=tmp_path / "set", out=tmp_path / "run")
+    request.data.mkdir()
+    with writing(request, "run") as output:
+        collect_labels(output, "labels", [first], store, dataset)
+    for name in ("a", "b"):
+        corrected = write(request.out / f"labels/SegmentationClass/{name}.png", "corrected")
+        before = files(request.out)
+        with pytest.raises(
+            ArtifactError, match=rf"SegmentationClass/{name}.png: changed since .* choose another folder"
+        ):
+            run_pipeline(request)
+        with own(request.out, "run") as output, pytest.raises(ArtifactError, match="changed since"):
+            collect_labels(output, "labels", [second], store, dataset)
+        assert files(request.out) == before
+        corrected.unlink()
+    with writing(request, "run") as output:
+        collect_labels(output, "labels", [second], store, dataset)
+    assert files(request.out) == {"labels/SegmentationClass/b.png": b"k2", "labels/classes.txt": b"cat\n"}
+    with writing(request, "run") as output:
+        collect_labels(output, "labels", [first], store, dataset)
+    assert (request.out / "labels/SegmentationClass/b.png").read_text() == "k1"
+
+
+@pytest.mark.parametrize("name", ["instances.json", "classes.txt"])
+def test_what_is_beside_the_label_maps_is_not_replaced_where_it_was_corrected(tmp_path: Path, name: str) -> None:
+    store, dataset = Store(tmp_path / "store"), Dataset(tmp_path, ClassTable(("cat",)), ())
+    with store.create("labels", "k1") as draft:
+        write(draft.folder / "instances.json", "[]")
+    node: Any = SimpleNamespace(stage=SimpleNamespace(name="labels"), key="k1", samples=())
+    with own(tmp_path / "out", "predict") as output:
+        collect_labels(output, "", [node], store, dataset)
+    write(tmp_path / "out" / name, "corrected")
+    with own(tmp_path / "out", "predict") as output, pytest.raises(ArtifactError, match=rf"{name}: changed since"):
+        collect_labels(output, "", [node], store, dataset)
