@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,13 @@ from PIL import ExifTags, Image
 
 from data.dataset import DatasetError, Problem
 from data.files import refuse_special
+from data.image_depth import deep_colours, has_deep_colours, upper_byte, used_bits
 
 # Formats that are opened, whatever a file's suffix says. PIL knows others that start programs or read other files.
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "HEIF")
+HEIF_PACKAGE, HEIF_SUFFIXES = "pillow_heif", frozenset({".heic", ".heif"})
+HEIF_REMEDY = "convert it to JPEG, or install pillow-heif, which reads it"
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Those that keep every value as it was written.
 LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 MAX_PIXELS_VARIABLE = "PSEUDOMASK_MAX_PIXELS"
@@ -113,38 +119,67 @@ def opened(path: Path, expected: str, formats: tuple[str, ...] = PHOTO_FORMATS) 
     if size == 0:
         raise DatasetError([Problem(path, f"expected {expected}, found an empty file")])
     try:
-        # HEIF is there only where a package of its own was installed.
         Image.init()
+        _register_heif()
         with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as image:
             yield image
     except FileNotFoundError as error:
         raise DatasetError([Problem(path, f"expected {expected}, found no file")]) from error
     except Image.UnidentifiedImageError as error:
-        raise DatasetError([Problem(path, f"expected {expected}, found another kind of file")]) from error
+        found = f"HEIC: {HEIF_REMEDY}" if _is_heif(path) else "another kind of file"
+        raise DatasetError([Problem(path, f"expected {expected}, found {found}")]) from error
     except MemoryError as error:
         raise DatasetError([Problem(path, f"expected {expected}, found one too large for the memory")]) from error
     except _DAMAGE as error:
         raise DatasetError([Problem(path, f"expected {expected}, found a damaged one: {error}")]) from error
 
 
+def reads_heif() -> bool:
+    """Tell whether the package is installed with which HEIC, the format of many telephones, is read."""
+    return find_spec(HEIF_PACKAGE) is not None
+
+
+@cache
+def _register_heif() -> None:
+    if reads_heif():
+        import_module(HEIF_PACKAGE).register_heif_opener()
+
+
+def _is_heif(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        begin = stream.read(12)
+        return begin[4:8] == b"ftyp" and begin[8:] in _HEIF_BRANDS
+    return False
+
+
 def read_image(path: Path) -> np.ndarray:
     """Read a photograph as it is meant to be seen.
 
-    EXIF orientation is applied, 16-bit values keep their upper byte (of grey values under 4096, which cameras of 12
-    bits write, the upper eight of 12 bits), and an alpha channel is dropped (the stored colours count, not a
-    backdrop).
+    EXIF orientation is applied, and an alpha channel is dropped (the stored colours count, not a backdrop). Of values
+    of 16 bits the upper eight of those that are in use count (`data.image_depth`); floating point from 0 to 1 is
+    scaled.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
         DatasetError: The file is missing, empty, cut off, not an image, too large for this machine, or holds
-            floating-point pixels or colours of 12 bits.
+            pixels without a known range.
+    """
+    return read_image_and_bits(path)[0]
+
+
+def read_image_and_bits(path: Path) -> tuple[np.ndarray, int]:
+    """Return what `read_image` does, and how many bits of the file's values were taken to be in use: 8 to 16.
+
+    Raises:
+        DatasetError: As of `read_image`.
     """
     with opened(path, "an image") as image:
         orientation = _orientation(image)
         with decodable(image, path):
-            return np.ascontiguousarray(orient(_to_rgb(image, path), orientation))
+            pixels, bits = _to_rgb(image, path)
+            return np.ascontiguousarray(orient(pixels, orientation)), bits
 
 
 def num_frames(path: Path) -> int:
@@ -198,9 +233,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
+def _to_rgb(image: Image.Image, path: Path) -> tuple[np.ndarray, int]:
+    if has_deep_colours(image):
+        values = deep_colours(image)
+        bits = used_bits(image, int(values.max()))
+        return upper_byte(values, bits), bits
     if not image.mode.startswith(("I", "F")):
-        # PIL keeps the upper byte of colours of 16 bits.
+        # Of the other kinds of deep pixels PIL has the upper byte alone.
         deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
         image.load()
         # Of a palette. PIL would warn of it, and convert without it.
@@ -209,11 +248,18 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
         if deep and 0 < pixels.max() < 16:
             message = "expected colours of 8 or 16 bits, found values under 4096, as of 12 bits, which would be black"
             raise DatasetError([Problem(path, f"{message}; multiply them by 16")])
-        return pixels
+        return pixels, 8
     grey = np.asarray(image)
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 0xFFFF:
-        found = f"{grey.dtype} values from {grey.min()} to {grey.max()}"
-        raise DatasetError([Problem(path, f"expected an image of 8 or 16 bits a channel, found {found}")])
-    highest = int(grey.max())
-    shift = 0 if highest < 2**8 else 4 if highest < 2**12 else 8
-    return np.repeat((grey >> shift).astype(np.uint8)[..., None], 3, axis=2)
+    lowest, highest = grey.min(), grey.max()
+    if grey.dtype.kind == "f" and lowest >= 0 and highest <= 1:
+        return _as_rgb((grey * 255).round().astype(np.uint8)), 8
+    if grey.dtype.kind == "f" or lowest < 0 or highest > 0xFFFF:
+        found = f"{grey.dtype} values from {lowest} to {highest}"
+        message = f"expected an image of 8 or 16 bits a channel, or of values from 0 to 1, found {found}"
+        raise DatasetError([Problem(path, message)])
+    bits = used_bits(image, int(highest))
+    return _as_rgb(upper_byte(grey, bits)), bits
+
+
+def _as_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=2)

@@ -77,6 +77,14 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def nearly_alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the groups of different names that differ in case, `_`, `-` and spaces alone: "traffic light"."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        groups[re.sub(r"[_\- ]", "", name.casefold()) or name].append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
 def shortened(names: Iterable[str], limit: int = 25) -> str:
     """Join names for a message, the first of them if they are many."""
     names = list(names)

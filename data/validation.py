@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
-from data.images import image_size, num_frames, read_image
+from data.images import image_size, num_frames, read_image_and_bits
 from data.label_folder import INSTANCES, SEMANTIC
 from data.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
+from data.names import shortened
 from data.saliency_maps import is_network, read_saliency
 from data.threads import map_in_threads
 
@@ -22,7 +23,7 @@ MAX_SCENE_VALUES = VOID
 """A label map without background has no value to spare."""
 FEW_IMAGES = 8
 TINY_SIDE, LARGE_SIDE = 48, 2000
-LISTED = 10
+LISTED, FEW_LISTED = 10, 3
 # The brightest of 256 levels below which nobody sees anything.
 BLACK = 16
 
@@ -34,6 +35,7 @@ class _Checked:
     Attributes:
         values: Those of its semantic ground truth, None where it has none.
         black: Whether the image is almost black.
+        bits: How many bits of the image's values are in use.
         frames: The pictures in its file.
     """
 
@@ -41,6 +43,7 @@ class _Checked:
     values: frozenset[int] | None = None
     black: bool = False
     frames: int = 1
+    bits: int = 8
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -102,9 +105,20 @@ def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
         (_unread_masks(dataset), "in a folder of masks, but no PNG, and not read"),
     ):
         if images:
-            more = f" and {len(images) - LISTED} more" if len(images) > LISTED else ""
-            notes.append(f"{message}: {', '.join(images[:LISTED])}{more}")
-    return notes
+            notes.append(f"{message}: {shortened(images, LISTED)}")
+    return notes + _depth_doubts(together)
+
+
+def _depth_doubts(together: Iterable[tuple[Sample, _Checked]]) -> list[str]:
+    """Tell of 16-bit files that were taken for those of several cameras: a dark image among brighter ones, perhaps."""
+    by_bits: dict[int, list[str]] = defaultdict(list)
+    for sample, checked in together:
+        if checked.bits > 8:
+            by_bits[checked.bits].append(sample.id)
+    if len(by_bits) < 2:
+        return []
+    groups = "; ".join(f"{bits} bits: {shortened(ids, FEW_LISTED)}" for bits, ids in sorted(by_bits.items()))
+    return [f"images of 16 bits whose values use different numbers of bits, each scaled by its own: {groups}"]
 
 
 def _unread_masks(dataset: Dataset) -> list[str]:
@@ -243,13 +257,13 @@ def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
 
 def _check_sample(sample: Sample, num_values: int) -> _Checked:
     try:
-        image = read_image(sample.image)
+        image, bits = read_image_and_bits(sample.image)
         truth, black = read_ground_truth(sample), int(image.max()) < BLACK
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, num_frames(sample.image))
+        return _Checked(problems, values, black, num_frames(sample.image), bits)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from data.collector import paused_collector
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
+from data.names import nearly_alike, shortened
 from data.readers.coco import find_coco_file, read_coco_set
 from data.readers.folder import read_folder, read_images
 from data.readers.scenes import find_scenes, read_scenes
 from data.validation import set_aside, set_problems
 
 __all__ = ["has_own_classes", "open_dataset", "open_images"]
+MOST_SPELLINGS = 10
 
 
 @paused_collector()
@@ -66,7 +69,16 @@ def open_dataset(
         dataset, problems = _read(root, labels, split, classes)
     if problems and not skip_bad:
         raise DatasetError([*problems, *set_problems(dataset)])
+    dataset = replace(dataset, notes=(*dataset.notes, *_spelling_notes(dataset.classes)))
     return set_aside(dataset, problems), problems
+
+
+def _spelling_notes(classes: ClassTable) -> Iterator[str]:
+    """Tell of classes that may be one, spelt in two ways."""
+    groups = nearly_alike(classes.real_names)
+    if groups:
+        told = shortened((" and ".join(map(repr, group)) for group in groups), MOST_SPELLINGS)
+        yield f"classes whose names are nearly alike, and may be one: {told}; each is learnt as a class of its own"
 
 
 def _read(

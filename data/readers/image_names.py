@@ -10,6 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from data.images import HEIF_SUFFIXES, reads_heif
 from data.names import is_unsafe, shortened
 
 IMAGE_SUFFIXES = frozenset(
@@ -34,6 +35,7 @@ IMAGE_SUFFIXES = frozenset(
         ".pbm",
         ".pnm",
         ".tga",
+        *(HEIF_SUFFIXES if reads_heif() else ()),
     ]
 )
 SHOWN = 3

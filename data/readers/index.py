@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.dataset import Problem
+from data.images import HEIF_REMEDY, HEIF_SUFFIXES
 from data.label_folder import INSTANCES, SEMANTIC
 from data.names import has_control_characters, shortened
 from data.ownership import MARK
@@ -164,8 +165,9 @@ def _name_unread(index: Index, unread: dict[str, list[str]]) -> None:
     stems = {stem_of(id) for id in index.images}
     for suffix, names in sorted(unread.items()):
         lost = [name for name in names if suffix in CAMERA_SUFFIXES and stem_of(name.rpartition(".")[0]) not in stems]
+        remedy = HEIF_REMEDY if suffix in HEIF_SUFFIXES else "convert it to JPEG"
         for name in lost:
-            message = f"expected a photograph as JPEG, PNG, TIFF, WebP or the like, found {suffix}: convert it to JPEG"
+            message = f"expected a photograph as JPEG, PNG, TIFF, WebP or the like, found {suffix}: {remedy}"
             index.problems.append(Problem(index.folder / name, message, name.rpartition(".")[0]))
         if rest := [name for name in names if name not in set(lost)]:
             index.notes.append(

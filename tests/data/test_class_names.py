@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import DatasetError
-from data.names import alike, clean_name, is_background, is_void, name_fault
+from data.names import alike, clean_name, is_background, is_void, name_fault, nearly_alike
 from data.readers import open_dataset
 from data.readers.ids import read_class_names
 
@@ -195,3 +195,29 @@ def test_several_files_of_roboflow_are_told_apart_by_the_list(tmp_path: Path) ->
 def test_a_category_that_is_no_id_is_named_with_its_annotation(tmp_path: Path, category: Any) -> None:
     with pytest.raises(DatasetError, match=r"coco\.json: .*annotation 1"):
         open_coco(tmp_path, categories("cat", "dog"), used=(1, category))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["traffic light", "traffic_light"], "'traffic light' and 'traffic_light'"),
+        (["T-Shirt", "tshirt", "dog"], "'T-Shirt' and 'tshirt'"),
+        (["cat", "cats", "dog"], None),
+    ],
+)
+def test_classes_that_may_be_one_are_named_and_read_as_they_are(
+    tmp_path: Path, names: list[str], told: str | None
+) -> None:
+    for number, name in enumerate(names):
+        Image.new("RGB", (60, 40)).save(tmp_path / f"{number}.png")
+        with (tmp_path / "labels.csv").open("a") as lines:
+            lines.write(f"{number},{name}\n")
+    dataset, problems = open_dataset(tmp_path)
+    assert not problems
+    assert set(dataset.classes.names) == set(names)
+    notes = [note for note in dataset.notes if "nearly alike" in note]
+    assert [told in note for note in notes] == [True] if told else notes == []
+
+
+def test_the_groups_of_names_that_are_nearly_alike() -> None:
+    assert nearly_alike(["a b", "A_B", "a-b", "ab", "c", "_", "-"]) == [("A_B", "a b", "a-b", "ab")]

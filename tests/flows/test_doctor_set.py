@@ -51,3 +51,12 @@ def test_doctor_prints_no_control_characters_of_names(tmp_path: Path) -> None:
     text = shown(facts, problems)
     assert "\x1b" not in text
     assert "bad\\x1b]0;owned\\x07[bold].jpg: expected a name without control characters" in text
+
+
+def test_doctor_notes_classes_that_may_be_one(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (64, 64), (200, 90, 9)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("a,traffic light\nb,traffic_light\n")
+    facts, problems = examine_dataset(tmp_path, None, None, None)
+    assert not problems
+    assert any("'traffic light' and 'traffic_light'" in note for note in facts["notes"])
