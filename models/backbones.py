@@ -7,7 +7,9 @@ follows is dilated, as DeepLab v2 has it (Chen et al. 2017, Sec. 3.1).
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from torch.nn import functional as F
 from models.layers import DilatedDepthwise
 from models.pretrained import ImageNetWeights, imagenet_version, recorded_network
 
+log = logging.getLogger(__name__)
 InputConvention = Literal["torchvision", "tensorflow"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121")
 OUTPUT_STRIDE = 16
@@ -178,10 +181,13 @@ def build_backbone(
 
 
 def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
-    """Return a torchvision-layout state dict in float32, from a file or by torchvision's download."""
+    """Return a torchvision-layout state dict in float32, from a file or by torchvision's download.
+
+    Raises:
+        ValueError: The file is none, or what was downloaded is not what its name says.
+    """
     if str(weights) in get_args(ImageNetWeights):
-        version = f"IMAGENET1K_V{imagenet_version(name, str(weights))}"
-        state = tv.get_model_weights(name)[version].get_state_dict(progress=True, check_hash=True)
+        state = _downloaded_state(name, f"IMAGENET1K_V{imagenet_version(name, str(weights))}")
     else:
         path = Path(weights)
         if not path.is_file():
@@ -202,6 +208,30 @@ def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:
         if any(key.startswith(prefix) for key in state):
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def _downloaded_state(name: str, version: str) -> Mapping[str, Tensor]:
+    """Return torchvision's weights of a network, downloaded unless they were before.
+
+    The name of such a file ends with the first digits of its SHA-256, by which torch checks what it downloads, and
+    nothing that it finds: a file that was cut off or replaced since is removed here, and downloaded again.
+    """
+    offered = tv.get_model_weights(name)[version]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / offered.url.rpartition("/")[2]
+    if file.is_file() and not _sha256(file).startswith(file.stem.rpartition("-")[2]):
+        log.warning("%s: its SHA-256 is not that of its name; it is removed and downloaded again", file)
+        file.unlink()
+    try:
+        return offered.get_state_dict(progress=True, check_hash=True)
+    except RuntimeError as error:
+        if "invalid hash" not in str(error):
+            raise
+        raise ValueError(f"{offered.url}: expected torchvision's weights, but {error}; they were removed") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_trunk(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:

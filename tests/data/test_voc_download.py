@@ -8,8 +8,10 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 from scipy.io import savemat
+from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from data import voc
+from data.dataset import DatasetError
 from data.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 
@@ -66,6 +68,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
             if options["download"]:
                 fill_sbd(Path(root))
 
+    def fetch(url: str, file: Path, sha256: str) -> None:
+        calls.append({"name": "fetch", "url": url, "file": file, "sha256": sha256})
+
+    monkeypatch.setattr(voc, "fetch", fetch)
     monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", Voc)
     monkeypatch.setattr(torchvision.datasets, "SBDataset", Sbd)
     return calls
@@ -75,7 +81,11 @@ def test_train_aug_is_both_sets_without_vocs_val(tmp_path: Path, calls: list[dic
     root = voc.download(tmp_path)
     listed = (root / "ImageSets" / "Segmentation" / "train_aug.txt").read_text().split()
     assert listed == ["2007_000032", "2008_000015", "2009_000001"]
-    assert [call["name"] for call in calls] == ["voc", "sbd"]
+    assert [call["name"] for call in calls] == ["fetch", "voc", "fetch", "sbd"]
+    assert [call["file"] for call in calls if "file" in call] == [
+        tmp_path / "VOCtrainval_11-May-2012.tar",
+        tmp_path / "SBD/benchmark.tgz",
+    ]
 
 
 def test_sbds_masks_fill_the_gaps_and_vocs_own_stay(tmp_path: Path, calls: list[dict[str, object]]) -> None:
@@ -102,14 +112,39 @@ def test_a_second_download_fetches_sbd_no_more(tmp_path: Path, calls: list[dict[
     shutil.rmtree(root / "SegmentationObject")
     voc.download(tmp_path)
     assert [call["download"] for call in calls if call["name"] == "sbd"] == [True, False]
+    assert [call["name"] for call in calls[-3:]] == ["fetch", "voc", "sbd"]
     assert (root / "SegmentationObject" / "2009_000001.png").is_file()
 
 
 def test_voc_alone_leaves_sbd_out(tmp_path: Path, calls: list[dict[str, object]]) -> None:
     root = voc.download(tmp_path, year="2007", sbd=False)
     assert root == tmp_path / "VOCdevkit" / "VOC2007"
-    assert [call["name"] for call in calls] == ["voc"]
+    assert [call["name"] for call in calls] == ["fetch", "voc"]
+    assert calls[0]["url"] == "https://thor.robots.ox.ac.uk/pascal/VOC/voc2007/VOCtrainval_06-Nov-2007.tar"
     assert not (root / "ImageSets" / "Segmentation" / "train_aug.txt").exists()
+
+
+def test_an_archive_of_other_bytes_is_not_unpacked(
+    tmp_path: Path, calls: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DatasetError("expected the SHA-256")
+
+    monkeypatch.setattr(voc, "fetch", refuse)
+    with pytest.raises(DatasetError, match="expected the SHA-256"):
+        voc.download(tmp_path)
+    assert calls == []
+    with pytest.raises(DatasetError, match="VOC 2006: expected a year of 2007, "):
+        voc.download(tmp_path, year="2006")
+
+
+def test_every_archive_has_the_name_under_which_torchvision_looks_for_it(
+    tmp_path: Path, calls: list[dict[str, object]]
+) -> None:
+    for year in voc.VOC_ARCHIVES:
+        voc.download(tmp_path, year=year, sbd=False)
+    found = [call["file"] for call in calls if call["name"] == "fetch"]
+    assert found == [tmp_path / DATASET_YEAR_DICT[year]["filename"] for year in voc.VOC_ARCHIVES]
 
 
 def test_the_names_are_vocs_in_the_order_of_their_values() -> None:

@@ -166,3 +166,27 @@ def test_the_versions_of_downloaded_weights_are_torchvision_s(name: str, monkeyp
     load_imagenet_state(name, "imagenet-v1")
     load_imagenet_state(name, "imagenet")
     assert taken == ["IMAGENET1K_V1", sorted(weights for weights in offered if weights.startswith("IMAGENET1K_V"))[-1]]
+
+
+@pytest.mark.parametrize("content", [b"cut off", b""])
+def test_a_download_that_is_not_what_its_name_says_is_removed_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints/resnet18-f37072fd.pth"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    was_there = []
+    monkeypatch.setattr(tv.WeightsEnum, "get_state_dict", lambda *_, **__: was_there.append(file.exists()) or {})
+    load_imagenet_state("resnet18", "imagenet")
+    assert was_there == [False]
+
+
+def test_weights_of_another_hash_are_refused_by_their_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError('invalid hash value (expected "f37072fd", got "0000")')
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(tv.WeightsEnum, "get_state_dict", refuse)
+    with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth: expected torchvision's weights, but invalid hash"):
+        load_imagenet_state("resnet18", "imagenet")
