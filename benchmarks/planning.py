@@ -89,7 +89,7 @@ def measure_apart(num_images: int) -> list[Step]:
 def measure_size(num_images: int) -> list[Step]:
     """Take every step of a run that is not its work, for a set of that many images."""
     with tempfile.TemporaryDirectory() as folder:
-        meter = _Meter(num_images)
+        meter = Meter(num_images)
         store, run = Store(Path(folder) / "store"), Path(folder) / "run"
         run.mkdir()
         store.prepare()
@@ -136,7 +136,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Meter:
+class Meter:
     """Takes the time and the memory of steps, one after the other."""
 
     def __init__(self, num_images: int) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -166,20 +167,34 @@ def read_image(path: Path) -> np.ndarray:
         DatasetError: The file is missing, empty, cut off, not an image, too large for this machine, or holds
             pixels without a known range.
     """
-    return read_image_and_bits(path)[0]
+    return read_photo(path).pixels
 
 
-def read_image_and_bits(path: Path) -> tuple[np.ndarray, int]:
-    """Return what `read_image` does, and how many bits of the file's values were taken to be in use: 8 to 16.
+class Photo(NamedTuple):
+    """A photograph, and what is to be known of its file.
+
+    Attributes:
+        pixels: As `read_image` returns them.
+        bits: How many bits of the file's values were taken to be in use: 8 to 16.
+        frames: How many pictures it holds, of which the first is taken; previews of a camera not counted.
+    """
+
+    pixels: np.ndarray
+    bits: int
+    frames: int
+
+
+def read_photo(path: Path) -> Photo:
+    """Read a photograph with what is to be known of its file, which is opened once.
 
     Raises:
         DatasetError: As of `read_image`.
     """
     with opened(path, "an image") as image:
-        orientation = _orientation(image)
+        orientation, frames = _orientation(image), _num_frames(image)
         with decodable(image, path):
             pixels, bits = _to_rgb(image, path)
-            return np.ascontiguousarray(orient(pixels, orientation)), bits
+            return Photo(np.ascontiguousarray(orient(pixels, orientation)), bits, frames)
 
 
 def num_frames(path: Path) -> int:
@@ -189,7 +204,7 @@ def num_frames(path: Path) -> int:
         DatasetError: The file is missing, empty or not an image.
     """
     with opened(path, "an image") as image:
-        return 1 if image.format in ("MPO", "JPEG") else getattr(image, "n_frames", 1)
+        return _num_frames(image)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -222,6 +237,10 @@ def orient(array: np.ndarray, orientation: int) -> np.ndarray:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return array[rows, columns]
+
+
+def _num_frames(image: Image.Image) -> int:
+    return 1 if image.format in ("MPO", "JPEG") else getattr(image, "n_frames", 1)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
-from data.images import image_size, num_frames, read_image_and_bits
+from data.images import image_size, read_photo
 from data.label_folder import INSTANCES, SEMANTIC
 from data.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
 from data.names import shortened
@@ -36,6 +38,7 @@ class _Checked:
         values: Those of its semantic ground truth, None where it has none.
         black: Whether the image is almost black.
         bits: How many bits of the image's values are in use.
+        longest: The longer side of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
     """
 
@@ -44,6 +47,7 @@ class _Checked:
     black: bool = False
     frames: int = 1
     bits: int = 8
+    longest: int | None = None
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -60,10 +64,31 @@ def examine_images(dataset: Dataset, num_workers: int) -> tuple[list[Problem], l
         samples; for each mask of 0 and 255 where all of the set are such. And sentences on what can be read and is
         doubtful.
     """
+    examined = examine_files(dataset, num_workers)
+    return examined.problems, examined.doubts
+
+
+class Examined(NamedTuple):
+    """What was found of the files of a set.
+
+    Attributes:
+        problems: As `examine_images` returns them.
+        doubts: Likewise.
+        sides: The longer side of each image that can be read, in pixels, so that no file is opened again for it.
+    """
+
+    problems: list[Problem]
+    doubts: list[str]
+    sides: list[int]
+
+
+def examine_files(dataset: Dataset, num_workers: int) -> Examined:
+    """Return what `examine_images` does, and the images' sizes."""
     num_values = len(dataset.classes.values)
     found = list(map_in_threads(lambda sample: _check_sample(sample, num_values), dataset.samples, num_workers))
     problems = [problem for checked in found for problem in checked.problems]
-    return problems + _binary_masks(dataset, found), _doubts(dataset, found)
+    sides = [checked.longest for checked in found if checked.longest is not None]
+    return Examined(problems + _binary_masks(dataset, found), _doubts(dataset, found), sides)
 
 
 def _binary_masks(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
@@ -125,12 +150,12 @@ def _unread_masks(dataset: Dataset) -> list[str]:
     """Return the files among the ground truth that are no label maps by their suffixes."""
     unread = []
     for kind in (SEMANTIC, INSTANCES):
-        folder = dataset.root / kind
-        for file in sorted(folder.rglob("*")):
-            name = file.relative_to(folder)
-            if file.suffix.lower() != ".png" and not any(part.startswith(".") for part in name.parts):
-                unread += [f"{kind}/{name.as_posix()}"] if file.is_file() else []
-    return unread
+        for parent, folders, names in os.walk(dataset.root / kind):
+            folders[:] = [name for name in folders if name[0] != "."]
+            # A path object per mask would take longer than all that is asked of it.
+            others = [name for name in names if name[0] != "." and not name.lower().endswith(".png")]
+            unread += [file.relative_to(dataset.root) for name in others if (file := Path(parent, name)).is_file()]
+    return [file.as_posix() for file in sorted(unread)]
 
 
 def set_problems(dataset: Dataset) -> list[Problem]:
@@ -161,11 +186,14 @@ def set_aside(dataset: Dataset, problems: list[Problem]) -> Dataset:
     return kept
 
 
-def warnings(dataset: Dataset, digests: Mapping[str, str] | None = None) -> list[str]:
+def warnings(
+    dataset: Dataset, digests: Mapping[str, str] | None = None, sides: Sequence[int] | None = None
+) -> list[str]:
     """Foretell what works but will not train well, from counts, sizes and bytes alone.
 
     Args:
         digests: Sample id -> digest of the image's bytes, to find images that are there twice; without, none are found.
+        sides: The images' longer sides in pixels; read from the files by default.
     """
     samples, names = dataset.samples, dataset.classes.names
     notes = ["the set is one image alone"] if len(samples) == 1 else []
@@ -175,7 +203,7 @@ def warnings(dataset: Dataset, digests: Mapping[str, str] | None = None) -> list
         if unlabelled:
             notes.append(f"images without labels, taken for background only: {unlabelled}")
         notes += _contradictions(samples, names, digests or {})
-    return notes + _size_warnings(samples)
+    return notes + _size_warnings(_sides(samples) if sides is None else sides)
 
 
 def tag_warnings(dataset: Dataset) -> list[str]:
@@ -233,12 +261,18 @@ def _contradictions(samples: Sequence[Sample], names: Sequence[str], digests: Ma
     return [f"the same image has different tags: {'; '.join(told)}{more}"]
 
 
-def _size_warnings(samples: Sequence[Sample]) -> list[str]:
+def _sides(samples: Sequence[Sample]) -> list[int]:
+    def side(sample: Sample) -> int | None:
+        try:
+            return max(image_size(sample.image))
+        except DatasetError:
+            return None
+
+    return [found for found in map_in_threads(side, samples) if found is not None]
+
+
+def _size_warnings(longest: Sequence[int]) -> list[str]:
     """Name sizes at which objects are lost."""
-    longest = []
-    for sample in samples:
-        with contextlib.suppress(DatasetError):
-            longest.append(max(image_size(sample.image)))
     notes = []
     if tiny := sum(side < TINY_SIDE for side in longest):
         notes.append(f"images of fewer than {TINY_SIDE} pixels a side, too few to tell an object: {tiny}")
@@ -257,13 +291,13 @@ def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
 
 def _check_sample(sample: Sample, num_values: int) -> _Checked:
     try:
-        image, bits = read_image_and_bits(sample.image)
+        image, bits, frames = read_photo(sample.image)
         truth, black = read_ground_truth(sample), int(image.max()) < BLACK
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, num_frames(sample.image), bits)
+        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]))
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
 from data.text import one_line
-from data.validation import examine_images, warnings
+from data.validation import examine_files, warnings
 from tasks.plan import image_digests
 from tasks.processes import python_command, python_environment
 
@@ -50,8 +50,8 @@ def examine_dataset(
         dataset, problems = open_dataset(data, labels, split, classes, skip_bad=True)
     except DatasetError as error:
         return {}, error.problems or [Problem(data, str(error))]
-    found, doubts = examine_images(dataset, os.cpu_count() or 1)
-    problems = [*problems, *found]
+    examined = examine_files(dataset, os.cpu_count() or 1)
+    problems = [*problems, *examined.problems]
     counts = dict.fromkeys(dataset.classes.real_names, 0)
     for sample in dataset.samples:
         for label in sample.labels:
@@ -69,7 +69,7 @@ def examine_dataset(
         "class_values": {name: value for value, name in enumerate(dataset.classes.values) if name in counts},
         "images_per_class": counts,
         "notes": list(dataset.notes),
-        "warnings": [*warnings(dataset, digests), *doubts],
+        "warnings": [*warnings(dataset, digests, examined.sides), *examined.doubts],
     }
     return facts, problems
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from data.dataset import DatasetError
 from data.image_depth import used_bits
-from data.images import read_image, read_image_and_bits, reads_heif
+from data.images import read_image, read_photo, reads_heif
 from data.readers import open_dataset
 from data.validation import examine_images
 
@@ -40,7 +40,7 @@ def with_chunk(file: Path, kind: bytes, content: bytes) -> None:
 def test_colours_of_every_depth_keep_their_upper_eight_bits(tmp_path: Path, bits: int, suffix: str) -> None:
     values = values_of(bits)
     cv2.imwrite(str(tmp_path / f"a.{suffix}"), values[..., ::-1])
-    pixels, found = read_image_and_bits(tmp_path / f"a.{suffix}")
+    pixels, found, _ = read_photo(tmp_path / f"a.{suffix}")
     assert found == bits
     np.testing.assert_array_equal(pixels, values >> (bits - 8))
 
@@ -57,11 +57,11 @@ def test_colours_beside_an_alpha_channel_of_16_bits_are_scaled_by_their_own_dept
 def test_a_dark_photograph_is_scaled_by_the_depth_that_its_file_declares(tmp_path: Path, bits: int) -> None:
     dark = values_of(9, 1)[..., 0]
     Image.fromarray(dark).save(tmp_path / "a.png")
-    assert read_image_and_bits(tmp_path / "a.png")[1] == 10
+    assert read_photo(tmp_path / "a.png").bits == 10
     with_chunk(tmp_path / "a.png", b"sBIT", bytes([bits]))
     Image.fromarray(dark).save(tmp_path / "a.tif", tiffinfo={281: 2**bits - 1})
     for name in ("a.png", "a.tif"):
-        pixels, found = read_image_and_bits(tmp_path / name)
+        pixels, found, _ = read_photo(tmp_path / name)
         assert found == bits
         np.testing.assert_array_equal(pixels[..., 0], dark >> (bits - 8))
 
