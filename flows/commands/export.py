@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import glob
 import json
+import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +18,15 @@ from rich.console import Console
 
 from data.coco import read_coco
 from data.dataset import DatasetError, Problem, Sample
+from data.files import exchange
 from data.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, lies_in, read_export
 from data.store import ArtifactError, explain_os_errors
 from tasks.run_record import RunRecord, read_run
 
 Format = Literal["voc", "coco", "both"]
+UNFINISHED = ".unfinished"
+"""Is in the folder of an export that is being written."""
 
 
 def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, Any]:
@@ -49,22 +55,18 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
     if lies_in(out, record.root):
         raise ArtifactError(f"{out}: lies in the data set of the run, {record.root}; choose a folder outside")
     answer: dict[str, Any] = {"out": str(out), "format": format, "images": len(record.dataset.samples)}
-    temporary = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}")
-    with explain_os_errors(out):
-        try:
-            temporary.mkdir(parents=True)
-            _write_list(temporary / "images.csv", record.dataset.samples)
-            if format in ("voc", "both"):
-                _write_voc(temporary, run / "labels", record)
-            if format in ("coco", "both"):
-                answer["annotations"] = _write_coco(temporary, run / "labels")
-            files = sorted(file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file())
-            stamp = {**answer, "run": str(run.resolve()), "files": files}
-            (temporary / EXPORT).write_text(json.dumps(stamp), encoding="utf-8")
-            _refuse_foreign(out)
-            _replace(out, temporary)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with explain_os_errors(out), _draft(out) as temporary:
+        _write_list(temporary / "images.csv", record.dataset.samples)
+        if format in ("voc", "both"):
+            _write_voc(temporary, run / "labels", record)
+        if format in ("coco", "both"):
+            answer["annotations"] = _write_coco(temporary, run / "labels")
+        files = {file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file()}
+        stamp = {**answer, "run": str(run.resolve()), "files": sorted(files - {UNFINISHED})}
+        (temporary / EXPORT).write_text(json.dumps(stamp), encoding="utf-8")
+        (temporary / UNFINISHED).unlink()
+        _refuse_foreign(out)
+        _replace(out, temporary)
     return answer
 
 
@@ -133,13 +135,53 @@ def _write_coco(folder: Path, labels: Path) -> int:
     return sum(map(len, annotations.values()))
 
 
+@contextlib.contextmanager
+def _draft(out: Path) -> Iterator[Path]:
+    """Make a folder beside the place of an export; what is there at the end is removed, and what kills left there.
+
+    It is locked, so that another export to the same place leaves it alone.
+    """
+    place = out.absolute()
+    folder = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    folder.mkdir(parents=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network disks cannot.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / UNFINISHED).touch()
+        yield folder
+        for ending in ("", ".old"):
+            for leftover in place.parent.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 8}{ending}"):
+                if _is_left(leftover):
+                    shutil.rmtree(leftover, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Tell whether a folder is what was an export of this place, or should have become one, and is held by nobody."""
+    if folder.is_symlink() or not (read_export(folder) or (folder / UNFINISHED).is_file()):
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _replace(out: Path, folder: Path) -> None:
-    """Move a folder to the place of the earlier export; what a kill left of such an exchange is cleared."""
-    if out.exists():
-        retired = folder.with_name(f"{folder.name}.old")
-        out.rename(retired)
-    folder.rename(out)
-    for leftover in folder.parent.glob(f".{glob.escape(out.absolute().name)}.{'[0-9a-f]' * 8}.old"):
-        # Only what was a whole export of this place.
-        if read_export(leftover):
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Move a folder to the place of the earlier export, which takes its place; at once where the system can."""
+    if os.path.lexists(out):
+        if out.is_symlink() or not exchange(folder, out):
+            out.rename(folder.with_name(f"{folder.name}.old"))
+            folder.rename(out)
+    else:
+        folder.rename(out)

@@ -1,6 +1,8 @@
 """What the commands write, and what they leave alone."""
 
+import fcntl
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +11,10 @@ import pytest
 from fabricated_run import make_run
 
 from data.dataset import ClassTable, Dataset
+from data.files import exchange
 from data.ownership import own
 from data.store import ArtifactError, Store
+from flows.commands import export
 from flows.commands.compare import compare_resources
 from flows.commands.export import export_labels
 from flows.commands.export_network import export_network
@@ -152,8 +156,45 @@ def test_export_clears_what_a_kill_left_and_nothing_else(tmp_path: Path) -> None
     export_labels(run, out)
     out.rename(tmp_path / ".export.01234567.old")
     write(tmp_path / ".export.89abcdef.old/thesis.txt")
+    write(tmp_path / ".export.00000000/.unfinished")
+    write(tmp_path / ".export.11111111/SegmentationClass/a.png")
+    busy = write(tmp_path / ".export.22222222/.unfinished").parent
+    descriptor = os.open(busy, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     export_labels(run, out)
-    assert [file.name for file in tmp_path.glob(".export*")] == [".export.89abcdef.old"]
+    os.close(descriptor)
+    left = [".export.11111111", ".export.22222222", ".export.89abcdef.old"]
+    assert sorted(file.name for file in tmp_path.glob(".export*")) == left
+
+
+def test_an_export_takes_the_place_of_the_earlier_one_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = make_run(tmp_path), tmp_path / "export"
+    export_labels(run, out, "voc")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    if not exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("the file system of temporary files cannot let folders change places")
+
+    def refuse(file: Path, target: Path) -> None:
+        raise AssertionError(f"{file} is not there for a while")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    export_labels(run, out, "coco")
+    assert (out / "instances.json").is_file()
+    assert not (out / "SegmentationClass").exists()
+    assert not list(tmp_path.glob(".export*"))
+
+
+def test_an_export_replaces_the_earlier_one_where_folders_cannot_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = make_run(tmp_path), tmp_path / "export"
+    export_labels(run, out, "voc")
+    monkeypatch.setattr(export, "exchange", lambda *_: False)
+    export_labels(run, out, "coco")
+    assert (out / "instances.json").is_file()
+    assert not (out / "SegmentationClass").exists()
+    assert not list(tmp_path.glob(".export*"))
 
 
 def test_an_id_of_a_runs_list_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
