@@ -23,7 +23,7 @@ from benchmarks.random_walk import SQUARINGS, square_transition
 from benchmarks.row import Part, Row, synchronised
 from kernels.crf import refine_labels
 from kernels.random_walk import propagate
-from models.backbones import Backbone, build_backbone
+from models.backbones.base import Backbone, build_backbone
 from models.cam import CAMNet
 from models.inference import prepare_inference
 from models.irnet import IRNet

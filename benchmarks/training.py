@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks.inputs import photograph
 from benchmarks.row import Speed, synchronised
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
 from tasks.training import autocast

@@ -24,7 +24,7 @@ from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
 from flows.printing import PlainConsole, PlainFormatter
 from flows.server import ServerError
-from tasks.network_settings import NetworkSettings
+from tasks.networks import NetworkSettings
 from tasks.workers import LOG_VARIABLE, ROOMS, StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)

@@ -14,7 +14,7 @@ from flows.predict_request import PredictRequest, open_truth
 from flows.request import Request
 from flows.train_request import Folders, Lists, TrainRequest, num_shared, open_training_sets, read_labelled_run
 from models.pretrained import ImageNetWeights
-from tasks.network_settings import (
+from tasks.networks import (
     DECODER_VARIANTS,
     NETWORK_SETTINGS,
     ON_VGG16,

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows.network_presets import NETWORK_PRESETS
 from flows.train_request import TrainRequest
-from tasks.network_settings import (
+from tasks.networks import (
     CooperativeSettings,
     DeepLabV2Settings,
     DeepLabV3PlusSettings,

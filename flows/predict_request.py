@@ -13,7 +13,7 @@ from data.validation import check_images, set_aside
 from flows.request import Prepared, Request, is_made
 from flows.train_request import settings_of
 from tasks.figures import read_training_metrics
-from tasks.network_settings import NetworkSettings, SaliencySettings
+from tasks.networks import NetworkSettings, SaliencySettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.run_record import RunRecord, read_run
 from tasks.saliency_masks import has_own_mask

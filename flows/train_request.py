@@ -18,7 +18,7 @@ from data.validation import check_images, set_aside
 from flows.network_presets import NETWORK_PRESETS
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
-from tasks.network_settings import (
+from tasks.networks import (
     ON_VGG16,
     NetworkSettings,
     SaliencyConfig,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 from models.layers import SeparableConv2d, conv_norm
 from models.segmenter import Segmenter
 

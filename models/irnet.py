@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import OUTPUT_STRIDE, Backbone, build_backbone, load_trunk
+from models.backbones.base import OUTPUT_STRIDE, Backbone, build_backbone, load_trunk
 from models.reference_checkpoints import reference_backbone_state
 
 

@@ -23,7 +23,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_area
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from models.backbones import NORMALIZATIONS, Backbone
+from models.backbones.base import NORMALIZATIONS, Backbone
 
 OUTPUT_STRIDE = 32
 ASPECT_RATIOS = (0.5, 1.0, 2.0)

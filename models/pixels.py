@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import OUTPUT_STRIDE, Backbone
+from models.backbones.base import OUTPUT_STRIDE, Backbone
 
 # Levels before these, at stride 4, tell textures rather than objects.
 FIRST_LEVEL = 2

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 from models.deeplabv3plus import WIDTH, Decoder, DeepLabV3Plus
 
 

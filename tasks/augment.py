@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, LabelMap
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 
 Image = NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from data.images import read_image
 from models.segmenter import Segmenter
 from tasks.augment import flip_and_crop, normalize, photometric, resize, to_shape
 from tasks.inference import Pyramid
-from tasks.network_settings import SceneConfig, SegmenterConfig
+from tasks.networks import SceneConfig, SegmenterConfig
 
 Image = NDArray[np.uint8]
 Example = tuple[Tensor, Tensor]

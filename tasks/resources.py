@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.inference import prepare_inference
 from models.saliency import Maps, SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter

@@ -17,7 +17,7 @@ from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic import write_synthetic
 from tasks.image_list import ImageList, write_images
-from tasks.network_settings import NETWORK_SETTINGS
+from tasks.networks import NETWORK_SETTINGS
 from tasks.plan import Images, SampleDigest
 from tasks.run_record import VERSION, RunRecord, StageRecord
 from tasks.settings import PipelineConfig

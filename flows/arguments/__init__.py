@@ -10,7 +10,7 @@ from flows.arguments.looking import LOOKING
 from flows.arguments.making import making
 from flows.arguments.publishing import publishing
 from flows.arguments.running import RUNNING
-from tasks.network_settings import NetworkSettings
+from tasks.networks import NetworkSettings
 
 __all__ = ["CommandFailed", "commands"]
 

@@ -16,7 +16,7 @@ from flows.arguments.making import NetworkPreset
 from flows.compare_request import CompareRequest, TableName
 from flows.request import Request
 from models.pretrained import ImageNetWeights
-from tasks.network_settings import SCENE_NETWORKS, ClassWeights
+from tasks.networks import SCENE_NETWORKS, ClassWeights
 from tasks.settings import BackboneName
 
 Table = TableName | Literal["segnet-resources"]

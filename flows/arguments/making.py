@@ -14,7 +14,7 @@ from flows.predict_request import PredictRequest
 from flows.presets import PRESETS
 from flows.request import NetworkName, RunRequest
 from flows.train_request import TrainRequest
-from tasks.network_settings import NetworkSettings, SceneNetworkName
+from tasks.networks import NetworkSettings, SceneNetworkName
 
 TrainedNetwork = (
     Literal[

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flows.network_presets import deeplabv2, deeplabv3plus, maskrcnn, scenes
-from tasks.network_settings import (
+from tasks.networks import (
     SCENE_NETWORKS,
     CooperativeSettings,
     DeepLabV3PlusSettings,

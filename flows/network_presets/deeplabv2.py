@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.network_settings import DeepLabV2Settings, SegmentationConfig, SegmenterConfig
+from tasks.networks import DeepLabV2Settings, SegmentationConfig, SegmenterConfig
 
 
 def voc12() -> DeepLabV2Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from tasks.network_settings import CooperativeSettings, DeepLabV3PlusSettings, SaliencySettings
+from tasks.networks import CooperativeSettings, DeepLabV3PlusSettings, SaliencySettings
 
 Settings = TypeVar("Settings", DeepLabV3PlusSettings, SaliencySettings, CooperativeSettings)
 # Both sides of VOC's crops or images in the papers.

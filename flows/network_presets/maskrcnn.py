@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.network_settings import DetectorConfig, MaskRCNNSettings
+from tasks.networks import DetectorConfig, MaskRCNNSettings
 
 
 def voc12() -> MaskRCNNSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.network_settings import ON_VGG16, SceneConfig, SceneNetworkName, SceneSettings
+from tasks.networks import ON_VGG16, SceneConfig, SceneNetworkName, SceneSettings
 
 
 def camvid(network: SceneNetworkName) -> SceneSettings:

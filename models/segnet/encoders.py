@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.backbones import load_imagenet_state
+from models.backbones.base import load_imagenet_state
 from models.layers import conv_norm
 from models.segmenter import Segmenter
 from models.segnet.inputs import INPUTS, Input

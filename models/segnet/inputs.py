@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import NORMALIZATIONS
+from models.backbones.base import NORMALIZATIONS
 
 Input = Literal["imagenet", "local_contrast"]
 WINDOW = 9

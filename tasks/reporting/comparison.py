@@ -11,7 +11,7 @@ from data.dataset import ClassTable, Sample
 from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import read_ground_truth, read_label_map
-from tasks.network_settings import NETWORK_SETTINGS
+from tasks.networks import NETWORK_SETTINGS
 from tasks.reporting import pictures
 from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, changed_settings, names_of_classes
 from tasks.run_record import read_run

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.images import read_image
 from tasks.figures import read_history, read_training_metrics
-from tasks.network_settings import NETWORK_SETTINGS, PREDICTIONS
+from tasks.networks import NETWORK_SETTINGS, PREDICTIONS
 from tasks.reporting import pictures
 from tasks.reporting.page import (
     PICTURE_HEIGHT,

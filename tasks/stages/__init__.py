@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.network_settings import NETWORK_SETTINGS
+from tasks.networks import NETWORK_SETTINGS
 
 
 @dataclass(frozen=True)

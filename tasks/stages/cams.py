@@ -14,10 +14,10 @@ from models.cam import CAMNet
 from models.inference import prepare_inference
 from tasks.inference import Pyramid, batches
 from tasks.job import Job
-from tasks.networks import load_classifier
 from tasks.settings import CamConfig
 from tasks.stages.score_maps import grid_size, save_maps
 from tasks.training.precision import Precision, autocast
+from tasks.training.saving import load_classifier
 
 
 def infer_cams(job: Job) -> dict[str, Any]:

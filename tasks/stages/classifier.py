@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.dataset import Sample
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.cam import CAMNet
 from tasks.augment import flip_and_crop, normalize, photometric, resize, scale_for_long_side
 from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags, verdict
 from tasks.job import Job
-from tasks.networks import save_network
 from tasks.settings import ClassifierConfig
 from tasks.training import (
     FALL,
@@ -33,6 +32,7 @@ from tasks.training import (
     write_history,
 )
 from tasks.training.norms import freeze_norms
+from tasks.training.saving import save_network
 from tasks.working_size import read_working_image
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from tasks.evaluation.instance_metrics import add_records, average_precision, ma
 from tasks.inference import batches
 from tasks.instances import jitter, read_instances, target
 from tasks.job import Job
-from tasks.network_settings import DetectionConfig, DetectorConfig
-from tasks.networks import save_network
+from tasks.networks import DetectionConfig, DetectorConfig
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.norms import synchronize_norms
+from tasks.training.saving import save_network
 
 
 def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from models.backbones import OUTPUT_STRIDE
+from models.backbones.base import OUTPUT_STRIDE
 from models.inference import prepare_inference
 from tasks.inference import batches
 from tasks.job import Job
-from tasks.networks import load_irnet
 from tasks.settings import FieldsConfig
 from tasks.stages.score_maps import save_maps
 from tasks.training import TrainingError, autocast
+from tasks.training.saving import load_irnet
 
 
 def infer_fields(job: Job) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from data.dataset import VOID, value_type
 from data.label_maps import read_label_map
 from kernels.affinity import offsets
 from kernels.displacement import instance_map
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.irnet import IRNet
 from models.losses import centering_loss, pair_losses
 from tasks.augment import flip_and_crop, normalize, resize, to_shape
 from tasks.health import collapse_of
 from tasks.job import Job
-from tasks.networks import load_classifier, save_network
 from tasks.settings import IRNetConfig
 from tasks.training import (
     Recipe,
@@ -33,6 +32,7 @@ from tasks.training import (
     fit_with_restarts,
     write_history,
 )
+from tasks.training.saving import load_classifier, save_network
 from tasks.working_size import read_working_image
 
 MIN_REGION = 8

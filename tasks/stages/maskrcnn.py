@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.maskrcnn import OUTPUT_STRIDE, MaskRCNN
 from tasks.job import Job
-from tasks.network_settings import DetectorConfig
-from tasks.networks import load_maskrcnn
+from tasks.networks import DetectorConfig
 from tasks.stages.detector import detect, train_detector
 from tasks.training.launch import run_in_processes
+from tasks.training.saving import load_maskrcnn
 
 # Of the settings, what the network is built with.
 OPTIONS = ("min_size", "max_size", "anchor_sizes", "channels", "num_proposals", "num_sampled")

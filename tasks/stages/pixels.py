@@ -29,12 +29,12 @@ from models.inference import prepare_inference
 from models.pixels import PixelClassifier, cell_features
 from tasks.inference import batches
 from tasks.job import Job
-from tasks.networks import load_irnet
 from tasks.settings import PixelsConfig
 from tasks.stages.labels import semantic_rows, sure_labels
 from tasks.stages.score_maps import PIXEL_SCORES, MapReader, grid_size, saliency_factors, save_maps
 from tasks.stages.thresholds import taught_thresholds
 from tasks.training.precision import autocast
+from tasks.training.saving import load_irnet
 from tasks.working_size import read_working_image
 
 CLASSIFIER = "classifier.safetensors"

@@ -25,8 +25,7 @@ from models.segmenter import Segmenter
 from tasks.examples import example_of, load_example, view_of
 from tasks.inference import batches
 from tasks.job import Job
-from tasks.network_settings import SaliencyConfig, SegmentationConfig
-from tasks.networks import load_segmenter, save_network
+from tasks.networks import SaliencyConfig, SegmentationConfig
 from tasks.saliency_masks import SALIENCY_FILE, derive_mask, has_own_mask, read_mask, salient_values
 from tasks.stages.segmenter import (
     build_network,
@@ -40,6 +39,7 @@ from tasks.stages.segmenter import (
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.launch import run_in_processes
+from tasks.training.saving import load_segmenter, save_network
 from tasks.truth import label_reader, refuse_void
 
 log = logging.getLogger(__name__)

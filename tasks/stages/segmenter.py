@@ -18,7 +18,7 @@ from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import write_label_map
 from kernels.crf import refine_probabilities
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.cooperative import Cooperative
 from models.inference import prepare_inference
 from models.segmenter import Segmenter
@@ -28,8 +28,7 @@ from tasks.evaluation.semantic_metrics import confusion, iou, recall
 from tasks.examples import Example, example_of, load_example, view_of
 from tasks.inference import Pyramid, batches
 from tasks.job import Job
-from tasks.network_settings import PixelTrainerConfig, SceneConfig, SegmentationConfig, SegmenterConfig
-from tasks.networks import load_segmenter, save_network
+from tasks.networks import PixelTrainerConfig, SceneConfig, SegmentationConfig, SegmenterConfig
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.class_weights import class_weights, count_pixels
@@ -37,6 +36,7 @@ from tasks.training.group import Group
 from tasks.training.launch import run_in_processes
 from tasks.training.norms import freeze_norms, recompute_norms, synchronize_norms
 from tasks.training.precision import Precision
+from tasks.training.saving import load_segmenter, save_network
 from tasks.truth import label_reader, read_labels, refuse_void
 
 # A class takes part in the dense CRF of an image if it reaches this probability anywhere.

@@ -20,7 +20,7 @@ from flows.presets import PRESETS
 from flows.regenerate_request import RegenerateRequest
 from flows.request import Request, RunRequest, _as_trained
 from flows.train_request import TrainRequest, open_training_sets, read_training_sets
-from tasks.network_settings import CooperativeConfig, CooperativeSettings
+from tasks.networks import CooperativeConfig, CooperativeSettings
 
 FOLDERS = {"data": "photos", "out": "runs/first"}
 

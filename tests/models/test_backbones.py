@@ -8,10 +8,10 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones import BACKBONES, SamePadConv2d, build_backbone, load_imagenet_state
+from models.backbones.base import BACKBONES, SamePadConv2d, build_backbone, load_imagenet_state
 from models.cam import CAMNet
 from models.irnet import IRNet
-from tasks.networks import save_network
+from tasks.training.saving import save_network
 
 
 @pytest.mark.parametrize("name", BACKBONES)

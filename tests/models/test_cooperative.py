@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 from models.cooperative import (
     DANET_STREAMS,
     DEEPLABV3PLUS_LAYERS,

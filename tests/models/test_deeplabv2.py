@@ -5,7 +5,7 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones import BACKBONES, build_backbone
+from models.backbones.base import BACKBONES, build_backbone
 from models.deeplabv2 import DeepLabV2
 
 

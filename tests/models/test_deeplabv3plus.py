@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 from models.danet import ChannelAttention, DANet, PositionAttention
 from models.deeplabv3plus import DeepLabV3Plus
 from models.saliency import Maps, SaliencyDeepLabV3Plus, UncertaintyLoss

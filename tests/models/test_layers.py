@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.layers import DilatedDepthwise
 
 

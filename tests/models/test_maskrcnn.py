@@ -11,7 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from models.backbones import NORMALIZATIONS, build_backbone
+from models.backbones.base import NORMALIZATIONS, build_backbone
 from models.maskrcnn import MaskRCNN
 
 ANCHOR_SIZES = (8, 16, 24, 32, 48)

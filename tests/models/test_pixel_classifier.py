@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.pixels import PixelClassifier, cell_features
 
 

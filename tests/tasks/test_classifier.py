@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from flows.presets import quick, voc12
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 from models.cam import CAMNet
 from tasks.settings import ClassifierConfig
 from tasks.stages.classifier import _loss

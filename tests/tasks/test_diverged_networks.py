@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from models.cam import CAMNet
-from tasks.networks import load_irnet, save_network
 from tasks.settings import ClassifierConfig, FieldsConfig, IRNetConfig
 from tasks.stages.classifier import train_classifier
 from tasks.stages.fields import infer_fields
 from tasks.stages.irnet import train_irnet
 from tasks.training import TrainingError, finite_outputs
+from tasks.training.saving import load_irnet, save_network
 
 
 def test_a_classifier_whose_only_step_was_far_too_long_is_refused(run_stage) -> None:

@@ -12,13 +12,13 @@ import torch
 from data.dataset import DatasetError, Sample
 from tasks import inference
 from tasks.inference import Pyramid, batches, inference_autocast
-from tasks.network_settings import DetectionConfig, SegmentationConfig
-from tasks.networks import load_classifier
+from tasks.networks import DetectionConfig, SegmentationConfig
 from tasks.settings import CamConfig, FieldsConfig
 from tasks.stages.cams import class_attention, infer_cams
 from tasks.stages.fields import infer_fields
 from tasks.training import precision
 from tasks.training.precision import Precision
+from tasks.training.saving import load_classifier
 
 SIZES = [(20, 30), (30, 20), (20, 30), (20, 30), (30, 20), (8, 8)]
 

@@ -14,7 +14,7 @@ from data.readers import open_dataset
 from data.synthetic import SHAPES, write_synthetic
 from tasks.config import Config
 from tasks.job import Job
-from tasks.network_settings import SegmentationConfig, SegmenterConfig
+from tasks.networks import SegmentationConfig, SegmenterConfig
 from tasks.settings import (
     CamConfig,
     ClassifierConfig,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.store import ArtifactError
-from models.backbones import Backbone, SamePadConv2d, build_backbone
+from models.backbones.base import Backbone, SamePadConv2d, build_backbone
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
 from models.segmenters import build_segmenter

@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from data.dataset import DatasetError
-from models.backbones import Backbone
+from models.backbones.base import Backbone
 from models.cam import CAMNet
 from models.segnet import build_scene_network
-from tasks.networks import load_classifier, load_irnet, load_maskrcnn, load_segmenter, save_network
+from tasks.training.saving import load_classifier, load_irnet, load_maskrcnn, load_segmenter, save_network
 
 
 @pytest.mark.parametrize("count", [20_000_000, 0, -3, "4", 2.5])

@@ -17,7 +17,7 @@ from data.dataset import Dataset
 from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
-from tasks.network_settings import CooperativeConfig, DetectorConfig, SaliencyConfig, SceneConfig, SegmenterConfig
+from tasks.networks import CooperativeConfig, DetectorConfig, SaliencyConfig, SceneConfig, SegmenterConfig
 from tasks.saliency_masks import as_saliency_samples
 from tasks.stages import NETWORK_STAGES
 from tasks.training import checkpoint

@@ -13,7 +13,7 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.store import ArtifactError, Store
 from flows.commands.status import compare_with_store
 from tasks.image_list import Change, compare_images, read_images, write_images
-from tasks.network_settings import DeepLabV2Settings
+from tasks.networks import DeepLabV2Settings
 from tasks.plan import Images, Plan, SampleDigest, make_plan
 from tasks.run_record import RunRecord, read_run, write_run
 from tasks.settings import PipelineConfig

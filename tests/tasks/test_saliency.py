@@ -17,18 +17,18 @@ from pydantic import ValidationError
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
 from models.segmenters import build_segmenter
 from tasks import resources
 from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
 from tasks.job import Job
-from tasks.network_settings import SaliencyConfig, SegmentationConfig
-from tasks.networks import load_segmenter
+from tasks.networks import SaliencyConfig, SegmentationConfig
 from tasks.saliency_masks import as_saliency_samples, derive_mask, read_mask, salient_values
 from tasks.stages import saliency, segmentation_scores
 from tasks.stages.saliency import task_losses
 from tasks.stages.segmenter import validate_segmenter
+from tasks.training.saving import load_segmenter
 
 NAME = "saliency-deeplabv3plus"
 CONFIG = SaliencyConfig(image_size=(48, 64), crop_size=(48, 64), batch_size=2, epochs=2)

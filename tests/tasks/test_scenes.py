@@ -14,12 +14,12 @@ from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.network_settings import SceneConfig, SegmentationConfig
-from tasks.networks import load_segmenter
+from tasks.networks import SceneConfig, SegmentationConfig
 from tasks.stages import segmentation_scores, segmenter
 from tasks.stages.segmenter import class_probabilities
 from tasks.training.group import Group
 from tasks.training.norms import recompute_norms
+from tasks.training.saving import load_segmenter
 
 CONFIG = SceneConfig(image_size=(32, 48), batch_size=2, epochs=2, validate_epochs=1, log_steps=0, learning_rate=0.05)
 CLASSES = ClassTable(("road", "sky", "car"), has_background=False)

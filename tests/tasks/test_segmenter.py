@@ -12,12 +12,11 @@ import torch
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.deeplabv2 import DeepLabV2
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.network_settings import NETWORK_SETTINGS, SegmentationConfig, SegmenterConfig
-from tasks.networks import load_segmenter
+from tasks.networks import NETWORK_SETTINGS, SegmentationConfig, SegmenterConfig
 from tasks.stages import saliency
 from tasks.stages.segmenter import (
     _recipe,
@@ -31,6 +30,7 @@ from tasks.stages.segmenter import (
 )
 from tasks.training import precision
 from tasks.training.class_weights import class_weights, count_pixels
+from tasks.training.saving import load_segmenter
 from tasks.truth import read_labels
 
 CONFIG = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)

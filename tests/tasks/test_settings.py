@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from models.losses import pair_losses
-from tasks.network_settings import DetectorConfig, SegmenterConfig
+from tasks.networks import DetectorConfig, SegmenterConfig
 from tasks.settings import ClassifierConfig, IRNetConfig, LabelsConfig, RunConfig, WalkConfig
 
 

@@ -16,12 +16,11 @@ from data.dataset import Dataset
 from data.images import image_size, read_image
 from data.label_maps import read_ground_truth, read_label_map, write_label_map
 from flows.presets import voc12
-from models.backbones import build_backbone
+from models.backbones.base import build_backbone
 from models.irnet import IRNet
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.network_settings import DetectionConfig
-from tasks.networks import load_classifier, load_irnet
+from tasks.networks import DetectionConfig
 from tasks.settings import FieldsConfig, IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages import detector
 from tasks.stages.cams import class_attention
@@ -34,6 +33,7 @@ from tasks.stages.score_maps import grid_size, save_maps, strongest, upsample
 from tasks.stages.scores import _instance_predictions, score_shard
 from tasks.stages.walk import sum_rows, walk_instances
 from tasks.training import TrainingError
+from tasks.training.saving import load_classifier, load_irnet
 
 
 def labelled(dataset: Dataset) -> list:

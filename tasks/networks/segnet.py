@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from tasks.network_settings.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, Side
+from tasks.networks.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, Side
 from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, RateFactor, RunConfig
 
 SceneNetworkName = Literal[

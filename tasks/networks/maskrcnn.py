@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.config import Config
-from tasks.network_settings.trainer import TrainerConfig
+from tasks.networks.trainer import TrainerConfig
 from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Precision, Range, RateFactor, RunConfig
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from tasks.network_settings.deeplab import (
+from tasks.networks.deeplab import (
     PREDICTIONS,
     CooperativeConfig,
     CooperativeSettings,
@@ -17,9 +17,9 @@ from tasks.network_settings.deeplab import (
     SaliencyConfig,
     SaliencySettings,
 )
-from tasks.network_settings.maskrcnn import DetectionConfig, DetectorConfig, MaskRCNNSettings
-from tasks.network_settings.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, SegmenterConfig
-from tasks.network_settings.scenes import (
+from tasks.networks.maskrcnn import DetectionConfig, DetectorConfig, MaskRCNNSettings
+from tasks.networks.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, SegmenterConfig
+from tasks.networks.segnet import (
     DECODER_VARIANTS,
     ON_VGG16,
     SCENE_NETWORKS,
@@ -27,7 +27,7 @@ from tasks.network_settings.scenes import (
     SceneNetworkName,
     SceneSettings,
 )
-from tasks.network_settings.trainer import TrainerConfig
+from tasks.networks.trainer import TrainerConfig
 from tasks.settings import RunConfig
 
 __all__ = [

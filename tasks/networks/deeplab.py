@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from tasks.network_settings.pixels import ClassWeights, SegmentationConfig, SegmenterConfig, Side
+from tasks.networks.pixels import ClassWeights, SegmentationConfig, SegmenterConfig, Side
 from tasks.settings import (
     BackboneName,
     LearningRate,

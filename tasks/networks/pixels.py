@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tasks.config import Config
-from tasks.network_settings.trainer import TrainerConfig
+from tasks.networks.trainer import TrainerConfig
 from tasks.settings import Fraction, Positive, Precision, Range
 
 Side = Annotated[int, Field(ge=32)]

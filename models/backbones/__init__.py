@@ -1,0 +1,1 @@
+"""Backbones: the feature levels of image classification networks."""
