@@ -6,20 +6,13 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
+from models.backbones import BACKBONES
+
 ImageNetWeights = Literal["imagenet", "imagenet-v1", "imagenet-v2"]
 """torchvision's weights of a network: the first or the second training, or the newest that it had in 2024."""
 
-# Network -> the number of trainings that torchvision offers; what "imagenet" means must not change with torchvision.
-_VERSIONS = {
-    "resnet18": 1,
-    "resnet34": 1,
-    "resnet50": 2,
-    "resnet101": 2,
-    "mobilenet_v2": 2,
-    "densenet121": 1,
-    "vgg16": 1,
-    "vgg16_bn": 1,
-}
+# Network -> the number of trainings that torchvision offers. VGG16 is the encoder of `models.segnet` alone.
+_VERSIONS = {**{name: spec.imagenet_versions for name, spec in BACKBONES.items()}, "vgg16": 1, "vgg16_bn": 1}
 
 
 def imagenet_version(network: str, weights: str) -> int:

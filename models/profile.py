@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.backbones.base import BACKBONES, build_backbone
+from models.backbones import BACKBONES
+from models.backbones.base import build_backbone
 from models.cam import CAMNet
 from models.irnet import IRNet
 from models.maskrcnn import MAX_DETECTIONS, MaskRCNN

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from models.backbones.base import Backbone, OutputStride
+from models.backbones import OutputStride
+from models.backbones.base import Backbone
 from models.cooperative import DANET_STREAMS, DEEPLABV3PLUS_LAYERS, Cooperative, Prediction, multi_layer, same_layer
 from models.danet import DANet
 from models.deeplabv2 import DeepLabV2

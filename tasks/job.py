@@ -30,7 +30,7 @@ class Job:
         out: An empty folder; published as the artifact once the function returns.
         scratch: A folder that outlives a kill under the same key: a training keeps its checkpoints here.
         stage: Name of the stage; where one function trains several networks, of the network.
-        backbone: Name in `models.backbones.base.BACKBONES`.
+        backbone: Name in `models.backbones.BACKBONES`.
         weights: File of ImageNet weights, one of `models.pretrained.ImageNetWeights` for torchvision's download, or
             None for random weights.
         device: "cpu", "cuda", "cuda:1".

@@ -8,14 +8,15 @@ defaults are the reference's (Ahn et al. 2019 and the authors' code), but for `r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
+from models.backbones import BACKBONES
 from models.pretrained import ImageNetWeights, imagenet_version
 from tasks.config import Config
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121"]
+BackboneName: TypeAlias = Literal[tuple(BACKBONES)]  # pyright: ignore
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 PositiveInt = Annotated[int, Field(ge=1)]

@@ -8,13 +8,12 @@ follows is dilated, as DeepLab v2 has it (Chen et al. 2017, Sec. 3.1).
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
-import re
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torchvision.models as tv
@@ -22,15 +21,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import DilatedDepthwise
+from models.backbones import BACKBONES, OutputStride
+from models.backbones.family import Family
 from models.pretrained import ImageNetWeights, imagenet_version, recorded_network
 
 log = logging.getLogger(__name__)
 InputConvention = Literal["torchvision", "tensorflow"]
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "densenet121")
 OUTPUT_STRIDE = 16
-OutputStride = Literal[8, 16, 32]
-Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,8 @@ class Backbone(nn.Module):
     """Five feature levels of a classification network.
 
     Attributes:
-        channels: Of the five levels.
-        strides: Of the five levels: 4, 4, 8, then 8, 8 or 16, 16 or 16, 32, by the output stride.
+        channels: Channels of the five levels.
+        strides: Strides of the five levels: 4, 4, 8, then 8, 8 or 16, 16 or 16, 32, by the output stride.
         convention: The input normalisation and padding that its weights were trained with.
         pretrained: Whether ImageNet weights were loaded; if not, batch norm has to be trained.
     """
@@ -102,13 +99,12 @@ class Backbone(nn.Module):
         self.name = name
         self.convention: InputConvention = convention
         self.pretrained = False
-        self.strides = (4, 4, 8, min(output_stride, 16), output_stride)
+        self.strides = BACKBONES[name].strides(output_stride)
+        self.channels = BACKBONES[name].channels
         self.dilated = dilated
-        build = {"mobilenet_v2": _mobilenet, "densenet121": _densenet}.get(name, _resnet)
-        self.trunk = build(name, output_stride, dilated)
+        self.trunk = family_of(name).build(name, output_stride, dilated)
         if convention == "tensorflow":
             _pad_as_tensorflow(self.trunk)
-        self.channels = _channels(self.trunk)
         mean_std = NORMALIZATIONS[convention]
         self.mean: Tensor
         self.std: Tensor
@@ -117,14 +113,7 @@ class Backbone(nn.Module):
 
     def levels(self) -> list[nn.Module]:
         """Return the five parts whose outputs are the feature levels, to be run one after the other."""
-        t = self.trunk
-        if self.name == "mobilenet_v2":
-            cuts = (0, 3, 4, 7, 14, 19)
-            return [t.features[a:b] for a, b in itertools.pairwise(cuts)]  # pyright: ignore
-        if self.name == "densenet121":
-            cuts = (0, 4, 5, 7, 9, 13)
-            return [t.features[a:b] for a, b in itertools.pairwise(cuts)]  # pyright: ignore
-        return [nn.Sequential(t.conv1, t.bn1, t.relu, t.maxpool), t.layer1, t.layer2, t.layer3, t.layer4]  # pyright: ignore
+        return family_of(self.name).levels(self.trunk)
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return RGB pixels in [0, 255] as the network's input."""
@@ -240,13 +229,12 @@ def load_trunk(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> 
     Raises:
         ValueError: Its keys or shapes are not those of the backbone; the message names `source`.
     """
-    state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
-    # torchvision's download of DenseNet has the names of an older torch.
-    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", k): v for k, v in state.items()}
-    wanted, given = _shapes(backbone.trunk.state_dict()), _shapes(state)
+    own = family_of(backbone.name).read(state)
+    wanted, given = _shapes(backbone.trunk.state_dict()), _shapes(own)
     if wanted != given:
-        raise ValueError(f"{source}: not the weights of {backbone.name}{_difference(wanted, given)}")
-    backbone.trunk.load_state_dict(state, strict=True)
+        told = _owner(state) or _difference(wanted, given)
+        raise ValueError(f"{source}: not the weights of {backbone.name}{told}")
+    backbone.trunk.load_state_dict(own, strict=True)
     backbone.pretrained = True
 
 
@@ -255,12 +243,23 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
-def _difference(wanted: dict[str, torch.Size], given: dict[str, torch.Size]) -> str:
-    """Say in a few words whose weights are given, or else how they differ from those that are wanted."""
+def family_of(name: str) -> Family:
+    """Return what builds a backbone and reads its weights."""
+    return pkgutil.resolve_name(BACKBONES[name].family)
+
+
+def _owner(state: Mapping[str, Tensor]) -> str:
+    """Say in a few words whose weights are given; nothing where they are of no backbone."""
     for name in BACKBONES:
         with torch.device("meta"):
-            if _shapes(Backbone(name).trunk.state_dict()) == given:
-                return f", but of {name}: choose --backbone {name}, or other weights"
+            wanted = _shapes(Backbone(name).trunk.state_dict())
+        if wanted == _shapes(family_of(name).read(state)):
+            return f", but of {name}: choose --backbone {name}, or other weights"
+    return ""
+
+
+def _difference(wanted: dict[str, torch.Size], given: dict[str, torch.Size]) -> str:
+    """Say in a few words how tensors differ from those that are wanted."""
     differences = {
         "missing": sorted(wanted.keys() - given.keys()),
         "unknown": sorted(given.keys() - wanted.keys()),
@@ -274,103 +273,6 @@ def _has_folded_norms(state: Mapping[str, Tensor]) -> bool:
     means = [v for k, v in state.items() if k.endswith("running_mean")]
     variances = [v for k, v in state.items() if k.endswith("running_var")]
     return bool(means) and all((m == 0).all() for m in means) and all((v == 1).all() for v in variances)
-
-
-def _resnet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
-    net = tv.get_model(name, weights=None)
-    assert isinstance(net, tv.ResNet)
-    _remove_strides(net.layer3, net.layer4, output_stride, dilated)
-    net.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    return net
-
-
-def _remove_strides(third: nn.Module, last: nn.Module, output_stride: OutputStride, dilated: bool) -> None:
-    """Let the parts at strides 16 and 32 run at 16 and 16, or, dilated, at 8 and 8, or leave them as they are."""
-    if output_stride == 16:
-        _remove_stride(last, 1, 2 if dilated else 1)
-    elif output_stride == 8:
-        _remove_stride(third, 1, 2)
-        _remove_stride(last, 2, 4)
-
-
-def _remove_stride(part: nn.Module, rate_before: int, rate: int) -> None:
-    """Set a part's stride to 1. Its strided convolution keeps the rate of those before it, the others get `rate`.
-
-    At every other pixel the part then computes what it did at its stride.
-    """
-    for conv in part.modules():
-        if isinstance(conv, nn.Conv2d):
-            own = rate_before if conv.stride == (2, 2) else rate
-            conv.stride = (1, 1)
-            if conv.kernel_size != (1, 1):
-                conv.dilation = conv.padding = (own, own)
-
-
-def _mobilenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
-    net = tv.get_model(name, weights=None)
-    assert isinstance(net, tv.MobileNetV2)
-    _remove_strides(net.features[7:14], net.features[14:], output_stride, dilated)
-    _learn_dilated_fast(net)
-    net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    return net
-
-
-def _learn_dilated_fast(trunk: nn.Module) -> None:
-    for parent in trunk.modules():
-        for child_name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d) and child.groups > 1 and child.dilation != (1, 1):
-                setattr(parent, child_name, DilatedDepthwise.of(child))
-
-
-class _Mean(nn.Module):
-    """The mean of 2 x 2 pixels that lie `rate` apart, at every pixel; beyond the border there are none."""
-
-    def __init__(self, rate: int) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        for axis in (2, 3):
-            rate = min(self.rate, x.shape[axis])
-            end = x.narrow(axis, x.shape[axis] - rate, rate)
-            following = torch.cat([x.narrow(axis, rate, x.shape[axis] - rate), end], dim=axis)
-            x = (x + following) / 2
-        return x
-
-
-def _densenet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
-    net = tv.get_model(name, weights=None)
-    assert isinstance(net, tv.DenseNet)
-    parts = net.features
-    # What halves the maps is the pooling at the end of a transition.
-    if output_stride <= 16:
-        parts.transition3.pool = _Mean(2 if output_stride == 8 else 1)  # pyright: ignore
-        rate = 4 if output_stride == 8 else 2 if dilated else 1
-        _remove_stride(parts.denseblock4, 1, rate)  # pyright: ignore[reportArgumentType]
-    if output_stride == 8:
-        parts.transition2.pool = _Mean(1)  # pyright: ignore
-        _remove_stride(parts.denseblock3, 1, 2)  # pyright: ignore[reportArgumentType]
-    # Maps of odd sizes are rounded up, and the last level ends with a rectifier, as the other networks' do; the levels
-    # before it are what a block's layers have added, whose norm and rectifier belong to the next transition.
-    for module in parts.modules():
-        if isinstance(module, nn.AvgPool2d):
-            module.ceil_mode = True
-    parts.add_module("relu5", nn.ReLU(inplace=True))
-    net.classifier = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    return net
-
-
-def _channels(trunk: nn.Module) -> tuple[int, ...]:
-    if isinstance(trunk, tv.MobileNetV2):
-        return (24, 24, 32, 96, 1280)
-    if isinstance(trunk, tv.DenseNet):
-        return (64, 256, 512, 1024, 1024)
-    assert isinstance(trunk, tv.ResNet)
-    widths = []
-    for layer in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
-        convolutions = [module for module in layer[-1].modules() if isinstance(module, nn.Conv2d)]
-        widths.append(convolutions[-1].out_channels)
-    return (64, *widths)
 
 
 def _pad_as_tensorflow(trunk: nn.Module) -> None:

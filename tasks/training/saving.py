@@ -14,7 +14,8 @@ from torch import nn
 
 from data.dataset import DatasetError, Problem
 from data.validation import MAX_CLASSES
-from models.backbones.base import Backbone, OutputStride
+from models.backbones import OutputStride
+from models.backbones.base import Backbone
 from models.cam import CAMNet
 from models.irnet import IRNet
 from models.maskrcnn import FeaturePyramid, MaskRCNN

@@ -8,7 +8,8 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones.base import BACKBONES, SamePadConv2d, build_backbone, load_imagenet_state
+from models.backbones import BACKBONES
+from models.backbones.base import SamePadConv2d, build_backbone, load_imagenet_state
 from models.cam import CAMNet
 from models.irnet import IRNet
 from tasks.training.saving import save_network

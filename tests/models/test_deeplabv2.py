@@ -5,7 +5,8 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones.base import BACKBONES, build_backbone
+from models.backbones import BACKBONES
+from models.backbones.base import build_backbone
 from models.deeplabv2 import DeepLabV2
 
 

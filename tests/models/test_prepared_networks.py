@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.backbones.base import BACKBONES, build_backbone
+from models.backbones import BACKBONES
+from models.backbones.base import build_backbone
 from models.cam import CAMNet
 from models.deeplabv2 import DeepLabV2
 from models.inference import FusedConv, prepare_inference

@@ -8,7 +8,8 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from models import profile as profiles
-from models.backbones.base import BACKBONES, build_backbone
+from models.backbones import BACKBONES
+from models.backbones.base import build_backbone
 from models.profile import NETWORKS, SIDE_BACKBONES, count_gmacs, profile
 from models.segmenters import build_segmenter
 from models.segnet import NETWORKS as SCENE_NETWORKS
