@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from models.cooperative import Connection
 from models.danet import PositionAttention
-from models.segmenters import COOPERATIVE, Connection
 from tasks.memory import forget_peak, status_bytes
+from tasks.networks import cooperative
 from tasks.resources import Variant, measure_inference, measure_resources
 
 CONNECTIONS: tuple[Connection, ...] = ("single", "ensemble", "same-layer", "multi-layer")
@@ -48,7 +49,7 @@ def cooperation(backbone: str, size: tuple[int, int], classes: int, device: str,
     table = Table(title=title, title_justify="left")
     for column in ("network", "M parameters", "inference MB", "training MB"):
         table.add_column(column, justify="left" if column == "network" else "right")
-    for name in COOPERATIVE:
+    for name in (spec.name for spec in cooperative.SPECS):
         single: list[float] = []
         for connections in CONNECTIONS:
             variant = Variant(name, backbone, {"connections": connections})

@@ -20,11 +20,10 @@ from tyro.conf import UseAppendAction
 from data.dataset import DatasetError
 from data.store import ArtifactError
 from flows.arguments import CommandFailed, commands
-from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
 from flows.printing import PlainConsole, PlainFormatter
 from flows.server import ServerError
-from tasks.networks import NetworkSettings
+from tasks.networks import NETWORKS, NetworkSettings
 from tasks.workers import LOG_VARIABLE, ROOMS, StageError
 
 EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
@@ -98,10 +97,10 @@ def _named_preset(argv: list[str]) -> str | None:
 
 def _network_settings(argv: list[str]) -> NetworkSettings:
     """Return the settings of the network and the preset that the command line names."""
-    presets = NETWORK_PRESETS[next((word for word in argv[1:] if word in NETWORK_PRESETS), "deeplabv2")]
+    presets = NETWORKS[next((word for word in argv[1:] if word in NETWORKS), "deeplabv2")].presets
     name = _named_preset(argv)
     # A name that is not the network's is refused with the other options.
-    return presets[name if name in presets else "quick"]()
+    return presets[name if name is not None and name in presets else "quick"]()
 
 
 def _repeated_options(argv: list[str], command: Callable[..., None] | None) -> tuple[list[str], list[str]]:

@@ -31,7 +31,6 @@ from flows.server import ServerError, no_scheduler, set_environment
 from tasks.plan import Node
 from tasks.prefect_task import Reference, artifact_task
 from tasks.processes import python_environment
-from tasks.source import source_digest
 from tasks.workers import StageError, WorkerLost, WorkerPool
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class OnWorker:
                 "machines share, or into a bucket: --store s3://bucket/prefix"
             )
         recipe = self.order.recipe
-        if recipe and recipe["source"] != source_digest(self.order.stage.function):
+        if recipe and recipe["source"] != self.order.stage.source:
             raise StageError(
                 f"{self.order.label}: the worker on {host} has another source than this machine; bring both to the "
                 "same version, and start the worker again"

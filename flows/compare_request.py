@@ -9,23 +9,16 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from flows.network_presets import NETWORK_PRESETS
 from flows.predict_request import PredictRequest, open_truth
 from flows.request import Request
 from flows.train_request import Folders, Lists, TrainRequest, num_shared, open_training_sets, read_labelled_run
 from models.pretrained import ImageNetWeights
-from tasks.networks import (
-    DECODER_VARIANTS,
-    NETWORK_SETTINGS,
-    ON_VGG16,
-    SCENE_NETWORKS,
-    ClassWeights,
-    NetworkSettings,
-)
-from tasks.settings import BackboneName, Seed
+from tasks.networks import NETWORKS, NetworkSettings, cooperative, deeplabv3plus, saliency
+from tasks.networks.segnet import DECODER_VARIANTS, ON_VGG16
+from tasks.settings import BackboneName, ClassWeights, Seed
 
 TableName = Literal["segnet-decoders", "segnet-benchmark", "saliency-ablation", "cooperative"]
-SALIENCY = "saliency-deeplabv3plus"
+SALIENCY = saliency.SPEC.name
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class Row:
     @property
     def takes_weights(self) -> bool:
         """Whether its network may start from ImageNet's weights."""
-        return self.network not in SCENE_NETWORKS or self.network in ON_VGG16
+        return NETWORKS[self.network].takes_weights
 
     @property
     def learns_saliency(self) -> bool:
@@ -59,23 +52,26 @@ def _saliency(weights: tuple[float, float] | None, backbone: BackboneName | None
     return Row(SALIENCY, {"task_weights": weights, "dsc": dsc}, backbone=backbone, lacks=lacks)
 
 
-def _cooperative(kind: str, connections: str) -> Row:
-    lacks = ("dsc", "separable_decoder") if kind == "danet" else ("stream_losses",)
+def _cooperative(network: str, connections: str) -> Row:
+    lacks = ("dsc", "separable_decoder") if network == "cooperative-danet" else ("stream_losses",)
     lacks += ("prediction",) if connections == "single" else ()
-    return Row(f"cooperative-{kind}", {"connections": connections}, lacks=lacks)
+    return Row(network, {"connections": connections}, lacks=lacks)
+
+
+def _on_vgg16(network: str) -> dict[str, Row]:
+    rows = {network: Row(network)}
+    if network == "deeplab-largefov":
+        # As the paper calls the dense CRF behind it.
+        rows["deeplab-largefov-densecrf"] = Row(network, testing={"crf_iterations": 10})
+    return rows
 
 
 TABLES: dict[TableName, dict[str, Row]] = {
     "segnet-decoders": {name: Row(name, lacks=("dropout",)) for name in DECODER_VARIANTS},
-    "segnet-benchmark": {
-        **{name: Row(name) for name in ("segnet", "deeplab-largefov")},
-        # As the paper calls the dense CRF behind it.
-        "deeplab-largefov-densecrf": Row("deeplab-largefov", testing={"crf_iterations": 10}),
-        **{name: Row(name) for name in ("fcn-fixed", "fcn-learned", "deconvnet")},
-    },
+    "segnet-benchmark": {row: made for network in ON_VGG16 for row, made in _on_vgg16(network).items()},
     "saliency-ablation": {
-        "deeplabv3plus": Row("deeplabv3plus", {"dsc": False}),
-        "deeplabv3plus-dsc": Row("deeplabv3plus", {"dsc": True}),
+        "deeplabv3plus": Row(deeplabv3plus.SPEC.name, {"dsc": False}),
+        "deeplabv3plus-dsc": Row(deeplabv3plus.SPEC.name, {"dsc": True}),
         # Table 1 by the loss of Tables 2 and 3.
         "segmentation-only-plain-aspp": _saliency((1.0, 0.0), dsc=False),
         "segmentation-only": _saliency((1.0, 0.0)),
@@ -87,8 +83,8 @@ TABLES: dict[TableName, dict[str, Row]] = {
         "densenet-saliency-uniform": _saliency((0.5, 0.5), "densenet121"),
     },
     "cooperative": {
-        f"{kind}-{connections}": _cooperative(kind, connections)
-        for kind in ("danet", "deeplabv3plus")
+        f"{spec.name.removeprefix('cooperative-')}-{connections}": _cooperative(spec.name, connections)
+        for spec in cooperative.SPECS
         for connections in ("single", "ensemble", "same-layer", "multi-layer")
     },
 }
@@ -146,7 +142,7 @@ class CompareRequest(Request):
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: expected each once, got {', '.join(map(str, values))}")
         for row in rows.values():
-            if self.preset not in (presets := NETWORK_PRESETS[row.network]):
+            if self.preset not in (presets := NETWORKS[row.network].presets):
                 raise ValueError(f"preset {self.preset!r} of {self.table}: expected one of {', '.join(presets)}")
         known = {name for row in self.chosen.values() for name in _training_fields(row)}
         if unknown := [name for name in self.training if name not in known]:
@@ -302,12 +298,12 @@ def trials(request: CompareRequest) -> Iterator[Trial]:
 
 def _training_fields(row: Row) -> set[str]:
     """Return the training settings that a row's network has a use for."""
-    fields = NETWORK_SETTINGS[row.network].model_fields["training"].annotation.model_fields  # pyright: ignore
+    fields = NETWORKS[row.network].settings.model_fields["training"].annotation.model_fields  # pyright: ignore
     return {*fields} - {*row.lacks}
 
 
 def _settings(request: CompareRequest, row: Row, weighting: str | None, seed: int) -> NetworkSettings:
-    settings = NETWORK_PRESETS[row.network][request.preset]()
+    settings = NETWORKS[row.network].presets[request.preset]()
     fields = _training_fields(row)
     asked = {name: value for name, value in request.training.items() if name in fields}
     training = {**settings.training.model_dump(), **asked, **row.training}

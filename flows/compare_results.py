@@ -16,7 +16,8 @@ from data.readers import has_own_classes, open_dataset
 from data.store import explain_os_errors
 from flows.compare_request import CompareRequest, Trial, check_sets
 from flows.results import write_text, writing
-from tasks.networks import PREDICTIONS, PixelTrainerConfig
+from tasks.networks.cooperative import PREDICTIONS
+from tasks.networks.pixels import PixelTrainerConfig
 from tasks.reporting.comparison import comparison_page
 from tasks.run_record import read_run
 

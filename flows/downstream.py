@@ -1,61 +1,23 @@
-"""The flows of segmentation networks: `downstream` trains one on label maps and evaluates it, `predict` applies it."""
+"""The flows of segmentation networks: `downstream` trains one on label maps and evaluates it, `predict` applies it.
+
+Each deployment of `tasks.networks` has a flow here that is named after it, which prefect.yaml names.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from prefect import Flow
+
 from data.label_folder import SEMANTIC
 from flows.execution import make_artifacts
-from flows.network_requests import (
-    CooperativeRequest,
-    DeepLabV2Request,
-    DeepLabV3PlusRequest,
-    MaskRCNNRequest,
-    SaliencyRequest,
-    SceneRequest,
-)
+from flows.network_requests import TRAIN_REQUESTS
 from flows.predict_request import PredictRequest, prepare_prediction
 from flows.production.flow import deployable
 from flows.production.page import show_labels, show_scores
 from flows.results import record, writing
 from flows.train_request import TrainRequest, prepare_training
 from flows.train_results import collect_network, collect_predictions
-
-
-@deployable("deeplabv2")
-def deeplabv2(request: DeepLabV2Request) -> str:
-    """Train DeepLab v2; as `downstream`, with a form of its own in Prefect's UI."""
-    return _train(request)
-
-
-@deployable("maskrcnn")
-def maskrcnn(request: MaskRCNNRequest) -> str:
-    """Train Mask R-CNN; as `downstream`, with a form of its own in Prefect's UI."""
-    return _train(request)
-
-
-@deployable("segnet")
-def segnet(request: SceneRequest) -> str:
-    """Train SegNet, a variant, or what it is measured against; as `downstream`, with a form in Prefect's UI."""
-    return _train(request)
-
-
-@deployable("deeplabv3plus")
-def deeplabv3plus(request: DeepLabV3PlusRequest) -> str:
-    """Train DeepLab v3+; as `downstream`, with a form of its own in Prefect's UI."""
-    return _train(request)
-
-
-@deployable("saliency")
-def saliency(request: SaliencyRequest) -> str:
-    """Train DeepLab v3+ that learns saliency too; as `downstream`, with a form of its own in Prefect's UI."""
-    return _train(request)
-
-
-@deployable("cooperative")
-def cooperative(request: CooperativeRequest) -> str:
-    """Train two networks that cooperate; as `downstream`, with a form of its own in Prefect's UI."""
-    return _train(request)
 
 
 @deployable("downstream")
@@ -97,3 +59,18 @@ def _train(request: TrainRequest) -> str:
     tested = replace(prepared.plan.dataset, samples=prepared.plan.validation.samples)
     show_labels(tested, run / "predictions" / SEMANTIC)
     return str(run)
+
+
+def _flow(name: str, request_class: type[TrainRequest]) -> Flow[..., str]:
+    """Return the flow of a deployment: as `downstream`, with a form of its own in Prefect's UI."""
+
+    def train(request: TrainRequest) -> str:
+        return _train(request)
+
+    train.__name__ = train.__qualname__ = name
+    train.__doc__ = request_class.__doc__
+    train.__annotations__ = {"request": request_class, "return": str}
+    return deployable(name)(train)
+
+
+globals().update({name: _flow(name, request_class) for name, request_class in TRAIN_REQUESTS.items()})

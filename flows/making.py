@@ -191,6 +191,7 @@ def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable
         out=out,
         scratch=store.scratch(order.stage.name, order.key),
         stage=order.stage.name,
+        model=order.stage.model,
         inputs={name: tuple(store.fetch(name, key) for key in keys) for name, keys in order.inputs.items()},
         backbone=order.backbone,
         weights=order.weights,

@@ -13,11 +13,11 @@ from data.validation import check_images, set_aside
 from flows.request import Prepared, Request, is_made
 from flows.train_request import settings_of
 from tasks.figures import read_training_metrics
-from tasks.networks import NetworkSettings, SaliencySettings
+from tasks.networks import NETWORKS, NetworkSettings
+from tasks.networks.saliency import SaliencySettings
 from tasks.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.run_record import RunRecord, read_run
 from tasks.saliency_masks import has_own_mask
-from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
     store = open_store(request.store_address)
     record = read_run(request.network)
     settings = settings_of(record)
-    network, predictions, _, metrics = NETWORK_STAGES[settings.network]
+    network, predictions, _, metrics = NETWORKS[settings.network].pipeline
     result = (metrics if request.evaluate else predictions).name
     if (key := record.network(network.name)) is None:
         raise ArtifactError(f"{request.network}: expected the record of a training, found no network in it")
@@ -60,7 +60,7 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
     given = Networks(record.store, {network.name: key})
 
     def lay_out(dataset: Dataset) -> Plan:
-        stages = NETWORK_STAGES[settings.network]
+        stages = NETWORKS[settings.network].pipeline
         digests = digest_samples(dataset)
         return make_plan(dataset, settings, digests, networks=given, stages=stages, results=(result,))
 

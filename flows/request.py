@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from data.store import ArtifactError, Store, open_store, store_address
 from data.validation import check_images, set_aside, warnings
 from flows.presets import PRESETS, over_preset, quick
 from tasks.config import Config, StoreAddress
+from tasks.networks import NETWORKS
 from tasks.plan import Networks, Node, Plan, digest_samples, make_plan, weights_digest
 from tasks.run_record import RunRecord, read_run
 from tasks.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
@@ -29,7 +30,10 @@ log = logging.getLogger(__name__)
 TRAINED_STAGES = ("classifier", "irnet")
 # What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
 CHOSEN_STAGES = ("thresholds", "label-thresholds", "pixel-classifier")
-NetworkName = Literal["deeplabv2", "maskrcnn"]
+if TYPE_CHECKING:
+    NetworkName = str
+else:
+    NetworkName = Literal[tuple(spec.name for spec in NETWORKS.values() if spec.follows_run)]
 
 
 class Request(Config):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
-from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from data.class_tables import in_table
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
@@ -15,24 +15,23 @@ from data.label_folder import DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
-from flows.network_presets import NETWORK_PRESETS
 from flows.presets import over_preset
 from flows.request import Prepared, Request, RunRequest, is_made
-from tasks.networks import (
-    ON_VGG16,
-    NetworkSettings,
-    SaliencyConfig,
-    SaliencySettings,
-    SceneConfig,
-)
+from tasks.networks import NETWORKS, NetworkSettings
+from tasks.networks.saliency import SaliencyConfig, SaliencySettings
+from tasks.networks.segnet import ON_VGG16, SceneConfig
 from tasks.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 from tasks.saliency_masks import as_saliency_samples, has_own_mask, salient_values
-from tasks.stages import NETWORK_STAGES
 
 log = logging.getLogger(__name__)
-# Of the networks that learn instances, not label maps.
-DETECTORS = ("maskrcnn",)
+if TYPE_CHECKING:
+    AnySettings = NetworkSettings
+else:
+    AnySettings = Annotated[
+        Union[tuple(dict.fromkeys(spec.settings for spec in NETWORKS.values()))],  # noqa: UP007
+        Field(discriminator="network"),
+    ]
 
 
 def _one_or_several(value: Any) -> Any:
@@ -70,7 +69,7 @@ class TrainRequest(Request):
     saliency_split: Lists = ()
     skip_bad: bool = False
     processes: int = Field(default=1, ge=1)
-    settings: NetworkSettings = Field(discriminator="network")
+    settings: AnySettings
 
     # What is trained where the settings do not say.
     default_network: ClassVar[str | None] = None
@@ -80,7 +79,7 @@ class TrainRequest(Request):
     def _start_from_the_preset(cls, values: Any) -> Any:
         settings = values.get("settings", {}) if isinstance(values, dict) else None
         network = settings.get("network", cls.default_network) if isinstance(settings, dict) else None
-        presets = NETWORK_PRESETS.get(network) if isinstance(network, str) else None
+        presets = NETWORKS[network].presets if isinstance(network, str) and network in NETWORKS else None
         training = settings.get("training") if isinstance(settings, dict) else None
         if isinstance(training, dict) and training.get("task_weights") and "sigma_lr_factor" in training:
             raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
@@ -88,7 +87,7 @@ class TrainRequest(Request):
 
     @model_validator(mode="after")
     def _preset_is_the_networks(self) -> TrainRequest:
-        presets = NETWORK_PRESETS[self.settings.network]
+        presets = NETWORKS[self.settings.network].presets
         if self.preset not in presets:
             raise ValueError(f"preset {self.preset!r} of {self.settings.network}: expected one of {', '.join(presets)}")
         return self
@@ -117,7 +116,7 @@ class TrainRequest(Request):
         # On the command line every setting has a value: one that is the preset's was not asked for.
         training = self.settings.training
         if isinstance(training, SaliencyConfig) and training.task_weights is not None:
-            preset = NETWORK_PRESETS[self.settings.network][self.preset]().training
+            preset = NETWORKS[self.settings.network].presets[self.preset]().training
             if training.sigma_lr_factor != preset.sigma_lr_factor:  # pyright: ignore[reportAttributeAccessIssue]
                 raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
         return self
@@ -126,7 +125,7 @@ class TrainRequest(Request):
     def _dropout_is_of_networks_that_have_it(self) -> TrainRequest:
         training = self.settings.training
         if isinstance(training, SceneConfig) and self.settings.network not in ON_VGG16:
-            preset = NETWORK_PRESETS[self.settings.network][self.preset]().training
+            preset = NETWORKS[self.settings.network].presets[self.preset]().training
             if training.dropout != preset.dropout:  # pyright: ignore[reportAttributeAccessIssue]
                 raise ValueError(f"{self.settings.network} has no dropout; those on VGG16 do: {', '.join(ON_VGG16)}")
         return self
@@ -158,7 +157,7 @@ def trainings_of(request: RunRequest) -> list[TrainRequest]:
             device=request.device,
             cluster=request.cluster,
             preset=request.preset,
-            settings=NETWORK_PRESETS[name][request.preset]().model_copy(update=shared),
+            settings=NETWORKS[name].presets[request.preset]().model_copy(update=shared),
         )
         for name in request.train
     ]
@@ -214,7 +213,7 @@ def read_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset, list[Pr
         for note in training.notes:
             log.info("%s", note)
     else:
-        training = _labels_of_run(request.labels, instances=request.settings.network in DETECTORS)
+        training = _labels_of_run(request.labels, instances=NETWORKS[request.settings.network].learns == "instances")
         origin = read_labelled_run(request.labels)
         data = data or origin.asked("data", needed=True)
         classes = classes or origin.asked("classes")
@@ -284,7 +283,7 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
         ArtifactError: The run whose classifier was asked for cannot be used.
     """
     settings = _with_weights(request.settings)
-    stages = NETWORK_STAGES[settings.network]
+    stages = NETWORKS[settings.network].pipeline
     network, _, _, metrics = (stage.name for stage in stages)
     digests = digest_samples(validation)
     plan = make_plan(
@@ -354,9 +353,10 @@ def settings_of(record: RunRecord) -> NetworkSettings:
     Raises:
         ArtifactError: It is the record of another kind of run.
     """
-    if record.settings.get("network") not in NETWORK_STAGES:
+    network = record.settings.get("network")
+    if network not in NETWORKS:
         raise ArtifactError(
             f"{record.folder}: expected the folder of a training (pseudomask train), found that of another run"
         )
     with record.explained("settings"):
-        return TypeAdapter(NetworkSettings).validate_python(record.settings)
+        return NETWORKS[network].settings.model_validate(record.settings)

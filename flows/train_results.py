@@ -12,8 +12,8 @@ from flows.request import Prepared
 from flows.results import collect_labels, copy_file, read_work, write_text, writing
 from flows.train_request import TrainRequest
 from tasks.figures import read_training_metrics
+from tasks.networks import NETWORKS
 from tasks.run_record import read_run
-from tasks.stages import NETWORK_STAGES
 
 
 def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
@@ -26,7 +26,7 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
     """
     run, plan, store = request.out, prepared.plan, prepared.store
     name = request.settings.network
-    _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[name])
+    _, predictions, _, metrics = (stage.name for stage in NETWORKS[name].pipeline)
     (trained,) = plan.of(name)
     folder = store.fetch(name, trained.key)
     with writing(request, "train") as output, explain_os_errors(run):
@@ -61,7 +61,8 @@ def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
         ArtifactError: The folder cannot be written.
     """
     plan, store = prepared.plan, prepared.store
-    _, predictions, _, metrics = (stage.name for stage in NETWORK_STAGES[read_run(request.network).settings["network"]])
+    network = read_run(request.network).settings["network"]
+    _, predictions, _, metrics = (stage.name for stage in NETWORKS[network].pipeline)
     with writing(request, "predict") as output, explain_os_errors(request.out):
         collect_labels(output, "", plan.of(predictions), store, plan.dataset)
         for node in plan.of(metrics):

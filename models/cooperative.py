@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import danet, deeplabv3plus
 from models.layers import SeparableConv2d
-from models.segmenter import Segmenter
+from models.segmenter import BackboneFactory, Segmenter
 
 Connections = Mapping[str, Sequence[str]]
 """Layer of the second network -> layers of the first whose inputs are laid beside its own input."""
@@ -19,6 +21,7 @@ Connections = Mapping[str, Sequence[str]]
 Layer = nn.Conv2d | SeparableConv2d
 
 Prediction = Literal["second", "mean"]
+Connection = Literal["single", "ensemble", "same-layer", "multi-layer"]
 
 
 class Cooperative(Segmenter):
@@ -179,3 +182,43 @@ def same_layer(layers: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def multi_layer(layers: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Connect each layer with all of them, whatever their depth (Sec. 3.3)."""
     return {name: tuple(layers) for name in layers}
+
+
+CONNECTIONS = {"same-layer": same_layer, "multi-layer": multi_layer}
+
+
+def cooperate(
+    build: Callable[..., Segmenter],
+    streams: Sequence[Sequence[str]],
+    backbone: BackboneFactory,
+    num_classes: int,
+    *,
+    connections: Connection,
+    prediction: Prediction | None = None,
+    **options: Any,
+) -> Segmenter:
+    """Build two networks of a kind that are trained together (Ikedo and Hotta 2021), or what they are compared with.
+
+    Args:
+        build: Builder of each network.
+        streams: Layers where the two meet; those of different streams are not connected.
+        backbone: Called for each network.
+        num_classes: Values of a label map.
+        connections: Features of the first network's layers go to the same layer of the second ("same-layer"), or to
+            every layer of the same stream ("multi-layer"); there are no paths ("ensemble"), or no second ("single").
+        prediction: See `Cooperative`; None is the mean of an ensemble, and the second network's output elsewhere.
+        options: Keywords of each network.
+    """
+    networks = [build(backbone, num_classes, **options) for _ in range(2 - (connections == "single"))]
+    if connections == "single":
+        return networks[0]
+    paths: dict[str, Sequence[str]] = {}
+    if connections != "ensemble":
+        for stream in streams:
+            paths |= CONNECTIONS[connections](stream)
+    first, second = networks
+    return Cooperative(first, second, paths, prediction=prediction or ("second" if paths else "mean"))
+
+
+build_danet = partial(cooperate, danet.build, DANET_STREAMS)
+build_deeplabv3plus = partial(cooperate, deeplabv3plus.build, (DEEPLABV3PLUS_LAYERS,))

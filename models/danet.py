@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from models.backbones.base import Backbone
 from models.layers import conv_norm
-from models.segmenter import Segmenter
+from models.segmenter import BackboneFactory, Segmenter
 
 OUTPUT_STRIDE = 8
 # Of the last features' channels that the attention modules see, and of theirs that queries and keys have.
@@ -124,3 +124,8 @@ class DANet(Segmenter):
             outputs += [classifier(self.dropout(maps)) for classifier, maps in pairs]
         logits = [F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False) for maps in outputs]
         return logits[0] if len(logits) == 1 else torch.stack(logits)
+
+
+def build(backbone: BackboneFactory, num_classes: int, *, stream_losses: bool = False) -> DANet:
+    """Build the network at its output stride."""
+    return DANet(backbone(output_stride=OUTPUT_STRIDE), num_classes, stream_losses=stream_losses)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.base import Backbone
-from models.segmenter import Segmenter
+from models.segmenter import BackboneFactory, Segmenter
 
 RATES = (6, 12, 18, 24)
 OUTPUT_STRIDE = 8
@@ -43,3 +43,8 @@ class DeepLabV2(Segmenter):
         features = self.backbone(x)[-1]
         logits = torch.stack([classifier(features) for classifier in self.classifiers]).sum(0)
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def build(backbone: BackboneFactory, num_classes: int) -> DeepLabV2:
+    """Build the network at its output stride."""
+    return DeepLabV2(backbone(output_stride=OUTPUT_STRIDE), num_classes)

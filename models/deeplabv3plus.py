@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from models.backbones.base import Backbone
 from models.layers import SeparableConv2d, conv_norm
-from models.segmenter import Segmenter
+from models.segmenter import BackboneFactory, Segmenter
 
 OUTPUT_STRIDE = 16
 RATES = (6, 12, 18)
@@ -101,3 +101,11 @@ class DeepLabV3Plus(Segmenter):
         levels = self.backbone(x)
         logits = self.decoder(self.aspp(levels[-1]), levels[1])
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def build(
+    backbone: BackboneFactory, num_classes: int, *, dsc: bool = False, separable_decoder: bool = False
+) -> DeepLabV3Plus:
+    """Build the network at its output stride, the backbone's last level dilated."""
+    dilated = backbone(output_stride=OUTPUT_STRIDE, dilated=True)
+    return DeepLabV3Plus(dilated, num_classes, dsc=dsc, separable_decoder=separable_decoder)

@@ -24,6 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_area
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from models.backbones.base import NORMALIZATIONS, Backbone
+from models.segmenter import BackboneFactory
 
 OUTPUT_STRIDE = 32
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -242,3 +243,8 @@ def _mostly_inside(boxes: Float[Tensor, "n 4"], regions: Float[Tensor, "m 4"]) -
 def _zero(loss: Tensor) -> Tensor:
     """Return 0 for a mean over nothing, which is NaN, with the graph, so that every parameter has a gradient."""
     return loss.nan_to_num(0.0)
+
+
+def build(backbone: BackboneFactory, num_classes: int, **options: Any) -> MaskRCNN:
+    """Build the network at its output stride; the options are those of `MaskRCNN`."""
+    return MaskRCNN(backbone(output_stride=OUTPUT_STRIDE), num_classes, **options)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.base import Backbone
-from models.deeplabv3plus import WIDTH, Decoder, DeepLabV3Plus
+from models.deeplabv3plus import OUTPUT_STRIDE, WIDTH, Decoder, DeepLabV3Plus
+from models.segmenter import BackboneFactory
 
 
 class Maps(NamedTuple):
@@ -55,7 +56,7 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
         num_classes: n, of the logits.
         dsc: Take DSC-ASPP.
         task_weights: Of the loss of segmentation and of that of saliency; None learns them (`UncertaintyLoss`).
-            A weight of 0 has no branch to train: see `build_saliency_deeplabv3plus`.
+            A weight of 0 has no branch to train: see `build`.
 
     Raises:
         ValueError: The backbone has another output stride.
@@ -103,16 +104,17 @@ class SaliencyDeepLabV3Plus(DeepLabV3Plus):
         return _upsampled((weights * self.saliency_decoder(mid, detail)).sum(1, keepdim=True), x)[:, 0]
 
 
-def build_saliency_deeplabv3plus(
-    backbone: Backbone, num_classes: int, *, dsc: bool = True, task_weights: Sequence[float] | None = None
+def build(
+    backbone: BackboneFactory, num_classes: int, *, dsc: bool = True, task_weights: Sequence[float] | None = None
 ) -> DeepLabV3Plus:
-    """Return the network that these weights train: without a weight of saliency a DeepLab v3+ that has no such branch.
+    """Build the network that these weights train: without a weight of saliency a DeepLab v3+ that has no such branch.
 
     Arguments and errors are those of `SaliencyDeepLabV3Plus`.
     """
+    dilated = backbone(output_stride=OUTPUT_STRIDE, dilated=True)
     if task_weights is not None and not task_weights[1]:
-        return DeepLabV3Plus(backbone, num_classes, dsc=dsc)
-    return SaliencyDeepLabV3Plus(backbone, num_classes, dsc=dsc, task_weights=task_weights)
+        return DeepLabV3Plus(dilated, num_classes, dsc=dsc)
+    return SaliencyDeepLabV3Plus(dilated, num_classes, dsc=dsc, task_weights=task_weights)
 
 
 class UncertaintyLoss(nn.Module):

@@ -16,7 +16,8 @@ from data.images import read_image
 from models.segmenter import Segmenter
 from tasks.augment import flip_and_crop, normalize, photometric, resize, to_shape
 from tasks.inference import Pyramid
-from tasks.networks import SceneConfig, SegmenterConfig
+from tasks.networks.pixels import SegmenterConfig
+from tasks.networks.segnet import SceneConfig
 
 Image = NDArray[np.uint8]
 Example = tuple[Tensor, Tensor]

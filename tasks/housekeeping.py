@@ -10,13 +10,14 @@ from pathlib import Path
 
 from data.names import is_plain
 from data.store import ArtifactError, Store, folder_size, open_store
+from tasks.networks import NETWORKS
 from tasks.run_record import FILE_NAME, read_run
-from tasks.stages import NETWORK_STAGES, STAGES
+from tasks.stages import STAGES
 
-NETWORKS = ("classifier", "thresholds", "irnet", "label-thresholds", "pixel-classifier", *NETWORK_STAGES)
+KEPT = frozenset((*(stage.name for stage in STAGES if stage.seeded or stage.chooses), *NETWORKS))
 """The stages whose artifacts are networks, or what was chosen beside them: small, and what other runs are made with."""
 
-STAGE_NAMES = frozenset(stage.name for stage in (*STAGES, *(s for stages in NETWORK_STAGES.values() for s in stages)))
+STAGE_NAMES = frozenset(stage.name for stages in (STAGES, *(s.pipeline for s in NETWORKS.values())) for stage in stages)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def needed(store: Store, since: float, forget: Collection[Path] = ()) -> set[tup
             problems.append(f"{error}; {remedy}; if the run is gone for good: --forget {run}")
             continue
         there = _other_store(store, record.store)
-        wanted = {(stage, key) for stage, key in record.artifacts if recent or stage in NETWORKS}
+        wanted = {(stage, key) for stage, key in record.artifacts if recent or stage in KEPT}
         found |= {artifact for artifact in wanted if there is None or not _has(there, *artifact)}
     if problems:
         lines = "\n".join(problems)

@@ -30,6 +30,7 @@ class Job:
         out: An empty folder; published as the artifact once the function returns.
         scratch: A folder that outlives a kill under the same key: a training keeps its checkpoints here.
         stage: Name of the stage; where one function trains several networks, of the network.
+        model: "module:function" of the network's builder, where one function serves several networks.
         backbone: Name in `models.backbones.BACKBONES`.
         weights: File of ImageNet weights, one of `models.pretrained.ImageNetWeights` for torchvision's download, or
             None for random weights.
@@ -49,6 +50,7 @@ class Job:
     scratch: Path
     inputs: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     stage: str = ""
+    model: str = ""
     backbone: str = "resnet50"
     weights: str | None = None
     device: str = "cpu"

@@ -25,7 +25,6 @@ from data.threads import map_in_threads
 from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config
 from tasks.settings import PipelineConfig, RunConfig
-from tasks.source import source_digest
 from tasks.stages import RESULTS, STAGES, Stage
 
 KEY_LENGTH = 20
@@ -411,7 +410,7 @@ class _Planner:
         """Return what the recipes of all artifacts of a stage have in common."""
         common: dict[str, Any] = {
             "stage": stage.name,
-            "source": source_digest(stage.function),
+            "source": stage.source,
             "settings": settings.model_dump(mode="json"),
             "classes": list(self.dataset.classes.names),
         }

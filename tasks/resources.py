@@ -6,7 +6,6 @@ import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -15,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones.base import build_backbone
+from models.backbones.base import BackboneChoice
 from models.inference import prepare_inference
 from models.saliency import Maps, SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter
-from models.segmenters import build_segmenter
-from models.segnet import NETWORKS, build_scene_network, stored_maps
 from tasks.inference import inference_autocast
 from tasks.memory import forget_peak, status_bytes
+from tasks.networks import NETWORKS
 
 REPEATS = 10
 TRAINING_BATCH = 4
@@ -38,9 +36,9 @@ class Variant:
 
     def build(self, num_classes: int) -> Segmenter:
         """Return it with random weights."""
-        if self.network in NETWORKS:
-            return build_scene_network(self.network, num_classes, **self.options)
-        return build_segmenter(self.network, num_classes, partial(build_backbone, self.backbone), self.options)
+        net = NETWORKS[self.network].build(num_classes, BackboneChoice(self.backbone), self.options)
+        assert isinstance(net, Segmenter)
+        return net
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Inference:
 
     Attributes:
         parameters: All of them.
-        storage: See `models.segnet.stored_maps`; None of networks that are not SegNet's.
+        storage: `stored_maps` of the network.
         seconds: Of one image, through the network as it is made ready for inference.
         bytes: The most memory that one image takes, the network's weights among it.
         model_bytes: Of all tensors that are saved.
@@ -115,6 +113,7 @@ def _measure_inference(
     net = network.build(num_classes).eval()
     parameters = sum(parameter.numel() for parameter in net.parameters())
     model_bytes = sum(tensor.nbytes for tensor in net.state_dict().values())
+    storage = net.stored_maps
     net = prepare_inference(net.to(device))
     x = torch.rand(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
 
@@ -125,7 +124,6 @@ def _measure_inference(
 
     run()
     peak = _peak(device) - before
-    storage = stored_maps(network.network, num_classes) if network.network in NETWORKS else None
     return Inference(parameters, storage, _time(run, device), peak, model_bytes)
 
 

@@ -19,6 +19,7 @@ from tasks.config import Config
 BackboneName: TypeAlias = Literal[tuple(BACKBONES)]  # pyright: ignore
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OptimizerName = Literal["sgd", "adam", "adamw"]
+ClassWeights = Literal["none", "median_frequency", "inverse_log"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

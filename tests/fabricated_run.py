@@ -17,7 +17,7 @@ from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic import write_synthetic
 from tasks.image_list import ImageList, write_images
-from tasks.networks import NETWORK_SETTINGS
+from tasks.networks import NETWORKS
 from tasks.plan import Images, SampleDigest
 from tasks.run_record import VERSION, RunRecord, StageRecord
 from tasks.settings import PipelineConfig
@@ -92,7 +92,7 @@ def make_training(folder: Path, network: Literal["deeplabv2", "maskrcnn"], *, wi
     """Write a data set and a training below `folder`; it predicts the ground truth. Return the training's folder."""
     dataset, run = _dataset(folder / "set", 4), folder / "training"
     (run / "network").mkdir(parents=True)
-    settings = NETWORK_SETTINGS[network](backbone="resnet18", seed=7).model_dump(mode="json")
+    settings = NETWORKS[network].settings(backbone="resnet18", seed=7).model_dump(mode="json")
     images = write_images(run, _images(dataset), dataset.root)
     record = RunRecord(
         version=VERSION,

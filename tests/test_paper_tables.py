@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from flows.network_presets import NETWORK_PRESETS
 from flows.presets import PRESETS
+from tasks.networks import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted((ROOT / "docs" / "papers").glob("*.md"))
@@ -45,7 +45,7 @@ def rows_of(text: str) -> Iterator[Row]:
 def settings_of(preset: str) -> BaseModel:
     """Return the settings of "voc12", or of "segnet camvid", a network and one of its presets."""
     network, _, name = preset.rpartition(" ")
-    return NETWORK_PRESETS[network][name]() if network else PRESETS[name]()
+    return NETWORKS[network].presets[name]() if network else PRESETS[name]()
 
 
 def faults(row: Row) -> list[str]:

@@ -16,8 +16,8 @@ from flows.arguments.making import NetworkPreset
 from flows.compare_request import CompareRequest, TableName
 from flows.request import Request
 from models.pretrained import ImageNetWeights
-from tasks.networks import SCENE_NETWORKS, ClassWeights
-from tasks.settings import BackboneName
+from tasks.networks.segnet import SCENE_NETWORKS
+from tasks.settings import BackboneName, ClassWeights
 
 Table = TableName | Literal["segnet-resources"]
 MEASURED = ("size", "classes", "threads")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -14,20 +14,13 @@ from flows.predict_request import PredictRequest
 from flows.presets import PRESETS
 from flows.request import NetworkName, RunRequest
 from flows.train_request import TrainRequest
-from tasks.networks import NetworkSettings, SceneNetworkName
+from tasks.networks import NETWORKS, NetworkSettings
 
-TrainedNetwork = (
-    Literal[
-        "deeplabv2",
-        "maskrcnn",
-        "deeplabv3plus",
-        "saliency-deeplabv3plus",
-        "cooperative-danet",
-        "cooperative-deeplabv3plus",
-    ]
-    | SceneNetworkName
-)
-NetworkPreset = Literal["quick", "voc12", "demo", "camvid", "sunrgbd", "cityscapes"]
+if TYPE_CHECKING:
+    TrainedNetwork = NetworkPreset = str
+else:
+    TrainedNetwork = Literal[tuple(NETWORKS)]
+    NetworkPreset = Literal[tuple(dict.fromkeys(preset for spec in NETWORKS.values() for preset in spec.presets))]
 
 
 def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[..., None], ...]:

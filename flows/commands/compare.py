@@ -19,7 +19,7 @@ from flows.commands.run import embedded_server
 from flows.compare_request import CompareRequest, check_sets, trials
 from flows.compare_results import FILE_NAME, by_weighting, percent, table_of, tests_of
 from flows.results import write_text, writing
-from tasks.stages import NETWORK_STAGES
+from tasks.networks import NETWORKS
 
 log = logging.getLogger(__name__)
 RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
@@ -31,7 +31,7 @@ def compare_networks(request: CompareRequest) -> dict[str, Any]:
         for note in check_sets(request):
             log.warning("%s", note)
         networks = {trial.training.settings.network for trial in trials(request)}
-        with embedded_server(request, [stage for name in networks for stage in NETWORK_STAGES[name]]):
+        with embedded_server(request, [stage for name in networks for stage in NETWORKS[name].pipeline]):
             from flows.comparison import compare
 
             compare(request)

@@ -42,7 +42,7 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
         raise ArtifactError(f"{folder}: expected a trained network, found none; has the training ended?")
     refuse_other(file, _is_onnx if format == "onnx" else _is_torchscript, f"a network in {format} format")
     from tasks.network_export import export_onnx, export_torchscript
-    from tasks.training.saving import load_trained
+    from tasks.networks.loading import load_trained
 
     net = load_trained(settings.network, folder)
     answer = (export_onnx if format == "onnx" else export_torchscript)(net, file)

@@ -9,7 +9,7 @@ from pydantic import Field, validate_call
 from rich.console import Console
 from rich.table import Table
 
-from models.profile import NETWORKS, profile
+from tasks.networks.sizes import SIZED, network_size
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -25,7 +25,7 @@ def list_models(classes: Count = 20, size: tuple[Count, Count] = (512, 512)) -> 
     Raises:
         pydantic.ValidationError: A number is not positive.
     """
-    return [asdict(profile(name, num_classes=classes, size=size)) for name in NETWORKS]
+    return [asdict(network_size(name, num_classes=classes, size=size)) for name in SIZED]
 
 
 def show_models(result: list[dict[str, Any]], console: Console, *, classes: int, size: tuple[int, int]) -> None:

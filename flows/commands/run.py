@@ -22,8 +22,8 @@ from flows.commands.tables import percent, show_validation
 from flows.request import Request, RunRequest, open_set
 from flows.results import writing
 from flows.server import check_scheduler, no_server, prefect_server
-from tasks.source import source_digest
-from tasks.stages import NETWORK_STAGES, STAGES, Stage
+from tasks.networks import NETWORKS
+from tasks.stages import STAGES, Stage
 from tasks.workers import StageError
 
 DEMO_SIZE = (128, 160)
@@ -40,7 +40,7 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     with writing(request, "run"):
         # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
         open_set(request)
-        stages = (*STAGES, *(stage for name in request.train for stage in NETWORK_STAGES[name]))
+        stages = (*STAGES, *(stage for name in request.train for stage in NETWORKS[name].pipeline))
         with embedded_server(request, stages):
             from flows.pseudo_labels import pseudo_labels
 
@@ -76,7 +76,7 @@ def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]
 
         # So does the plan, for the digests of the sources, which it finds kept here.
         for stage in stages:
-            source_digest(stage.function)
+            _ = stage.source
         if server:
             server.wait()
         yield

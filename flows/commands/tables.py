@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tasks.networks import PREDICTIONS
+from tasks.networks.cooperative import PREDICTIONS
 
 
 def show_validation(result: dict[str, Any], console: Console) -> None:

@@ -12,8 +12,8 @@ from flows.commands.tables import show_validation
 from flows.predict_request import PredictRequest, prepare_prediction
 from flows.results import writing
 from flows.train_request import TrainRequest, open_training_sets
+from tasks.networks import NETWORKS
 from tasks.run_record import read_run
-from tasks.stages import NETWORK_STAGES
 
 
 def train_network(request: TrainRequest) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def train_network(request: TrainRequest) -> dict[str, Any]:
     # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
     with writing(request, "train"):
         open_training_sets(request)
-        with embedded_server(request, NETWORK_STAGES[request.settings.network]):
+        with embedded_server(request, NETWORKS[request.settings.network].pipeline):
             from flows.downstream import downstream
 
             downstream(request)

@@ -1,7 +1,4 @@
-"""Registry of the backbones: `BACKBONES` is the one list. No torch here, since planning reads the names.
-
-`docs/how-to/add_a_backbone.md` says how to add one.
-"""
+"""Registry of the backbones: `BACKBONES` is the one list. No torch here, since planning reads the names."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def build_backbone(
     """Build a backbone, with weights where asked for.
 
     Args:
-        name: One of `BACKBONES`.
+        name: One of `models.backbones.BACKBONES`.
         weights: A file in torchvision's key layout or of a trained network, one of `ImageNetWeights` for torchvision's
             own download, or None.
         convention: Which input the weights expect. "auto" takes what `network.json` beside the file says; without
@@ -167,6 +167,23 @@ def build_backbone(
     if state is not None:
         load_trunk(backbone, state, source=str(weights))
     return backbone
+
+
+@dataclass(frozen=True)
+class BackboneChoice:
+    """Backbone and weights that were chosen; the network that is built on it chooses the output stride.
+
+    Attributes:
+        name: See `build_backbone`.
+        weights: See `build_backbone`.
+    """
+
+    name: str
+    weights: str | Path | None = None
+
+    def __call__(self, *, output_stride: OutputStride, dilated: bool = False) -> Backbone:
+        """Return the backbone."""
+        return build_backbone(self.name, self.weights, output_stride=output_stride, dilated=dilated)
 
 
 def load_imagenet_state(name: str, weights: str | Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.layers import conv_norm
 from models.segnet.encoders import BASIC_DEPTH, BASIC_KERNEL, BASIC_WIDTH, BasicEncoder, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import Upsampling, pool, start_as_he, unpool
+from models.segnet.parts import INDEX_MAPS, Upsampling, pool, start_as_he, unpool
 
 FCN_KERNEL = 8
 
@@ -37,6 +37,7 @@ class SegNetBasic(SceneNetwork):
     ) -> None:
         super().__init__(BasicEncoder(input), num_classes)
         self.addition = addition
+        self.stored_maps = INDEX_MAPS + (BASIC_WIDTH if addition else 0)
         groups = BASIC_WIDTH if single_channel else 1
         self.decoders = nn.ModuleList(
             conv_norm(BASIC_WIDTH, BASIC_WIDTH, BASIC_KERNEL, rectify=False, bias=False, groups=groups)
@@ -81,6 +82,7 @@ class FCNBasic(SceneNetwork):
     ) -> None:
         super().__init__(BasicEncoder(input), num_classes)
         width = num_classes if reduction else BASIC_WIDTH
+        self.stored_maps = width if addition else 0
         # Batch norm is behind every convolution but the one whose output is the logits.
         self.reductions = nn.ModuleList()
         if reduction:

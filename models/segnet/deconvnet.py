@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.layers import conv_norm
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import decode, encode, start_as_he
+from models.segnet.parts import INDEX_MAPS, decode, encode, start_as_he
 from models.segnet.segnet import mirrored_decoders
 
 FULLY_CONNECTED = 1024
@@ -25,6 +25,7 @@ class DeconvNet(SceneNetwork):
     """
 
     unpools: ClassVar[bool] = True
+    stored_maps: float | None = INDEX_MAPS
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
         super().__init__(VGG16(input, dropout), num_classes)

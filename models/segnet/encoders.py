@@ -107,6 +107,7 @@ class SceneNetwork(Segmenter):
     """
 
     least_side: int
+    stored_maps: float | None = 0
 
     def __init__(self, backbone: Encoder, num_classes: int, num_poolings: int | None = None) -> None:
         super().__init__()

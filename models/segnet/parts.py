@@ -13,6 +13,9 @@ from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 from kernels.pooling import max_pool, max_unpool
 from kernels.pooling.reference import pool_windows, unpool_windows
 
+# Of 64 maps after pooling, in maps of floats: two bits per window.
+INDEX_MAPS = 64 * 2 / 32
+
 
 class Pooled(NamedTuple):
     """What is kept of an encoder: where its maxima were, in two bits each, and the size of its maps."""

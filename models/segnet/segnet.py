@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.layers import conv_norm
 from models.segnet.encoders import FIRST_DROPOUT, VGG16, VGG16_WIDTHS, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import decode, encode, start_as_he
+from models.segnet.parts import INDEX_MAPS, decode, encode, start_as_he
 
 
 def mirrored_decoders(layer: Callable[[int, int], nn.Sequential], dropout: float) -> list[nn.Sequential]:
@@ -47,6 +47,7 @@ class SegNet(SceneNetwork):
     """
 
     unpools: ClassVar[bool] = True
+    stored_maps: float | None = INDEX_MAPS
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
         super().__init__(VGG16(input, dropout), num_classes)

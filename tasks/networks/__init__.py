@@ -1,71 +1,32 @@
-"""The settings of networks that are trained on label maps or instance masks, and of their testing.
+"""Networks that are trained on label maps or instance masks: `NETWORKS` is the one list of them.
 
-The defaults are those of the papers; `flows.network_presets` has smaller ones.
+Settings, presets and record of a network are in one file. The defaults of settings are those of the papers.
 """
 
 from __future__ import annotations
 
-from typing import get_args
+from tasks.networks import cooperative, deeplabv2, deeplabv3plus, maskrcnn, saliency, segnet
+from tasks.networks.spec import NetworkSettings, NetworkSpec
 
-from tasks.networks.deeplab import (
-    PREDICTIONS,
-    CooperativeConfig,
-    CooperativeSettings,
-    DeepLabV2Settings,
-    DeepLabV3PlusConfig,
-    DeepLabV3PlusSettings,
-    SaliencyConfig,
-    SaliencySettings,
-)
-from tasks.networks.maskrcnn import DetectionConfig, DetectorConfig, MaskRCNNSettings
-from tasks.networks.pixels import ClassWeights, PixelTrainerConfig, SegmentationConfig, SegmenterConfig
-from tasks.networks.segnet import (
-    DECODER_VARIANTS,
-    ON_VGG16,
-    SCENE_NETWORKS,
-    SceneConfig,
-    SceneNetworkName,
-    SceneSettings,
-)
-from tasks.networks.trainer import TrainerConfig
-from tasks.settings import RunConfig
+__all__ = ["NETWORKS", "NetworkSettings", "NetworkSpec", "families"]
 
-__all__ = [
-    "DECODER_VARIANTS",
-    "NETWORK_SETTINGS",
-    "ON_VGG16",
-    "PREDICTIONS",
-    "SCENE_NETWORKS",
-    "ClassWeights",
-    "CooperativeConfig",
-    "CooperativeSettings",
-    "DeepLabV2Settings",
-    "DeepLabV3PlusConfig",
-    "DeepLabV3PlusSettings",
-    "DetectionConfig",
-    "DetectorConfig",
-    "MaskRCNNSettings",
-    "NetworkSettings",
-    "PixelTrainerConfig",
-    "SaliencyConfig",
-    "SaliencySettings",
-    "SceneConfig",
-    "SceneNetworkName",
-    "SceneSettings",
-    "SegmentationConfig",
-    "SegmenterConfig",
-    "TrainerConfig",
-]
-
-NetworkSettings = (
-    DeepLabV2Settings
-    | DeepLabV3PlusSettings
-    | SaliencySettings
-    | CooperativeSettings
-    | MaskRCNNSettings
-    | SceneSettings
-)
-NETWORK_SETTINGS: dict[str, type[RunConfig]] = {
-    name: kind for kind in get_args(NetworkSettings) for name in get_args(kind.model_fields["network"].annotation)
+NETWORKS: dict[str, NetworkSpec] = {
+    spec.name: spec
+    for spec in (
+        deeplabv2.SPEC,
+        maskrcnn.SPEC,
+        deeplabv3plus.SPEC,
+        saliency.SPEC,
+        *cooperative.SPECS,
+        *segnet.SPECS,
+    )
 }
-"""Network -> its settings."""
+"""Name -> record."""
+
+
+def families() -> dict[str, list[NetworkSpec]]:
+    """Return deployment -> the networks that share it, and with it their class of settings."""
+    found: dict[str, list[NetworkSpec]] = {}
+    for spec in NETWORKS.values():
+        found.setdefault(spec.flow, []).append(spec)
+    return found

@@ -1,14 +1,18 @@
-"""Settings of Mask R-CNN."""
+"""Mask R-CNN: settings, presets, record."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from tasks.config import Config
+from tasks.networks.spec import NetworkSettings, NetworkSpec
 from tasks.networks.trainer import TrainerConfig
-from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Precision, Range, RateFactor, RunConfig
+from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Precision, Range, RateFactor
+
+# Of the settings, what the network is built with.
+OPTIONS = {"min_size", "max_size", "anchor_sizes", "channels", "num_proposals", "num_sampled"}
 
 
 class DetectorConfig(TrainerConfig):
@@ -42,6 +46,11 @@ class DetectorConfig(TrainerConfig):
     num_proposals: PositiveInt = 2000
     num_sampled: PositiveInt = 512
 
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What the network itself is told."""
+        return self.model_dump(include=OPTIONS)
+
 
 class DetectionConfig(Config):
     """Instances from a trained network.
@@ -59,7 +68,7 @@ class DetectionConfig(Config):
     precision: Precision = "float32"
 
 
-class MaskRCNNSettings(RunConfig):
+class MaskRCNNSettings(NetworkSettings):
     """Mask R-CNN with a feature pyramid; the defaults are Detectron's, but for the steps.
 
     In parts of batches, or in several processes, the loss is the mean of the parts' losses, as Detectron's over its
@@ -72,3 +81,79 @@ class MaskRCNNSettings(RunConfig):
     network: Literal["maskrcnn"] = "maskrcnn"
     training: DetectorConfig = DetectorConfig()
     testing: DetectionConfig = DetectionConfig()
+
+
+def voc12() -> MaskRCNNSettings:
+    """Detectron's settings for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-50 on GPUs.
+
+    Command: `pseudomask train maskrcnn --labels runs/voc12 --val val --preset voc12 --out runs/maskrcnn`
+    """
+    return MaskRCNNSettings(weights="imagenet-v1")
+
+
+def quick() -> MaskRCNNSettings:
+    """Small images and few steps on MobileNetV2: some hundreds of photographs on a CPU.
+
+    Command: `pseudomask train maskrcnn --labels runs/first --val val --weights FILE --out runs/maskrcnn`
+    """
+    return MaskRCNNSettings(
+        backbone="mobilenet_v2",
+        training=DetectorConfig(
+            batch_size=4,
+            epochs=12,
+            steps=(400, 4000),
+            optimizer="adamw",
+            learning_rate=5e-4,
+            warmup_steps=50,
+            clip_norm=10,
+            min_size=256,
+            max_size=384,
+            channels=128,
+            anchor_sizes=(24, 48, 96, 160, 256),
+            num_proposals=300,
+            num_sampled=64,
+        ),
+        shard_size=16,
+    )
+
+
+def demo() -> MaskRCNNSettings:
+    """For the synthetic set of `pseudomask demo`, from the classifier of its run.
+
+    Command: `pseudomask train maskrcnn --labels runs/demo --weights runs/demo --val val --preset demo
+    --out runs/demo-maskrcnn`
+    """
+    return MaskRCNNSettings(
+        backbone="resnet18",
+        training=DetectorConfig(
+            batch_size=8,
+            epochs=10,
+            optimizer="adamw",
+            learning_rate=5e-4,
+            weight_decay=0.01,
+            warmup_steps=20,
+            clip_norm=10,
+            rescale=(0.8, 1.25),
+            crop_size=128,
+            min_size=128,
+            max_size=160,
+            channels=64,
+            anchor_sizes=(16, 24, 40, 64, 96),
+            num_proposals=200,
+            num_sampled=64,
+        ),
+    )
+
+
+SPEC = NetworkSpec(
+    name="maskrcnn",
+    title="Mask R-CNN",
+    settings=MaskRCNNSettings,
+    presets={"quick": quick, "voc12": voc12, "demo": demo},
+    model="models.maskrcnn:build",
+    stages="tasks.stages.detector",
+    scores="tasks.stages.detection_scores",
+    learns="instances",
+    follows_run=True,
+    background=True,
+)

@@ -8,10 +8,9 @@ from pydantic import Field, model_validator
 
 from tasks.config import Config
 from tasks.networks.trainer import TrainerConfig
-from tasks.settings import Fraction, Positive, Precision, Range
+from tasks.settings import ClassWeights, Fraction, Positive, Precision, Range
 
 Side = Annotated[int, Field(ge=32)]
-ClassWeights = Literal["none", "median_frequency", "inverse_log"]
 
 
 class PixelTrainerConfig(TrainerConfig):

@@ -11,7 +11,7 @@ from data.dataset import ClassTable, Sample
 from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import read_ground_truth, read_label_map
-from tasks.networks import NETWORK_SETTINGS
+from tasks.networks import NETWORKS
 from tasks.reporting import pictures
 from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, changed_settings, names_of_classes
 from tasks.run_record import read_run
@@ -48,7 +48,7 @@ def comparison_page(
     return Page(
         title=title,
         record=record,
-        changes=changed_settings(settings, NETWORK_SETTINGS[settings["network"]]()),
+        changes=changed_settings(settings, NETWORKS[settings["network"]].settings()),
         scores=_tables(rows),
         scores_note="In percent, the mean over the seeds. "
         + "".join(f"{note[0].upper()}{note[1:]}. " for note in notes)

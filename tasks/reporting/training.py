@@ -8,7 +8,8 @@ from typing import Any
 
 from data.images import read_image
 from tasks.figures import read_history, read_training_metrics
-from tasks.networks import NETWORK_SETTINGS, PREDICTIONS
+from tasks.networks import NETWORKS
+from tasks.networks.cooperative import PREDICTIONS
 from tasks.reporting import pictures
 from tasks.reporting.page import (
     PICTURE_HEIGHT,
@@ -60,7 +61,7 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
     return Page(
         title=run.resolve().name,
         record=record,
-        changes=changed_settings(settings, NETWORK_SETTINGS[settings["network"]]()),
+        changes=changed_settings(settings, NETWORKS[settings["network"]].settings()),
         scores=scores,
         scores_note=f"In percent, on {num_samples} validation images.{_what_counts(metrics)}"
         if scores

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.networks import NETWORK_SETTINGS
+from tasks.source import source_digest
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Stage:
         on_device: Computes on the GPU where the run has one.
         chooses: Chooses what its settings leave "auto"; where they leave nothing, the stage is not there.
         switch: The setting that leaves the stage out where it is 0.
+        model: "module:function" of the builder of its network, where one stage function serves several networks.
     """
 
     name: str
@@ -39,15 +41,22 @@ class Stage:
     on_device: bool = False
     chooses: bool = False
     switch: str | None = None
+    model: str = ""
+
+    @property
+    def source(self) -> str:
+        """Digest of the source that the stage uses, its network's among it."""
+        digests = [source_digest(name) for name in (self.function, self.model) if name]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-_training = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_device=True)
+training_stage = partial(Stage, sharded=False, seeded=True, uses_pretrained=True, on_device=True)
 _choice = partial(Stage, sharded=False, chooses=True)
 _pixels = partial(Stage, settings="pixels", on_device=True, switch="folds")
 
 STAGES = (
     Stage("saliency", "tasks.stages.saliency_prior:find_saliency", settings="saliency", reads_saliency=True),
-    _training("classifier", "tasks.stages.classifier:train_classifier", settings="classifier"),
+    training_stage("classifier", "tasks.stages.classifier:train_classifier", settings="classifier"),
     Stage("cams", "tasks.stages.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
     _choice("thresholds", "tasks.stages.thresholds:choose_thresholds", ("cams", "saliency"), settings="relations"),
     Stage(
@@ -57,7 +66,7 @@ STAGES = (
         settings="relations",
         on_device=True,
     ),
-    _training("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
+    training_stage("irnet", "tasks.stages.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
     Stage("fields", "tasks.stages.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
     Stage("walk", "tasks.stages.walk:walk_scores", ("cams", "saliency", "fields"), settings="walk", on_device=True),
     _choice(
@@ -90,32 +99,3 @@ STAGES = (
     Stage("metrics", "tasks.stages.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
 )
 RESULTS = ("labels", "metrics")
-
-
-def _network_stages(name: str, module: str, kind: str) -> tuple[Stage, ...]:
-    """Return the stages that train a network, apply it, and score what it predicts.
-
-    Args:
-        module: Has `train` and `predict`.
-        kind: Module with `score_shard` and `summarize`.
-    """
-    predictions, scores, metrics = (f"{name}-{what}" for what in ("predictions", "scores", "metrics"))
-    return (
-        _training(name, f"{module}:train", settings="training", reads_ground_truth=True),
-        Stage(predictions, f"{module}:predict", (name,), settings="testing", on_device=True),
-        Stage(scores, f"{kind}:score_shard", (predictions,), reads_ground_truth=True),
-        Stage(metrics, f"{kind}:summarize", (scores,), sharded=False, reads_ground_truth=True),
-    )
-
-
-# Module with a network's stages, where it is not that of all networks that give pixels a class; and of its scores.
-_MODULES = {
-    "saliency-deeplabv3plus": ("tasks.stages.saliency", "tasks.stages.segmentation_scores"),
-    "maskrcnn": ("tasks.stages.maskrcnn", "tasks.stages.detection_scores"),
-}
-_OF_PIXELS = ("tasks.stages.segmenter", "tasks.stages.segmentation_scores")
-
-NETWORK_STAGES: dict[str, tuple[Stage, ...]] = {
-    name: _network_stages(name, *_MODULES.get(name, _OF_PIXELS)) for name in NETWORK_SETTINGS
-}
-"""Network -> its stages, of the names NAME, NAME-predictions, NAME-scores and NAME-metrics."""

@@ -1,4 +1,4 @@
-"""Training and applying any network that finds instances and their masks."""
+"""Stages of every network that finds instances and their masks (Ahn et al. 2019, Sec. 6.3 and A.2.1)."""
 
 from __future__ import annotations
 
@@ -15,33 +15,49 @@ from data.dataset import DatasetError, Problem, Sample, value_type
 from data.images import read_image
 from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
 from data.label_maps import instance_map, read_ground_truth, write_label_map
+from models.backbones.base import BackboneChoice
 from models.maskrcnn import MaskRCNN
+from models.segmenter import build_network
 from tasks.evaluation.instance_metrics import add_records, average_precision, match_image
 from tasks.inference import batches
 from tasks.instances import jitter, read_instances, target
 from tasks.job import Job
-from tasks.networks import DetectionConfig, DetectorConfig
+from tasks.networks.maskrcnn import DetectionConfig, DetectorConfig
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
+from tasks.training.launch import run_in_processes
 from tasks.training.norms import synchronize_norms
-from tasks.training.saving import save_network
+from tasks.training.saving import load_network, save_network
 
 
-def train_detector(net: MaskRCNN, job: Job, options: dict[str, Any]) -> dict[str, Any]:
-    """Train on the samples' instances, and write the network, its history and its logs.
+def train(job: Job) -> dict[str, Any]:
+    """Train on the samples' instances, in as many processes as the job says."""
+    return run_in_processes(train_here, job, job.num_processes)
 
-    Args:
-        options: What the network was built with.
-    """
+
+def train_here(job: Job) -> dict[str, Any]:
+    """Train in this process, alone or as one of several: write the network, its history and its logs."""
     config = job.config
     assert isinstance(config, DetectorConfig)
+    torch.manual_seed(job.seed)
+    backbone = BackboneChoice(job.backbone, job.weights)
+    net = build_network(job.model, job.stage, len(job.classes) + 1, backbone, config.network_options)
+    assert isinstance(net, MaskRCNN)
     net.to(job.device)
     if config.sync_norm:
         synchronize_norms(net, job.device)
     recipe = _recipe(net, config, job)
     history = fit(net.train(), recipe, job)
     look = lambda sample: find_instances(net, [as_pixels(read_image(sample.image))], job.device, DetectionConfig())  # noqa: E731
-    return finish(net, recipe, history, job, look, lambda: save_network(net, job.out, **options))
+    return finish(net, recipe, history, job, look, lambda: save_network(net, job.out, **config.network_options))
+
+
+def predict(job: Job) -> dict[str, Any]:
+    """Write detections and label maps."""
+    ((folder,),) = job.inputs.values()
+    net = load_network(folder, job.model, job.device)
+    assert isinstance(net, MaskRCNN)
+    return detect(net, job)
 
 
 def detect(net: MaskRCNN, job: Job) -> dict[str, Any]:

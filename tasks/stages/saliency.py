@@ -25,7 +25,8 @@ from models.segmenter import Segmenter
 from tasks.examples import example_of, load_example, view_of
 from tasks.inference import batches
 from tasks.job import Job
-from tasks.networks import SaliencyConfig, SegmentationConfig
+from tasks.networks.pixels import SegmentationConfig
+from tasks.networks.saliency import SaliencyConfig
 from tasks.saliency_masks import SALIENCY_FILE, derive_mask, has_own_mask, read_mask, salient_values
 from tasks.stages.segmenter import (
     build_network,
@@ -116,7 +117,7 @@ def predict(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, SegmentationConfig)
     ((folder,),) = job.inputs.values()
-    net = load_segmenter(folder, job.device)
+    net = load_segmenter(folder, job.model, job.device)
     if not isinstance(net, SaliencyDeepLabV3Plus):
         return predict_segments(net, job)
     net = prepare_inference(net)

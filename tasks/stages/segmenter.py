@@ -18,17 +18,17 @@ from data.images import read_image
 from data.label_folder import SEMANTIC
 from data.label_maps import write_label_map
 from kernels.crf import refine_probabilities
-from models.backbones.base import build_backbone
+from models.backbones.base import BackboneChoice
 from models.cooperative import Cooperative
 from models.inference import prepare_inference
 from models.segmenter import Segmenter
-from models.segmenters import build_segmenter
-from models.segnet import NETWORKS, build_scene_network
+from models.segmenter import build_network as build_segmenter
 from tasks.evaluation.semantic_metrics import confusion, iou, recall
 from tasks.examples import Example, example_of, load_example, view_of
 from tasks.inference import Pyramid, batches
 from tasks.job import Job
-from tasks.networks import PixelTrainerConfig, SceneConfig, SegmentationConfig, SegmenterConfig
+from tasks.networks.pixels import PixelTrainerConfig, SegmentationConfig, SegmenterConfig
+from tasks.networks.segnet import SceneConfig
 from tasks.stages.training import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
 from tasks.training.class_weights import class_weights, count_pixels
@@ -66,7 +66,7 @@ def train_here(job: Job) -> dict[str, Any]:
 def predict(job: Job) -> dict[str, Any]:
     """Write a label map of every image."""
     ((folder,),) = job.inputs.values()
-    return predict_segments(load_segmenter(folder, job.device), job)
+    return predict_segments(load_segmenter(folder, job.model, job.device), job)
 
 
 def build_network(job: Job) -> tuple[Segmenter, SegmenterConfig | SceneConfig]:
@@ -74,11 +74,9 @@ def build_network(job: Job) -> tuple[Segmenter, SegmenterConfig | SceneConfig]:
     config = job.config
     assert isinstance(config, SegmenterConfig | SceneConfig)
     torch.manual_seed(job.seed)
-    num_classes, options = len(job.classes.values), config.network_options
-    if job.stage in NETWORKS:
-        net = build_scene_network(job.stage, num_classes, weights=job.weights, **options)
-    else:
-        net = build_segmenter(job.stage, num_classes, partial(build_backbone, job.backbone, job.weights), options)
+    backbone = BackboneChoice(job.backbone, job.weights)
+    net = build_segmenter(job.model, job.stage, len(job.classes.values), backbone, config.network_options)
+    assert isinstance(net, Segmenter)
     net.image_size = config.image_size
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     net.train()

@@ -11,7 +11,7 @@ from torch import nn
 
 from data.dataset import Sample
 from tasks.job import Job
-from tasks.networks import TrainerConfig
+from tasks.networks.trainer import TrainerConfig
 from tasks.training import Recipe, build_optimizer, finite_outputs, write_history
 from tasks.training.group import Group
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +20,7 @@ from models.backbones.base import Backbone
 from models.cam import CAMNet
 from models.irnet import IRNet
 from models.maskrcnn import FeaturePyramid, MaskRCNN
-from models.segmenter import Segmenter
-from models.segmenters import SEGMENTERS, build_segmenter
-from models.segnet import NETWORKS, build_scene_network
+from models.segmenter import Segmenter, build_network
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -63,49 +62,51 @@ def load_irnet(folder: Path, device: str = "cpu") -> IRNet:
     return _filled(net, folder, device)
 
 
-def load_maskrcnn(folder: Path, device: str = "cpu") -> MaskRCNN:
-    """Return the Mask R-CNN of an artifact, in evaluation mode."""
-    with _as_saved(folder):
-        recipe = _read_recipe(folder)
-        net = MaskRCNN(_backbone(recipe), recipe["num_classes"], **recipe["options"])
-    return _filled(net, folder, device)
+def load_network(folder: Path, model: str, device: str = "cpu") -> nn.Module:
+    """Return the network of an artifact of `tasks.networks`, in evaluation mode.
 
-
-def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
-    """Return the network of an artifact that gives every pixel a class, in evaluation mode.
+    Args:
+        folder: Folder of the artifact.
+        model: See `models.segmenter.build_network`.
+        device: Where it is to run.
 
     Raises:
-        DatasetError: Another version wrote it.
+        DatasetError: It is not as it was saved, or another version wrote it.
     """
     with _as_saved(folder):
         recipe = _read_recipe(folder)
-    if lacking := {"network", "options", "image_size"} - recipe.keys():
+        # A detector is saved without a name and a size of its images.
+        name = recipe.get("network", "")
+        net = build_network(model, name, recipe["num_classes"], _RecordedBackbone(recipe), recipe["options"])
+        if isinstance(net, Segmenter):
+            _refuse_lacking(folder, recipe)
+            height, width = recipe["image_size"] or (0, 0)
+            net.image_size = (int(height), int(width)) if recipe["image_size"] else None
+    return _filled(net, folder, device)
+
+
+def load_segmenter(folder: Path, model: str, device: str = "cpu") -> Segmenter:
+    """Return the semantic segmentation network of an artifact; see `load_network`."""
+    net = load_network(folder, model, device)
+    assert isinstance(net, Segmenter)
+    return net
+
+
+def _refuse_lacking(folder: Path, recipe: dict[str, Any]) -> None:
+    if lacking := {"network", "image_size"} - recipe.keys():
         message = f"expected {', '.join(sorted(lacking))}, found none: another version wrote it; train it again"
         raise DatasetError([Problem(folder / "network.json", message)])
 
-    def backbone(*, output_stride: OutputStride, dilated: bool) -> Backbone:
-        return _backbone({**recipe, "output_stride": output_stride}, dilated=dilated)
 
-    with _as_saved(folder):
-        if recipe["network"] in NETWORKS:
-            net = build_scene_network(recipe["network"], recipe["num_classes"], **recipe["options"])
-        else:
-            net = build_segmenter(recipe["network"], recipe["num_classes"], backbone, recipe["options"])
-        height, width = recipe["image_size"] or (0, 0)
-        net.image_size = (int(height), int(width)) if recipe["image_size"] else None
-    return _filled(net, folder, device)
+@dataclass(frozen=True)
+class _RecordedBackbone:
+    """The backbone that a recipe has, without values, at the output stride of the network that is built on it."""
 
+    recipe: dict[str, Any]
+    weights: None = None
 
-def load_trained(network: str, folder: Path) -> MaskRCNN | Segmenter:
-    """Return a network by the name of its training, in evaluation mode.
-
-    Raises:
-        ValueError: No training has this name.
-    """
-    loaders = {**dict.fromkeys((*SEGMENTERS, *NETWORKS), load_segmenter), "maskrcnn": load_maskrcnn}
-    if network not in loaders:
-        raise ValueError(f"unknown network {network!r}; expected one of {', '.join(loaders)}")
-    return loaders[network](folder)
+    def __call__(self, *, output_stride: OutputStride, dilated: bool = False) -> Backbone:
+        return _backbone({**self.recipe, "output_stride": output_stride}, dilated=dilated)
 
 
 @contextlib.contextmanager

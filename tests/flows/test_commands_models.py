@@ -14,7 +14,7 @@ from flows.commands.models import list_models, show_models
 def _few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting all of them takes many seconds."""
     kept = ("cam-resnet18", "irnet-resnet18")
-    monkeypatch.setattr(models, "NETWORKS", {name: models.NETWORKS[name] for name in kept})
+    monkeypatch.setattr(models, "SIZED", {name: models.SIZED[name] for name in kept})
 
 
 def test_classes_and_size_reach_the_count():

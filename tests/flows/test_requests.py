@@ -14,13 +14,13 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
 from flows.cli import main
-from flows.network_presets import NETWORK_PRESETS
-from flows.network_requests import DeepLabV2Request, MaskRCNNRequest
+from flows.network_requests import TRAIN_REQUESTS
 from flows.presets import PRESETS
 from flows.regenerate_request import RegenerateRequest
 from flows.request import Request, RunRequest, _as_trained
 from flows.train_request import TrainRequest, open_training_sets, read_training_sets
-from tasks.networks import CooperativeConfig, CooperativeSettings
+from tasks.networks import NETWORKS
+from tasks.networks.cooperative import CooperativeConfig, CooperativeSettings
 
 FOLDERS = {"data": "photos", "out": "runs/first"}
 
@@ -45,15 +45,15 @@ def test_whole_settings_stay_as_they_are() -> None:
     ("kind", "values", "network"),
     [
         (TrainRequest, {"settings": {"network": "maskrcnn", "seed": 5}}, "maskrcnn"),
-        (DeepLabV2Request, {"settings": {"seed": 5}}, "deeplabv2"),
-        (MaskRCNNRequest, {"settings": {"seed": 5}}, "maskrcnn"),
+        (TRAIN_REQUESTS["deeplabv2"], {"settings": {"seed": 5}}, "deeplabv2"),
+        (TRAIN_REQUESTS["maskrcnn"], {"settings": {"seed": 5}}, "maskrcnn"),
     ],
 )
 def test_a_networks_settings_lie_over_its_own_preset(
     kind: type[TrainRequest], values: dict[str, Any], network: str
 ) -> None:
     request = kind.model_validate({**FOLDERS, "preset": "demo", **values})
-    assert request.settings == NETWORK_PRESETS[network]["demo"]().model_copy(update={"seed": 5})
+    assert request.settings == NETWORKS[network].presets["demo"]().model_copy(update={"seed": 5})
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_networks_settings_lie_over_its_own_preset(
         (RunRequest, {"settings": {"walk": {"steps": "many"}}}, r"settings\.walk\.steps"),
         (RunRequest, {"settings": {"walks": {}}}, r"settings\.walks"),
         (RegenerateRequest, {"time_limit": 0}, "time_limit"),
-        (MaskRCNNRequest, {"settings": {"network": "deeplabv2"}}, "network"),
+        (TRAIN_REQUESTS["maskrcnn"], {"settings": {"network": "deeplabv2"}}, "network"),
     ],
 )
 def test_what_does_not_fit_is_named(kind: type[Request], values: dict[str, Any], message: str) -> None:
@@ -95,7 +95,7 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
     )
     monkeypatch.setattr("flows.train_request.read_labelled_run", lambda _: record)
     request = TrainRequest(
-        labels=tmp_path / "run", out=tmp_path / "net", settings=NETWORK_PRESETS["deeplabv2"]["quick"](), preset="quick"
+        labels=tmp_path / "run", out=tmp_path / "net", settings=NETWORKS["deeplabv2"].presets["quick"](), preset="quick"
     )
     training, _ = open_training_sets(request)
     assert not check_images(training, 1)
@@ -104,7 +104,7 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
 
 @pytest.mark.parametrize("preset", ["cityscapes", "voc12"])
 def test_cooperative_networks_are_the_papers_and_the_best_is_kept(preset: str) -> None:
-    danet, deeplab = (NETWORK_PRESETS[f"cooperative-{kind}"][preset]() for kind in ("danet", "deeplabv3plus"))
+    danet, deeplab = (NETWORKS[f"cooperative-{kind}"].presets[preset]() for kind in ("danet", "deeplabv3plus"))
     for settings in (danet, deeplab):
         type(settings).model_validate(settings.model_dump())
         assert settings.training.keep == "best"
@@ -112,7 +112,7 @@ def test_cooperative_networks_are_the_papers_and_the_best_is_kept(preset: str) -
     assert deeplab.training.network_options["dsc"]  # pyright: ignore
     assert deeplab.training.network_options["separable_decoder"]  # pyright: ignore
     # Of Sima et al., who say nothing of it, the last is.
-    assert NETWORK_PRESETS["saliency-deeplabv3plus"][preset]().training.keep == "last"
+    assert NETWORKS["saliency-deeplabv3plus"].presets[preset]().training.keep == "last"
 
 
 def test_parts_of_the_other_network_are_refused() -> None:
@@ -126,7 +126,7 @@ def test_what_weights_are_learned_by_is_refused_beside_given_weights_whatever_it
     training = {"task_weights": (0.5, 0.5)}
     settings = {"network": "saliency-deeplabv3plus", "training": training}
     TrainRequest(**given, settings=settings)  # pyright: ignore
-    of_preset = NETWORK_PRESETS["saliency-deeplabv3plus"]["quick"]().training.sigma_lr_factor  # pyright: ignore
+    of_preset = NETWORKS["saliency-deeplabv3plus"].presets["quick"]().training.sigma_lr_factor  # pyright: ignore
     for factor in (7, of_preset):
         settings = {"network": "saliency-deeplabv3plus", "training": training | {"sigma_lr_factor": factor}}
         with pytest.raises(ValidationError, match="sigma_lr_factor is of weights that are learned"):
@@ -150,7 +150,7 @@ def test_saliency_is_learned_from_several_sets(tmp_path: Path) -> None:
     for folder in ("cv/train", "cv/trainannot", "a/images", "a/ground_truth_mask", "b/images", "b/ground_truth_mask"):
         (tmp_path / folder).mkdir(parents=True)
         Image.new("L", (8, 8)).save(tmp_path / folder / "0001.png")
-    settings = NETWORK_PRESETS["saliency-deeplabv3plus"]["cityscapes"]()
+    settings = NETWORKS["saliency-deeplabv3plus"].presets["cityscapes"]()
     given = {"data": tmp_path / "cv", "split": "train", "out": tmp_path / "net", "settings": settings}
     sets = (tmp_path / "a", tmp_path / "b")
     for saliency, ids in ((sets, ["saliency/0001", "saliency-2/0001"]), (str(sets[0]), ["saliency/0001"]), (None, [])):
@@ -175,7 +175,7 @@ def test_images_that_are_left_out_of_a_training_are_told(tmp_path: Path) -> None
     Image.new("L", (8, 8)).save(tmp_path / "duts/DUTS-TR/DUTS-TR-Image/i.png")
     request = TrainRequest(
         data=tmp_path, split="train", val="val", saliency=tmp_path / "duts", skip_bad=True, out=tmp_path / "net",
-        settings=NETWORK_PRESETS["saliency-deeplabv3plus"]["quick"](),
+        settings=NETWORKS["saliency-deeplabv3plus"].presets["quick"](),
     )  # fmt: skip
     training, validation, left_out = read_training_sets(request)
     assert {problem.file.name for problem in left_out} == {"train-b.png", "val-b.png", "i.png"}

@@ -12,9 +12,9 @@ from PIL import Image
 from tests_flows_support import pseudomask, run_words
 
 from data.label_maps import read_label_map
-from flows.network_presets import NETWORK_PRESETS
 from flows.train_request import TrainRequest, open_training_sets
 from tasks.image_list import write_images
+from tasks.networks import NETWORKS
 from tasks.plan import Images, SampleDigest
 from tasks.run_record import read_run
 
@@ -102,6 +102,6 @@ def test_networks_on_a_run_s_labels_see_no_saliency_whose_maps_may_be_gone(tmp_p
     request = {"data": str(record.root), "classes": None, "split": None, "val": None}
     record.model_copy(update={"images": images, "request": request}).write(run)
     assert read_run(run).dataset.samples[0].saliency
-    settings = NETWORK_PRESETS["deeplabv2"]["quick"]()
+    settings = NETWORKS["deeplabv2"].presets["quick"]()
     training, _ = open_training_sets(TrainRequest(labels=run, out=tmp_path / "network", settings=settings))
     assert {sample.saliency for sample in training.samples} == {None}

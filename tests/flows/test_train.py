@@ -9,8 +9,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import pseudomask, run_words
 
-from flows.network_presets.deeplabv2 import demo as deeplabv2_demo
 from flows.train_request import TrainRequest, open_training_sets
+from tasks.networks.deeplabv2 import demo as deeplabv2_demo
 from tasks.run_record import read_run
 
 NETWORKS = {

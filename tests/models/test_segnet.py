@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,20 +11,37 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones.base import BackboneChoice
 from models.inference import prepare_inference
-from models.profile import PAPERS, profile
-from models.segnet import NETWORKS, build_scene_network, parts
-from models.segnet.encoders import VGG16
+from models.segnet import parts
+from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import LocalContrast
 from models.segnet.parts import Upsampling
+from tasks.networks import NETWORKS
+from tasks.networks.segnet import SCENE_NETWORKS
+from tasks.networks.sizes import SIZED, network_size
 
 SMALL = ("segnet-basic", "segnet-basic-encoder-addition", "segnet-basic-single-channel-decoder", "fcn-basic")
 
 
-@pytest.mark.parametrize("name", PAPERS[11])
+IN_THE_PAPER = [name for name in SCENE_NETWORKS if SIZED[name].paper]
+
+
+def build(name: str, num_classes: int, *, weights: Path | None = None, **options: Any) -> SceneNetwork:
+    backbone = BackboneChoice("vgg16", weights)
+    net = NETWORKS[name].build(num_classes, backbone, {"input": "imagenet", **options})
+    assert isinstance(net, SceneNetwork)
+    return net
+
+
+def test_most_networks_have_figures_in_the_paper() -> None:
+    assert set(SCENE_NETWORKS) - set(IN_THE_PAPER) == {"fcn-fixed", "deconvnet"}
+
+
+@pytest.mark.parametrize("name", IN_THE_PAPER)
 def test_sizes_are_those_of_the_paper(name: str) -> None:
-    found = profile(name, num_classes=11, size=(96, 96))
-    assert found.paper == PAPERS[11][name]
+    found = network_size(name, num_classes=11, size=(96, 96))
+    assert found.paper
     for figure, value in found.paper.items():
         assert getattr(found, figure) == pytest.approx(value, rel=0.03)
 
@@ -32,7 +50,7 @@ def test_sizes_are_those_of_the_paper(name: str) -> None:
 def test_outputs_and_gradients_are_those_of_plain_pooling(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against torch's own layers, with indices of 64 bits."""
     torch.manual_seed(0)
-    net = build_scene_network(name, 11, input="imagenet", dropout=0.0).double()
+    net = build(name, 11, dropout=0.0).double()
     x = torch.randn(2, 3, 70, 93, dtype=torch.float64)
     cotangent = torch.randn(2, 11, 70, 93, dtype=torch.float64)
     own = _run(net, x, cotangent)
@@ -55,7 +73,7 @@ def _run(net: nn.Module, x: Tensor, cotangent: Tensor) -> list[Tensor]:
 def test_dropout_changes_no_place_of_a_maximum(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pooled is what batch norm and the rectifier gave: dropout is behind, at the three deepest encoders."""
     torch.manual_seed(0)
-    net = build_scene_network(name, 5, input="imagenet", dropout=0.5).train()
+    net = build(name, 5, dropout=0.5).train()
     pooled: list[Tensor] = []
     for encoder in net.backbone.encoders:
         assert not any(isinstance(layer, nn.Dropout) for layer in encoder.modules())
@@ -71,10 +89,10 @@ def test_dropout_changes_no_place_of_a_maximum(name: str, monkeypatch: pytest.Mo
         assert ends == [True, True, True, False, False]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SCENE_NETWORKS)
 def test_logits_have_the_images_size_whatever_that_is(name: str) -> None:
     torch.manual_seed(0)
-    net = build_scene_network(name, 5, input="imagenet").eval()
+    net = build(name, 5).eval()
     for size in ((64, 64), (67, 91)):
         with torch.no_grad():
             assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
@@ -85,16 +103,16 @@ def test_logits_have_the_images_size_whatever_that_is(name: str) -> None:
 )
 def test_images_below_the_stride_are_refused_with_the_least_size(name: str, side: int) -> None:
     with torch.device("meta"):
-        net = build_scene_network(name, 5, input="imagenet").eval()
+        net = build(name, 5).eval()
     with pytest.raises(ValueError, match=rf"{name}: expected images of at least {side} x {side}, got {side - 1} x 99"):
         net(torch.empty(1, 3, side - 1, 99, device="meta"))
 
 
 def test_convolutions_of_the_basic_networks_have_no_bias_where_batch_norm_follows() -> None:
-    for name in NETWORKS:
+    for name in SCENE_NETWORKS:
         if name.startswith(("segnet-basic", "fcn-basic")):
             with torch.device("meta"):
-                net = build_scene_network(name, 5, input="imagenet")
+                net = build(name, 5)
             biased = [module for module in net.modules() if isinstance(module, nn.Conv2d) and module.bias is not None]
             assert biased == ([net.classifier] if isinstance(net.classifier, nn.Conv2d) else []), name
 
@@ -102,7 +120,7 @@ def test_convolutions_of_the_basic_networks_have_no_bias_where_batch_norm_follow
 @pytest.mark.parametrize("name", [*SMALL, "segnet"])
 def test_what_is_made_ready_for_inference_is_the_same_network(name: str) -> None:
     torch.manual_seed(0)
-    net = build_scene_network(name, 5, input="imagenet")
+    net = build(name, 5)
     net(torch.randn(2, 3, 64, 96))
     net.eval()
     x = torch.randn(1, 3, 65, 70)
@@ -148,7 +166,7 @@ def test_imagenet_weights_of_either_layout_are_taken(with_norm: bool, tmp_path: 
     theirs = (torchvision.models.vgg16_bn if with_norm else torchvision.models.vgg16)(weights=None)
     state = {key: value for key, value in theirs.state_dict().items() if key.startswith("features.")}
     torch.save(state | {"classifier.0.weight": torch.zeros(2, 2)}, tmp_path / "vgg.pth")
-    net = build_scene_network("segnet", 3, weights=tmp_path / "vgg.pth", input="imagenet", dropout=0.0).eval()
+    net = build("segnet", 3, weights=tmp_path / "vgg.pth", dropout=0.0).eval()
     assert net.backbone.pretrained
     assert isinstance(net.backbone, VGG16)
     x = torch.randn(1, 3, 64, 64)
@@ -166,8 +184,6 @@ def test_imagenet_weights_of_either_layout_are_taken(with_norm: bool, tmp_path: 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"other\.pth: not the weights of VGG16"):
-        build_scene_network("segnet", 3, weights=tmp_path / "other.pth", input="imagenet")
+        build("segnet", 3, weights=tmp_path / "other.pth")
     with pytest.raises(ValueError, match="starts from random weights"):
-        build_scene_network("segnet-basic", 3, weights=tmp_path / "other.pth", input="imagenet")
-    with pytest.raises(ValueError, match="unknown network"):
-        build_scene_network("unet", 3, input="imagenet")
+        build("segnet-basic", 3, weights=tmp_path / "other.pth")

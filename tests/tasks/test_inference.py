@@ -12,7 +12,8 @@ import torch
 from data.dataset import DatasetError, Sample
 from tasks import inference
 from tasks.inference import Pyramid, batches, inference_autocast
-from tasks.networks import DetectionConfig, SegmentationConfig
+from tasks.networks.maskrcnn import DetectionConfig
+from tasks.networks.pixels import SegmentationConfig
 from tasks.settings import CamConfig, FieldsConfig
 from tasks.stages.cams import class_attention, infer_cams
 from tasks.stages.fields import infer_fields

@@ -14,7 +14,7 @@ from data.readers import open_dataset
 from data.synthetic import SHAPES, write_synthetic
 from tasks.config import Config
 from tasks.job import Job
-from tasks.networks import SegmentationConfig, SegmenterConfig
+from tasks.networks.pixels import SegmentationConfig, SegmenterConfig
 from tasks.settings import (
     CamConfig,
     ClassifierConfig,
@@ -76,6 +76,7 @@ def run_chain(dataset: Dataset, root: Path, start: dict[str, Path] | None = None
             root / "scratch" / name,
             inputs=inputs,
             backbone="resnet18",
+            model="models.deeplabv2:build",
             seed=1,
             **more,
         )
@@ -98,7 +99,14 @@ def run_chain(dataset: Dataset, root: Path, start: dict[str, Path] | None = None
     run("scores", score_shard, scores, "cams", "walk", "labels")
     run("metrics", summarize, scores, "scores")
     network = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)
-    run("deeplabv2", train, network, samples=dataset.samples[:2], stage="deeplabv2", validation=dataset.samples[2:3])
+    run(
+        "deeplabv2",
+        train,
+        network,
+        samples=dataset.samples[:2],
+        stage="deeplabv2",
+        validation=dataset.samples[2:3],
+    )
     run("predictions", predict, SegmentationConfig(scales=(1.0,)), "deeplabv2")
     return made
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from data.store import ArtifactError
-from models.backbones.base import Backbone, SamePadConv2d, build_backbone
+from models.backbones.base import Backbone, BackboneChoice, SamePadConv2d
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
-from models.segmenters import build_segmenter
-from models.segnet import build_scene_network
 from models.segnet.inputs import Input
 from tasks.network_export import SIZES, TOLERANCE, UNPOOLING_TOLERANCE, export_onnx, export_torchscript
+from tasks.networks import NETWORKS
 
 Export = Callable[[nn.Module, Path], dict[str, Any]]
 FORMATS = pytest.mark.parametrize("export", [export_onnx, export_torchscript])
@@ -80,8 +78,8 @@ def test_networks_on_tensorflows_mobilenet_export_at_even_and_odd_sizes(
     name: str, tmp_path: Path, real_data: Path
 ) -> None:
     torch.manual_seed(0)
-    backbone = partial(build_backbone, "mobilenet_v2", real_data / "weights" / "mobilenet_v2_imagenet_fp16.pth")
-    net = build_segmenter(name, 21, backbone).eval()
+    backbone = BackboneChoice("mobilenet_v2", real_data / "weights" / "mobilenet_v2_imagenet_fp16.pth")
+    net = NETWORKS[name].build(21, backbone).eval()
     assert net.backbone.convention == "tensorflow", "pads by whether a size is even"
     export_onnx(net, tmp_path / "net")
     differences = {}
@@ -157,7 +155,7 @@ def test_networks_of_scenes_are_exported_with_their_pooling_and_their_input(
     name: str, input: Input, export: Export, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    net = build_scene_network(name, 4, input=input).eval()
+    net = NETWORKS[name].build(4, BackboneChoice("vgg16"), {"input": input}).eval()
     answer = export(net, tmp_path / "net")
     assert max(answer["errors"].values()) <= (UNPOOLING_TOLERANCE if net.unpools else TOLERANCE)
 
@@ -171,7 +169,7 @@ def test_networks_of_several_outputs_or_parts_are_exported(
     tmp_path: Path, export: Export, name: str, options: dict[str, Any], outputs: int
 ) -> None:
     torch.manual_seed(0)
-    net = build_segmenter(name, 4, partial(build_backbone, "resnet18", None), options)
+    net = NETWORKS[name].build(4, BackboneChoice("resnet18"), options)
     answer = export(net, tmp_path / "net")
     assert all(error <= TOLERANCE for error in answer["errors"].values())
     pixels = torch.rand(1, 3, 70, 50) * 255

@@ -17,9 +17,13 @@ from data.dataset import Dataset
 from data.readers import open_dataset
 from tasks.config import Config
 from tasks.job import Job
-from tasks.networks import CooperativeConfig, DetectorConfig, SaliencyConfig, SceneConfig, SegmenterConfig
+from tasks.networks import NETWORKS
+from tasks.networks.cooperative import CooperativeConfig
+from tasks.networks.maskrcnn import DetectorConfig
+from tasks.networks.pixels import SegmenterConfig
+from tasks.networks.saliency import SaliencyConfig
+from tasks.networks.segnet import SceneConfig
 from tasks.saliency_masks import as_saliency_samples
-from tasks.stages import NETWORK_STAGES
 from tasks.training import checkpoint
 
 CONFIGS: dict[str, Config] = {
@@ -68,11 +72,12 @@ def train_and_die(network: str, root: str, folder: str, kill_at: str) -> None:
         Path(folder, "out"),
         Path(folder, "scratch"),
         stage=network,
+        model=NETWORKS[network].model,
         backbone="resnet18",
         validation=tuple(scenes[:2]),
         progress=progress,
     )
-    module, _, function = NETWORK_STAGES[network][0].function.partition(":")
+    module, _, function = NETWORKS[network].pipeline[0].function.partition(":")
     getattr(importlib.import_module(module), function)(job)
 
 

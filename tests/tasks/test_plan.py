@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
-from tasks import plan as planning
+from tasks import stages
 from tasks.plan import (
     Images,
     Networks,
@@ -139,9 +139,9 @@ def test_the_seed_and_the_weights_change_everything() -> None:
 
 def test_an_edited_source_changes_its_stage_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     before = _plan()
-    real = planning.source_digest
+    real = stages.source_digest
     monkeypatch.setattr(
-        planning, "source_digest", lambda name: "edited" if name == "tasks.stages.walk:walk_scores" else real(name)
+        stages, "source_digest", lambda name: "edited" if name == "tasks.stages.walk:walk_scores" else real(name)
     )
     assert set(_changed(before, _plan())) == {"walk", "labels", "scores", "metrics"}
 

@@ -13,11 +13,11 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.store import ArtifactError, Store
 from flows.commands.status import compare_with_store
 from tasks.image_list import Change, compare_images, read_images, write_images
-from tasks.networks import DeepLabV2Settings
+from tasks.networks import NETWORKS
+from tasks.networks.deeplabv2 import DeepLabV2Settings
 from tasks.plan import Images, Plan, SampleDigest, make_plan
 from tasks.run_record import RunRecord, read_run, write_run
 from tasks.settings import PipelineConfig
-from tasks.stages import NETWORK_STAGES
 
 CONFIG = PipelineConfig(shard_size=8)
 SOURCE = CocoSource(Path("set/annotations.json"), 7, (1, 3))
@@ -186,7 +186,7 @@ def test_what_a_training_is_watched_on_counts() -> None:
     keys = set()
     for digests in ({}, _digests(watched), _digests(watched) | {"image000": SampleDigest("x", "other")}):
         images = Images(watched.samples if digests else (), digests)
-        stages = NETWORK_STAGES["deeplabv2"]
+        stages = NETWORKS["deeplabv2"].pipeline
         plan = make_plan(
             dataset, DeepLabV2Settings(), _digests(dataset), stages=stages, results=("deeplabv2",), validation=images
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,13 +16,14 @@ from pydantic import ValidationError
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map, write_label_map
-from models.backbones.base import build_backbone
+from models.backbones.base import BackboneChoice
 from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
-from models.segmenters import build_segmenter
 from tasks import resources
 from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
 from tasks.job import Job
-from tasks.networks import SaliencyConfig, SegmentationConfig
+from tasks.networks import NETWORKS
+from tasks.networks.pixels import SegmentationConfig
+from tasks.networks.saliency import SaliencyConfig
 from tasks.saliency_masks import as_saliency_samples, derive_mask, read_mask, salient_values
 from tasks.stages import saliency, segmentation_scores
 from tasks.stages.saliency import task_losses
@@ -31,6 +31,7 @@ from tasks.stages.segmenter import validate_segmenter
 from tasks.training.saving import load_segmenter
 
 NAME = "saliency-deeplabv3plus"
+MODEL = NETWORKS[NAME].model
 CONFIG = SaliencyConfig(image_size=(48, 64), crop_size=(48, 64), batch_size=2, epochs=2)
 CLASSES = ClassTable(("road", "car"), has_background=False)
 SIZE = (60, 80)
@@ -65,7 +66,15 @@ def written(folder: Path, name: str, labels: np.ndarray, sample: Sample) -> Samp
 def job_of(folder: Path, samples: list[Sample], config=CONFIG, **more) -> Job:
     (folder / "out").mkdir(parents=True)
     return Job(
-        tuple(samples), CLASSES, config, folder / "out", folder / "scratch", stage=NAME, backbone="resnet18", **more
+        tuple(samples),
+        CLASSES,
+        config,
+        folder / "out",
+        folder / "scratch",
+        stage=NAME,
+        model=MODEL,
+        backbone="resnet18",
+        **more,
     )
 
 
@@ -192,7 +201,7 @@ def test_masks_of_no_weight_leave_nothing_in_the_network(tmp_path: Path) -> None
     jobs = [job_of(tmp_path / name, [*scenes, *more], config) for name, more in (("with", objects), ("without", []))]
     for job in jobs:
         saliency.train(job)
-    nets = [load_segmenter(job.out).state_dict() for job in jobs]
+    nets = [load_segmenter(job.out, job.model).state_dict() for job in jobs]
     # Nor in the running statistics of batch norms.
     torch.testing.assert_close(nets[0], nets[1], rtol=0, atol=0)
 
@@ -204,8 +213,8 @@ def test_what_shall_not_learn_saliency_has_no_branch_maps_or_scores_of_it(tmp_pa
     assert "derived" not in caplog.text
     assert summary["loss"] == pytest.approx(0.5 * summary["segmentation"])
     assert not {"saliency", "masks_derived_from"} & summary.keys()
-    plain = build_segmenter("deeplabv3plus", 2, partial(build_backbone, "resnet18"), {"dsc": True})
-    assert load_segmenter(job.out).state_dict().keys() == plain.state_dict().keys()
+    plain = NETWORKS["deeplabv3plus"].build(2, BackboneChoice("resnet18"), {"dsc": True})
+    assert load_segmenter(job.out, job.model).state_dict().keys() == plain.state_dict().keys()
     predicted = job_of(tmp_path / "p", samples, SegmentationConfig(scales=(1.0,)), inputs={NAME: (job.out,)})
     saliency.predict(predicted)
     assert [path.name for path in predicted.out.iterdir()] == ["SegmentationClass"]
@@ -247,7 +256,7 @@ def test_the_summary_is_of_the_network_that_is_kept(tmp_path: Path) -> None:
     assert kept == {"epoch": [figures["miou"] for figures in history].index(best) + 1, "of": 4, "by": "miou"}
     assert summary["miou"] == best
     assert summary["loss"] == history[kept["epoch"] - 1]["loss"]
-    net = load_segmenter(job.out)
+    net = load_segmenter(job.out, job.model)
     assert isinstance(net, SaliencyDeepLabV3Plus)
     assert isinstance(net.joint_loss, UncertaintyLoss)
     assert summary["sigma_saliency"] == pytest.approx(net.joint_loss.sigma[1].item())
@@ -291,7 +300,7 @@ def test_a_set_of_masks_alone_is_refused(tmp_path: Path) -> None:
 def test_the_network_is_built_again_as_it_was(tmp_path: Path) -> None:
     job = job_of(tmp_path / "run", [scene(tmp_path, "a")], CONFIG.model_copy(update={"dsc": False, "epochs": 1}))
     saliency.train(job)
-    net = load_segmenter(job.out)
+    net = load_segmenter(job.out, job.model)
     assert (net.name, net.image_size) == (NAME, (48, 64))
     assert net.options == {"dsc": False, "task_weights": None}
     assert net.joint_loss.log_variance.shape == (2,)

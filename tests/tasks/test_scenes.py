@@ -14,7 +14,9 @@ from data.dataset import ClassTable, DatasetError, Sample
 from data.label_maps import read_label_map
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.networks import SceneConfig, SegmentationConfig
+from tasks.networks import NETWORKS
+from tasks.networks.pixels import SegmentationConfig
+from tasks.networks.segnet import SceneConfig
 from tasks.stages import segmentation_scores, segmenter
 from tasks.stages.segmenter import class_probabilities
 from tasks.training.group import Group
@@ -24,6 +26,7 @@ from tasks.training.saving import load_segmenter
 CONFIG = SceneConfig(image_size=(32, 48), batch_size=2, epochs=2, validate_epochs=1, log_steps=0, learning_rate=0.05)
 CLASSES = ClassTable(("road", "sky", "car"), has_background=False)
 NAME = "segnet-basic-single-channel-decoder"
+MODEL = NETWORKS[NAME].model
 
 
 def scene(folder: Path, number: int, labels: np.ndarray | None = None) -> Sample:
@@ -42,7 +45,16 @@ def scene(folder: Path, number: int, labels: np.ndarray | None = None) -> Sample
 
 def job_of(folder: Path, samples: list[Sample], config: SceneConfig = CONFIG, **more) -> Job:
     (folder / "out").mkdir(parents=True)
-    return Job(tuple(samples), CLASSES, config, folder / "out", folder / "scratch", stage=NAME, **more)
+    return Job(
+        tuple(samples),
+        CLASSES,
+        config,
+        folder / "out",
+        folder / "scratch",
+        stage=NAME,
+        model=MODEL,
+        **more,
+    )
 
 
 def test_a_network_learns_scenes_and_its_predictions_are_scored(tmp_path: Path) -> None:
@@ -58,6 +70,7 @@ def test_a_network_learns_scenes_and_its_predictions_are_scored(tmp_path: Path) 
         tmp_path / "scratch",
         inputs={NAME: (job.out,)},
         stage=f"{NAME}-predictions",
+        model=MODEL,
     )
     predicted.out.mkdir()
     segmenter.predict(predicted)
@@ -87,7 +100,7 @@ def test_what_comes_out_is_the_network_of_the_best_epoch(tmp_path: Path, monkeyp
     monkeypatch.setattr("tasks.stages.segmenter.validate_segmenter", validate)
     job = job_of(tmp_path / "net", samples, CONFIG.model_copy(update={"epochs": 3}), validation=tuple(samples))
     segmenter.train(job)
-    kept = load_segmenter(job.out).state_dict()
+    kept = load_segmenter(job.out, job.model).state_dict()
     assert all(torch.equal(kept[key], value) for key, value in states[1].items())
     assert any(not torch.equal(kept[key], value) for key, value in states[2].items())
 
@@ -115,7 +128,7 @@ def test_a_training_recomputes_norms_with_or_without_validation(tmp_path: Path, 
         config = CONFIG.model_copy(update={"keep": "last", "recompute_norms": recompute, "epochs": 1})
         job = job_of(tmp_path / f"{recompute}", samples, config, **more)
         segmenter.train(job)
-        state = load_segmenter(job.out).state_dict()
+        state = load_segmenter(job.out, job.model).state_dict()
         counts[recompute] = state["decoders.0.1.running_mean"]
     assert not torch.equal(counts[True], counts[False])
 
@@ -124,7 +137,7 @@ def test_images_of_any_size_are_seen_at_the_networks(tmp_path: Path) -> None:
     samples = [scene(tmp_path / "set", number) for number in range(2)]
     job = job_of(tmp_path / "net", samples, CONFIG.model_copy(update={"keep": "last"}))
     segmenter.train(job)
-    net = load_segmenter(job.out)
+    net = load_segmenter(job.out, job.model)
     assert net.image_size == (32, 48)
     pixels = torch.randint(256, (3, 32, 48), dtype=torch.uint8)
     assert class_probabilities(net, [Pyramid((100, 37), [pixels])], "cpu").shape == (1, 3, 100, 37)
@@ -135,7 +148,7 @@ def test_a_batch_of_void_trains_without_a_nan_and_other_values_are_refused_by_na
     one_image = CONFIG.model_copy(update={"keep": "last", "batch_size": 1})
     job = job_of(tmp_path / "void", [void, scene(tmp_path / "set", 2)], one_image)
     assert segmenter.train(job)["loss"] > 0
-    assert all(torch.isfinite(value).all() for value in load_segmenter(job.out).state_dict().values())
+    assert all(torch.isfinite(value).all() for value in load_segmenter(job.out, job.model).state_dict().values())
     strange = scene(tmp_path / "set", 1, np.full((40, 60), 7, np.uint8))
     with pytest.raises(DatasetError, match=r"1_labels\.png: expected values up to 2 and 255, found 7"):
         segmenter.train(job_of(tmp_path / "strange", [strange], CONFIG.model_copy(update={"keep": "last"})))
@@ -152,6 +165,6 @@ def test_processes_train_what_one_does_and_agree_on_the_norms(
     for name, processes in (("one", 1), ("several", num_processes)):
         job = job_of(tmp_path / name, samples, config, num_processes=processes, validation=tuple(samples))
         summaries.append(segmenter.train(job))
-        norms.append(load_segmenter(job.out).state_dict()["decoders.3.1.running_var"])
+        norms.append(load_segmenter(job.out, job.model).state_dict()["decoders.3.1.running_var"])
     assert summaries[0]["loss"] == pytest.approx(summaries[1]["loss"], abs=1e-3)
     torch.testing.assert_close(*norms, rtol=0.05, atol=1e-4)

@@ -16,7 +16,8 @@ from models.backbones.base import build_backbone
 from models.deeplabv2 import DeepLabV2
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.networks import NETWORK_SETTINGS, SegmentationConfig, SegmenterConfig
+from tasks.networks import NETWORKS
+from tasks.networks.pixels import SegmentationConfig, SegmenterConfig
 from tasks.stages import saliency
 from tasks.stages.segmenter import (
     _recipe,
@@ -50,6 +51,7 @@ def job_of(folder: Path, samples: list[Sample], config=CONFIG, **more) -> Job:
     out.mkdir(parents=True)
     classes = ClassTable(("cat", "dog"))
     more = {"stage": "deeplabv2", **more}
+    more = {"model": NETWORKS[more["stage"]].model, **more}
     return Job(tuple(samples), classes, config, out, folder / "scratch", backbone="resnet18", **more)
 
 
@@ -83,13 +85,19 @@ def test_sets_of_void_alone_are_refused_by_name(tmp_path: Path, network: str) ->
     (tmp_path / "void").mkdir()
     void, known = sample_of(tmp_path / "void", "a", np.full(SIZE, 255)), sample_of(tmp_path, "bb", halves())
     config = (
-        NETWORK_SETTINGS[network]
-        .model_fields["training"]
+        NETWORKS[network]
+        .settings.model_fields["training"]
         .annotation(batch_size=1, epochs=1, crop_size=64, image_size=None, log_steps=0)
     )
     fit = saliency.train if network.startswith("saliency") else train
     for purpose, samples, validation in (("training", [void], []), ("validation", [known], [void, void])):
-        job = job_of(tmp_path / purpose, samples, config, stage=network, validation=tuple(validation))
+        job = job_of(
+            tmp_path / purpose,
+            samples,
+            config,
+            stage=network,
+            validation=tuple(validation),
+        )
         with pytest.raises(DatasetError, match=rf"void/labels: expected {purpose} images with a pixel of a class"):
             fit(job)
     # One image of void among others is none of the set's.
@@ -104,7 +112,7 @@ def test_weighted_classes_train_to_other_weights(tmp_path: Path) -> None:
         config = CONFIG.model_copy(update={"class_weights": weighting})
         job = job_of(tmp_path / weighting, [sample_of(tmp_path, "a", labels)], config)
         train(job)
-        nets.append(load_segmenter(job.out).classifiers[0].weight)
+        nets.append(load_segmenter(job.out, job.model).classifiers[0].weight)
     assert not torch.equal(nets[0], nets[1])
 
 
@@ -158,11 +166,11 @@ def test_the_best_network_takes_images_to_find_it_by(tmp_path: Path) -> None:
 def test_two_processes_train_what_one_does(tmp_path: Path, network: str) -> None:
     samples = [sample_of(tmp_path, name, halves()) for name in ("a", "bb", "ccc")]
     changed = {"batch_size": 3, "epochs": 3, "sync_norm": True, "rescale": (1.0, 1.0), "crop_size": 64, "log_steps": 0}
-    config = NETWORK_SETTINGS[network].model_fields["training"].annotation(**changed, image_size=None)
+    config = NETWORKS[network].settings.model_fields["training"].annotation(**changed, image_size=None)
     summaries = []
     for name, num_processes in (("one", 1), ("two", 2)):
         job = job_of(tmp_path / name, samples, config, num_processes=num_processes, validation=tuple(samples))
-        job = replace(job, stage=network)
+        job = replace(job, stage=network, model=NETWORKS[network].model)
         summaries.append((saliency.train if network.startswith("saliency") else train)(job))
     one, two = summaries
     if network != "deeplabv2":
@@ -197,11 +205,11 @@ def test_the_losses_of_networks_that_are_trained_together_add_up() -> None:
 def test_every_network_is_trained_saved_and_applied(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     sample = sample_of(tmp_path, "a", halves())
     size = {"image_size": (40, 64), "crop_size": (40, 64), "rescale": (1.0, 1.0)}
-    kind = NETWORK_SETTINGS[name].model_fields["training"].annotation
+    kind = NETWORKS[name].settings.model_fields["training"].annotation
     config = kind.model_validate({"batch_size": 1, "epochs": 2, "log_steps": 0, **size, **options})
     job = job_of(tmp_path / "run", [sample], config, stage=name, validation=(sample,))
     assert math.isfinite(train(job)["loss"])
-    net = load_segmenter(job.out)
+    net = load_segmenter(job.out, job.model)
     assert (net.name, net.options, net.image_size) == (name, options, (40, 64))
     predicted = job_of(tmp_path / "test", [sample], SegmentationConfig(scales=(1.0,)), inputs={name: (job.out,)})
     predict(predicted)

@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from models.losses import pair_losses
-from tasks.networks import DetectorConfig, SegmenterConfig
+from tasks.networks.maskrcnn import DetectorConfig
+from tasks.networks.pixels import SegmenterConfig
 from tasks.settings import ClassifierConfig, IRNetConfig, LabelsConfig, RunConfig, WalkConfig
 
 

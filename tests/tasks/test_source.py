@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.networks import NETWORKS
 from tasks.source import source_digest, source_parts
-from tasks.stages import NETWORK_STAGES, STAGES
+from tasks.stages import STAGES
 
 STAGE = "tasks.walk:walk"
 
@@ -161,7 +162,7 @@ def test_an_unknown_function_is_refused(tmp_path: Path) -> None:
         source_digest("tasks.walk:nothing", _write(tmp_path, FILES))
 
 
-EVERY_STAGE = (*STAGES, *(stage for stages in NETWORK_STAGES.values() for stage in stages))
+EVERY_STAGE = (*STAGES, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
 
 
 @pytest.mark.parametrize("stage", EVERY_STAGE, ids=lambda stage: stage.name)

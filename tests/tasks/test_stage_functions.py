@@ -20,7 +20,7 @@ from models.backbones.base import build_backbone
 from models.irnet import IRNet
 from tasks.inference import Pyramid
 from tasks.job import Job
-from tasks.networks import DetectionConfig
+from tasks.networks.maskrcnn import DetectionConfig
 from tasks.settings import FieldsConfig, IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
 from tasks.stages import detector
 from tasks.stages.cams import class_attention
