@@ -38,11 +38,13 @@ class Segmenter(nn.Module):
         options: Keywords that it was built with, as JSON has them.
         image_size: (H, W) that whole images are resized to, or None where they are seen at their own.
         unpools: It has unpooling, where rounding may move a value to another place of its window: a jump.
+        output_weights: Weights in the loss of the outputs that it has in training; None where all count 1.
         stored_maps: What a decoder is given of the first encoder's maps, in maps of floats after its pooling. Two bits
             per window of 64 maps are as many bytes as 4 such maps. None where this is not compared.
     """
 
     unpools: ClassVar[bool] = False
+    output_weights: tuple[float, ...] | None = None
     stored_maps: float | None = None
     num_classes: int
     name: str = ""

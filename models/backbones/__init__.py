@@ -1,4 +1,7 @@
-"""Registry of the backbones: `BACKBONES` is the one list. No torch here, since planning reads the names."""
+"""Registry of the backbones: `BACKBONES` is the one list. No torch here, since planning reads the names.
+
+`docs/how-to/add_a_backbone.md` says how to add one.
+"""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Record of a network.
+    """Record of a network. `docs/how-to/add_a_network.md` says how to write one.
 
     Attributes:
         name: Name on the command line, of the stage that trains, and in records.

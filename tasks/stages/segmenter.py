@@ -199,6 +199,7 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
     weights = loss_weights(config, job.samples, num_classes)[:num_classes].to(job.device)
 
     read, example = label_reader(num_classes), example_of(net, config)
+    output_weights = net.output_weights
 
     def load(index: int, rng: np.random.Generator) -> Example:
         return load_example(job.samples[index], read, example, rng)
@@ -211,7 +212,7 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
             logits = net(images)
-        loss = summed_cross_entropy(logits, labels.long().to(job.device), weights)
+        loss = summed_cross_entropy(logits, labels.long().to(job.device), weights, output_weights)
         # Not by their weights, or a batch of common classes alone would count as much as any. One of void alone is 0.
         loss = loss / (weigh(batch) or 1.0)
         return loss, {"loss": loss.item()}
@@ -238,7 +239,10 @@ def loss_weights(config: PixelTrainerConfig, samples: Sequence[Sample], num_clas
 
 
 def summed_cross_entropy(
-    logits: Tensor, labels: Int[Tensor, "b h w"], weights: Float[Tensor, " c"]
+    logits: Tensor,
+    labels: Int[Tensor, "b h w"],
+    weights: Float[Tensor, " c"],
+    output_weights: Sequence[float] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the weighted cross-entropy, summed over the pixels that are not void.
 
@@ -246,9 +250,12 @@ def summed_cross_entropy(
         logits: [B, C, H, W], or [N, B, C, H, W] of networks that are trained together, whose losses add up.
         labels: Values of the classes, `VOID` where none is known.
         weights: Of the classes.
+        output_weights: Of the N losses; None where each counts 1.
     """
     networks = logits.float() if logits.dim() == 5 else logits.float()[None]
     losses = [F.cross_entropy(one, labels, weights, ignore_index=VOID, reduction="sum") for one in networks]
+    if output_weights is not None:
+        losses = [weight * loss for weight, loss in zip(output_weights, losses, strict=True)]
     return torch.stack(losses).sum()
 
 

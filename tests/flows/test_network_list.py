@@ -117,7 +117,7 @@ def test_the_source_of_a_network_is_not_that_of_others() -> None:
     model, *_ = NETWORKS["deeplabv2"].pipeline
     parts = source_parts(model.function).keys() | source_parts(model.model).keys()
     assert "models.deeplabv2:build" in parts
-    others = [part for part in parts if part.startswith(("models.danet:", "tasks.networks.cooperative"))]
+    others = [part for part in parts if part.startswith(("models.pspnet", "models.danet:", "tasks.networks.pspnet"))]
     assert others == []
     assert "tasks.networks:NETWORKS" not in parts
 
