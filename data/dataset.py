@@ -80,6 +80,24 @@ class CocoSource:
     category_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class CamSource:
+    """What class attention maps of another method are, of a whole folder.
+
+    Attributes:
+        family: A name in `data.cam_families.FAMILIES`.
+        names: Their classes by number, from 0; "" for numbers without one.
+        missing: "error", "skip" and "background", as the run was asked for: whether a tag without a map is refused,
+            or its map is taken for empty.
+        origin: The folder, and how its files were understood, as a phrase for people.
+    """
+
+    family: str
+    names: tuple[str, ...]
+    missing: str = "error"
+    origin: str = field(default="", compare=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image with its image-level labels.
@@ -93,6 +111,7 @@ class Sample:
         coco: Where the ground truth is a COCO file instead of PNGs.
         coding: How `semantic` is stored where it is not as said: a name in `data.label_codings.LABEL_CODINGS`.
         saliency: Where its saliency comes from: a map of `data.saliency_maps`, or an ONNX network; or None.
+        cams: Its class attention maps, where another method made them.
     """
 
     id: str
@@ -103,6 +122,7 @@ class Sample:
     coco: CocoSource | None = None
     coding: str | None = None
     saliency: Path | None = None
+    cams: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,7 @@ class Dataset:
     Attributes:
         labels_from: Where the image-level labels were read, as a phrase for people.
         notes: What else people should know of how the set was understood: what was left unread, and why.
+        cams: What the samples' class attention maps are, where another method made them.
     """
 
     root: Path
@@ -119,6 +140,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     labels_from: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    cams: CamSource | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.cam_maps import read_cams
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
 from data.images import image_size, read_photo
 from data.label_folder import INSTANCES, SEMANTIC
@@ -59,7 +60,7 @@ def examine_images(dataset: Dataset, num_workers: int) -> tuple[list[Problem], l
     """Decode every image and its ground truth, on threads (PIL decodes without the interpreter lock).
 
     Returns:
-        A problem, with the sample's id, for each image, mask or map of saliency that cannot be read, each mask of
+        A problem, with the sample's id, for each image, mask or map beside it that cannot be read, each mask of
         another size than its image, and each semantic mask with a value outside the class table, in the order of the
         samples; for each mask of 0 and 255 where all of the set are such. And sentences on what can be read and is
         doubtful.
@@ -85,7 +86,9 @@ class Examined(NamedTuple):
 def examine_files(dataset: Dataset, num_workers: int) -> Examined:
     """Return what `examine_images` does, and the images' sizes."""
     num_values = len(dataset.classes.values)
-    found = list(map_in_threads(lambda sample: _check_sample(sample, num_values), dataset.samples, num_workers))
+    found = list(
+        map_in_threads(lambda sample: _check_sample(sample, num_values, dataset), dataset.samples, num_workers)
+    )
     problems = [problem for checked in found for problem in checked.problems]
     sides = [checked.longest for checked in found if checked.longest is not None]
     return Examined(problems + _binary_masks(dataset, found), _doubts(dataset, found), sides)
@@ -289,13 +292,15 @@ def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
     return ", ".join(names[c] for c in classes[:LISTED]) + more
 
 
-def _check_sample(sample: Sample, num_values: int) -> _Checked:
+def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked:
     try:
         image, bits, frames = read_photo(sample.image)
         truth, black = read_ground_truth(sample), int(image.max()) < BLACK
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
+        if sample.cams and dataset.cams:
+            read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
         return _Checked(problems, values, black, frames, bits, max(image.shape[:2]))
     except DatasetError as error:
