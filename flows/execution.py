@@ -157,9 +157,9 @@ class HealthWatch:
         if self._left[name] or node.origin or name not in CHECKED:
             return
         summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
-        found = check_stage(
-            name, summaries, plan.dataset.samples, plan.dataset.classes, trained=self._trained, config=node.config
-        )
+        dataset = plan.dataset
+        options = {"trained": self._trained, "config": node.config, "external": dataset.cams is not None}
+        found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
         if found.failures:
             raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
 

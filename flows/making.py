@@ -130,7 +130,7 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
 
 
 def _sources(order: Order) -> list[tuple[Path, str]]:
-    """Return the images, label maps and sources of saliency of an order, each with the digests of its recipe."""
+    """Return the images of an order and the maps that lie beside them, each with the digests of its recipe."""
     recipe = order.recipe or {}
     expected = {**recipe.get("validation", {}), **recipe.get("samples", {})}
     files: list[tuple[Path, str]] = []
@@ -140,8 +140,10 @@ def _sources(order: Order) -> list[tuple[Path, str]]:
             files.append((sample.image, described["image"]))
         if described.get("truth"):
             files += [(file, described["truth"]) for file in (sample.semantic, sample.instances) if file]
-        if sample.saliency and described.get("saliency"):
-            files.append((sample.saliency, described["saliency"]))
+        for name in ("saliency", "cams"):
+            file = getattr(sample, name)
+            if file and described.get(name):
+                files.append((file, described[name]))
     # All images may have their saliency from one network.
     return list(dict.fromkeys(files))
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from data.cam_families import family_of
 from data.class_tables import in_table
-from data.dataset import Dataset, DatasetError, Problem
+from data.dataset import CamSource, Dataset, DatasetError, Problem
 from data.readers import open_dataset
+from data.readers.cams import Missing, with_cams
 from data.readers.saliency import with_saliency
 from data.saliency_maps import is_network
 from data.store import ArtifactError, Store, open_store, store_address
@@ -91,6 +93,12 @@ class LabelsRequest(Request):
         classes: File with the name of a class a line.
         saliency: What the scores are weighted by: a folder of maps `<id>.png` or `<id>.npy`, or the `.onnx` file of a
             network.
+        cams: Folder of class attention maps that another method made: they take the place of classifier and CAMs.
+        cam_classes: The table that their classes are numbered by: voc20, coco80, coco91, or a file with a name per
+            line; by default `classes.txt` in their folder, else the classes of the set.
+        cam_family: Their form, a name of `data.cam_families.FAMILIES`; by default it is told by the files and the tags.
+        missing_cams: What becomes of images with labels and without a map: an error, they are left out ("skip"), or
+            their maps are taken for empty, so that they are background throughout.
         skip_bad: Set bad images aside instead of refusing the set.
         settings: The settings of all stages.
     """
@@ -100,6 +108,10 @@ class LabelsRequest(Request):
     split: str | None = None
     classes: Path | None = None
     saliency: Path | None = None
+    cams: Path | None = None
+    cam_classes: str | None = None
+    cam_family: str | None = None
+    missing_cams: Missing = "error"
     skip_bad: bool = False
     settings: PipelineConfig = Field(default_factory=quick)
 
@@ -114,6 +126,35 @@ class LabelsRequest(Request):
             raise ValueError(
                 "saliency.floor and saliency.non_salient are without effect: no saliency is given (--saliency DIR or "
                 "FILE.onnx)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cams_have_a_source(self) -> Self:
+        if self.cam_family is not None:
+            family_of(self.cam_family)
+        if self.cams is None and (self.cam_classes or self.cam_family or self.missing_cams != "error"):
+            raise ValueError(
+                "cam_classes, cam_family and missing_cams are without effect: no class attention maps are given "
+                "(--cams DIR)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _irnet_has_a_backbone_without_a_classifier(self) -> Self:
+        irnet, kept = self.settings.irnet, getattr(self, "networks", None)
+        if self.cams is None or kept:
+            return self
+        if irnet.backbone_from == "classifier":
+            raise ValueError(
+                "irnet.backbone_from classifier: with maps of another method (--cams) no classifier is trained; take "
+                "pretrained, and give --weights"
+            )
+        if self.settings.weights is None and not irnet.backbone_lr_factor:
+            raise ValueError(
+                "weights: with maps of another method (--cams) no classifier is trained that IRNet could take its "
+                "backbone from; give ImageNet weights (--weights FILE or imagenet), the networks of an earlier run "
+                "(--networks RUN), or have IRNet train its backbone (--irnet.backbone-lr-factor 1)"
             )
         return self
 
@@ -132,6 +173,15 @@ class RunRequest(LabelsRequest):
     go_on: bool = False
     train: tuple[NetworkName, ...] = ()
     val: str | None = None
+
+    @model_validator(mode="after")
+    def _networks_start_from_weights_without_a_classifier(self) -> Self:
+        if self.cams is not None and self.train and self.settings.weights is None:
+            raise ValueError(
+                f"train {' '.join(self.train)}: with maps of another method (--cams) there is no classifier to start "
+                "from; give ImageNet weights (--weights)"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -153,7 +203,7 @@ class Prepared:
 
 
 def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
-    """Read the lists and labels of a request's set, and find its saliency; no image is decoded.
+    """Read the lists and labels of a request's set, and find its saliency and attention maps; no image is decoded.
 
     Returns:
         The set, and the problems of what was left out (none unless `skip_bad`).
@@ -164,6 +214,11 @@ def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
     dataset, problems = open_dataset(
         request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
     )
+    if request.cams is not None:
+        missing = "skip" if request.skip_bad and request.missing_cams == "error" else request.missing_cams
+        options = {"classes": request.cam_classes, "family": request.cam_family}
+        dataset, lacking = with_cams(dataset, request.cams, missing=missing, skip_bad=request.skip_bad, **options)
+        dataset, problems = set_aside(dataset, lacking), [*problems, *lacking]
     if request.saliency is None:
         return dataset, problems
     names = dataset.classes.real_names
@@ -245,17 +300,17 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         raise DatasetError([Problem(dataset.root, message + "train segnet --data ...)")])
     if request.networks:
         source = read_run(request.networks)
-        keys = {stage: key for stage in (*TRAINED_STAGES, *CHOSEN_STAGES) if (key := source.network(stage))}
-        if missing := [stage for stage in TRAINED_STAGES if stage not in keys]:
-            raise ArtifactError(f"{request.networks}: the run has no {' and no '.join(missing)}")
+        keys, same_maps = _networks_of(source, request), bool(source.request.get("cams")) == bool(request.cams)
         networks = Networks(source.store, keys)
         theirs = pipeline_settings(source)
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
-        if "label-thresholds" not in keys:
+        if "label-thresholds" not in keys and same_maps:
             settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
         if "pixel-classifier" not in keys:
             settings = settings.model_copy(update={"pixels": PixelsConfig()})
         dataset = _as_trained(dataset, source)
+    if dataset.cams:
+        settings = with_cam_thresholds(settings, dataset.cams, request.preset)
     return make_plan(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
 
 
@@ -267,6 +322,42 @@ def pipeline_settings(record: RunRecord) -> PipelineConfig:
     """
     with record.explained("settings"):
         return PipelineConfig.model_validate(record.settings)
+
+
+def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) -> PipelineConfig:
+    """Return settings with the thresholds of the maps' own method where they are those of preset voc12.
+
+    Other presets choose theirs on the set, and a number that is not the preset's is the user's.
+    """
+    presets = family_of(cams.family).presets
+    if preset != "voc12" or presets is None:
+        return settings
+    ours, relations, labels = PRESETS[preset](), settings.relations, settings.labels
+    pair = relations.foreground_threshold, relations.background_threshold
+    if pair == (ours.relations.foreground_threshold, ours.relations.background_threshold):
+        update = {"foreground_threshold": presets.foreground, "background_threshold": presets.background}
+        relations = relations.model_copy(update=update)
+    if (labels.background_threshold, labels.sure_thresholds) == (ours.labels.background_threshold, None):
+        labels = labels.model_copy(update={"background_threshold": presets.labels})
+    return settings.model_copy(update={"relations": relations, "labels": labels})
+
+
+def _networks_of(source: RunRecord, request: LabelsRequest) -> dict[str, str]:
+    """Return stage -> key of the networks of an earlier run that a run needs, and of what was chosen with them.
+
+    Raises:
+        ArtifactError: It has not all of them.
+    """
+    needed = TRAINED_STAGES if request.cams is None else ("irnet",)
+    # What was chosen for maps of another kind does not fit.
+    chosen = CHOSEN_STAGES if bool(source.request.get("cams")) == bool(request.cams) else ()
+    keys = {stage: key for stage in (*needed, *chosen) if (key := source.network(stage))}
+    if missing := [stage for stage in needed if stage not in keys]:
+        told = f"{source.folder}: the run has no {' and no '.join(missing)}"
+        if request.cams is None and source.request.get("cams"):
+            told += f": it was made with --cams {source.request['cams']}; give maps of that method by --cams"
+        raise ArtifactError(told)
+    return keys
 
 
 def _with_numbers(labels: LabelsConfig, theirs: LabelsConfig) -> LabelsConfig:

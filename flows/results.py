@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from data.cam_families import family_of
 from data.coco import Detection, read_detections
 from data.dataset import Dataset
 from data.files import file_digest
@@ -224,7 +225,8 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
     """Return what is known of a run without ground truth.
 
     "classes": where their names come from, and how many images have each; "thresholds": those that were set or chosen;
-    "tags": what classifier, relations and labels found of them; "failures" and "warnings".
+    "cams": the maps of another method, where it made them; "tags": what classifier, relations and labels found of them;
+    "failures" and "warnings".
     """
     plan, facts, failures = prepared.plan, {}, []
     warnings = tag_warnings(prepared.plan.dataset)
@@ -234,7 +236,8 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
         if nodes and not nodes[0].origin:
             summaries = [read_summary(prepared, node) for node in nodes]
             classes, config = plan.dataset.classes, nodes[0].config
-            found = check_stage(stage, summaries, plan.dataset.samples, classes, trained=trained, config=config)
+            options = {"trained": trained, "config": config, "external": plan.dataset.cams is not None}
+            found = check_stage(stage, summaries, plan.dataset.samples, classes, **options)
             facts |= found.facts
             failures += found.failures
             warnings += found.warnings
@@ -246,8 +249,24 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
             "images": {names[c]: counts[c] for c in sorted(counts)},
             "without_images": [name for c, name in enumerate(names) if c not in counts],
         },
+        **_external_cams(prepared),
         "thresholds": _thresholds(prepared),
         "tags": facts,
         "failures": failures,
         "warnings": warnings,
     }
+
+
+def _external_cams(prepared: Prepared) -> dict[str, Any]:
+    """Return "cams" of a run with maps of another method: what they are, and whether their own thresholds count."""
+    plan = prepared.plan
+    cams = plan.dataset.cams
+    if cams is None:
+        return {}
+    assert isinstance(plan.config, PipelineConfig)
+    presets, relations = family_of(cams.family).presets, plan.config.relations
+    own = (relations.foreground_threshold, relations.background_threshold, plan.config.labels.background_threshold)
+    facts = {"origin": cams.origin, "family": cams.family, "classes": sum(map(bool, cams.names))}
+    facts |= {"files": sum(sample.cams is not None for sample in plan.dataset.samples)}
+    facts |= {"presets": presets and presets._asdict(), "presets_used": presets is not None and own == presets}
+    return {"cams": facts | {"classifier": "none was trained, so there is no AP of the tags"}}

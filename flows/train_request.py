@@ -315,9 +315,8 @@ def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
     def relabel(number: int, sample: Sample) -> Sample:
         # The file counts the run's images from 1.
         source = CocoSource(labels / DETECTIONS, number, dataset.classes.category_ids) if instances else None
-        return replace(
-            sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source, coding=None, saliency=None
-        )
+        own = replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source, coding=None)
+        return replace(own, saliency=None, cams=None)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 

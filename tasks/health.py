@@ -24,7 +24,13 @@ LEAST_SPREAD_PX = 1.0
 LISTED = 10
 LEAST_SALIENT = 0.2
 """A class is hidden by saliency whose CAMs are salient to less than this share, mean over its images."""
-CHECKED = ("classifier", "relations", "irnet", "walk", "labels")
+REMARKS = {
+    "above 1": "each such map was divided by its highest score",
+    "negative": "these were taken for 0",
+    "not finite": "these were taken for 0; make such maps again",
+}
+"""What files of another method held -> what was made of it."""
+CHECKED = ("classifier", "cams", "relations", "irnet", "walk", "labels")
 """The stages that are judged."""
 
 
@@ -82,6 +88,7 @@ def check_stage(
     *,
     trained: bool = True,
     config: Config | None = None,
+    external: bool = False,
 ) -> Health:
     """Judge a stage by what its functions returned.
 
@@ -92,18 +99,21 @@ def check_stage(
         classes: Their class table.
         trained: Whether the run trains its networks itself; else few images prove nothing against them.
         config: Its settings.
+        external: Whether another method made the attention maps, so that no classifier is at fault.
     """
     if stage == "classifier":
         return _check_classifier(summaries[0])
+    if stage == "cams":
+        return _check_cams(summaries, classes)
     if stage == "relations":
-        return _check_relations(summaries, classes)
+        return _check_relations(summaries, classes, external)
     if stage == "irnet":
         told = collapse_of(summaries[0], config.model_dump() if config else {})
         return Health(warnings=(told,) if told else ())
     if stage == "walk":
         return _check_walk(summaries, classes)
     if stage == "labels":
-        return _check_labels(summaries, samples, classes, trained)
+        return _check_labels(summaries, samples, classes, trained, external)
     return Health()
 
 
@@ -154,7 +164,38 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
     return Health(facts, (), (warning,))
 
 
-def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:
+def _check_cams(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:
+    """Judge maps that another method made; of our own the stage says nothing."""
+    tags, without, empty = (_sum(summaries, name) for name in ("tags", "without_map", "empty"))
+    if not tags:
+        return Health()
+    remarks: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for summary in summaries:
+        remarks.update(summary["remarks"])
+        examples = summary["examples"] | examples
+    facts = {
+        "cams": {
+            "tags_without_a_map": {classes.names[c]: count for c, count in sorted(without.items())},
+            "empty_maps": {classes.names[c]: count for c, count in sorted(empty.items())},
+            "remarks": dict(sorted(remarks.items())),
+        }
+    }
+    if sum(empty.values()) == sum(tags.values()):
+        failure = "All class attention maps are empty: look at the files, and make them again or name their form"
+        return Health(facts, (f"{failure} (--cam-family)",))
+    warnings = [
+        f"Class attention maps held scores that are {remark} in {_counted(count, 'file')}, for one {examples[remark]}: "
+        f"{REMARKS[remark]}"
+        for remark, count in sorted(remarks.items())
+        if remark in REMARKS
+    ]
+    if mostly := [classes.names[c] for c, count in sorted(empty.items()) if count > MOSTLY * tags[c]]:
+        warnings.append(f"Most maps of {_listed(mostly)} are empty, so such tags get no pixel: look at the files")
+    return Health(facts, (), tuple(warnings))
+
+
+def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable, external: bool) -> Health:
     tags, found = (_sum(summaries, name) for name in ("tags", "tags_found"))
     if not tags:
         return Health()
@@ -163,10 +204,11 @@ def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable
     areas = {classes.names[c]: round(area[c] / count, 4) for c, count in sorted(tags.items())}
     facts = {"relations": {"images_with_confident_pixels": shares, "confident_area": areas}}
     if not any(found.values()):
+        better = "train the classifier longer (--classifier.steps), start it from ImageNet weights (--weights)"
+        better = "name their form (--cam-family)" if external else better
         failure = (
             f"No image has a pixel that is surely foreground ({_counted(sum(tags.values()), 'tag')}), so IRNet has "
-            "nothing to learn from. The attention maps are empty or spread over the whole image: train the classifier "
-            "longer (--classifier.steps), start it from ImageNet weights (--weights), or lower "
+            f"nothing to learn from. The attention maps are empty or spread over the whole image: {better}, or lower "
             "--relations.foreground-threshold"
         )
         return Health(facts, (failure,))
@@ -196,7 +238,11 @@ def _check_walk(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> 
 
 
 def _check_labels(
-    summaries: Sequence[Mapping[str, Any]], samples: Iterable[Sample], classes: ClassTable, trained: bool
+    summaries: Sequence[Mapping[str, Any]],
+    samples: Iterable[Sample],
+    classes: ClassTable,
+    trained: bool,
+    external: bool,
 ) -> Health:
     labels_of = {sample.id: sample.labels for sample in samples if sample.labels}
     if not labels_of:
@@ -216,9 +262,9 @@ def _check_labels(
         }
     }
     told = f"{len(empty)} of {_counted(len(labels_of), 'tagged image')} without a labelled pixel"
-    remedy = (
-        "Look at the attention maps in the report, lower --labels.background-threshold, or train the classifier longer"
-    )
+    remedy = "Look at the attention maps in the report, or lower --labels.background-threshold"
+    if not external:
+        remedy = f"{remedy.replace(', or', ',')}, or train the classifier longer"
     if len(empty) == len(labels_of) and (trained or len(labels_of) >= FEW_IMAGES):
         return Health(facts, (f"{told}: the labels are empty. {remedy}",))
     warnings = []

@@ -26,7 +26,7 @@ from tasks.plan import Images, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
-OTHER_SALIENCY = "with other saliency"
+OTHER_SALIENCY, OTHER_CAMS = "with other saliency", "with other attention maps"
 Source = tuple[Path, tuple[int, ...]]
 
 
@@ -41,7 +41,7 @@ class Line(TypedDict):
 
     Attributes:
         truth: Digest of its ground truth.
-        saliency: File and digest.
+        saliency, cams: File and digest.
         coco: Number of the file in the head, and the image's id in it.
     """
 
@@ -54,6 +54,7 @@ class Line(TypedDict):
     coding: NotRequired[str]
     instances: NotRequired[str]
     saliency: NotRequired[tuple[str, str | None]]
+    cams: NotRequired[tuple[str, str | None]]
     coco: NotRequired[tuple[NonNegativeInt, int]]
 
 
@@ -150,6 +151,8 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
             record["instances"] = name(sample.instances)
         if sample.saliency:
             record["saliency"] = (name(sample.saliency), digest.saliency)
+        if sample.cams:
+            record["cams"] = (name(sample.cams), digest.cams)
         if coco:
             record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
         yield record
@@ -160,6 +163,7 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         raise ValueError(f"expected an image's id inside its folder, found {record['id']!r}")
     semantic, instances, coco = record.get("semantic"), record.get("instances"), record.get("coco")
     saliency, saliency_digest = record.get("saliency", (None, None))
+    cams, cams_digest = record.get("cams", (None, None))
     sample = Sample(
         record["id"],
         root / record["file"],
@@ -169,8 +173,9 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         CocoSource(sources[coco[0]][0], coco[1], sources[coco[0]][1]) if coco else None,
         record.get("coding"),
         root / saliency if saliency else None,
+        root / cams if cams else None,
     )
-    return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest)
+    return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest, cams_digest)
 
 
 class Change(NamedTuple):
@@ -200,5 +205,9 @@ def _kinds(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: Samp
         return [CHANGED]
     if labels != sample.labels:
         return [RELABELLED]
-    beside = ((OTHER_TRUTH, new.truth != old.truth), (OTHER_SALIENCY, new.saliency != old.saliency))
+    beside = (
+        (OTHER_TRUTH, new.truth != old.truth),
+        (OTHER_SALIENCY, new.saliency != old.saliency),
+        (OTHER_CAMS, new.cams != old.cams),
+    )
     return [kind for kind, differs in beside if differs]

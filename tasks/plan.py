@@ -24,19 +24,21 @@ from data.files import current_digest, file_digest
 from data.threads import map_in_threads
 from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config
-from tasks.settings import PipelineConfig, RunConfig
-from tasks.stages import RESULTS, STAGES, Stage
+from tasks.settings import ExternalCamConfig, PipelineConfig, RunConfig
+from tasks.stages import RESULTS, STAGES, Stage, with_external_cams
 
 KEY_LENGTH = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SampleDigest:
-    """SHA-256 of an image's bytes, of its ground truth, and of where its saliency comes from, where it has any."""
+    """SHA-256 of an image's bytes, of its ground truth, of where its saliency comes from, where it has any, and of its
+    class attention maps, where another method made them."""
 
     image: str
     truth: str | None = None
     saliency: str | None = None
+    cams: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,20 +54,16 @@ class Images:
         return tuple(filter(has_truth, self.samples))
 
     @paused_collector()
-    def recipe(self, samples: Iterable[Sample], *, truth: bool, saliency: bool = False) -> dict[str, Any]:
-        """Return id -> what a recipe says of samples of the set: their bytes and labels, their ground truth, and their
-        saliency."""
-        return {sample.id: self._describe(sample, truth, saliency) for sample in samples}
+    def recipe(self, samples: Iterable[Sample], reads: Reads) -> dict[str, Any]:
+        """Return id -> what a recipe says of samples of the set: their bytes and labels, and what else is read."""
+        return {sample.id: self._describe(sample, reads) for sample in samples}
 
-    def deal(
-        self, samples: Iterable[Sample], num_shards: int | None, *, truth: bool, saliency: bool = False
-    ) -> list[Part]:
+    def deal(self, samples: Iterable[Sample], num_shards: int | None, reads: Reads) -> list[Part]:
         """Deal samples of the set into shards by the hash of their ids, so that a new image changes one shard only.
 
         Args:
             num_shards: None for one part that is the whole set.
-            truth: Digest their ground truth too.
-            saliency: And their saliency.
+            reads: What is digested beside their bytes and labels.
 
         Returns:
             The parts in the order of their shards; empty ones are left out.
@@ -78,20 +76,29 @@ class Images:
                 dealt[number] = [], hashlib.sha256()
             part, state = dealt[number]
             part.append(sample)
-            state.update(json.dumps([sample.id, *self._describe(sample, truth, saliency).values()]).encode())
+            state.update(json.dumps([sample.id, *self._describe(sample, reads).values()]).encode())
         return [
             Part(Shard(number, num_shards) if num_shards else None, tuple(part), state.hexdigest())
             for number, (part, state) in sorted(dealt.items())
         ]
 
-    def _describe(self, sample: Sample, truth: bool, saliency: bool) -> dict[str, Any]:
+    def _describe(self, sample: Sample, reads: Reads) -> dict[str, Any]:
         digest = self.digests[sample.id]
         described: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
-        if truth:
-            described["truth"] = digest.truth
-        if saliency:
-            described["saliency"] = digest.saliency
-        return described
+        return described | {name: getattr(digest, name) for name, is_read in reads._asdict().items() if is_read}
+
+
+class Reads(NamedTuple):
+    """What artifacts are made from beside the images and their labels; the names are those of `SampleDigest`."""
+
+    truth: bool = False
+    saliency: bool = False
+    cams: bool = False
+
+
+def reads_of(stage: Stage) -> Reads:
+    """Return what a stage reads of its samples."""
+    return Reads(stage.reads_ground_truth, stage.reads_saliency, stage.reads_cams)
 
 
 class Shard(NamedTuple):
@@ -161,11 +168,10 @@ class Node:
         """All that its key is the hash of, the samples one by one; None for an artifact of an earlier run."""
         if self.common is None:
             return None
-        truth, saliency = self.stage.reads_ground_truth, self.stage.reads_saliency
-        samples = self.images.recipe(self.samples, truth=truth, saliency=saliency)
+        samples = self.images.recipe(self.samples, reads_of(self.stage))
         recipe = {**self.common, "samples": samples, "inputs": {name: list(keys) for name, keys in self.inputs.items()}}
         if self.watched.samples:
-            recipe["validation"] = self.watched.recipe(self.watched.samples, truth=True)
+            recipe["validation"] = self.watched.recipe(self.watched.samples, Reads(truth=True))
         return recipe
 
 
@@ -196,7 +202,7 @@ class Plan:
 
 @paused_collector()
 def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str, SampleDigest]:
-    """Hash the bytes of every image, its ground truth, and its map of saliency or the network that finds it.
+    """Hash the bytes of every image, its ground truth, and its maps of saliency and class attention.
 
     Returns:
         Sample id -> digests.
@@ -217,13 +223,13 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             for file in filter(None, (sample.semantic, sample.instances)):
                 truth.append(current_digest(file))
             truth += filter(None, [sample.coding])
-            saliency = None
-            if sample.saliency:
-                file = sample.saliency
-                saliency = current_digest(file)
+            beside: dict[str, str | None] = {"saliency": None, "cams": None}
+            for name in beside:
+                if file := getattr(sample, name):
+                    beside[name] = current_digest(file)
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
-        return SampleDigest(image, " ".join(truth) or None, saliency)
+        return SampleDigest(image, " ".join(truth) or None, **beside)
 
     digests: dict[str, SampleDigest] = {}
     problems: list[Problem] = []
@@ -296,6 +302,8 @@ def make_plan(
         validation: What trainings on ground truth are watched on.
     """
     planner = _Planner(dataset, config, digests, weights, networks, validation or Images())
+    if dataset.cams:
+        stages = with_external_cams(stages)
     stages = [stage for stage in stages if not stage.chooses or "auto" in dict(_settings(config, stage)).values()]
     stages = [stage for stage in stages if not stage.switch or getattr(_settings(config, stage), stage.switch)]
     if not any(sample.saliency for sample in dataset.samples):
@@ -374,10 +382,12 @@ class _Planner:
         self.weights = weights
         self.networks = networks
         self.nodes: dict[str, dict[int | None, Node]] = {}
-        self._parts: dict[tuple[bool, bool, bool], list[Part]] = {}
+        self._parts: dict[tuple[bool, Reads], list[Part]] = {}
 
     def add(self, stage: Stage) -> None:
         settings = _settings(self.config, stage)
+        if stage.reads_cams and (cams := self.dataset.cams):
+            settings = ExternalCamConfig(family=cams.family, names=cams.names, missing=cams.missing)
         if self.networks and stage.name in self.networks.keys:
             key, origin = self.networks.keys[stage.name], self.networks.store
             node = Node(stage, stage.name, key, self.dataset.samples, settings, origin=origin, images=self.images)
@@ -423,19 +433,18 @@ class _Planner:
         if stage.uses_pretrained:
             common |= {"backbone": self.config.backbone, "weights": self.weights}
         if watched.samples:
-            (part,) = watched.deal(watched.samples, None, truth=True)
+            (part,) = watched.deal(watched.samples, None, Reads(truth=True))
             common["validation"] = part.digest
         return common
 
     def _parts_of(self, stage: Stage) -> list[Part]:
         """Return what the stage's artifacts are made over, the same for all stages that read the same."""
-        kind = (stage.sharded, stage.reads_ground_truth, stage.reads_saliency)
+        kind = (stage.sharded, reads_of(stage))
         if kind not in self._parts:
             # By the size of the whole set: an image's ground truth is scored beside its labels.
             count = count_shards(len(self.images.samples), self.config.shard_size) if stage.sharded else None
             samples = self.images.with_truth if stage.reads_ground_truth else self.images.samples
-            truth, saliency = stage.reads_ground_truth, stage.reads_saliency
-            self._parts[kind] = self.images.deal(samples, count, truth=truth, saliency=saliency)
+            self._parts[kind] = self.images.deal(samples, count, reads_of(stage))
         return self._parts[kind]
 
     def _input_keys(self, stage: str, number: int | None) -> tuple[str, ...]:

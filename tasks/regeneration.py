@@ -65,18 +65,20 @@ class Changes:
     relabelled: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     with_other_saliency: tuple[str, ...] = ()
+    with_other_maps: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.added, self.changed, self.relabelled, self.removed))
+        return any((self.added, self.changed, self.relabelled, self.removed, self.with_other_maps))
 
     @property
     def to_infer(self) -> tuple[str, ...]:
         """The images that need new labels."""
-        return tuple(sorted({*self.added, *self.changed, *self.relabelled, *self.with_other_saliency}))
+        others = (*self.with_other_saliency, *self.with_other_maps)
+        return tuple(sorted({*self.added, *self.changed, *self.relabelled, *others}))
 
     def counts(self) -> dict[str, int]:
-        """Return how many there are of each kind; of saliency only where there are any."""
-        return {name: len(ids) for name, ids in vars(self).items() if ids or name != "with_other_saliency"}
+        """Return how many there are of each kind; of saliency and of maps only where there are any."""
+        return {name: len(ids) for name, ids in vars(self).items() if ids or not name.startswith("with_other")}
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,21 @@ class Decision:
 
 
 def compare(dataset: Dataset, digests: Mapping[str, SampleDigest], entries: Iterable[Entry]) -> Changes:
-    """Compare a data set with a version by the images' bytes, the names of their labels, and their saliency's bytes."""
+    """Compare a data set with a version by the images' bytes, the names of their labels, and the bytes of their
+    saliency and of their class attention maps."""
     before = {entry.id: entry for entry in entries}
     labels = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     both = sorted(labels.keys() & before.keys())
     changed = tuple(id for id in both if digests[id].image != before[id].image)
     relabelled = {id for id in both if labels[id] != before[id].labels}
     other_saliency = {id for id in both if digests[id].saliency != before[id].saliency}
+    other_maps = {id for id in both if digests[id].cams != before[id].cams}
     return Changes(
         added=tuple(sorted(labels.keys() - before.keys())),
         changed=changed,
         relabelled=tuple(sorted(relabelled.difference(changed))),
         with_other_saliency=tuple(sorted(other_saliency.difference(changed, relabelled))),
+        with_other_maps=tuple(sorted(other_maps.difference(changed, relabelled))),
         removed=tuple(sorted(before.keys() - labels.keys())),
     )
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
+from data.dataset import CamSource
 from models.backbones import BACKBONES
 from models.pretrained import ImageNetWeights, imagenet_version
 from tasks.config import Config
@@ -116,6 +117,23 @@ class CamConfig(Config):
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 0.5, 1.5, 2.0)
     mirror: bool = True
     precision: Precision = "float32"
+
+
+class ExternalCamConfig(Config):
+    """What class attention maps of another method are: settings of stage `cams` that follow from their folder.
+
+    Attributes:
+        family, names, missing: As of `data.dataset.CamSource`.
+    """
+
+    family: str
+    names: tuple[str, ...]
+    missing: str = "error"
+
+    @property
+    def source(self) -> CamSource:
+        """The same for `data.cam_maps.read_cams`."""
+        return CamSource(self.family, self.names, self.missing)
 
 
 class SaliencyPriorConfig(Config):

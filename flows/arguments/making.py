@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from data.dataset import DatasetError
+from data.readers.cams import Missing
 from flows.arguments.answers import Settings, Verbose, answer, list_or_file
 from flows.predict_request import PredictRequest
 from flows.presets import PRESETS
@@ -34,6 +35,10 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         split: str | None = None,
         classes: Path | None = None,
         saliency: Path | None = None,
+        cams: Path | None = None,
+        cam_classes: str | None = None,
+        cam_family: str | None = None,
+        missing_cams: Missing = "error",
         store: str | None = None,
         networks: Path | None = None,
         skip_bad: bool = False,
@@ -58,6 +63,10 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
             saliency: What scores are weighted by: a folder of maps, ID.png or ID.npy, or the .onnx file of a network.
+            cams: Folder of class attention maps of another method, in place of the classifier: ID.npy, .npz or .pt.
+            cam_classes: The table of their classes: voc20, coco80, coco91, or a file with a name per line.
+            cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
+            missing_cams: Labelled images without a map: an error, skip them, or take the map for empty (background).
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the results.
             networks: An earlier run whose networks are used; nothing is trained.
             skip_bad: Set bad images aside, and list them in the report.
@@ -82,6 +91,10 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             split=list_or_file(split),
             classes=classes and classes.absolute(),
             saliency=saliency and saliency.absolute(),
+            cams=cams and cams.absolute(),
+            cam_classes=list_or_file(cam_classes),
+            cam_family=cam_family,
+            missing_cams=missing_cams,
             store=store,
             networks=networks,
             skip_bad=skip_bad,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from data.readers.cams import Missing
 from flows.arguments.answers import CommandFailed, Settings, Verbose, answer, list_or_file
 from flows.presets import PRESETS
 from flows.regenerate_request import RegenerateRequest
@@ -25,6 +26,10 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
         split: str | None = None,
         classes: Path | None = None,
         saliency: Path | None = None,
+        cams: Path | None = None,
+        cam_classes: str | None = None,
+        cam_family: str | None = None,
+        missing_cams: Missing = "error",
         store: str | None = None,
         skip_bad: bool = False,
         retrain: Retrain = "auto",
@@ -50,6 +55,10 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
             saliency: What scores are weighted by: a folder of maps, ID.png or ID.npy, or the .onnx file of a network.
+            cams: Folder of class attention maps of another method, in place of the classifier: ID.npy, .npz or .pt.
+            cam_classes: The table of their classes: voc20, coco80, coco91, or a file with a name per line.
+            cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
+            missing_cams: Labelled images without a map: an error, skip them, or take the map for empty (background).
             store: Folder of the artifacts, or s3://bucket/prefix and the like; by default `store` beside the versions.
             skip_bad: Leave bad images out.
             retrain: Train the networks never, always, or for new classes, settings and many new images.
@@ -75,6 +84,10 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             split=list_or_file(split),
             classes=classes and classes.absolute(),
             saliency=saliency and saliency.absolute(),
+            cams=cams and cams.absolute(),
+            cam_classes=list_or_file(cam_classes),
+            cam_family=cam_family,
+            missing_cams=missing_cams,
             store=store,
             skip_bad=skip_bad,
             retrain=retrain,

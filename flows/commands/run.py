@@ -152,6 +152,9 @@ def show_results(result: dict[str, Any], console: Console) -> None:
     if classes := result.get("classes"):
         console.print(_class_table(classes, result.get("tags", {})))
         console.print(f"classes: {classes['origin']}", highlight=False, markup=False, soft_wrap=True)
+    if cams := result.get("cams"):
+        for line in _cam_lines(cams, result["thresholds"]):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if "semantic" in result:
         console.print(_semantic_table(result["semantic"]))
     if result.get("instances"):
@@ -170,6 +173,21 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         console.print(f"next: pseudomask export {run} --out {run}-export", highlight=False, soft_wrap=True)
     else:
         console.print(f"next: pseudomask report {run}", highlight=False, soft_wrap=True)
+
+
+def _cam_lines(cams: dict[str, Any], thresholds: dict[str, Any]) -> list[str]:
+    """Say whose maps a run was made from, and with which thresholds."""
+    # Those of the walked scores; a second round over the set has its own.
+    relations, labels = thresholds.get("relations", {}), thresholds.get("walk", thresholds["labels"])
+    numbers = [f"{name} {relations[name]:.2f}" for name in ("foreground", "background") if name in relations]
+    numbers.append(f"labels {labels['background']:.2f}")
+    whose = f"those of {cams['family']}" if cams["presets_used"] else f"not those of {cams['family']}"
+    if cams["presets"] is None:
+        whose = f"{cams['family']} has none of its own"
+    return [
+        f"maps: {cams['files']} files of {cams['origin']}; classifier: {cams['classifier']}",
+        f"thresholds: {', '.join(numbers)} ({whose})",
+    ]
 
 
 def _class_table(classes: dict[str, Any], tags: dict[str, Any]) -> Table:

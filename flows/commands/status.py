@@ -15,7 +15,7 @@ from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
 from flows.request import RunRequest, open_set, pipeline_settings, replan
 from flows.train_request import TrainRequest, open_training_sets, replan_training, settings_of
-from tasks.image_list import OTHER_SALIENCY, OTHER_TRUTH, Change, compare_images, read_images
+from tasks.image_list import OTHER_CAMS, OTHER_SALIENCY, OTHER_TRUTH, Change, compare_images, read_images
 from tasks.plan import Images, Node, Plan, Shard, shard_of
 from tasks.run_record import FILE_NAME, RunRecord, read_run
 
@@ -146,7 +146,7 @@ def _differences(node: Node, known: _Known) -> list[str]:
     recorded = known.record.stages[node.stage.name]
     new, old = node.common or {}, recorded.common or {}
     found = [
-        f"{node.stage.settings}.{name} {old.get('settings', {}).get(name)} -> {value}"
+        f"{node.stage.settings or node.stage.name}.{name} {old.get('settings', {}).get(name)} -> {value}"
         for name, value in new.get("settings", {}).items()
         if old.get("settings", {}).get(name) != value
     ]
@@ -183,7 +183,8 @@ class _Known:
         for change in self._by_shard[node.images, count].get(number, ()):
             # A stage that reads ground truth sees the images that have any, the others see no ground truth.
             seen = change.truth if node.stage.reads_ground_truth else change.kind != OTHER_TRUTH
-            if seen and (node.stage.reads_saliency or change.kind != OTHER_SALIENCY):
+            seen = seen and (node.stage.reads_saliency or change.kind != OTHER_SALIENCY)
+            if seen and (node.stage.reads_cams or change.kind != OTHER_CAMS):
                 kinds.setdefault(change.kind, []).append(change.id)
         return [
             f"{len(ids)} image{'s' * (len(ids) > 1)} {kind}: {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}"

@@ -131,7 +131,11 @@ def tag_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
         return {}
     where = tags.get("classifier", {}).get("measured_on")
     title = f"AP of the classifier ({where})" if where else "AP of the classifier"
-    return {"Tags": Table((title, "Images with sure pixels", "Images with labelled pixels"), rows)}
+    columns = (title, "Images with sure pixels", "Images with labelled pixels")
+    if "cams" in metrics:
+        # Another method made the maps, and there is no classifier.
+        columns, rows = columns[1:], {name: row[1:] for name, row in rows.items()}
+    return {"Tags": Table(columns, rows)}
 
 
 def instance_tables(scores: Mapping[str, Any]) -> dict[str, Table]:

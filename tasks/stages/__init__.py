@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tasks.source import source_digest
@@ -23,6 +24,8 @@ class Stage:
         uses_pretrained: Starts from the backbone and its ImageNet weights, so they are part of its key.
         reads_ground_truth: Runs over the samples that have any, whose ground truth is part of its key.
         reads_saliency: The saliency of its samples is part of its key; where none has any, the stage is not there.
+        reads_cams: The files of its samples' maps, which another method made, are part of its key; its settings are
+            what the set says of them.
         on_device: Computes on the GPU where the run has one.
         chooses: Chooses what its settings leave "auto"; where they leave nothing, the stage is not there.
         switch: The setting that leaves the stage out where it is 0.
@@ -38,6 +41,7 @@ class Stage:
     uses_pretrained: bool = False
     reads_ground_truth: bool = False
     reads_saliency: bool = False
+    reads_cams: bool = False
     on_device: bool = False
     chooses: bool = False
     switch: str | None = None
@@ -99,3 +103,10 @@ STAGES = (
     Stage("metrics", "tasks.stages.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
 )
 RESULTS = ("labels", "metrics")
+
+
+def with_external_cams(stages: Sequence[Stage]) -> list[Stage]:
+    """Return the table for class attention maps of another method: `cams` reads files, and there is no classifier."""
+    files = Stage("cams", "tasks.stages.external_cams:read_external_cams", reads_cams=True)
+    others = (replace(each, needs=tuple(need for need in each.needs if need != "classifier")) for each in stages)
+    return [files if each.name == "cams" else each for each in others if each.name != "classifier"]

@@ -75,6 +75,10 @@ def train_irnet(job: Job) -> dict[str, Any]:
 def _network(job: Job, config: IRNetConfig) -> IRNet:
     if config.backbone_from == "pretrained" and job.weights is not None:
         backbone = build_backbone(job.backbone, job.weights)
+    elif "classifier" not in job.inputs:
+        # With maps of another method there is none; who has no weights either trains the backbone here.
+        torch.manual_seed(job.seed)
+        backbone = build_backbone(job.backbone, None)
     else:
         backbone = load_classifier(job.input("classifier")).backbone
     torch.manual_seed(job.seed)

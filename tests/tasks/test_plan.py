@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
+from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample
 from tasks import stages
 from tasks.plan import (
     Images,
     Networks,
     Part,
     Plan,
+    Reads,
     SampleDigest,
     count_shards,
     digest_samples,
@@ -56,7 +57,7 @@ def _plan(dataset: Dataset | None = None, config: PipelineConfig = CONFIG, **opt
 
 
 def _deal(dataset: Dataset, num_shards: int) -> list[Part]:
-    return Images(dataset.samples, _digests(dataset)).deal(dataset.samples, num_shards, truth=False)
+    return Images(dataset.samples, _digests(dataset)).deal(dataset.samples, num_shards, Reads())
 
 
 def _changed(before: Plan, after: Plan) -> dict[str, int]:
@@ -328,3 +329,57 @@ def test_an_image_of_another_name_is_another_image() -> None:
     after = _plan(renamed, digests=digests | {"other": digests[dataset.samples[2].id]})
     assert set(_changed(before, after)) >= {"cams", "labels"}
     assert _changed(before, after)["cams"] == len(after.of("cams"))
+
+
+def _with_cams(dataset: Dataset) -> tuple[Dataset, dict[str, SampleDigest]]:
+    digests = {id: replace(each, cams=f"maps of {id}") for id, each in _digests(dataset).items()}
+    samples = tuple(replace(s, cams=Path("maps.npy")) for s in dataset.samples)
+    return replace(dataset, samples=samples, cams=CamSource("irn", ("cat", "dog"))), digests
+
+
+def test_maps_of_another_method_take_the_place_of_the_classifier_and_of_its_maps() -> None:
+    dataset, digests = _with_cams(_dataset())
+    plan = _plan(dataset, digests=digests)
+    assert "classifier" not in plan.stages
+    assert {node.stage.function for node in plan.of("cams")} == {"tasks.stages.external_cams:read_external_cams"}
+    assert all(not node.inputs for node in plan.of("cams"))
+    (irnet,) = plan.of("irnet")
+    assert list(irnet.inputs) == ["relations"]
+    recipe = plan.of("cams")[0].recipe
+    assert recipe is not None
+    assert {told["cams"] for told in recipe["samples"].values()} == {f"maps of {id}" for id in recipe["samples"]}
+    assert recipe["settings"] == {"family": "irn", "names": ["cat", "dog"], "missing": "error"}
+    # Whose maps they are is known by their bytes, not by where they lie.
+    assert not any("maps.npy" in json.dumps(node.recipe) for node in plan.nodes)
+
+
+def test_one_changed_map_repeats_its_own_work_alone_where_networks_are_kept_and_trains_where_not() -> None:
+    dataset, digests = _with_cams(_dataset())
+    changed = digests | {"image005": replace(digests["image005"], cams="other")}
+    networks = Networks("store", {"irnet": "key"})
+    plans = [_plan(dataset, digests=each, networks=networks) for each in (digests, changed)]
+    assert _changed(*plans) == {"cams": 1, "walk": 1, "labels": 1, "scores": 1, "metrics": 1}
+    trained = _changed(*(_plan(dataset, digests=each) for each in (digests, changed)))
+    assert trained["relations"] == trained["cams"] == 1
+    assert trained["irnet"] == 1
+    assert trained["fields"] == len(plans[0].of("walk"))
+
+
+def test_another_family_or_table_of_the_same_files_makes_other_maps() -> None:
+    dataset, digests = _with_cams(_dataset())
+    before = _plan(dataset, digests=digests)
+    for source in (CamSource("lpcam", ("cat", "dog")), CamSource("irn", ("dog", "cat"))):
+        assert _changed(before, _plan(replace(dataset, cams=source), digests=digests))["cams"] == 4
+    elsewhere = replace(dataset, cams=CamSource("irn", ("cat", "dog"), origin="elsewhere"))
+    assert not _changed(before, _plan(elsewhere, digests=digests))
+
+
+def test_the_bytes_of_maps_are_digested(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"image")
+    (tmp_path / "a.npy").write_bytes(b"maps")
+    sample = Sample("a", tmp_path / "a.jpg", (0,), cams=tmp_path / "a.npy")
+    dataset = Dataset(tmp_path, ClassTable(("cat",)), (sample,))
+    assert digest_samples(dataset)["a"].cams == hashlib.sha256(b"maps").hexdigest()
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(DatasetError, match=r"a\.npy: cannot be read"):
+        digest_samples(dataset)
