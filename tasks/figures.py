@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from data.files import refuse_special
 from data.store import ArtifactError
 from tasks.config import fault_of
-from tasks.network_settings import PREDICTIONS
+from tasks.networks.cooperative import PREDICTIONS
 
 METRICS, HISTORY = "metrics.json", "history.json"
 REMEDY = "its own command makes it again"

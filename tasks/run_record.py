@@ -21,7 +21,7 @@ from data.names import is_plain
 from data.store import ArtifactError
 from tasks.config import Config, StoreAddress, fault_of
 from tasks.image_list import LISTS, ImageList, is_list_name, read_images, write_images
-from tasks.network_settings import NETWORK_SETTINGS
+from tasks.networks import NETWORKS
 from tasks.plan import Plan, shard_of
 
 FILE_NAME = "run.json"
@@ -45,8 +45,8 @@ def _check_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_network(name: str) -> str:
-    if name not in NETWORK_SETTINGS:
-        raise ValueError(f"expected one of {', '.join(NETWORK_SETTINGS)}, found {name!r:.80}")
+    if name not in NETWORKS:
+        raise ValueError(f"expected one of {', '.join(NETWORKS)}, found {name!r:.80}")
     return name
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from data.store import ArtifactError
 from flows.arguments.answers import CommandFailed, answer, list_or_file
 
 
@@ -93,27 +94,35 @@ def evaluate(
 
 
 def export(
-    run: Positional[Path],
+    run: Positional[tuple[str, ...]],
     out: Path,
     format: Literal["voc", "coco", "both", "onnx", "torchscript"] = "both",
     json: bool = False,
 ) -> None:
-    """The labels of a run, or the network of a training, in other tools' formats.
+    """The labels of a run, or the network of a training, in other tools' formats; or a run's attention maps.
 
     Args:
-        run: Folder of the run or the training.
-        out: Folder of the labels, or file of the network.
+        run: Folder of the run or the training; with the word cams before it, what is written are the class attention
+            maps of the run, in the form that `run --cams` reads.
+        out: Folder of the labels or the maps, or file of the network.
         format: Of a run VOC palette PNGs, COCO JSON with RLE, or both; of a training ONNX or TorchScript.
         json: Print one JSON object on standard output.
     """
-    if format in ("onnx", "torchscript"):
+    *words, folder = run or ("",)
+    if words not in ([], ["cams"]) or not folder:
+        raise ArtifactError(f"export {' '.join(run)}: expected the folder of a run, or the word cams and that folder")
+    if words:
+        from flows.commands.export_cams import export_cams, show_cams
+
+        answer(export_cams(Path(folder), out), show_cams, json)
+    elif format in ("onnx", "torchscript"):
         from flows.commands.export_network import export_network, show_network
 
-        answer(export_network(run, out, format), show_network, json)
+        answer(export_network(Path(folder), out, format), show_network, json)
     else:
         from flows.commands.export import export_labels, show_export
 
-        answer(export_labels(run, out, format), show_export, json)
+        answer(export_labels(Path(folder), out, format), show_export, json)
 
 
 def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = False) -> None:

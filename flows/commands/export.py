@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,18 +51,38 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
     record = read_run(run)
     if "network" in record.settings:
         raise ArtifactError(f"{run}: a training has no labels; its network is exported by --format onnx or torchscript")
+
+    def write(folder: Path) -> dict[str, Any]:
+        _write_list(folder / "images.csv", record.dataset.samples)
+        if format in ("voc", "both"):
+            _write_voc(folder, run / "labels", record)
+        found: dict[str, Any] = {"format": format, "images": len(record.dataset.samples)}
+        return found | ({"annotations": _write_coco(folder, run / "labels")} if format in ("coco", "both") else {})
+
+    return write_export(record, out, write)
+
+
+def write_export(record: RunRecord, out: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Write a folder of something of a run's, which appears whole or not at all, and is replaced by the next.
+
+    Args:
+        record: Of the run.
+        out: A folder that does not exist, is empty, or holds an earlier export.
+        write: Writes into a folder, and returns what is said of it.
+
+    Returns:
+        "out", and what `write` returned.
+
+    Raises:
+        ArtifactError: `out` holds something else, lies in the data set, or cannot be written.
+    """
     _refuse_foreign(out)
     if lies_in(out, record.root):
         raise ArtifactError(f"{out}: lies in the data set of the run, {record.root}; choose a folder outside")
-    answer: dict[str, Any] = {"out": str(out), "format": format, "images": len(record.dataset.samples)}
     with explain_os_errors(out), _draft(out) as temporary:
-        _write_list(temporary / "images.csv", record.dataset.samples)
-        if format in ("voc", "both"):
-            _write_voc(temporary, run / "labels", record)
-        if format in ("coco", "both"):
-            answer["annotations"] = _write_coco(temporary, run / "labels")
+        answer = {"out": str(out), **write(temporary)}
         files = {file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file()}
-        stamp = {**answer, "run": str(run.resolve()), "files": sorted(files - {UNFINISHED})}
+        stamp = {**answer, "run": str(record.folder.resolve()), "files": sorted(files - {UNFINISHED})}
         (temporary / EXPORT).write_text(json.dumps(stamp), encoding="utf-8")
         (temporary / UNFINISHED).unlink()
         _refuse_foreign(out)
