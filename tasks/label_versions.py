@@ -155,8 +155,8 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
                 maps.append(read_label_map(target))
             found = statistics(*maps)
             digest = digests[sample.id]
-            beside = {"saliency": digest.saliency, "cams": digest.cams}
-            entry = Entry(sample.id, digest.image, names[sample.id], node.key, **found, **beside)
+            kept = names[sample.id], node.key
+            entry = Entry(sample.id, digest.image, *kept, **found, saliency=digest.saliency, cams=digest.cams)
             part.entries.append(entry)
             part.infos.append(image_info(sample, dataset))
     return part
