@@ -227,6 +227,7 @@ def read_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset, list[Pr
     left_out = [*left_out, *bad_masks]
     if request.val is None:
         return training, replace(training, samples=()), left_out
+    assert data is not None
     validation, bad = open_dataset(data, split=request.val, classes=classes, skip_bad=request.skip_bad)
     if not set(validation.classes.names) <= set(training.classes.names):
         message = (

@@ -48,7 +48,7 @@ def comparison_page(
     return Page(
         title=title,
         record=record,
-        changes=changed_settings(settings, NETWORKS[settings["network"]].settings()),
+        changes=changed_settings(settings, NETWORKS[settings["network"]].settings.model_validate({})),
         scores=_tables(rows),
         scores_note="In percent, the mean over the seeds. "
         + "".join(f"{note[0].upper()}{note[1:]}. " for note in notes)

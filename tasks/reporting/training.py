@@ -61,7 +61,7 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
     return Page(
         title=run.resolve().name,
         record=record,
-        changes=changed_settings(settings, NETWORKS[settings["network"]].settings()),
+        changes=changed_settings(settings, NETWORKS[settings["network"]].settings.model_validate({})),
         scores=scores,
         scores_note=f"In percent, on {num_samples} validation images.{_what_counts(metrics)}"
         if scores
