@@ -26,8 +26,8 @@ import tyro
 
 from benchmarks.generated_set import write_generated
 from benchmarks.machine import describe_machine, results_file, write_results
-from data.label_maps import read_label_map, write_label_map
-from data.voc import VOC_CLASSES
+from data.formats.label_maps import read_label_map, write_label_map
+from data.formats.voc import VOC_CLASSES
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]

@@ -34,11 +34,11 @@ from rich.console import Console
 
 from benchmarks.machine import describe_machine, results_file, write_results
 from data.dataset import DatasetError
-from data.images import read_image
-from data.label_maps import read_ground_truth, read_label_map
-from data.publication import Publication
+from data.formats.images import read_image
+from data.formats.label_maps import read_ground_truth, read_label_map
 from data.readers import open_dataset
 from data.store import ArtifactError
+from data.store.publication import Publication
 from data.validation import check_images
 from flows.commands.versions import list_versions, show_versions
 from flows.request import pipeline_settings

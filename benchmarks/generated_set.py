@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, LabelMap, value_type
-from data.label_maps import write_label_map
+from data.formats.label_maps import write_label_map
 
 SIZE = (144, 192)
 

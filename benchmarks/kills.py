@@ -24,7 +24,7 @@ from pathlib import Path
 import tyro
 
 from benchmarks.machine import describe_machine, results_file, write_results
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data.dataset import ClassTable, Dataset, Sample
+from data.formats.voc import VOC_CLASSES
 from data.store import Store
-from data.voc import VOC_CLASSES
 from flows.commands.status import compare_with_store, runs_of
 from tasks.memory import forget_peak, status_bytes
 from tasks.plan import Node, Plan, SampleDigest, make_plan

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.store import Store
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 from flows.request import TRAINED_STAGES
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data.formats.voc import VOC_CLASSES
 from data.names import clean_name
-from data.voc import VOC_CLASSES
 
 # The 80 categories of COCO, and before a name how many ids are left out there.
 _COCO = """

@@ -14,7 +14,7 @@ from data.cam_classes import numbers_of
 from data.cam_families import PLAIN, CamFamily, Content, family_of
 from data.dataset import CamSource, ClassTable, DatasetError, Problem, Sample
 from data.files import refuse_special
-from data.images import image_orientation, image_size, orient
+from data.formats.images import image_orientation, image_size, orient
 from data.pickles import PickleError, read_npy, read_zip
 
 MAP_SUFFIXES = frozenset({".npy", ".npz", ".pt", ".pth"})

@@ -109,7 +109,7 @@ class Sample:
         semantic: Palette or grey PNG of class values (0 background, 255 void), or None.
         instances: PNG of instance ids (0 background, 255 void), or None.
         coco: Where the ground truth is a COCO file instead of PNGs.
-        coding: How `semantic` is stored where it is not as said: a name in `data.label_codings.LABEL_CODINGS`.
+        coding: How `semantic` is stored where it is not as said: a name in `data.formats.label_codings.LABEL_CODINGS`.
         saliency: Where its saliency comes from: a map of `data.saliency_maps`, or an ONNX network; or None.
         cams: Its class attention maps, where another method made them.
     """

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.concurrency import map_in_threads
 from data.files import file_digest
-from data.label_folder import KINDS, SALIENCY, SURE
+from data.formats.label_folder import KINDS, SALIENCY, SURE
 from data.names import is_unsafe
 from data.store import USERS, ArtifactError, explain_os_errors
-from data.threads import map_in_threads
 
 MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
 OLD_LOCK = ".lock"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data.dataset import DatasetError, Problem, Sample
 from data.files import refuse_special
-from data.images import LABEL_FORMATS, decodable, image_orientation, image_size, max_pixels, opened, orient
+from data.formats.images import LABEL_FORMATS, decodable, image_orientation, image_size, max_pixels, opened, orient
 
 MAP_SUFFIXES = frozenset({".png", ".npy"})
 NETWORK_SUFFIX = ".onnx"

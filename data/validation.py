@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from data.cam_maps import read_cams
+from data.concurrency import map_in_threads
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
-from data.images import image_size, read_photo
-from data.label_folder import INSTANCES, SEMANTIC
-from data.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
+from data.formats.images import image_size, read_photo
+from data.formats.label_folder import INSTANCES, SEMANTIC
+from data.formats.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
 from data.names import shortened
 from data.saliency_maps import is_network, read_saliency
-from data.threads import map_in_threads
 
 MAX_CLASSES = 2000
 """Confusion matrices are square, and a run keeps one for each threshold that it tries."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from prefect import Flow
 
-from data.label_folder import SEMANTIC
+from data.formats.label_folder import SEMANTIC
 from flows.execution import make_artifacts
 from flows.network_requests import TRAIN_REQUESTS
 from flows.predict_request import PredictRequest, prepare_prediction

@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data.concurrency import map_in_threads
 from data.dataset import ClassTable, Sample
 from data.files import current_digest, file_state
 from data.store import Store, no_space, open_store
-from data.threads import map_in_threads
 from tasks.config import Config
 from tasks.job import Job
 from tasks.plan import Node, Plan, long_side_of

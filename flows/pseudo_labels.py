@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.label_folder import SEMANTIC
+from data.formats.label_folder import SEMANTIC
 from flows.downstream import downstream
 from flows.execution import make_artifacts
 from flows.production.flow import deployable

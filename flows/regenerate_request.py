@@ -11,8 +11,8 @@ from typing import Any
 from data.class_tables import extended, in_table
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.ownership import refuse_foreign, refuse_nesting
-from data.publication import RUNS, Publication, name_of
 from data.store import ArtifactError, open_store
+from data.store.publication import RUNS, Publication, name_of
 from flows.request import LabelsRequest, RunRequest, check_files, open_set
 from tasks.plan import SampleDigest, digest_samples
 from tasks.regeneration import Changes, Decision, Gate, Retrain, compare, decide, unchanged

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data.label_folder import SEMANTIC
+from data.formats.label_folder import SEMANTIC
 from data.ownership import mark_place
-from data.publication import RECORD, Publication
 from data.store import ArtifactError, explain_os_errors, open_store
+from data.store.publication import RECORD, Publication
 from flows.execution import make_artifacts
 from flows.production.flow import deployable
 from flows.production.page import show_labels, show_version

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from data.cam_families import family_of
-from data.coco import Detection, read_detections
+from data.concurrency import map_in_threads
 from data.dataset import Dataset
 from data.files import file_digest
-from data.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
+from data.formats.coco import Detection, read_detections
+from data.formats.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
 from data.store import Store, explain_os_errors, open_store
-from data.threads import map_in_threads
 from data.validation import tag_warnings
 from flows.request import Prepared, Request, RunRequest, read_summary
 from tasks.health import CHECKED, check_stage

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from data.class_tables import in_table
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
-from data.label_folder import DETECTIONS, SEMANTIC, SURE
+from data.formats.label_folder import DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import DatasetError, LabelMap, Problem, Sample
-from data.images import read_image
+from data.formats.images import read_image
 from models.segmenter import Segmenter
 from tasks.augment import flip_and_crop, normalize, photometric, resize, to_shape
 from tasks.inference import Pyramid

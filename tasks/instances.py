@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from data.coco import read_annotations
 from data.dataset import DatasetError, Problem, Sample
-from data.images import image_size
-from data.label_maps import read_ground_truth, separate_objects, upright
+from data.formats.coco import read_annotations
+from data.formats.images import image_size
+from data.formats.label_maps import read_ground_truth, separate_objects, upright
 from data.validation import truth_problems
 from tasks.augment import Image, flip_and_crop, resize
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from data.coco import Detection, ImageInfo, read_detections
 from data.dataset import VOID, ClassTable, Dataset
-from data.label_folder import DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
-from data.label_maps import read_label_map
-from data.publication import Entry, Publication, link_file, provenance, provenance_file
+from data.formats.coco import Detection, ImageInfo, read_detections
+from data.formats.label_folder import DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
+from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, Store
+from data.store.publication import Entry, Publication, link_file, provenance, provenance_file
 from tasks.config import fault_of
 from tasks.plan import Plan, SampleDigest
 from tasks.regeneration import label_names, statistics

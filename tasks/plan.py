@@ -18,10 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.collector import paused_collector
+from data.concurrency import gc_paused, map_in_threads
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.files import current_digest, file_digest
-from data.threads import map_in_threads
 from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config
 from tasks.settings import ExternalCamConfig, PipelineConfig, RunConfig
@@ -53,7 +52,7 @@ class Images:
         """The samples that come with any ground truth."""
         return tuple(filter(has_truth, self.samples))
 
-    @paused_collector()
+    @gc_paused()
     def recipe(self, samples: Iterable[Sample], reads: Reads) -> dict[str, Any]:
         """Return id -> what a recipe says of samples of the set: their bytes and labels, and what else is read."""
         return {sample.id: self._describe(sample, reads) for sample in samples}
@@ -200,7 +199,7 @@ class Plan:
         return list(dict.fromkeys(node.stage.name for node in self.nodes))
 
 
-@paused_collector()
+@gc_paused()
 def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str, SampleDigest]:
     """Hash the bytes of every image, its ground truth, and its maps of saliency and class attention.
 
@@ -279,7 +278,7 @@ def weights_digest(config: RunConfig) -> str | None:
         raise DatasetError([Problem(config.weights, message)]) from None
 
 
-@paused_collector()
+@gc_paused()
 def make_plan(
     dataset: Dataset,
     config: RunConfig,

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 
 from data.dataset import VOID, Dataset, LabelMap
-from data.publication import Entry
+from data.store.publication import Entry
 from tasks.config import Config
 from tasks.plan import SampleDigest
 from tasks.settings import Fraction, PipelineConfig, PositiveInt, ascending

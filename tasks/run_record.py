@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from data.collector import paused_collector
+from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, Problem, Sample
 from data.names import is_plain
 from data.store import ArtifactError
@@ -202,7 +202,7 @@ class RunRecord(Config):
             if is_list_name(file.name) and file.name not in (self.images.file, self.validation.file):
                 file.unlink(missing_ok=True)
 
-    @paused_collector()
+    @gc_paused()
     def _samples(self, images: ImageList) -> tuple[Sample, ...]:
         samples = tuple(sample for sample, _ in read_images(self.folder, images, self.root))
         count = len(self.classes)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, ClassTable, DatasetError, Sample
-from data.label_maps import read_ground_truth
+from data.formats.label_maps import read_ground_truth
 from tasks.truth import read_labels
 
 CODING = "saliency"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from data.dataset import VOID, DatasetError, LabelMap, Problem, Sample, value_type
-from data.label_maps import read_ground_truth, unknown_values
+from data.formats.label_maps import read_ground_truth, unknown_values
 
 
 def label_reader(num_classes: int) -> Callable[[Sample], LabelMap]:

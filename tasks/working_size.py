@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.images import image_size, read_image
+from data.formats.images import image_size, read_image
 
 LongSide = tuple[int, int] | None
 """Least and largest long side in pixels; None leaves images as they are."""

@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 from safetensors.numpy import save_file
 
-from data.coco import Detection, ImageInfo, coco_json, encode_mask, write_detections
 from data.dataset import Dataset, Problem, Sample
-from data.images import image_size
-from data.label_maps import read_label_map, write_label_map
+from data.formats.coco import Detection, ImageInfo, coco_json, encode_mask, write_detections
+from data.formats.images import image_size
+from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import Draft, Store
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 from tasks.image_list import ImageList, write_images
 from tasks.networks import NETWORKS
 from tasks.plan import Images, SampleDigest

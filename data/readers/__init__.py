@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from data.collector import paused_collector
+from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
 from data.names import nearly_alike, shortened
 from data.readers.coco import find_coco_file, read_coco_set
@@ -20,7 +20,7 @@ __all__ = ["has_own_classes", "open_dataset", "open_images"]
 MOST_SPELLINGS = 10
 
 
-@paused_collector()
+@gc_paused()
 def open_dataset(
     root: Path,
     labels: Path | None = None,

@@ -15,7 +15,7 @@ from data.cam_classes import TABLES, numbers_of
 from data.cam_families import FAMILIES, CamFamily, family_of
 from data.cam_maps import MAP_SUFFIXES, byte_limit, cams_of, describe, read_content
 from data.dataset import CamSource, Dataset, DatasetError, Problem, Sample
-from data.images import image_size
+from data.formats.images import image_size
 from data.names import clean_name, shortened
 from data.readers.image_names import ImageNames, image_id
 from data.readers.text import read_text, text_lines

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.coco import CocoFile, read_coco
-from data.coco_records import has_masks, record_order
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
+from data.formats.coco import CocoFile, read_coco
+from data.formats.coco_records import has_masks, record_order
 from data.names import alike, clean_name, is_background, name_fault, shortened
 from data.readers.entries import FIRST_TABLES, first_sources
 from data.readers.ids import case_problems, find_split, left_out_of_table, read_class_names, read_split

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
-from data.label_folder import SEMANTIC
-from data.label_maps import read_label_map
+from data.formats.label_folder import SEMANTIC
+from data.formats.label_maps import read_label_map
 from data.names import alike, clean_name, is_nothing, name_fault, shortened
 from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
 from data.readers.entry import Entry, Reading, labels_in
@@ -20,7 +21,6 @@ from data.readers.image_names import ImageNames, is_unsafe, unsafe_message
 from data.readers.json_labels import holds_coco, read_json, read_json_lines
 from data.readers.tables import read_table
 from data.readers.xml_labels import read_annotations, xml_files
-from data.threads import map_in_threads
 
 LISTED = 3
 JOINERS = "|,\uff0c\uff1b\u3001"

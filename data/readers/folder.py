@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, Problem, Sample
-from data.label_folder import SEMANTIC
-from data.label_maps import read_label_map
+from data.formats.label_folder import SEMANTIC
+from data.formats.label_maps import read_label_map
+from data.formats.voc import VOC_CLASSES
 from data.names import has_control_characters, shortened
 from data.readers.entries import EXPECTED, Labels, find_labels, read_entries, tag_faults
 from data.readers.entry import Entry
 from data.readers.ids import case_problems, examples, left_out_of_table, read_class_names, read_split, split_problems
 from data.readers.image_names import ImageNames
 from data.readers.index import Index, index_folder, mask_folders, mask_notes, set_aside_folder, stem_of
-from data.voc import VOC_CLASSES
 
 PEEKED = 20
 """Label maps that are looked at to tell whose values they have."""

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from data.images import HEIF_SUFFIXES, reads_heif
+from data.formats.images import HEIF_SUFFIXES, reads_heif
 from data.names import is_unsafe, shortened
 
 IMAGE_SUFFIXES = frozenset(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.dataset import Problem
-from data.images import HEIF_REMEDY, HEIF_SUFFIXES
-from data.label_folder import INSTANCES, SEMANTIC
+from data.formats.images import HEIF_REMEDY, HEIF_SUFFIXES
+from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.names import has_control_characters, shortened
 from data.ownership import MARK
 from data.readers.image_names import IMAGE_SUFFIXES, image_id

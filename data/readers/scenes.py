@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
-from data.label_codings import LABEL_CODINGS
+from data.formats.label_codings import LABEL_CODINGS
 from data.readers.ids import find_split, read_split
 from data.readers.image_names import ImageNames
 from data.readers.index import index_images

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from data.coco import read_coco
 from data.dataset import DatasetError, Problem, Sample
 from data.files import exchange
-from data.label_folder import DETECTIONS, KINDS, SURE
+from data.formats.coco import read_coco
+from data.formats.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, lies_in, read_export
 from data.store import ArtifactError, explain_os_errors
 from tasks.run_record import RunRecord, read_run

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data.files import file_digest
-from data.label_folder import SEMANTIC
-from data.publication import Publication, provenance
+from data.formats.label_folder import SEMANTIC
 from data.store import ArtifactError
+from data.store.publication import Publication, provenance
 
 PRETRAINED = ("seed", "backbone", "weights")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from data.publication import Publication
+from data.store.publication import Publication
 from flows.commands.run import embedded_server
 from flows.regenerate_request import RegenerateRequest, check_place, describe_work, find_work
 from tasks.stages import STAGES

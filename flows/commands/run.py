@@ -17,7 +17,7 @@ from rich.table import Table
 from data.dataset import DatasetError
 from data.ownership import own
 from data.store import ArtifactError, explain_os_errors, no_space, open_store
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 from flows.commands.tables import percent, show_validation
 from flows.request import Request, RunRequest, open_set
 from flows.results import writing

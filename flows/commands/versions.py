@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data.publication import Publication
 from data.store import ArtifactError
+from data.store.publication import Publication
 
 SHOWN = ("number", "images", "created", "reasons", "held", "means")
 

@@ -20,8 +20,8 @@ from prefect.artifacts import (
 )
 
 from data.dataset import Dataset
-from data.images import read_image
-from data.label_maps import read_label_map
+from data.formats.images import read_image
+from data.formats.label_maps import read_label_map
 from flows.production.at_work import deployed
 from flows.progress import Watch
 from tasks.reporting.pictures import data_uri, fit_height, overlay_labels

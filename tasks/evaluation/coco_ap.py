@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.coco import Detection, encode_mask
 from data.dataset import VOID
+from data.formats.coco import Detection, encode_mask
 
 CocoJson = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -32,7 +32,7 @@ def coco_average_precision(truth: CocoJson, detections: CocoJson) -> CocoScore:
     Of each class in each image the 100 surest detections count; equal scores rank in the order of image ids.
 
     Args:
-        truth: COCO instance JSON, as `data.coco.coco_json` gives it; crowds are regions to be ignored.
+        truth: COCO instance JSON, as `data.formats.coco.coco_json` gives it; crowds are regions to be ignored.
         detections: The same with a score each, over the same image and category ids.
     """
     # The library reports its progress by `print`.

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.coco import (
+from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
+from data.formats.coco import (
     CocoFile,
     Detection,
     ImageInfo,
@@ -26,15 +27,14 @@ from data.coco import (
     read_maps,
     read_results,
 )
-from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
-from data.label_codings import LABEL_CODINGS, read_coded
-from data.label_folder import CLASSES, INSTANCES, KINDS, SEMANTIC, VALUES
-from data.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
+from data.formats.label_codings import LABEL_CODINGS, read_coded
+from data.formats.label_folder import CLASSES, INSTANCES, KINDS, SEMANTIC, VALUES
+from data.formats.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
+from data.formats.voc import VOC_CLASSES
 from data.names import clean_name, shortened
 from data.readers.ids import find_split, read_class_names, read_split, split_problems
 from data.readers.image_names import ImageNames, image_id
 from data.readers.scenes import find_scene_maps
-from data.voc import VOC_CLASSES
 from tasks.evaluation.boundary_metric import add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import (
@@ -65,8 +65,9 @@ def evaluate_semantic(
         gt: The same, or a set of scenes or a folder of label maps in one (`data.readers.scenes`), whose own coding is
             read.
         classes: A file with the name of a foreground class per line, or, called `values.txt`, of a value from 0 on. By
-            default the class table of the set of scenes, else `classes.txt` or `values.txt` (see `data.label_folder`)
-            where the label maps of one of them lie or up to two levels above, else VOC's names.
+            default the class table of the set of scenes, else `classes.txt` or `values.txt` (see
+            `data.formats.label_folder`) where the label maps of one of them lie or up to two levels above, else VOC's
+            names.
         split: The images of `gt` to score: a file that lists them, or the name of one of the set's lists. By default
             all.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, LabelMap
-from data.label_maps import unknown_values
+from data.formats.label_maps import unknown_values
 
 
 class SemanticScore(TypedDict):

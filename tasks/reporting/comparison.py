@@ -8,9 +8,9 @@ from statistics import mean
 from typing import Any
 
 from data.dataset import ClassTable, Sample
-from data.images import read_image
-from data.label_folder import SEMANTIC
-from data.label_maps import read_ground_truth, read_label_map
+from data.formats.images import read_image
+from data.formats.label_folder import SEMANTIC
+from data.formats.label_maps import read_ground_truth, read_label_map
 from tasks.networks import NETWORKS
 from tasks.reporting import pictures
 from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, changed_settings, names_of_classes

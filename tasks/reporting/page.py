@@ -17,8 +17,8 @@ import jinja2
 import numpy as np
 
 from data.dataset import ClassTable, Sample
-from data.label_folder import INSTANCES, SALIENCY, SEMANTIC
-from data.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
+from data.formats.label_folder import INSTANCES, SALIENCY, SEMANTIC
+from data.formats.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from tasks.config import Config
 from tasks.reporting import pictures
 from tasks.reporting.pictures import Picture, palette_row

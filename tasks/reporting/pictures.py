@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, LabelMap
-from data.label_maps import VOC_PALETTE
+from data.formats.label_maps import VOC_PALETTE
 
 Picture = NDArray[np.uint8]
 

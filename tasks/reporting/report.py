@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from data.coco import read_detections
 from data.dataset import ClassTable, LabelMap, Sample
-from data.images import read_image
-from data.label_folder import DETECTIONS
-from data.label_maps import read_label_map
+from data.formats.coco import read_detections
+from data.formats.images import read_image
+from data.formats.label_folder import DETECTIONS
+from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, open_store
 from tasks.figures import read_run_metrics
 from tasks.health import collapse_of

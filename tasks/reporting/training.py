@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.images import read_image
+from data.formats.images import read_image
 from tasks.figures import read_history, read_training_metrics
 from tasks.networks import NETWORKS
 from tasks.networks.cooperative import PREDICTIONS

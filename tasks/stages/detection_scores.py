@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from data.coco import Detection, ImageInfo, as_detections, coco_json, decode_mask, read_detections, write_detections
-from data.label_folder import DETECTIONS
-from data.label_maps import separate_objects
+from data.formats.coco import (
+    Detection,
+    ImageInfo,
+    as_detections,
+    coco_json,
+    decode_mask,
+    read_detections,
+    write_detections,
+)
+from data.formats.label_folder import DETECTIONS
+from data.formats.label_maps import separate_objects
 from tasks.evaluation.coco_ap import coco_average_precision, void_crowds
 from tasks.evaluation.instance_metrics import (
     CHAINERCV,

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.coco import Detection, as_detections, write_detections
 from data.dataset import DatasetError, Problem, Sample, value_type
-from data.images import read_image
-from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC
-from data.label_maps import instance_map, read_ground_truth, write_label_map
+from data.formats.coco import Detection, as_detections, write_detections
+from data.formats.images import read_image
+from data.formats.label_folder import DETECTIONS, INSTANCES, SEMANTIC
+from data.formats.label_maps import instance_map, read_ground_truth, write_label_map
 from models.backbones.base import BackboneChoice
 from models.maskrcnn import MaskRCNN
 from models.segmenter import build_network

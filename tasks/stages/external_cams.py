@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.cam_maps import read_cams
-from data.images import image_size
+from data.formats.images import image_size
 from tasks.job import Job
 from tasks.settings import ExternalCamConfig
 from tasks.stages.score_maps import grid_size, save_maps

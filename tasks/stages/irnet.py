@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from data.dataset import VOID, value_type
-from data.label_maps import read_label_map
+from data.formats.label_maps import read_label_map
 from kernels.affinity import offsets
 from kernels.displacement import instance_map
 from models.backbones.base import build_backbone

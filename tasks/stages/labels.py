@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from data.coco import encode_mask, write_detections
 from data.dataset import VOID, value_type
-from data.images import image_size
-from data.label_folder import DETECTIONS, INSTANCES, SEMANTIC, SURE
-from data.label_maps import instance_map, write_label_map
+from data.formats.coco import encode_mask, write_detections
+from data.formats.images import image_size
+from data.formats.label_folder import DETECTIONS, INSTANCES, SEMANTIC, SURE
+from data.formats.label_maps import instance_map, write_label_map
 from kernels.crf import refine_many
 from tasks.job import Job
 from tasks.settings import LabelsConfig

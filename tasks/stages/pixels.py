@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.concurrency import map_in_threads
 from data.dataset import VOID, Sample
-from data.threads import map_in_threads
 from kernels.crf import refine_many
 from models.inference import prepare_inference
 from models.pixels import PixelClassifier, cell_features

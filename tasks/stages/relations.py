@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from data.dataset import VOID, value_type
-from data.label_maps import write_label_map
+from data.formats.label_maps import write_label_map
 from kernels.crf import refine_batch
 from tasks.inference import batches
 from tasks.job import Job

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.dataset import VOID, DatasetError, Problem, Sample
-from data.label_folder import SALIENCY
-from data.label_maps import write_label_map
+from data.formats.label_folder import SALIENCY
+from data.formats.label_maps import write_label_map
 from models.inference import prepare_inference
 from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
 from models.segmenter import Segmenter

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import DatasetError, Problem, Sample
-from data.images import read_image
+from data.formats.images import read_image
 from data.saliency_maps import is_network, read_saliency
 from models.onnx_saliency import SaliencyNetwork
 from tasks.job import Job

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.coco import Detection, decode_mask, read_detections
 from data.dataset import LabelMap, value_type
-from data.images import image_size
-from data.label_folder import DETECTIONS, SEMANTIC
-from data.label_maps import GroundTruth, read_ground_truth, read_label_map
+from data.formats.coco import Detection, decode_mask, read_detections
+from data.formats.images import image_size
+from data.formats.label_folder import DETECTIONS, SEMANTIC
+from data.formats.label_maps import GroundTruth, read_ground_truth, read_label_map
 from kernels.crf import refine_many
 from tasks.evaluation.instance_metrics import CHAINERCV, InstanceRecords, add_records, match_image, touching
 from tasks.evaluation.semantic_metrics import confusion

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from data.label_folder import SALIENCY, SEMANTIC
-from data.label_maps import read_label_map
+from data.formats.label_folder import SALIENCY, SEMANTIC
+from data.formats.label_maps import read_label_map
 from tasks.evaluation.boundary_metric import BoundarySums, add_sums, boundary_summary, boundary_sums
 from tasks.evaluation.saliency_metric import SaliencySums, add_saliency, saliency_summary, saliency_sums
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary

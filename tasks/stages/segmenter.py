@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.dataset import VOID, LabelMap, Sample, value_type
-from data.images import read_image
-from data.label_folder import SEMANTIC
-from data.label_maps import write_label_map
+from data.formats.images import read_image
+from data.formats.label_folder import SEMANTIC
+from data.formats.label_maps import write_label_map
 from kernels.crf import refine_probabilities
 from models.backbones.base import BackboneChoice
 from models.cooperative import Cooperative

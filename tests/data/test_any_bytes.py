@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.coco import CocoFile, read_coco, read_results
 from data.dataset import DatasetError, Sample
-from data.images import image_size, read_image
-from data.label_codings import read_coded
-from data.label_maps import read_ground_truth, read_label_map
+from data.formats.coco import CocoFile, read_coco, read_results
+from data.formats.images import image_size, read_image
+from data.formats.label_codings import read_coded
+from data.formats.label_maps import read_ground_truth, read_label_map
 from data.readers import open_dataset
 from data.validation import check_images
 

@@ -19,10 +19,10 @@ from PIL import Image
 
 from data.cam_maps import ABOVE_1, NEGATIVE, NOT_FINITE, read_cams
 from data.dataset import CamSource, ClassTable, Dataset, DatasetError, Sample
+from data.formats.voc import VOC_CLASSES
 from data.pickles import PickleError, TorchArray, read_npy, read_zip
 from data.readers.cams import with_cams
 from data.validation import check_images
-from data.voc import VOC_CLASSES
 
 SIZE = (24, 32)
 PSA, CLIP = CamSource("psa", VOC_CLASSES), CamSource("clip-es", VOC_CLASSES)

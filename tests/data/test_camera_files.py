@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from data.dataset import DatasetError
+from data.formats.images import read_image, read_photo, reads_heif
 from data.image_depth import used_bits
-from data.images import read_image, read_photo, reads_heif
 from data.readers import open_dataset
 from data.validation import examine_images
 
@@ -142,7 +142,7 @@ def test_heic_is_read_where_its_package_is_installed(tmp_path: Path) -> None:
     (data / "labels.csv").write_text("a,cat\nb.heif,dog\nc,dog\n")
     code = (
         "import sys; from pathlib import Path;"
-        "from data.images import read_image; from data.readers import open_dataset;"
+        "from data.formats.images import read_image; from data.readers import open_dataset;"
         "samples = open_dataset(Path(sys.argv[1]))[0].samples;"
         "print([(s.id, s.labels, read_image(s.image)[0, 0].tolist()) for s in samples])"
     )

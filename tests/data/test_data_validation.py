@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
-from data.label_maps import write_label_map
+from data.formats.label_maps import write_label_map
 from data.validation import check_images, set_aside, warnings
 
 SIZE = (10, 12)

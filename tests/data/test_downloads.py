@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data import voc
 from data.dataset import DatasetError
 from data.downloads import fetch
+from data.formats import voc
 
 
 def served(folder: Path, content: bytes) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, DatasetError
-from data.label_maps import write_label_map
+from data.formats.label_maps import write_label_map
 from data.readers import open_dataset, open_images
 from data.readers.index import index_folder
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from data.dataset import Dataset, DatasetError
-from data.label_maps import write_label_map
+from data.formats.label_maps import write_label_map
+from data.formats.voc import VOC_CLASSES
 from data.readers import open_dataset
-from data.voc import VOC_CLASSES
 
 BOTH = {"a": ("cat",), "b": ("dog",), "c": ("cat", "dog")}
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import images
-from data.coco import read_coco, read_detections
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.files import file_digest
-from data.images import image_size, num_frames, read_image
-from data.label_codings import read_coded
-from data.label_maps import read_label_map, write_label_map
+from data.formats import images
+from data.formats.coco import read_coco, read_detections
+from data.formats.images import image_size, num_frames, read_image
+from data.formats.label_codings import read_coded
+from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.validation import check_images, examine_images
 from tasks.evaluation.folders import evaluate_semantic

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, Dataset, DatasetError
-from data.label_maps import read_ground_truth, write_label_map
+from data.formats.label_maps import read_ground_truth, write_label_map
+from data.formats.voc import VOC_CLASSES
 from data.readers import open_dataset
 from data.validation import check_images
-from data.voc import VOC_CLASSES
 
 CAT, COW, DOG = (VOC_CLASSES.index(name) for name in ("cat", "cow", "dog"))
 

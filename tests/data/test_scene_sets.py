@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, DatasetError
-from data.label_codings import CAMVID_CLASSES, CAMVID_COLOURS, SUNRGBD_CLASSES
-from data.label_maps import read_ground_truth
+from data.formats.label_codings import CAMVID_CLASSES, CAMVID_COLOURS, SUNRGBD_CLASSES
+from data.formats.label_maps import read_ground_truth
 from data.readers import open_dataset, open_images
 from data.validation import check_images
 

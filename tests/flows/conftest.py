@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests_flows_support import pseudomask, run_words
 
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from tests_flows_support import pseudomask, run_words
 
 from data.cam_families import FAMILIES
 from data.dataset import CamSource
-from data.images import image_size
+from data.formats.images import image_size
 from data.readers import open_dataset
 from flows.presets import quick, voc12
 from flows.request import RunRequest, with_cam_thresholds

@@ -8,7 +8,7 @@ import pytest
 from fabricated_run import make_run
 from rich.console import Console
 
-from data.label_maps import read_label_map, write_label_map
+from data.formats.label_maps import read_label_map, write_label_map
 from flows.commands.evaluate import evaluate, show_scores
 
 

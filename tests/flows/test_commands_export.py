@@ -11,7 +11,7 @@ from fabricated_run import make_run
 from pycocotools.coco import COCO
 
 from data.dataset import DatasetError
-from data.label_maps import read_label_map
+from data.formats.label_maps import read_label_map
 from data.store import ArtifactError
 from flows.commands.export import Format, export_labels
 from tasks.run_record import read_run

@@ -14,8 +14,8 @@ import pytest
 from fabricated_run import make_run, make_training
 
 from data.dataset import ClassTable
-from data.publication import Entry, Publication
 from data.store import ArtifactError, Store
+from data.store.publication import Entry, Publication
 from flows import cli
 from flows.commands.status import compare_with_store, status_of
 from flows.predict_request import PredictRequest, prepare_prediction

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests_flows_support import pseudomask, tiny_settings
 
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 
 IMAGES = 120
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.dataset import VOID, DatasetError
-from data.images import read_image
-from data.label_maps import read_ground_truth
+from data.formats.images import read_image
+from data.formats.label_maps import read_ground_truth
 from data.readers import open_dataset
 from flows.commands.doctor import examine_dataset
 from tasks.evaluation.folders import evaluate_instances

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
-from data.publication import Entry
+from data.store.publication import Entry
 from flows import regenerate_request
 from flows.regenerate_request import _in_published_table
 from tasks.label_versions import agreement_with

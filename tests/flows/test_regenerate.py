@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, tiny_settings
 
 from data.dataset import ClassTable, Dataset, DatasetError
-from data.publication import Publication
 from data.readers import open_dataset
+from data.store.publication import Publication
 from flows.regenerate_request import _in_published_table
 from flows.request import CHOSEN_STAGES, TRAINED_STAGES
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
-from data.label_maps import read_ground_truth, write_label_map
+from data.formats.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
 from flows.cli import main
 from flows.network_requests import TRAIN_REQUESTS

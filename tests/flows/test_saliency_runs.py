@@ -11,7 +11,7 @@ from fabricated_run import make_run
 from PIL import Image
 from tests_flows_support import pseudomask, run_words
 
-from data.label_maps import read_label_map
+from data.formats.label_maps import read_label_map
 from flows.train_request import TrainRequest, open_training_sets
 from tasks.image_list import write_images
 from tasks.networks import NETWORKS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from services_support import Postgres, Prefect
 
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -209,9 +209,9 @@ def write_maps(folder: Path, form: str, id: str, maps: Maps, size: tuple[int, in
 
 def main(folder: Path) -> None:
     """Write a synthetic set, and its maps in every form."""
-    from data.images import image_size
+    from data.formats.images import image_size
     from data.readers import open_dataset
-    from data.synthetic import write_synthetic
+    from data.synthetic.dataset import write_synthetic
 
     write_synthetic(folder / "set", num_images=8, seed=0, size=(64, 80))
     dataset, _ = open_dataset(folder / "set")

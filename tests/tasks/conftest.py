@@ -9,7 +9,7 @@ import pytest
 
 from data.dataset import Dataset
 from data.readers import open_dataset
-from data.synthetic import write_synthetic
+from data.synthetic.dataset import write_synthetic
 from tasks.config import Config
 from tasks.job import Job
 from tasks.settings import (

@@ -8,9 +8,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.coco import Detection, ImageInfo, coco_json, encode_mask
 from data.dataset import ClassTable
-from data.label_maps import write_label_map
+from data.formats.coco import Detection, ImageInfo, coco_json, encode_mask
+from data.formats.label_maps import write_label_map
 from tasks.evaluation.coco_ap import coco_average_precision
 from tasks.evaluation.folders import evaluate_instances
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.coco import Detection, ImageInfo, coco_json, encode_mask
 from data.dataset import ClassTable, DatasetError
-from data.label_folder import index_files
-from data.label_maps import write_label_map
-from data.voc import VOC_CLASSES
+from data.formats.coco import Detection, ImageInfo, coco_json, encode_mask
+from data.formats.label_folder import index_files
+from data.formats.label_maps import write_label_map
+from data.formats.voc import VOC_CLASSES
 from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
 
 CLASSES = ("cat", "dog")

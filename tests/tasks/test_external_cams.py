@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from support.cam_writers import draw_maps, full, write_maps
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
-from data.images import image_size
+from data.formats.images import image_size
 from data.readers.cams import with_cams
 from tasks.health import check_stage
 from tasks.job import Job

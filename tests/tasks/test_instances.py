@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data import coco
 from data.dataset import CocoSource, DatasetError, Sample
-from data.images import read_image
-from data.label_maps import write_label_map
+from data.formats import coco
+from data.formats.images import read_image
+from data.formats.label_maps import write_label_map
 from tasks.instances import Instances, jitter, read_instances, target
 from tasks.stages.detector import _refuse_without_objects
 

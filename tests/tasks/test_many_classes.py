@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.coco import read_detections
 from data.dataset import VOID, Dataset
-from data.label_maps import read_label_map, write_label_map
+from data.formats.coco import read_detections
+from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
-from data.synthetic import SHAPES, write_synthetic
+from data.synthetic.dataset import SHAPES, write_synthetic
 from tasks.config import Config
 from tasks.job import Job
 from tasks.networks.pixels import SegmentationConfig, SegmenterConfig

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.label_maps import VOC_PALETTE
+from data.formats.label_maps import VOC_PALETTE
 from tasks.reporting.pictures import (
     VOID_COLOR,
     data_uri,

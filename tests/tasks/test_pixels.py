@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from data.images import image_size
-from data.label_maps import read_label_map
+from data.formats.images import image_size
+from data.formats.label_maps import read_label_map
 from models.pixels import PixelClassifier
 from tasks.job import Job
 from tasks.settings import LabelsConfig, PipelineConfig, PixelsConfig

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.dataset import ClassTable, Dataset, Sample
-from data.publication import Entry
+from data.store.publication import Entry
 from tasks.plan import SampleDigest
 from tasks.regeneration import Changes, Gate, compare, decide, means, objections, statistics, unchanged
 from tasks.settings import PipelineConfig

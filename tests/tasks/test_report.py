@@ -15,7 +15,7 @@ from fabricated_run import make_run, make_training
 from safetensors.numpy import save_file
 
 from data.dataset import ClassTable, Sample
-from data.label_maps import VOC_PALETTE, write_label_map
+from data.formats.label_maps import VOC_PALETTE, write_label_map
 from data.store import ArtifactError, Store
 from tasks.reporting.page import Row, changed_settings, choose_samples, class_colors, names_of_classes
 from tasks.reporting.report import COLUMNS, build_report, instance_tables, semantic_tables

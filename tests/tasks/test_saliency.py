@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data.dataset import ClassTable, DatasetError, Sample
-from data.label_maps import read_label_map, write_label_map
+from data.formats.label_maps import read_label_map, write_label_map
 from models.backbones.base import BackboneChoice
 from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
 from tasks import resources

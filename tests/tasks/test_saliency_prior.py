@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file
 
 from data.dataset import Dataset, DatasetError
-from data.images import image_size, read_image
-from data.label_maps import read_label_map
+from data.formats.images import image_size, read_image
+from data.formats.label_maps import read_label_map
 from models.onnx_saliency import IMAGENET_MEAN, IMAGENET_STD, SaliencyNetwork
 from tasks.job import Job
 from tasks.settings import LabelsConfig, RelationsConfig, SaliencyPriorConfig, ScoresConfig, WalkConfig

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from data.dataset import ClassTable, DatasetError, Sample
-from data.label_maps import read_label_map
+from data.formats.label_maps import read_label_map
 from tasks.inference import Pyramid
 from tasks.job import Job
 from tasks.networks import NETWORKS

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data.dataset import ClassTable, DatasetError, Sample
-from data.label_maps import read_label_map, write_label_map
+from data.formats.label_maps import read_label_map, write_label_map
 from models.backbones.base import build_backbone
 from models.deeplabv2 import DeepLabV2
 from tasks.inference import Pyramid

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from data.coco import decode_mask, read_detections
 from data.dataset import Dataset
-from data.images import image_size, read_image
-from data.label_maps import read_ground_truth, read_label_map, write_label_map
+from data.formats.coco import decode_mask, read_detections
+from data.formats.images import image_size, read_image
+from data.formats.label_maps import read_ground_truth, read_label_map, write_label_map
 from flows.presets import voc12
 from models.backbones.base import build_backbone
 from models.irnet import IRNet
@@ -327,8 +327,8 @@ def test_no_class_means_background() -> None:
 
 def perfect_labels(dataset: Dataset, folder: Path) -> None:
     """Write the ground truth as if the labels stage had found it."""
-    from data.coco import encode_mask, write_detections
-    from data.label_maps import write_label_map
+    from data.formats.coco import encode_mask, write_detections
+    from data.formats.label_maps import write_label_map
 
     detections = []
     for sample in dataset.samples:

@@ -72,20 +72,6 @@ def password_of(address: str) -> str | None:
     return _passwords.get(address)
 
 
-def open_store(address: str | Path) -> Store:
-    """Return the store at an address: a folder, or anything that fsspec knows, such as "s3://bucket/prefix".
-
-    Nothing is connected to before the store is used.
-    """
-    address = store_address(address)
-    if "://" not in address:
-        return Store(Path(address))
-    # Only who uses such a store waits for its packages.
-    from data.remote_store import RemoteStore
-
-    return RemoteStore(address)
-
-
 class Store:
     """Artifacts at `<root>/<stage>/<key>/`, each with a `manifest.json` of its files' sizes and SHA-256.
 

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from data.coco_records import (
+from data.dataset import RESERVED, VOID, ClassTable, CocoSource, DatasetError, Problem, value_type
+from data.files import refuse_special
+from data.formats.coco_records import (
     ANNOTATION_FIELDS,
     CATEGORY_FIELDS,
     IMAGE_FIELDS,
@@ -25,8 +27,6 @@ from data.coco_records import (
     read_mask,
     record_order,
 )
-from data.dataset import RESERVED, VOID, ClassTable, CocoSource, DatasetError, Problem, value_type
-from data.files import refuse_special
 
 
 class Rle(TypedDict):

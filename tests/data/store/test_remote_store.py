@@ -19,8 +19,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from data.remote_store import CACHE_VARIABLE, RemoteStore, cache_folder
-from data.store import MANIFEST, ArtifactError, Store, _json_digest, open_store, store_address
+from data.store import MANIFEST, ArtifactError, Store, open_store, store_address
+from data.store.local import _json_digest
+from data.store.remote import CACHE_VARIABLE, RemoteStore, cache_folder
 
 
 class FolderFileSystem(LocalFileSystem):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from data.store import MANIFEST, ArtifactError, Store, _json_digest, explain_os_errors, parse_manifest
+from data.store import MANIFEST, ArtifactError, Store, explain_os_errors
+from data.store.local import _json_digest, parse_manifest
 
 
 def _make(store: Store, key: str = "k1", text: str = "hello") -> Path:

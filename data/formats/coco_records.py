@@ -14,7 +14,7 @@ from pycocotools import mask as rle_tools
 
 from data.dataset import DatasetError, Problem
 from data.files import refuse_special
-from data.images import max_pixels
+from data.formats.images import max_pixels
 
 LISTED = 20
 MAX_SIDE = 2**24

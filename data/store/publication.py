@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.label_folder import value_names
+from data.formats.label_folder import value_names
 from data.names import is_plain, is_unsafe
-from data.store import ArtifactError, explain_os_errors
+from data.store.local import ArtifactError, explain_os_errors
 
 log = logging.getLogger(__name__)
 LATEST, HELD, RUNS = "latest", "held", "runs"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import coco
 from data.dataset import VOID, DatasetError, Problem, Sample, value_type
-from data.images import LABEL_FORMATS, decodable, image_orientation, image_size, opened, orient
-from data.label_codings import read_coded
+from data.formats import coco
+from data.formats.images import LABEL_FORMATS, decodable, image_orientation, image_size, opened, orient
+from data.formats.label_codings import read_coded
 
 
 def _voc_palette() -> np.ndarray:

@@ -23,7 +23,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from data.names import is_plain
-from data.store import (
+from data.store.local import (
     MANIFEST,
     NO_SPACE,
     USERS,

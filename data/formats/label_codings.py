@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, DatasetError, Problem
-from data.images import decodable, opened
+from data.formats.images import decodable, opened
 
 CAMVID_CLASSES = (
     "sky",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data.remote_store import CACHE_VARIABLE, RemoteStore
 from data.store import ArtifactError, open_store
+from data.store.remote import CACHE_VARIABLE, RemoteStore
 
 pytestmark = pytest.mark.services
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.dataset import DatasetError
 from data.downloads import fetch
-from data.label_maps import write_label_map
+from data.formats.label_maps import write_label_map
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from data.label_maps import VOC_PALETTE
-from data.synthetic import draw_scene, write_synthetic
-from data.synthetic_shapes import SHAPES, Placement
+from data.formats.label_maps import VOC_PALETTE
+from data.synthetic.dataset import draw_scene, write_synthetic
+from data.synthetic.shapes import SHAPES, Placement
 
 SIZE = (128, 160)
 NUM_TRAIN, NUM_VAL = 60, 4

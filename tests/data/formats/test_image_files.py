@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from data.dataset import DatasetError
-from data.images import image_orientation, image_size, orient, read_image
+from data.formats.images import image_orientation, image_size, orient, read_image
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 

@@ -16,9 +16,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from data.coco import Detection, ImageInfo, coco_json
 from data.dataset import ClassTable, Dataset, Sample
-from data.images import image_size
+from data.formats.coco import Detection, ImageInfo, coco_json
+from data.formats.images import image_size
 
 SEMANTIC, INSTANCES = KINDS = ("SegmentationClass", "SegmentationObject")
 SURE = "SegmentationSure"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.coco import coco_json, encode_mask, read_annotations, read_coco, read_maps
-from data.coco_records import read_mask
 from data.dataset import ClassTable, CocoSource, DatasetError
+from data.formats.coco import coco_json, encode_mask, read_annotations, read_coco, read_maps
+from data.formats.coco_records import read_mask
 from data.readers import open_dataset
 from data.validation import check_images, examine_images
 

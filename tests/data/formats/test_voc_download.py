@@ -10,9 +10,9 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data import voc
 from data.dataset import DatasetError
-from data.label_maps import read_label_map, write_label_map
+from data.formats import voc
+from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 
 VOC_TRAIN, VOC_VAL = ["2007_000032"], ["2007_000033", "2008_000002"]

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from data import coco
-from data.coco import Detection, ImageInfo
 from data.dataset import ClassTable, CocoSource, DatasetError, Sample
-from data.images import read_image
-from data.label_maps import read_ground_truth
+from data.formats import coco
+from data.formats.coco import Detection, ImageInfo
+from data.formats.images import read_image
+from data.formats.label_maps import read_ground_truth
 
 CLASSES = ClassTable(("cat", "dog"), (17, 18))
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from data import remote_store
-from data.remote_store import RemoteStore, cache_folder
-from data.store import ArtifactError, open_store, password_of, store_address
+from data.store import ArtifactError, open_store, password_of, remote, store_address
+from data.store.remote import RemoteStore, cache_folder
 from data.text import hide_passwords
 
 GIVEN = [
@@ -45,7 +44,7 @@ def test_the_password_reaches_the_file_system_and_no_message(monkeypatch: pytest
         asked.update(options, address=address)
         raise OSError(f"530 for {options['password']} at ftp://u:{options['password']}@h")
 
-    monkeypatch.setattr(remote_store, "url_to_fs", url_to_fs)
+    monkeypatch.setattr(remote, "url_to_fs", url_to_fs)
     store = open_store("ftp://user:HIDDEN@host/x")
     # So has a copy, which is made as one for another process of the run is.
     for each in (store, copy.copy(store)):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import DatasetError, Sample
-from data.label_maps import (
+from data.formats.label_maps import (
     VOC_PALETTE,
     instance_map,
     read_ground_truth,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from data.publication import Entry, Publication, link_file, name_of, provenance
 from data.store import ArtifactError
+from data.store.publication import Entry, Publication, link_file, name_of, provenance
 
 
 def entry(name: str) -> Entry:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.label_maps import write_label_map
-from data.synthetic_shapes import SHAPES, Placement, Plane, paint_ids, place_objects
+from data.formats.label_maps import write_label_map
+from data.synthetic.shapes import SHAPES, Placement, Plane, paint_ids, place_objects
 
 _JPEG_QUALITY = 90
 _MIN_SIDE_PX = 32

@@ -1,0 +1,1 @@
+"""The synthetic data set: shapes on textured grounds, drawn from a seed."""
