@@ -1,18 +1,31 @@
-"""Files that may be read, since a pipe or a device never ends, and their digests."""
+"""Files on disk: what may be read, digests, atomic writes, locks, and the explanation of the system's errors."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
+import logging
 import os
+import secrets
+import shutil
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _SETTLED_NS = 10**8  # Changes that are nearer to one another may have one time.
 _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux.
 _known: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be written or used; the message names the folder and says what to do."""
 
 
 def refuse_special(path: Path) -> int:
@@ -82,3 +95,124 @@ def file_state(file: Path) -> tuple[int, ...]:
     """
     found = file.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextlib.contextmanager
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield a new name in the target's folder, hidden; a file or folder of that name is deleted at the end."""
+    temporary = target.with_name(f".{target.name.removeprefix('.')}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+    finally:
+        if temporary.is_dir() and not temporary.is_symlink():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a name to write to; what was written there takes the place of `file` where the block ends well.
+
+    So readers see the old file or the new one, complete. Missing folders are made.
+
+    Args:
+        durable: Force the bytes to disk before, so that a power cut cannot leave a file without its content.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; `file` is as it was.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(file) as temporary:
+        yield temporary
+        if durable:
+            sync(temporary)
+        temporary.replace(file)
+
+
+def atomic_write(file: Path, content: str | bytes | memoryview, *, durable: bool = False) -> None:
+    """Write a file that appears complete or not at all; text as UTF-8. See `replacing`."""
+    with replacing(file, durable=durable) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(file: Path, *, mode: int = 0o666) -> int | None:
+    """Lock a file, made if need be, among the processes of this machine.
+
+    Returns:
+        A descriptor that holds the lock until it is closed or its process ends; None where another holds it.
+
+    Raises:
+        OSError: The file cannot be opened, or is a link.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextlib.contextmanager
+def file_lock(file: Path, waiting: str = "", *, mode: int = 0o666) -> Iterator[None]:
+    """Hold a lock for the block, waiting for it if need be; it is released if the process dies.
+
+    Args:
+        file: The file that is locked; made if need be, and never deleted.
+        waiting: Logged where another process holds the lock.
+        mode: Permissions of a new file.
+
+    Raises:
+        OSError: The file cannot be opened, or is a link.
+    """
+    descriptor = try_lock(file, mode=mode)
+    if descriptor is None:
+        if waiting:
+            log.info(waiting)
+        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        # At once where it is ours already.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explain_os_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the system below `folder` into an `ArtifactError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise no_space(folder) from error
+        if error.errno is None:
+            raise
+        if error.errno in NOT_WRITABLE:
+            reason, remedy = "cannot be written", "choose another folder with --store, or change its permissions"
+        elif error.errno == errno.EFBIG:
+            reason, remedy = "cannot be written", "raise the limit on the size of files (ulimit -f)"
+        else:
+            reason, remedy = "cannot be read or written", "check the disk and the path, or choose another folder"
+        raise ArtifactError(f"{error.filename or folder}: {reason} ({error.strerror}); {remedy}") from error
+
+
+def no_space(folder: Path) -> ArtifactError:
+    """Return the error for a full disk below `folder`."""
+    return ArtifactError(
+        f"{folder}: no space left on the device; free some, or choose another folder with --store. "
+        "What is finished is kept: the same command goes on from there"
+    )

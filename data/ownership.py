@@ -10,10 +10,8 @@ since it was written is neither replaced nor deleted.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import secrets
 import shutil
 import socket
 import threading
@@ -22,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from data.concurrency import map_in_threads
-from data.files import file_digest
+from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, try_lock
 from data.formats.label_folder import KINDS, SALIENCY, SURE
 from data.names import is_unsafe
-from data.store import USERS, ArtifactError, explain_os_errors
+from data.store import USERS
 
 MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
 OLD_LOCK = ".lock"
@@ -139,10 +137,7 @@ class Output:
         if self.digests:
             mark["digests"] = {name: self.digests[name] for name in sorted(self.digests)}
         with explain_os_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f"{MARK}.{secrets.token_hex(4)}"
-            temporary.write_text(json.dumps(mark), encoding="utf-8")
-            temporary.replace(self.folder / MARK)
+            atomic_write(self.folder / MARK, json.dumps(mark))
 
 
 @contextlib.contextmanager
@@ -402,15 +397,10 @@ def _lock(folder: Path) -> int:
     """Lock a folder until the descriptor that is returned is closed; the lock file tells who holds it."""
     with explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-        os.close(descriptor)
-        raise ArtifactError(
-            f"{folder}: {holder} writes here; wait until it has ended, or choose another folder"
-        ) from None
+        descriptor = try_lock(folder / LOCK)
+        if descriptor is None:
+            holder = (folder / LOCK).read_bytes()[:200].decode(errors="replace") or "another process"
+            raise ArtifactError(f"{folder}: {holder} writes here; wait until it has ended, or choose another folder")
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     return descriptor

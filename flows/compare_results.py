@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.table import Table
 
+from data.files import atomic_write, explain_os_errors
 from data.readers import has_own_classes, open_dataset
-from data.store import explain_os_errors
 from flows.compare_request import CompareRequest, Trial, check_sets
-from flows.results import write_text, writing
+from flows.results import writing
 from tasks.networks.cooperative import PREDICTIONS
 from tasks.networks.pixels import PixelTrainerConfig
 from tasks.reporting.comparison import comparison_page
@@ -59,16 +59,16 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
         tables = tables_of(result)
         names = (f"{request.table}-{weighting}.md" for weighting in tables)
         output.claim([FILE_NAME, "report/index.html", *names])
-        write_text(request.out / FILE_NAME, json.dumps(result, indent=1))
+        atomic_write(request.out / FILE_NAME, json.dumps(result, indent=1))
         for weighting, table in tables.items():
-            write_text(request.out / f"{request.table}-{weighting}.md", _markdown(table))
+            atomic_write(request.out / f"{request.table}-{weighting}.md", _markdown(table))
         shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
         tested = all_trials[0].tests["test"]
         names = None if has_own_classes(tested.data) else request.classes
         samples = open_dataset(tested.data, split=tested.split, classes=names)[0].samples
         page = comparison_page(request.table, shown, result["rows"], notes_on(result, result["rows"]), samples)
         (request.out / "report").mkdir(exist_ok=True)
-        write_text(request.out / "report" / "index.html", page.render())
+        atomic_write(request.out / "report" / "index.html", page.render())
     return request.out
 
 

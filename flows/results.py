@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-import secrets
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,7 +16,7 @@ from typing import Any
 from data.cam_families import family_of
 from data.concurrency import map_in_threads
 from data.dataset import Dataset
-from data.files import file_digest
+from data.files import atomic_write, file_digest, replacing
 from data.formats.coco import Detection, read_detections
 from data.formats.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
@@ -47,7 +45,7 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
         collect_labels(output, "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
         metrics = json.dumps(_metrics(request, prepared), indent=1)
         output.claim(["metrics.json"])
-        write_text(run / "metrics.json", metrics)
+        atomic_write(run / "metrics.json", metrics)
     return run
 
 
@@ -117,7 +115,7 @@ def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Stor
     for name, (source, entry) in wanted.items():
         copy_file(source, target / name, entry)
     for name, text in index.items():
-        write_text(target / name, text)
+        atomic_write(target / name, text)
     output.settle(digests)
 
 
@@ -156,18 +154,8 @@ def copy_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
     """Copy a file of an artifact, unless it is there with the bytes of its manifest entry; it appears whole."""
     if target.is_file() and target.stat().st_size == entry["size"] and file_digest(target) == entry["sha256"]:
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def read_work(plan: Plan, store: Store) -> dict[str, Any]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -21,7 +20,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-from data.store import explain_os_errors
+from data.files import explain_os_errors, try_lock
 from tasks.processes import python_command, python_environment
 
 START_VARIABLE = "PSEUDOMASK_SERVER_SECONDS"
@@ -228,15 +227,11 @@ def main() -> None:
 
 def start_lock(home: Path) -> int:
     """Wait until no other server brings the database of `home` up to date, and return the lock's descriptor."""
-    descriptor = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            # The line tells the parent that this process is alive.
-            print("waiting for another server that starts on this database", flush=True)
-            time.sleep(LOOK_SECONDS)
+    while (descriptor := try_lock(home / LOCK)) is None:
+        # The line tells the parent that this process is alive.
+        print("waiting for another server that starts on this database", flush=True)
+        time.sleep(LOOK_SECONDS)
+    return descriptor
 
 
 def _patience() -> float:

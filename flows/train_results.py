@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data.store import explain_os_errors
+from data.files import atomic_write, explain_os_errors
 from flows.predict_request import PredictRequest
 from flows.request import Prepared
-from flows.results import collect_labels, copy_file, read_work, write_text, writing
+from flows.results import collect_labels, copy_file, read_work, writing
 from flows.train_request import TrainRequest
 from tasks.figures import read_training_metrics
 from tasks.networks import NETWORKS
@@ -48,7 +48,7 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
             scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
             result["validation"] = {**scores, **_what_counts(result["training"])}
         output.claim(["metrics.json"])
-        write_text(run / "metrics.json", json.dumps(result, indent=1))
+        atomic_write(run / "metrics.json", json.dumps(result, indent=1))
     return run
 
 
@@ -69,7 +69,7 @@ def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
             scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
             training = read_training_metrics(request.network).get("training", {})
             output.claim(["metrics.json"])
-            write_text(request.out / "metrics.json", json.dumps({**scores, **_what_counts(training)}, indent=1))
+            atomic_write(request.out / "metrics.json", json.dumps({**scores, **_what_counts(training)}, indent=1))
     return request.out
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired
@@ -19,8 +18,8 @@ from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationErro
 from typing_extensions import TypedDict
 
 from data.dataset import CocoSource, Sample
+from data.files import ArtifactError, temporary_beside
 from data.names import is_unsafe
-from data.store import ArtifactError
 from tasks.config import Config, fault_of
 from tasks.plan import Images, SampleDigest
 
@@ -93,14 +92,15 @@ def write_images(folder: Path, images: Images, root: Path) -> ImageList:
     if not images.samples:
         return ImageList()
     state = hashlib.sha256()
-    temporary = folder / f".images.{secrets.token_hex(4)}"
-    with temporary.open("wb") as stream:
-        for record in _records(images, root):
-            line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-            state.update(line)
-            stream.write(line)
-    name = LISTS.replace("*", state.hexdigest()[:16])
-    temporary.replace(folder / name)
+    # The list's name has its digest, which is known at its end.
+    with temporary_beside(folder / "images") as temporary:
+        with temporary.open("wb") as stream:
+            for record in _records(images, root):
+                line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+                state.update(line)
+                stream.write(line)
+        name = LISTS.replace("*", state.hexdigest()[:16])
+        temporary.replace(folder / name)
     return ImageList(file=name, count=len(images.samples))
 
 

@@ -9,7 +9,6 @@ probabilities. A Mask R-CNN's takes one image [3, H, W] and gives `boxes`
 from __future__ import annotations
 
 import copy
-import secrets
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from data.store import ArtifactError, explain_os_errors
+from data.files import ArtifactError, explain_os_errors, replacing
 from models.saliency import SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter
 
@@ -148,15 +147,9 @@ def _export(
     net = copy.deepcopy(net).cpu()
     # In evaluation mode itself: the ONNX exporter sets the mode of all parts back to that of the whole.
     graph = (DetectionGraph(net) if isinstance(net, GeneralizedRCNN) else SemanticGraph(net)).eval()
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    with explain_os_errors(file), torch.no_grad():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write(graph, graph.images(*SIZES[0])[-1], temporary)
-            errors = _check(graph, load(temporary), file)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with explain_os_errors(file), torch.no_grad(), replacing(file) as temporary:
+        write(graph, graph.images(*SIZES[0])[-1], temporary)
+        errors = _check(graph, load(temporary), file)
     return {"file": str(file), "bytes": file.stat().st_size, "errors": errors}
 
 

@@ -6,7 +6,6 @@ Its images are listed in a file beside it (`tasks/image_list.py`), which only wh
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing_extensions import TypedDict
 
 from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, Problem, Sample
+from data.files import ArtifactError, atomic_write
 from data.names import is_plain
-from data.store import ArtifactError
 from tasks.config import Config, StoreAddress, fault_of
 from tasks.image_list import LISTS, ImageList, is_list_name, read_images, write_images
 from tasks.networks import NETWORKS
@@ -195,9 +194,7 @@ class RunRecord(Config):
 
     def write(self, run: Path) -> None:
         """Write `run.json` into the run's folder, where its lists are; it appears whole or not at all."""
-        temporary = run / f".{FILE_NAME}.{secrets.token_hex(4)}"
-        temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        temporary.replace(run / FILE_NAME)
+        atomic_write(run / FILE_NAME, self.model_dump_json(indent=1))
         for file in run.glob(LISTS):
             if is_list_name(file.name) and file.name not in (self.images.file, self.validation.file):
                 file.unlink(missing_ok=True)

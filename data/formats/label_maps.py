@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.dataset import VOID, DatasetError, Problem, Sample, value_type
+from data.files import replacing
 from data.formats import coco
 from data.formats.images import LABEL_FORMATS, decodable, image_orientation, image_size, opened, orient
 from data.formats.label_codings import read_coded
@@ -63,13 +63,8 @@ def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> No
     image = Image.fromarray(np.ascontiguousarray(labels))
     if labels.dtype == np.uint8 and not grey:
         image.putpalette(VOC_PALETTE.tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    with replacing(path) as temporary:
         image.save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_label_map(path: Path) -> np.ndarray:

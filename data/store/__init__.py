@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.store.local import (
-    MANIFEST,
-    USERS,
-    ArtifactError,
-    Draft,
-    Store,
-    explain_os_errors,
-    folder_size,
-    is_alive,
-    no_space,
-    password_of,
-    store_address,
-)
+from data.files import ArtifactError, explain_os_errors, no_space
+from data.store.local import MANIFEST, USERS, Draft, Store, folder_size, is_alive, password_of, store_address
 
 __all__ = [
     "MANIFEST",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import file_digest
+from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, file_lock, sync
 from data.names import is_listed_file, is_plain
 from data.text import split_password
 
@@ -27,12 +27,6 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 USERS, IDENTITY = ".users", ".store-id"
 TEMPORARY = re.compile(r".+-[0-9]{1,9}-[0-9a-f]{4,8}")
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-
-class ArtifactError(Exception):
-    """An artifact cannot be written or used; the message names the folder and says what to do."""
 
 
 @dataclass
@@ -269,9 +263,7 @@ class Store:
             folder = self.root / USERS
             folder.mkdir(parents=True, exist_ok=True)
             name = hashlib.sha1(str(user.absolute()).encode()).hexdigest()
-            temporary = folder / f".{name}.{secrets.token_hex(4)}"
-            temporary.write_text(json.dumps({"folder": str(user.absolute())}))
-            temporary.replace(folder / f"{name}.json")
+            atomic_write(folder / f"{name}.json", json.dumps({"folder": str(user.absolute())}))
 
     def users(self) -> list[Path]:
         """Return the folders that were registered, whether they still exist or not, in order.
@@ -329,21 +321,14 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, name: str, waiting: str = "") -> Iterator[None]:
-        """Hold a lock among the processes of this machine; `waiting` is said where another has it."""
+        """Hold a lock among the processes of this machine; `waiting` is logged where another has it."""
         folder = self.root / ".locks"
         with explain_os_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if waiting:
-                    log.info(waiting)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock = contextlib.ExitStack()
+            lock.enter_context(file_lock(folder / name, waiting, mode=0o644))
+        with lock:
             yield
-        finally:
-            os.close(descriptor)
 
     def _publish(self, folder: Path, stage: str, key: str) -> None:
         if self.verify(stage, key) is not None:
@@ -362,7 +347,7 @@ class Store:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
-            _sync(target.parent)
+            sync(target.parent)
 
     def _retire(self, target: Path) -> Path:
         """Rename an artifact out of the way, so that nobody sees it while it is being deleted."""
@@ -370,33 +355,6 @@ class Store:
         retired.parent.mkdir(parents=True, exist_ok=True)
         target.rename(retired)
         return retired
-
-
-@contextlib.contextmanager
-def explain_os_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the system below `folder` into an `ArtifactError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise no_space(folder) from error
-        if error.errno is None:
-            raise
-        if error.errno in NOT_WRITABLE:
-            reason, remedy = "cannot be written", "choose another folder with --store, or change its permissions"
-        elif error.errno == errno.EFBIG:
-            reason, remedy = "cannot be written", "raise the limit on the size of files (ulimit -f)"
-        else:
-            reason, remedy = "cannot be read or written", "check the disk and the path, or choose another folder"
-        raise ArtifactError(f"{error.filename or folder}: {reason} ({error.strerror}); {remedy}") from error
-
-
-def no_space(folder: Path) -> ArtifactError:
-    """Return the error for a full disk below `folder`."""
-    return ArtifactError(
-        f"{folder}: no space left on the device; free some, or choose another folder with --store. "
-        "What is finished is kept: the same command goes on from there"
-    )
 
 
 def is_alive(pid: int) -> bool:
@@ -515,11 +473,3 @@ def _json_digest(value: Any) -> str:
     # Through JSON once more, so that tuples and integer keys digest like what will be read back.
     text = json.dumps(json.loads(json.dumps(value)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -20,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.files import ArtifactError, explain_os_errors, file_lock
 from data.formats.label_folder import value_names
 from data.names import is_plain, is_unsafe
-from data.store.local import ArtifactError, explain_os_errors
 
 log = logging.getLogger(__name__)
 LATEST, HELD, RUNS = "latest", "held", "runs"
@@ -189,13 +188,10 @@ class Publication:
         """Wait until no other process writes here, and keep all others out; a killed holder holds nothing."""
         with explain_os_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("%s: another process is at work here; waiting for it", self.root)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock = contextlib.ExitStack()
+            waiting = f"{self.root}: another process is at work here; waiting for it"
+            lock.enter_context(file_lock(self.root / ".lock", waiting))
+        with lock:
             for draft in self.root.glob(f"{DRAFT}*"):
                 shutil.rmtree(draft, ignore_errors=True)
             for link in self.root.glob(f".{LATEST}-*"):
@@ -204,8 +200,6 @@ class Publication:
                 log.warning("%s: version %d was published, but not made the latest: done now", self.root, number)
                 self.lead_to(number)
             yield
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:

@@ -22,14 +22,12 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
+from data.files import NO_SPACE, ArtifactError, atomic_write, explain_os_errors
 from data.names import is_plain
 from data.store.local import (
     MANIFEST,
-    NO_SPACE,
     USERS,
-    ArtifactError,
     Store,
-    explain_os_errors,
     files_problem,
     parse_manifest,
     password_of,
@@ -277,8 +275,7 @@ class RemoteStore(Store):
             return folder
         copy = self.root / USERS / host / folder.relative_to(folder.anchor)
         with explain_os_errors(self.root):
-            copy.mkdir(parents=True, exist_ok=True)
-            (copy / record).write_text(content, encoding="utf-8")
+            atomic_write(copy / record, content)
             os.utime(copy / record, (seconds, seconds))
         return copy
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from data.dataset import DatasetError
+from data.files import atomic_write, explain_os_errors
 from data.ownership import own
-from data.store import explain_os_errors
 from flows.commands.run import embedded_server
 from flows.compare_request import CompareRequest, check_sets, trials
 from flows.compare_results import FILE_NAME, by_weighting, percent, table_of, tests_of
-from flows.results import write_text, writing
+from flows.results import writing
 from tasks.networks import NETWORKS
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def compare_resources(
     if out is not None:
         with own(out, "compare") as output, explain_os_errors(out):
             output.claim([FILE_NAME])
-            write_text(out / FILE_NAME, json.dumps(result, indent=1))
+            atomic_write(out / FILE_NAME, json.dumps(result, indent=1))
     return result
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, validate_call
 from rich.console import Console
 
+from data.files import replacing
 from data.ownership import is_page, refuse_other
 from data.store import explain_os_errors
 from tasks.reporting.report import build_report
@@ -34,15 +34,9 @@ def make_report(run: Path, out: Path | None = None, images: Annotated[int, Field
     folder = out or run / "report"
     refuse_other(folder / "index.html", is_page, "a page of pseudomask")
     page = build_report(run, images).encode()
-    with explain_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".index.{secrets.token_hex(4)}"
-        try:
-            temporary.write_bytes(page)
-            refuse_other(folder / "index.html", is_page, "a page of pseudomask")
-            temporary.replace(folder / "index.html")
-        finally:
-            temporary.unlink(missing_ok=True)
+    with explain_os_errors(folder), replacing(folder / "index.html") as temporary:
+        temporary.write_bytes(page)
+        refuse_other(folder / "index.html", is_page, "a page of pseudomask")
     return {"report": str(folder / "index.html"), "bytes": len(page)}
 
 

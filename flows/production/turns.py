@@ -7,7 +7,6 @@ update` changes; and one of as many locked files, which a kill frees at once and
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -19,6 +18,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
+from data.files import try_lock
 from flows.production.at_work import deployed, machine_folder
 
 log = logging.getLogger(__name__)
@@ -65,11 +65,8 @@ def _locked_file(count: int) -> Iterator[None]:
     said = False
     while True:
         for number in range(count):
-            descriptor = os.open(folder / str(number), os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
+            descriptor = try_lock(folder / str(number))
+            if descriptor is None:
                 continue
             try:
                 yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import pickle
 import time
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from data.files import atomic_write
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN = 20.0
@@ -124,13 +125,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     # Not straight to the file: on a full disk torch's own writer says "unexpected pos" and not why.
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with temporary.open("wb") as stream:
-        stream.write(buffer.getbuffer())
-        stream.flush()
-        # A power cut after the rename must not leave a file without its content.
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    atomic_write(path, buffer.getbuffer(), durable=True)
