@@ -18,6 +18,7 @@ from rich.logging import RichHandler
 from tyro.conf import UseAppendAction
 
 from data.dataset import DatasetError
+from data.public_sets import DownloadError
 from data.store import ArtifactError
 from flows.arguments import CommandFailed, commands
 from flows.presets import PRESETS
@@ -26,7 +27,7 @@ from flows.server import ServerError
 from tasks.networks import NETWORKS, NetworkSettings
 from tasks.workers import LOG_VARIABLE, ROOMS, StageError
 
-EXPECTED = (DatasetError, ArtifactError, StageError, ServerError)
+EXPECTED = (DatasetError, DownloadError, ArtifactError, StageError, ServerError)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -160,4 +160,23 @@ def gc(
     answer(collect_garbage(store, keep_days, delete, forget), show_garbage, json)
 
 
-LOOKING = (status, report, evaluate, export, models, doctor, gc)
+def download(
+    name: Positional[Literal["voc12", "sbd", "coco14", "camvid", "duts"]],
+    out: Path = Path("datasets"),
+    keep: bool = False,
+    json: bool = False,
+) -> None:
+    """Fetch a public data set: resumed after a cut, checked, unpacked. Proxies are those of HTTPS_PROXY.
+
+    Args:
+        name: The set. sbd is VOC 2012 with the masks of SBD and the list train_aug.
+        out: Folder of all downloads.
+        keep: Keep the archives after they were unpacked.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.download import download_set, show_download
+
+    answer(download_set(name, out, keep), show_download, json)
+
+
+LOOKING = (status, report, evaluate, export, models, doctor, gc, download)

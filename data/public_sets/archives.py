@@ -1,0 +1,115 @@
+"""Archives of strangers, unpacked below one folder."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from data.files import NO_SPACE
+from data.names import is_unsafe
+from data.public_sets.transfer import RESERVE, DownloadError
+
+
+class Member(NamedTuple):
+    """A regular file of an archive: its name, its size in bytes, and what it is read by."""
+
+    name: str
+    size: int
+    source: zipfile.ZipInfo | tarfile.TarInfo
+
+
+def unpack(archive: Path, folder: Path) -> int:
+    """Unpack a `.zip`, `.tar`, `.tgz` or `.tar.gz` archive below a folder; files that are there are replaced.
+
+    Only regular files are written, with the permissions that new files have.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        DownloadError: The archive is damaged; a name leads out of the folder; there are links or devices in it; or it
+            needs more space than there is. Before anything is written, unless the damage lies in a file's content.
+    """
+    try:
+        with zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive) as opened:
+            members = list(_zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened))
+            _refuse_unsafe(archive, folder, members)
+            for member in members:
+                with _read(opened, member) as source:
+                    _write(folder, member.name, source)
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise DownloadError(f"{archive}: damaged ({reason}); delete it, and run the same command again") from error
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise _no_space(folder, None) from error
+        raise
+    return len(members)
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if info.is_dir():
+            continue
+        if kind not in (0, stat.S_IFREG):
+            raise _unsafe(archive.filename, info.filename, "a link or a device")
+        yield Member(info.filename, info.file_size, info)
+
+
+def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
+    for info in archive:
+        if info.isdir():
+            continue
+        if not info.isreg():
+            raise _unsafe(archive.name, info.name, "a link or a device")
+        yield Member(info.name, info.size, info)
+
+
+def _refuse_unsafe(archive: Path, folder: Path, members: list[Member]) -> None:
+    for member in members:
+        if is_unsafe(member.name) or "\\" in member.name:
+            raise _unsafe(archive, member.name, "a path outside the folder")
+    needed = sum(member.size for member in members)
+    folder.mkdir(parents=True, exist_ok=True)
+    if needed + RESERVE > shutil.disk_usage(folder).free:
+        raise _no_space(folder, needed)
+
+
+def _read(archive: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
+    if isinstance(archive, zipfile.ZipFile):
+        assert isinstance(member.source, zipfile.ZipInfo)
+        return archive.open(member.source)
+    assert isinstance(member.source, tarfile.TarInfo)
+    source = archive.extractfile(member.source)
+    assert source is not None
+    return source
+
+
+def _write(folder: Path, name: str, source: IO[bytes]) -> None:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A link that lay in the folder before may lead elsewhere.
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise DownloadError(f"{target}: lies behind a link that leaves {folder}; remove the link")
+    target.unlink(missing_ok=True)
+    with target.open("xb") as stream:
+        shutil.copyfileobj(source, stream, 1 << 20)
+
+
+def _unsafe(archive: object, name: str, what: str) -> DownloadError:
+    return DownloadError(f"{archive}: holds {what}, {name!r:.200}; nothing was unpacked. The archive is not the set's")
+
+
+def _no_space(folder: Path, needed: int | None) -> DownloadError:
+    place = folder if folder.is_dir() else folder.parent
+    free = shutil.disk_usage(place).free
+    wanted = "" if needed is None else f": {needed / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free"
+    return DownloadError(f"{folder}: no space left to unpack{wanted}; free some, and run the same command again")
