@@ -1,12 +1,28 @@
 """`python -m flows` is `pseudomask`."""
 
+from __future__ import annotations
+
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
-from tasks.processes import safe_path
 
-# `-m` puts the current folder first: what lies there beside a data set is not code of ours.
-sys.path[:] = safe_path()
+def main() -> int:
+    """Run one command, and return the exit code; `--version` is answered before anything else is loaded."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"pseudomask {version('pseudomask')}")
+        return 0
+    # `-m` puts the current folder first: what lies there beside a data set is not code of ours.
+    before = list(sys.path)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from tasks.processes import safe_path
 
-from flows.cli import main  # noqa: E402
+    sys.path[:] = before
+    sys.path[:] = safe_path()
+    from flows.cli import main as run
 
-sys.exit(main())
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

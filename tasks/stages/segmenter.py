@@ -108,7 +108,7 @@ def write_segments(sample: Sample, probabilities: Float[Tensor, "c h w"], job: J
     """Write the label map of an image, refined by a dense CRF where the settings ask for it."""
     assert isinstance(job.config, SegmentationConfig)
     if job.config.crf_iterations:
-        probabilities = _refine(read_image(sample.image), probabilities, job.config.crf_iterations)
+        probabilities = refine_classes(read_image(sample.image), probabilities, job.config.crf_iterations)
     write_label_map(job.out / SEMANTIC / f"{sample.id}.png", as_labels(probabilities.argmax(0), len(probabilities)))
 
 
@@ -168,7 +168,9 @@ def mean_over_views(
     return total / views
 
 
-def _refine(image: NDArray[np.uint8], probabilities: Float[Tensor, "c h w"], iterations: int) -> Float[Tensor, "c h w"]:
+def refine_classes(
+    image: NDArray[np.uint8], probabilities: Float[Tensor, "c h w"], iterations: int
+) -> Float[Tensor, "c h w"]:
     """Bring the classes' borders to the image's edges; a class that is improbable everywhere does not compete."""
     (competing,) = (probabilities.amax((1, 2)) >= CRF_PROBABILITY).nonzero(as_tuple=True)
     pixels = torch.tensor(image, device=probabilities.device)
