@@ -99,6 +99,7 @@ def run_set(name: str, seed: int, work: Path, weights: Path) -> dict[str, Any]:
         "cam_chosen": cam["sweep"].get(str(chosen)),
         "chosen_threshold": chosen,
         "cam_crf": found["semantic"]["cam_crf"]["miou"],
+        "walk": found["semantic"]["walk"]["miou"],
         "labels": labels["miou"],
         "labels_threshold": labels["threshold"],
         "iou": labels["iou"],
@@ -111,7 +112,7 @@ def run_set(name: str, seed: int, work: Path, weights: Path) -> dict[str, Any]:
 
 def tabulate(runs: Mapping[str, dict[str, Any]]) -> str:
     """Return the results as a Markdown table, a row per set: means over the seeds, and the deviation of the labels."""
-    columns = ("set", "classes", "images", "AP (share)", "CAM, best", "CAM + CRF, best", "labels")
+    columns = ("set", "classes", "images", "AP (share)", "CAM, best", "CAM + CRF, best", "walk", "labels")
     columns += ("tags without a pixel", "minutes", "seeds")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name in dict.fromkeys(key.rpartition(" ")[0] for key in runs):
@@ -119,9 +120,9 @@ def tabulate(runs: Mapping[str, dict[str, Any]]) -> str:
         minutes = np.mean([run["seconds"] for run in found]) / 60
         if failed := [run for run in found if run["exit_code"]]:
             said = f"exit code {failed[0]['exit_code']}: {'; '.join(failed[0]['said'])[:120]}"
-            lines.append(f"| {name} | {said} {'| ' * 7}| {minutes:.1f} | {len(found)} |")
+            lines.append(f"| {name} | {said} {'| ' * 8}| {minutes:.1f} | {len(found)} |")
             continue
-        scores = ("cam", "cam_crf", "labels", "tags_without_a_pixel")
+        scores = ("cam", "cam_crf", "walk", "labels", "tags_without_a_pixel")
         means = {key: np.mean([run[key] for run in found]) for key in scores}
         precision = np.mean([np.mean(list(run["ap"].values())) for run in found])
         share = np.mean([np.mean(list(run["share"].values())) for run in found])
@@ -133,6 +134,7 @@ def tabulate(runs: Mapping[str, dict[str, Any]]) -> str:
             f"{100 * precision:.0f} ({100 * share:.0f})",
             f"{100 * means['cam']:.1f}",
             f"{100 * means['cam_crf']:.1f}",
+            f"{100 * means['walk']:.1f}",
             f"**{100 * means['labels']:.1f}**" + (f" ± {100 * spread:.1f}" if len(found) > 1 else ""),
             f"{100 * means['tags_without_a_pixel']:.1f} %",
             f"{minutes:.1f}",

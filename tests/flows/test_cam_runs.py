@@ -67,7 +67,7 @@ def test_a_run_from_maps_trains_no_classifier_and_says_so(irn_run: tuple[Path, d
     assert said["cams"]["files"] == 12
     assert said["cams"]["classifier"].startswith("none was trained")
     assert "classifier" not in said["tags"]
-    assert set(said["semantic"]) == {"cam", "cam_crf", "labels"}
+    assert set(said["semantic"]) == {"cam", "cam_crf", "walk", "labels"}
     record = read_run(folder / "run")
     assert record.request["cams"] == str(folder / "maps")
     assert {sample.cams for sample in record.dataset.samples} == {
