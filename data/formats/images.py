@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from data.image_depth import deep_colours, has_deep_colours, upper_byte, used_bi
 
 # Formats that are opened, whatever a file's suffix says. PIL knows others that start programs or read other files.
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "HEIF")
-HEIF_PACKAGE, HEIF_SUFFIXES = "pillow_heif", frozenset({".heic", ".heif"})
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
 HEIF_REMEDY = "convert it to JPEG, or install pillow-heif, which reads it"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Those that keep every value as it was written.
@@ -137,13 +136,15 @@ def opened(path: Path, expected: str, formats: tuple[str, ...] = PHOTO_FORMATS) 
 
 def reads_heif() -> bool:
     """Tell whether the package is installed with which HEIC, the format of many telephones, is read."""
-    return find_spec(HEIF_PACKAGE) is not None
+    return find_spec("pillow_heif") is not None
 
 
 @cache
 def _register_heif() -> None:
     if reads_heif():
-        import_module(HEIF_PACKAGE).register_heif_opener()
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]
+
+        register_heif_opener()
 
 
 def _is_heif(path: Path) -> bool:

@@ -211,7 +211,8 @@ def test_every_network_is_trained_saved_and_applied(tmp_path: Path, name: str, o
     assert math.isfinite(train(job)["loss"])
     net = load_segmenter(job.out, job.model)
     assert (net.name, net.options, net.image_size) == (name, options, (40, 64))
-    predicted = job_of(tmp_path / "test", [sample], SegmentationConfig(scales=(1.0,)), inputs={name: (job.out,)})
+    testing = SegmentationConfig(scales=(1.0,))
+    predicted = job_of(tmp_path / "test", [sample], testing, stage=name, inputs={name: (job.out,)})
     predict(predicted)
     labels = read_label_map(predicted.out / "SegmentationClass/a.png")
     assert labels.shape == SIZE

@@ -64,7 +64,7 @@ def test_a_displacement_field_divides_objects_and_without_one_there_are_none() -
     assert found.rows == [0, 0]
     centres = sorted(float(np.nonzero(mask)[1].mean()) for mask in found.masks)
     assert centres == pytest.approx([40, 120], abs=6)
-    assert sorted(np.unique(found.instances)) == [0, 1, 2]
+    assert set(np.unique(found.instances)) - {0} == {1, 2}
     (alone,) = refine_cams([image], [cams], [boundary], None, WALK, PLAIN)
     assert (alone.masks.shape, alone.instances.max()) == ((0, 80, 160), 0)
     assert (alone.semantic == found.semantic).mean() > 0.99
