@@ -157,11 +157,17 @@ class Segmented(TypedDict):
     prediction: NotRequired[Prediction]
 
 
+class CocoPrecision(TypedDict):
+    """Average precision by COCO's rule; `ap` is the mean over its thresholds."""
+
+    ap: Score
+
+
 class Detected(Precision):
     """Predicted instances against ground truth."""
 
     per_class: dict[str, ClassPrecision]
-    coco: dict[str, Score]
+    coco: CocoPrecision
 
 
 def _kind_of_scores(scores: Any) -> Literal["semantic", "instances"]:

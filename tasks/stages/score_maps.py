@@ -17,8 +17,6 @@ from tasks.settings import SaliencyPriorConfig
 
 SALIENCY_MAPS, SALIENCY_SETTINGS = "saliency.safetensors", "settings.json"
 PIXEL_SCORES = "pixels.safetensors"
-# Of the odds of a pixel classifier, so that saliency alone never decides.
-LEAST_FLOOR = 0.2
 Factors = Callable[[str], Float[Tensor, "k h w"]]
 """Sample id -> what its score maps are multiplied by."""
 
@@ -107,9 +105,8 @@ def probabilities_with(prior: SaliencyPrior, probabilities: Float[Tensor, "k h w
         probabilities: Of the sample's classes.
         sample_id: Of the image.
     """
-    floor = max(prior.floor, LEAST_FLOOR)
-    salient = (1 - floor) * prior.saliency(sample_id)
-    likely = probabilities * (floor + salient)
+    salient = (1 - prior.floor) * prior.saliency(sample_id)
+    likely = probabilities * (prior.floor + salient)
     changed = likely / (likely + (1 - probabilities) * (1 - salient)).clamp(min=1e-9)
     # Saliency says nothing of the other classes.
     return torch.where(prior.is_salient(sample_id), changed, probabilities)

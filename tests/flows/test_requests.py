@@ -92,6 +92,7 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
         folder="run",
         dataset=Dataset(tmp_path, ClassTable(("salient",)), (sample,)),
         request={"data": str(tmp_path), "classes": None},
+        asked=lambda name, needed=False: tmp_path if name == "data" else None,
     )
     monkeypatch.setattr("flows.train_request.read_labelled_run", lambda _: record)
     request = TrainRequest(

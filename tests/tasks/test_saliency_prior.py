@@ -313,8 +313,7 @@ def test_saliency_multiplies_the_odds_of_salient_classes_alone() -> None:
     before = torch.full((2, 1, 3), 0.4)
     after = probabilities_with(cast(SaliencyPrior, _Prior()), before, "dog")
     odds = after[0] / (1 - after[0])
-    # The floor of 0.1 counts as 0.2: saliency alone decides nothing.
-    torch.testing.assert_close(odds, 0.4 / 0.6 * torch.tensor([[0.2, 1.0, 5.0]]))
+    torch.testing.assert_close(odds, 0.4 / 0.6 * torch.tensor([[0.1, 1.0, 10.0]]))
     assert torch.equal(after[1], before[1])
 
 
