@@ -356,7 +356,8 @@ def settings_of(record: RunRecord) -> NetworkSettings:
     network = record.settings.get("network")
     if network not in NETWORKS:
         raise ArtifactError(
-            f"{record.folder / 'run.json'}: expected the folder of a training (pseudomask train), found that of another run"
+            f"{record.folder / 'run.json'}: expected the folder of a training (pseudomask train), "
+            "found that of another run"
         )
     with record.explained("settings"):
         return NETWORKS[network].settings.model_validate(record.settings)
