@@ -84,6 +84,7 @@ def test_a_run_from_maps_trains_no_classifier_and_says_so(irn_run: tuple[Path, d
     assert "thresholds: foreground " in shown.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["clip-es", "pseudomask"])
 def test_other_forms_of_the_same_maps_give_the_same_labels(
     form: str, irn_run: tuple[Path, dict], tiny_data: Path, tmp_path: Path
@@ -115,6 +116,7 @@ def test_a_changed_map_repeats_its_own_shard_where_the_networks_are_kept(
     assert all(new[stage] == 1 for stage in ("cams", "walk", "labels"))
 
 
+@pytest.mark.slow
 def test_a_run_s_maps_are_exported_without_pickle_and_read_again(
     irn_run: tuple[Path, dict], tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def test_networks_of_a_run_from_maps_need_maps_again(
     assert "the run has no classifier: it was made with --cams" in answer.stderr
 
 
+@pytest.mark.slow
 def test_a_regeneration_gives_new_labels_to_the_images_whose_map_changed(tiny_data: Path, tmp_path: Path) -> None:
     data = tmp_path / "set"
     shutil.copytree(tiny_data, data)
