@@ -322,16 +322,18 @@ def _sorted_out(
 ) -> dict[str, Any]:
     """Return options as the fields of a request, whose `settings` hold those that are names of settings.
 
+    `cams` and `saliency` are names of both: a mapping is settings, a path a source of maps.
+
     Raises:
         TypeError: One is neither, or a value is none of JSON's.
     """
     found: dict[str, Any] = {}
     inside = dict(settings or {})
     for name, value in options.items():
-        if name in fields:
-            found[name] = _named_list(value) if name in ("split", "val") else value
-        elif name in known:
+        if name in known and (name not in fields or isinstance(value, Mapping)):
             inside[name] = value
+        elif name in fields:
+            found[name] = _named_list(value) if name in ("split", "val") else value
         else:
             raise TypeError(f"unknown option {name!r}; expected one of {', '.join(sorted({*fields, *known}))}")
     json.dumps({**found, "settings": inside}, default=str)

@@ -16,6 +16,8 @@ from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError
 from data.synthetic.dataset import write_synthetic
+from flows.request import RunRequest
+from tasks.settings import PipelineConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = "{'torch', 'numba', 'prefect', 'numpy', 'pydantic', 'uvicorn'}"
@@ -162,3 +164,9 @@ print(pm.label("photos", out="runs/second", split="train", go_on=True, workers=1
     ]
     written = read_label_map(crowded / "runs" / "first" / "labels" / "SegmentationClass" / "train_00000.png")
     assert written.shape == (64, 80)
+
+
+def test_a_mapping_of_cams_or_saliency_is_settings_and_a_path_a_source_of_maps() -> None:
+    options = {"cams": {"scales": (1.0,)}, "saliency": Path("maps"), "seed": 3}
+    sorted_out = pm._sorted_out(options, None, RunRequest.model_fields, PipelineConfig.model_fields)
+    assert sorted_out == {"saliency": Path("maps"), "settings": {"cams": {"scales": (1.0,)}, "seed": 3}}
