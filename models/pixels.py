@@ -40,6 +40,7 @@ class PixelClassifier(nn.Module):
     Attributes:
         mean, std: Of the features [D] over the training cells.
         weight, bias: [folds, 1 + C, D] and [folds, 1 + C]; value 0 is background.
+        images: How many images taught each fold each value [folds, 1 + C].
     """
 
     def __init__(self, num_folds: int, num_values: int, num_channels: int) -> None:
@@ -48,6 +49,8 @@ class PixelClassifier(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(num_channels))
         self.register_buffer("std", torch.ones(num_channels))
+        self.images: Tensor
+        self.register_buffer("images", torch.zeros(num_folds, num_values, dtype=torch.long))
         self.weight = nn.Parameter(torch.zeros(num_folds, num_values, num_channels))
         self.bias = nn.Parameter(torch.zeros(num_folds, num_values))
 

@@ -278,6 +278,7 @@ class PixelsConfig(Config):
         folds: The images are dealt into so many folds, each labelled by the classifier that learnt from the others. 0
             leaves the round out: the labels are those of the walked scores, as in the paper.
         max_images: Images that teach, at even distances in the set.
+        least_images: An image keeps the walk's labels if fewer other images teach one of its classes.
         cells: Cells of the stride-8 grid that an image teaches, about; of one class at most half of them.
         taught_thresholds: Two background thresholds of the walked scores. Pixels whose label is not the same under both
             teach nothing. "auto" takes `labels.sure_thresholds` as they were chosen for the set.
@@ -291,6 +292,7 @@ class PixelsConfig(Config):
 
     folds: Annotated[int, Field(ge=0, le=20)] = 0
     max_images: PositiveInt = 512
+    least_images: Annotated[int, Field(ge=0)] = 5
     cells: Annotated[int, Field(ge=2)] = 400
     taught_thresholds: Range | Auto = "auto"
     crf_iterations: Annotated[int, Field(ge=0)] = 5

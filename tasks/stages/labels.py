@@ -86,11 +86,12 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     factors = prior and prior.factors
     # A piece is weighted as its class is.
     of_pieces = factors and (lambda id: factors(id)[rows_of[id]])
-    by_pixels = "pixel-scores" in job.inputs
-    decide, thresholds = (pixel_rows if by_pixels else semantic_rows), thresholds_of(config, by_pixels=by_pixels)
-    file = job.input("pixel-scores") / PIXEL_SCORES if by_pixels else walk / "semantic.safetensors"
+    second_round = "pixel-scores" in job.inputs
+    writes_sure = len(thresholds_of(config, by_pixels=second_round)) > 1
+    file = job.input("pixel-scores") / PIXEL_SCORES if second_round else walk / "semantic.safetensors"
     with (
-        MapReader(file, None if by_pixels else factors) as semantic,
+        MapReader(walk / "semantic.safetensors", factors) as walked,
+        MapReader(file) as pixels,
         MapReader(walk / "instances.safetensors", of_pieces) as instances,
     ):
         for done, sample in enumerate(job.samples, start=1):
@@ -98,18 +99,19 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             size = working_size(own_size, job.long_side)
             values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
             labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
-            if sample.id in semantic:
-                scores = semantic[sample.id]
+            if sample.id in walked:
+                by_pixels = second_round and sample.id in pixels
+                decide, scores = (pixel_rows, pixels[sample.id]) if by_pixels else (semantic_rows, walked[sample.id])
                 if prior and by_pixels:
                     scores = probabilities_with(prior, scores, sample.id)
-                rows = [decide(scores, size, threshold) for threshold in thresholds]
+                rows = [decide(scores, size, threshold) for threshold in thresholds_of(config, by_pixels=by_pixels)]
                 if config.crf_iterations:
                     image, counts = read_working_image(sample.image, job.long_side), [len(values)] * len(rows)
                     rows = refine_many(image, rows, counts, iterations=config.crf_iterations)
                 refined = rows[0] if config.crf_iterations or by_pixels else None
                 labels = to_size(values[rows[0]], own_size)
-                if len(rows) > 1:
-                    sure = to_size(sure_labels(rows[1], rows[2], values), own_size)
+                sure = labels if len(rows) == 1 else to_size(sure_labels(rows[1], rows[2], values), own_size)
+                if writes_sure:
                     unsure.update(c for c in sample.labels if not (sure == c + 1).any())
                 found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
                 found = found.at_size(own_size)
@@ -129,7 +131,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                 tags.update(sample.labels)
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", labels)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
-            if len(thresholds) > 1:
+            if writes_sure:
                 write_label_map(job.out / SURE / f"{sample.id}.png", sure)
             foreground += float((labels > 0).mean())
             job.progress(done, len(job.samples))

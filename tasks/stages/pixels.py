@@ -54,6 +54,7 @@ def train_pixels(job: Job) -> dict[str, Any]:
     net = PixelClassifier(config.folds, len(job.classes.values), features.shape[1])
     if len(values):
         _standardise(net, features)
+    net.images.copy_(taught_images(values, owners, taught, len(job.classes.values)))
     loss = _fit(net.to(job.device), features, values, taught, config, job)
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, job.out / CLASSIFIER
@@ -63,11 +64,19 @@ def train_pixels(job: Job) -> dict[str, Any]:
 
 
 def infer_pixels(job: Job) -> dict[str, Any]:
-    """Write, for every image that has labels, the probabilities of its classes at stride 4."""
+    """Write, for every image that has labels, the probabilities of its classes at stride 4.
+
+    An image has none with a class that too few other images have taught: its labels stay the walk's.
+    """
     config = job.config
     assert isinstance(config, PixelsConfig)
     net = PixelClassifier.from_state(load_file(job.input("pixel-classifier") / CLASSIFIER)).to(job.device)
-    labelled = [sample for sample in job.samples if sample.labels]
+    known = net.images >= config.least_images
+    labelled = [
+        sample
+        for sample in job.samples
+        if sample.labels and known[fold_of(sample.id, config.folds), [c + 1 for c in sample.labels]].all()
+    ]
     done, maps = len(job.samples) - len(labelled), {}
     for sample, features, size in _features(labelled, job, config):
         values = [c + 1 for c in sample.labels]
@@ -94,6 +103,17 @@ def taught_folds(values: Int[Tensor, " n"], folds: Int[Tensor, " n"], num_folds:
         known = values[taught[fold]].unique()
         taught[fold] |= ~torch.isin(values, known)
     return taught
+
+
+def taught_images(
+    values: Int[Tensor, " n"], owners: Int[Tensor, " n"], taught: Bool[Tensor, "f n"], num_values: int
+) -> Int[Tensor, "f v"]:
+    """Return how many images have cells of each value that teach each fold."""
+    counts = torch.zeros(len(taught), num_values, dtype=torch.long)
+    for fold, chosen in enumerate(taught):
+        pairs = torch.stack([values[chosen], owners[chosen]]).unique(dim=1)
+        counts[fold] = torch.bincount(pairs[0], minlength=num_values)
+    return counts
 
 
 def upsample_cells(maps: Float[Tensor, "k h8 w8"], grid: tuple[int, int]) -> Float[Tensor, "k h4 w4"]:

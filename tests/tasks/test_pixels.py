@@ -22,12 +22,13 @@ from tasks.stages.pixels import (
     infer_pixels,
     sample_cells,
     taught_folds,
+    taught_images,
     train_pixels,
     upsample_cells,
 )
 from tasks.stages.score_maps import PIXEL_SCORES, grid_size
 
-CONFIG = PixelsConfig(folds=2, taught_thresholds=(0.1, 0.4), steps=30, cells=100, learning_rate=0.01)
+CONFIG = PixelsConfig(folds=2, least_images=0, taught_thresholds=(0.1, 0.4), steps=30, cells=100, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,27 @@ def test_a_class_of_one_fold_alone_is_taught_by_its_own_cells() -> None:
     folds, values = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 5, 0, 0])
     taught = taught_folds(values, folds, 2)
     assert taught.tolist() == [[False, True, True, True], [True, True, False, False]]
+
+
+def test_images_that_teach_are_counted_once_per_fold_and_class() -> None:
+    values, owners = torch.tensor([1, 1, 1, 0, 2]), torch.tensor([7, 7, 8, 8, 9])
+    taught = torch.tensor([[True, True, True, True, False], [False, True, False, True, True]])
+    assert taught_images(values, owners, taught, 4).tolist() == [[1, 2, 0, 0], [1, 1, 1, 0]]
+
+
+def test_an_image_whose_classes_few_others_teach_keeps_the_labels_of_the_walk(
+    tiny_set, artifacts, run_stage, round_two
+) -> None:
+    few = CONFIG.model_copy(update={"least_images": 6})
+    inputs = {"irnet": artifacts["irnet"], "pixel-classifier": round_two["pixel-classifier"]}
+    scores = run_stage(infer_pixels, few, **inputs)
+    assert not load_file(scores / PIXEL_SCORES)
+    config = LabelsConfig(sure_thresholds=(0.1, 0.4))
+    alone = run_stage(synthesize_labels, config, walk=artifacts["walk"])
+    second = run_stage(synthesize_labels, config, **{"walk": artifacts["walk"], "pixel-scores": scores})
+    for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure"):
+        for file in sorted((alone / kind).iterdir()):
+            assert file.read_bytes() == (second / kind / file.name).read_bytes()
 
 
 def test_half_of_the_cells_at_most_are_of_one_class_and_none_is_void() -> None:
