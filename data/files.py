@@ -166,6 +166,21 @@ def try_lock(file: Path, *, mode: int = 0o666) -> int | None:
     return descriptor
 
 
+def is_held(folder: Path) -> bool:
+    """Tell whether a process has a folder locked; one that cannot be opened counts as held."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def file_lock(file: Path, waiting: str = "", *, mode: int = 0o666) -> Iterator[None]:
     """Hold a lock for the block, waiting for it if need be; it is released if the process dies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -15,6 +16,17 @@ from typing import IO, NamedTuple
 from data.files import NO_SPACE
 from data.names import is_unsafe
 from data.public_sets.transfer import RESERVE, DownloadError
+
+# The last is what zipfile raises over a password, or a compression that it does not know.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+)
 
 
 class Member(NamedTuple):
@@ -44,9 +56,11 @@ def unpack(archive: Path, folder: Path) -> int:
             for member in members:
                 with _read(opened, member) as source:
                     _write(folder, member.name, source)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise DownloadError(f"{archive}: damaged ({reason}); delete it, and run the same command again") from error
+        raise DownloadError(
+            f"{archive}: damaged, or not the set's ({reason}); delete it, and run the same command again"
+        ) from error
     except OSError as error:
         if error.errno in NO_SPACE:
             raise _no_space(folder, None) from error

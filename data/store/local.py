@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, file_lock, sync
+from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, file_lock, is_held, sync
 from data.names import is_listed_file, is_plain
 from data.text import split_password
 
@@ -389,17 +389,7 @@ def read_note(content: bytes, name: str) -> dict[str, Any]:
 def _is_left(folder: Path) -> bool:
     """Tell whether a temporary folder was left by a process that has ended."""
     # Its holder has it locked, in whatever container; one from before there were locks is told by the process.
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return not is_alive(int(folder.name.rsplit("-", 2)[1]))
+    return not is_held(folder) and not is_alive(int(folder.name.rsplit("-", 2)[1]))
 
 
 def folder_size(folder: Path) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from data.dataset import DatasetError, Problem, Sample
-from data.files import exchange
+from data.files import exchange, is_held
 from data.formats.coco import read_coco
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, lies_in, read_export
@@ -182,19 +182,8 @@ def _draft(out: Path) -> Iterator[Path]:
 
 def _is_left(folder: Path) -> bool:
     """Tell whether a folder is what was an export of this place, or should have become one, and is held by nobody."""
-    if folder.is_symlink() or not (read_export(folder) or (folder / UNFINISHED).is_file()):
-        return False
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    ours = not folder.is_symlink() and (read_export(folder) or (folder / UNFINISHED).is_file())
+    return bool(ours) and not is_held(folder)
 
 
 def _replace(out: Path, folder: Path) -> None:

@@ -103,5 +103,22 @@ def test_an_archive_that_needs_more_than_there_is_writes_nothing(
 @pytest.mark.parametrize("name", ["set.zip", "set.tgz"])
 def test_a_damaged_archive_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"<html>an error of the proxy</html>")
-    with pytest.raises(DownloadError, match=rf"{name}: damaged .*delete it"):
+    with pytest.raises(DownloadError, match=rf"{name}: damaged, or not the set's .*delete it"):
         unpack(tmp_path / name, tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "value"), [((6, 8), 1), ((8, 10), 99)], ids=["with a password", "compressed oddly"]
+)
+def test_a_zip_that_cannot_be_read_is_named(tmp_path: Path, offsets: tuple[int, int], value: int) -> None:
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("a.txt", "a")
+    content = bytearray(archive.read_bytes())
+    # The same field of the file's own header and of the directory's.
+    local, listed = offsets
+    content[local] = content[content.index(b"PK\x01\x02") + listed] = value
+    archive.write_bytes(content)
+    with pytest.raises(DownloadError, match=r"set.zip: damaged, or not the set's \(.*\); delete it"):
+        unpack(archive, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
