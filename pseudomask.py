@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tasks.single_images import ImageLabels, Predictor
+    from tasks.in_memory import ImageLabels, Predictor
 
 __all__ = ["Network", "Run", "Training", "label", "load", "refine", "train"]
 
@@ -172,8 +172,8 @@ def label(
         out: Folder of the results.
         labels: File or folder of image-level labels, where the data set does not hold them itself.
         settings: Settings of stages, over those of the preset: `{"walk": {"beta": 8}}`.
-        options: Fields of `flows.request.RunRequest`, such as `preset`, `split`, `workers` and `store`, and settings
-            by their names: `weights="imagenet"`, `backbone="resnet50"`, `seed=1`, `walk={"beta": 8}`.
+        options: Fields of `flows.labels.request.RunRequest`, such as `preset`, `split`, `workers` and `store`, and
+            settings by their names: `weights="imagenet"`, `backbone="resnet50"`, `seed=1`, `walk={"beta": 8}`.
 
     Raises:
         TypeError: There is no such option.
@@ -183,8 +183,8 @@ def label(
         StageError: A stage failed, or learned nothing.
     """
     from flows.calls import call
-    from flows.request import RunRequest
-    from tasks.settings import PipelineConfig
+    from flows.labels.request import RunRequest
+    from tasks.pipeline.settings import PipelineConfig
 
     given = {"data": _absolute(images), "out": _absolute(out), "labels": labels and _absolute(labels)}
     fields = _sorted_out(options, settings, RunRequest.model_fields, PipelineConfig.model_fields)
@@ -210,7 +210,7 @@ def train(
         labels: A run, whose labels are learned.
         data: Folder of a data set with label maps; by default that of the run.
         settings: The network's settings, over those of the preset: `{"training": {"epochs": 3}}`.
-        options: Fields of `flows.train_request.TrainRequest`, such as `split`, `val`, `preset` and `processes`, and
+        options: Fields of `flows.training.request.TrainRequest`, such as `split`, `val`, `preset` and `processes`, and
             settings by their names: `weights="imagenet"`, `training={"epochs": 3}`.
 
     Raises:
@@ -221,7 +221,7 @@ def train(
         StageError: The training failed.
     """
     from flows.calls import call
-    from flows.train_request import TrainRequest
+    from flows.training.request import TrainRequest
     from tasks.networks import NETWORKS
 
     if network not in NETWORKS:
@@ -249,10 +249,10 @@ def load(folder: str | Path, *, device: Device = "auto") -> Network:
         DatasetError: Its files are damaged, or of another version.
         ValueError: It has a detector (Mask R-CNN), whose answer is no label map; `pseudomask predict` writes its masks.
     """
-    from flows.train_request import settings_of
-    from tasks.networks.pixels import SegmentationConfig
-    from tasks.run_record import read_run
-    from tasks.single_images import Predictor
+    from flows.training.request import settings_of
+    from tasks.engine.run_record import read_run
+    from tasks.in_memory import Predictor
+    from tasks.networks.trainer import SegmentationConfig
 
     folder = _absolute(folder)
     record = read_run(folder)
@@ -305,8 +305,8 @@ def refine(
     Raises:
         ValueError: A shape or a value is not as said; the message names the image by its position.
     """
-    from tasks.settings import LabelsConfig, WalkConfig
-    from tasks.single_images import refine_cams
+    from tasks.in_memory import refine_cams
+    from tasks.pipeline.settings import LabelsConfig, WalkConfig
 
     walk = WalkConfig(radius_px=radius_px, beta=beta, steps=steps)
     wanted = LabelsConfig(background_threshold=background_threshold, crf_iterations=crf_iterations, min_area=min_area)

@@ -20,7 +20,7 @@ import benchmarks
 from benchmarks.machine import describe_machine, results_file, write_results
 from benchmarks.measure import CheckFailed, Result, SpeedResult, measure, measure_speed
 from benchmarks.row import Row, Speed
-from tasks.workers import keep_freed_memory
+from tasks.engine.workers import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

@@ -41,12 +41,13 @@ from data.store import ArtifactError
 from data.store.publication import Publication
 from data.validation import check_images
 from flows.commands.versions import list_versions, show_versions
-from flows.request import pipeline_settings
-from tasks.figures import read_history, read_run_metrics
-from tasks.image_list import ImageList, read_images
+from flows.labels.request import pipeline_settings
+from tasks.engine.image_list import ImageList, read_images
+from tasks.engine.run_record import read_run
+from tasks.pipeline.settings import PipelineConfig
+from tasks.reporting.figures import read_history, read_run_metrics
+from tasks.reporting.page import shown_settings
 from tasks.reporting.report import instance_tables, semantic_tables, tag_tables
-from tasks.run_record import read_run
-from tasks.settings import PipelineConfig
 
 logger = logging.getLogger(__name__)
 BOUND_MB = 2000
@@ -231,7 +232,7 @@ def _look_at_run(_: Path, file: Path) -> None:
     pipeline_settings(record)
     for stage in record.stages:
         record.network(stage)
-    if record.shown_settings and record.asked("data", needed=True):
+    if shown_settings(record) and record.asked("data", needed=True):
         str(record.root)
 
 

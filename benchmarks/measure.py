@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 
 from benchmarks.row import Row, Speed
-from tasks.memory import forget_peak, status_bytes
+from tasks.measurement.memory import forget_peak, status_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from models.cooperative import Connection
 from models.danet import PositionAttention
-from tasks.memory import forget_peak, status_bytes
+from tasks.measurement.memory import forget_peak, status_bytes
+from tasks.measurement.resources import Variant, measure_inference, measure_resources
 from tasks.networks import cooperative
-from tasks.resources import Variant, measure_inference, measure_resources
 
 CONNECTIONS: tuple[Connection, ...] = ("single", "ensemble", "same-layer", "multi-layer")
 # A quarter of ResNet's last features, of a crop of 768 at stride 8.

@@ -27,10 +27,11 @@ from data.dataset import ClassTable, Dataset, Sample
 from data.formats.voc import VOC_CLASSES
 from data.store import Store
 from flows.commands.status import compare_with_store, runs_of
-from tasks.memory import forget_peak, status_bytes
-from tasks.plan import Node, Plan, SampleDigest, make_plan
-from tasks.run_record import read_run, write_run
-from tasks.settings import PipelineConfig, WalkConfig
+from tasks.engine.plan import Node, Plan, SampleDigest
+from tasks.engine.run_record import read_run, write_run
+from tasks.measurement.memory import forget_peak, status_bytes
+from tasks.pipeline import plan_labels
+from tasks.pipeline.settings import PipelineConfig, WalkConfig
 
 logger = logging.getLogger(__name__)
 SIZES = (10_000, 100_000, 1_000_000)
@@ -95,7 +96,7 @@ def measure_size(num_images: int) -> list[Step]:
         store.prepare()
         store.register(run)
         dataset, digests = meter("the set and its digests, simulated", simulate, num_images)
-        plan = meter("plan with all keys", make_plan, dataset, PipelineConfig(), digests)
+        plan = meter("plan with all keys", plan_labels, dataset, PipelineConfig(), digests)
         meter("record, written", write_run, run, plan, store.address, preset="voc12", request={})
         meter("status of the store: its runs", runs_of, store.root)
         record = meter("record, read", read_run, run)
@@ -125,7 +126,7 @@ def simulate(num_images: int) -> tuple[Dataset, dict[str, SampleDigest]]:
 def _plan_changed(dataset: Dataset, digests: dict[str, SampleDigest]) -> Plan:
     """Plan once more: in every shard some images have other bytes, and the walk another setting."""
     other = {id: replace(digests[id], image=_sha256(f"other {id}")) for id in list(digests)[::10]}
-    return make_plan(dataset, PipelineConfig(walk=WalkConfig(beta=8)), digests | other)
+    return plan_labels(dataset, PipelineConfig(walk=WalkConfig(beta=8)), digests | other)
 
 
 def _dump_recipe(node: Node) -> int:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from data.store import Store
 from data.synthetic.dataset import write_synthetic
-from flows.request import TRAINED_STAGES
+from flows.labels.request import TRAINED_STAGES
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]

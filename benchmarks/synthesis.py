@@ -27,13 +27,13 @@ from models.backbones.base import Backbone, build_backbone
 from models.cam import CAMNet
 from models.inference import prepare_inference
 from models.irnet import IRNet
-from tasks.inference import Pyramid, inference_autocast
-from tasks.settings import CamConfig, LabelsConfig, RelationsConfig, WalkConfig
-from tasks.stages.cams import class_attention
-from tasks.stages.labels import instance_masks, semantic_rows, thresholds_of
-from tasks.stages.relations import confident_labels
-from tasks.stages.score_maps import strongest, upsample
-from tasks.stages.walk import sum_rows, walk_batch
+from tasks.pipeline.labels import instance_masks, semantic_rows, thresholds_of
+from tasks.pipeline.relations import confident_labels
+from tasks.pipeline.score_maps import strongest, upsample
+from tasks.pipeline.seeds.cams import class_attention
+from tasks.pipeline.settings import CamConfig, LabelsConfig, RelationsConfig, WalkConfig
+from tasks.pipeline.walk import sum_rows, walk_batch
+from tasks.training.inference import Pyramid, inference_autocast
 
 SIZE, GRID = (375, 500), (94, 125)
 NUM_CLASSES = 20

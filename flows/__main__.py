@@ -15,7 +15,7 @@ def main() -> int:
     # `-m` puts the current folder first: what lies there beside a data set is not code of ours.
     before = list(sys.path)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tasks.processes import safe_path
+    from tasks.engine.processes import safe_path
 
     sys.path[:] = before
     sys.path[:] = safe_path()

@@ -19,12 +19,12 @@ from rich.logging import RichHandler
 
 from data.dataset import DatasetError, Problem
 from data.store import ArtifactError
-from flows.printing import PlainConsole, PlainFormatter
-from flows.request import RunRequest
-from flows.server import ServerError
-from flows.train_request import TrainRequest
-from tasks.processes import python_command, python_environment
-from tasks.workers import ROOMS, StageError, die_with_parent
+from flows.engine.printing import PlainConsole, PlainFormatter
+from flows.engine.server import ServerError
+from flows.labels.request import RunRequest
+from flows.training.request import TrainRequest
+from tasks.engine.processes import python_command, python_environment
+from tasks.engine.workers import ROOMS, StageError, die_with_parent
 
 Kind = Literal["run", "train"]
 ERRORS = {error.__name__: error for error in (ArtifactError, StageError, ServerError, OSError)}

@@ -21,11 +21,11 @@ from data.dataset import DatasetError
 from data.public_sets import DownloadError
 from data.store import ArtifactError
 from flows.arguments import CommandFailed, commands
-from flows.presets import PRESETS
-from flows.printing import PlainConsole, PlainFormatter
-from flows.server import ServerError
+from flows.engine.printing import PlainConsole, PlainFormatter
+from flows.engine.server import ServerError
+from flows.labels.presets import PRESETS
+from tasks.engine.workers import LOG_VARIABLE, ROOMS, StageError
 from tasks.networks import NETWORKS, NetworkSettings
-from tasks.workers import LOG_VARIABLE, ROOMS, StageError
 
 EXPECTED = (DatasetError, DownloadError, ArtifactError, StageError, ServerError)
 

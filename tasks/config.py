@@ -1,14 +1,16 @@
-"""The base of every stage's settings, and of what files of a run are checked against."""
+"""The base of every settings class, the number types of their fields, and the settings that every run has."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from data.store import store_address
 from data.text import one_line
+from models.backbones import BACKBONES
+from models.pretrained import ImageNetWeights, imagenet_version
 
 
 def _address(value: Any) -> str:
@@ -25,6 +27,58 @@ class Config(BaseModel):
     """Frozen settings that refuse unknown names; a stage's settings are part of its artifacts' key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+BackboneName: TypeAlias = Literal[tuple(BACKBONES)]  # pyright: ignore
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ClassWeights = Literal["none", "median_frequency", "inverse_log"]
+PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# A rate times a factor stays a number of single precision.
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+RateFactor = Annotated[float, Field(gt=0, le=1e6)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    """Return a range as it is, where it is one."""
+    if pair[0] > pair[1]:
+        raise ValueError(f"expected a range that ascends, got {pair}")
+    return pair
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(ascending)]
+PixelRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
+Steps = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(ascending)]
+Precision = Literal["fastest", "float32", "bfloat16"]
+"""Of a network's arithmetic: "fastest" is bfloat16 on a GPU and on a CPU that has instructions for it, so machines
+differ in what they compute under one key."""
+
+
+class RunConfig(Config):
+    """What the settings of every run have, beside those of its stages.
+
+    Attributes:
+        seed: Everything random derives from it.
+        backbone: The network that all others of a run are built on.
+        weights: ImageNet weights: a file in torchvision's key layout; "imagenet-v1" or "imagenet-v2" for torchvision's
+            download, of its first training, which older papers start from, or its second; "imagenet" for the newest
+            of the backbone; or None to train from random weights.
+        shard_size: Images a task of a sharded stage takes; about, since shards are hashed buckets.
+    """
+
+    seed: Seed = 0
+    backbone: BackboneName = "resnet50"
+    weights: Path | ImageNetWeights | None = None
+    shard_size: PositiveInt = 32
+
+    @model_validator(mode="after")
+    def _weights_are_to_be_had(self) -> Self:
+        if isinstance(self.weights, str):
+            imagenet_version(self.backbone, self.weights)
+        return self
 
 
 def fault_of(error: ValidationError, within: str = "") -> str:

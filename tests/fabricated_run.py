@@ -16,11 +16,11 @@ from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic.dataset import write_synthetic
-from tasks.image_list import ImageList, write_images
+from tasks.engine.image_list import ImageList, write_images
+from tasks.engine.plan import Images, SampleDigest
+from tasks.engine.run_record import VERSION, RunRecord, StageRecord
 from tasks.networks import NETWORKS
-from tasks.plan import Images, SampleDigest
-from tasks.run_record import VERSION, RunRecord, StageRecord
-from tasks.settings import PipelineConfig
+from tasks.pipeline.settings import PipelineConfig
 
 COLLAPSED = {
     "collapsed": True,

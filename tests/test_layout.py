@@ -33,7 +33,7 @@ def test_no_top_level_name_hides_one_of_the_standard_library() -> None:
     assert not names & sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("module", ["tasks.plan", "tasks.workers", "data.store", "flows.server"])
+@pytest.mark.parametrize("module", ["tasks.engine.plan", "tasks.engine.workers", "data.store", "flows.engine.server"])
 def test_what_the_parent_of_a_run_imports_loads_neither_torch_nor_prefect(module: str) -> None:
     script = f"import sys, {module}; print(sorted({{'torch', 'numba', 'prefect'}} & sys.modules.keys()))"
     answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from flows.presets import PRESETS
+from flows.labels.presets import PRESETS
 from tasks.networks import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,8 @@ from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError
 from data.synthetic.dataset import write_synthetic
-from flows.request import RunRequest
-from tasks.settings import PipelineConfig
+from flows.labels.request import RunRequest
+from tasks.pipeline.settings import PipelineConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = "{'torch', 'numba', 'prefect', 'numpy', 'pydantic', 'uvicorn'}"

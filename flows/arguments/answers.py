@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import arg
 
-from flows.printing import PlainConsole
-from tasks.settings import PipelineConfig
+from flows.engine.printing import PlainConsole
+from tasks.pipeline.settings import PipelineConfig
 
 Settings = Annotated[PipelineConfig, arg(name="")]
 Verbose = Annotated[bool, arg(aliases=["-v"])]

@@ -13,11 +13,11 @@ from tyro.conf import Positional, UseAppendAction, arg
 from data.dataset import DatasetError
 from flows.arguments.answers import Verbose, answer, list_or_file
 from flows.arguments.making import NetworkPreset
-from flows.compare_request import CompareRequest, TableName
-from flows.request import Request
+from flows.comparison.request import CompareRequest, TableName
+from flows.engine.request import Request
 from models.pretrained import ImageNetWeights
+from tasks.config import BackboneName, ClassWeights
 from tasks.networks.segnet import SCENE_NETWORKS
-from tasks.settings import BackboneName, ClassWeights
 
 Table = TableName | Literal["segnet-resources"]
 MEASURED = ("size", "classes", "threads")

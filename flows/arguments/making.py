@@ -11,10 +11,10 @@ from tyro.conf import Positional, arg
 from data.dataset import DatasetError
 from data.readers.cams import Missing
 from flows.arguments.answers import Settings, Verbose, answer, list_or_file
-from flows.predict_request import PredictRequest
-from flows.presets import PRESETS
-from flows.request import NetworkName, RunRequest
-from flows.train_request import TrainRequest
+from flows.labels.presets import PRESETS
+from flows.labels.request import NetworkName, RunRequest
+from flows.training.prediction import PredictRequest
+from flows.training.request import TrainRequest
 from tasks.networks import NETWORKS, NetworkSettings
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         """
         from flows.commands.report import make_report
         from flows.commands.run import run_pipeline, show_results, write_demo_set
-        from flows.results import writing
+        from flows.engine.collect import writing
 
         data = out.absolute() / "data"
         request = RunRequest(

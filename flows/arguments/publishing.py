@@ -10,9 +10,9 @@ from tyro.conf import Positional
 
 from data.readers.cams import Missing
 from flows.arguments.answers import CommandFailed, Settings, Verbose, answer, list_or_file
-from flows.presets import PRESETS
-from flows.regenerate_request import RegenerateRequest
-from tasks.regeneration import Gate, Retrain
+from flows.labels.presets import PRESETS
+from flows.publishing.request import RegenerateRequest
+from tasks.publishing.decide import Gate, Retrain
 
 
 def publishing(preset: str) -> tuple[Callable[..., None], ...]:
@@ -102,7 +102,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
         )
         if schedule is not None:
             from flows.commands.production import show_schedule
-            from flows.production.schedules import schedule as set_schedule
+            from flows.publishing.schedule import schedule as set_schedule
 
             answer(set_schedule(request, schedule), show_schedule, json)
             return

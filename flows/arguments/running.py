@@ -12,7 +12,7 @@ def deploy(json: bool = False) -> None:
         json: Print one JSON object on standard output.
     """
     from flows.commands.production import show_deployments
-    from flows.production.deployments import deploy as deploy_all
+    from flows.deployment.deployments import deploy as deploy_all
 
     answer(deploy_all(), show_deployments, json)
 
@@ -24,7 +24,7 @@ def worker(limit: int | None = None, until_idle: bool = False) -> None:
         limit: Runs that are started at a time; those that wait for their turn on the machine count.
         until_idle: Do what is scheduled now, and end.
     """
-    from flows.production.worker import work
+    from flows.deployment.worker import work
 
     work(limit=limit, until_idle=until_idle)
 

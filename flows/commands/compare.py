@@ -16,9 +16,9 @@ from data.dataset import DatasetError
 from data.files import atomic_write, explain_os_errors
 from data.ownership import own
 from flows.commands.run import embedded_server
-from flows.compare_request import CompareRequest, check_sets, trials
-from flows.compare_results import FILE_NAME, by_weighting, percent, table_of, tests_of
-from flows.results import writing
+from flows.comparison.request import CompareRequest, check_sets, trials
+from flows.comparison.results import FILE_NAME, by_weighting, percent, table_of, tests_of
+from flows.engine.collect import writing
 from tasks.networks import NETWORKS
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def compare_networks(request: CompareRequest) -> dict[str, Any]:
             log.warning("%s", note)
         networks = {trial.training.settings.network for trial in trials(request)}
         with embedded_server(request, [stage for name in networks for stage in NETWORKS[name].pipeline]):
-            from flows.comparison import compare
+            from flows.comparison.flow import compare
 
             compare(request)
     return json.loads((request.out / FILE_NAME).read_text())
@@ -51,7 +51,7 @@ def compare_resources(
     Raises:
         DatasetError: A number is not positive.
     """
-    from tasks.resources import Variant, measure_resources
+    from tasks.measurement.resources import Variant, measure_resources
 
     if min(*size, num_classes, num_threads) < 1:
         raise DatasetError(

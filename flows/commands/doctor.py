@@ -18,8 +18,8 @@ from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
 from data.text import one_line
 from data.validation import examine_files, warnings
-from tasks.plan import image_digests
-from tasks.processes import python_command, python_environment
+from tasks.engine.plan import image_digests
+from tasks.engine.processes import python_command, python_environment
 
 PACKAGES = ("torch", "torchvision", "prefect", "pydensecrf2", "numba", "numpy", "opencv-python")
 

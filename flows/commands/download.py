@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from data.public_sets import SETS, download
-from flows.printing import PlainConsole
+from flows.engine.printing import PlainConsole
 
 LINE_SECONDS = 10.0
 Report = Callable[[str, int, int | None], None]

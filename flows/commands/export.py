@@ -22,7 +22,7 @@ from data.formats.coco import read_coco
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, lies_in, read_export
 from data.store import ArtifactError, explain_os_errors
-from tasks.run_record import RunRecord, read_run
+from tasks.engine.run_record import RunRecord, read_run
 
 Format = Literal["voc", "coco", "both"]
 UNFINISHED = ".unfinished"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from data.readers.cams import CLASSES_FILE
 from data.store import ArtifactError, open_store
 from flows.commands.export import write_export
-from tasks.run_record import RunRecord, read_run
+from tasks.engine.run_record import RunRecord, read_run
 
 
 def export_cams(run: Path, out: Path) -> dict[str, Any]:

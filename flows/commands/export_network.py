@@ -10,8 +10,8 @@ from rich.console import Console
 
 from data.ownership import refuse_other
 from data.store import ArtifactError
-from flows.train_request import settings_of
-from tasks.run_record import read_run
+from flows.training.request import settings_of
+from tasks.engine.run_record import read_run
 
 
 def _is_torchscript(file: Path) -> bool:
@@ -31,7 +31,7 @@ def _is_onnx(file: Path) -> bool:
 
 
 def export_network(training: Path, file: Path, format: Literal["onnx", "torchscript"]) -> dict[str, Any]:
-    """Write the network of a finished training; answer and errors are those of `tasks.network_export`.
+    """Write the network of a finished training; answer and errors are those of `tasks.networks.export`.
 
     Raises:
         ArtifactError: It is not the folder of a finished training.
@@ -41,7 +41,7 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
     if not (folder / "network.json").is_file():
         raise ArtifactError(f"{folder}: expected a trained network, found none; has the training ended?")
     refuse_other(file, _is_onnx if format == "onnx" else _is_torchscript, f"a network in {format} format")
-    from tasks.network_export import export_onnx, export_torchscript
+    from tasks.networks.export import export_onnx, export_torchscript
     from tasks.networks.loading import load_trained
 
     net = load_trained(settings.network, folder)

@@ -13,9 +13,12 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from data.store import ArtifactError, explain_os_errors, open_store
-from tasks.housekeeping import known_artifacts, leftovers
+from tasks.engine.garbage import known_artifacts, leftovers
+from tasks.networks import NETWORKS
+from tasks.pipeline import STAGES
 
 DAY = 86_400.0
+ALL_STAGES = (*STAGES, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
 
 
 @validate_call
@@ -40,8 +43,8 @@ def collect_garbage(
     artifacts = open_store(store)
     if not artifacts.exists():
         raise ArtifactError(f"{artifacts.address}: expected a store, found none")
-    known, unreadable = known_artifacts(artifacts)
-    found = leftovers(artifacts, time.time() - keep_days * DAY, forget, known)
+    known, unreadable = known_artifacts(artifacts, ALL_STAGES)
+    found = leftovers(artifacts, ALL_STAGES, time.time() - keep_days * DAY, forget, known)
     kept = len(known) + len(unreadable) - sum(leftover.key is not None for leftover in found)
     stages: dict[str, dict[str, int]] = {}
     for leftover in found:

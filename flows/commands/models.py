@@ -9,7 +9,7 @@ from pydantic import Field, validate_call
 from rich.console import Console
 from rich.table import Table
 
-from tasks.networks.sizes import SIZED, network_size
+from tasks.measurement.sizes import SIZED, network_size
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from data.store.publication import Publication
 from flows.commands.run import embedded_server
-from flows.regenerate_request import RegenerateRequest, check_place, describe_work, find_work
-from tasks.stages import STAGES
+from flows.publishing.request import RegenerateRequest, check_place, describe_work, find_work
+from tasks.pipeline import STAGES
 
 
 def regenerate_published(request: RegenerateRequest, *, dry_run: bool = False) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def regenerate_published(request: RegenerateRequest, *, dry_run: bool = False) -
     if dry_run or work.nothing:
         return {**describe_work(publication, work), "dry_run": dry_run}
     with embedded_server(request, STAGES):
-        from flows.regeneration import regenerate_labels
+        from flows.publishing.flow import regenerate_labels
 
         return {**regenerate_labels(request), "dry_run": False}
 

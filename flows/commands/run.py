@@ -19,12 +19,14 @@ from data.ownership import own
 from data.store import ArtifactError, explain_os_errors, no_space, open_store
 from data.synthetic.dataset import write_synthetic
 from flows.commands.tables import percent, show_validation
-from flows.request import Request, RunRequest, open_set
-from flows.results import writing
-from flows.server import check_scheduler, no_server, prefect_server
+from flows.engine.collect import writing
+from flows.engine.request import Request
+from flows.engine.server import check_scheduler, no_server, prefect_server
+from flows.labels.request import RunRequest, open_set
+from tasks.engine.stage import Stage
+from tasks.engine.workers import StageError
 from tasks.networks import NETWORKS
-from tasks.stages import STAGES, Stage
-from tasks.workers import StageError
+from tasks.pipeline import STAGES
 
 DEMO_SIZE = (128, 160)
 DEMO_STAMP = "recipe.json"
@@ -42,7 +44,7 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
         open_set(request)
         stages = (*STAGES, *(stage for name in request.train for stage in NETWORKS[name].pipeline))
         with embedded_server(request, stages):
-            from flows.pseudo_labels import pseudo_labels
+            from flows.labels.flow import pseudo_labels
 
             pseudo_labels(request)
         result = read_result(request)
@@ -72,7 +74,7 @@ def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]
         prefect_server(Path(home)) as server,
     ):
         # Prefect reads its settings at import, and takes seconds for it, while the server starts.
-        import flows.execution  # noqa: F401
+        import flows.engine.execute  # noqa: F401
 
         # So does the plan, for the digests of the sources, which it finds kept here.
         for stage in stages:

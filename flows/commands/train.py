@@ -9,11 +9,11 @@ from rich.console import Console
 
 from flows.commands.run import embedded_server, read_result
 from flows.commands.tables import show_validation
-from flows.predict_request import PredictRequest, prepare_prediction
-from flows.results import writing
-from flows.train_request import TrainRequest, open_training_sets
+from flows.engine.collect import writing
+from flows.training.prediction import PredictRequest, prepare_prediction
+from flows.training.request import TrainRequest, open_training_sets
+from tasks.engine.run_record import read_run
 from tasks.networks import NETWORKS
-from tasks.run_record import read_run
 
 
 def train_network(request: TrainRequest) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def train_network(request: TrainRequest) -> dict[str, Any]:
     with writing(request, "train"):
         open_training_sets(request)
         with embedded_server(request, NETWORKS[request.settings.network].pipeline):
-            from flows.downstream import downstream
+            from flows.training.flow import downstream
 
             downstream(request)
         return read_result(request)
@@ -33,7 +33,7 @@ def predict_images(request: PredictRequest) -> dict[str, Any]:
     with writing(request, "predict"):
         prepared = prepare_prediction(request)
         with embedded_server(request, [node.stage for node in prepared.plan.nodes]):
-            from flows.downstream import predict
+            from flows.training.flow import predict
 
             predict(request)
     left_out = [str(problem) for problem in prepared.problems]

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig, Side
+from tasks.config import BackboneName, LearningRate, NonNegative, PositiveInt, Range, RateFactor
 from tasks.networks.small_presets import small_streets, small_synthetic
 from tasks.networks.spec import NetworkSettings, NetworkSpec, Row
-from tasks.settings import BackboneName, LearningRate, NonNegative, PositiveInt, Range, RateFactor
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig, Side
 
 CooperativeName = Literal["cooperative-danet", "cooperative-deeplabv3plus"]
 # Both sides of VOC's crops in the paper.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig
 from tasks.networks.spec import NetworkSettings, NetworkSpec
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig
 
 
 class DeepLabV2Settings(NetworkSettings):

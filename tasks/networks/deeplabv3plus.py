@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig, Side
-from tasks.networks.small_presets import small_streets, small_synthetic
-from tasks.networks.spec import NetworkSettings, NetworkSpec, Paper, Row
-from tasks.settings import (
+from tasks.config import (
     BackboneName,
     ClassWeights,
     LearningRate,
@@ -17,6 +14,9 @@ from tasks.settings import (
     Range,
     RateFactor,
 )
+from tasks.networks.small_presets import small_streets, small_synthetic
+from tasks.networks.spec import NetworkSettings, NetworkSpec, Paper, Row
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig, Side
 
 
 class DeepLabV3PlusConfig(SegmenterConfig):

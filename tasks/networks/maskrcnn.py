@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tasks.config import Config
+from tasks.config import Config, Fraction, LearningRate, NonNegative, PositiveInt, Precision, Range, RateFactor
 from tasks.networks.spec import NetworkSettings, NetworkSpec
 from tasks.networks.trainer import TrainerConfig
-from tasks.settings import Fraction, LearningRate, NonNegative, PositiveInt, Precision, Range, RateFactor
 
 # Of the settings, what the network is built with.
 OPTIONS = {"min_size", "max_size", "anchor_sizes", "channels", "num_proposals", "num_sampled"}
@@ -151,8 +150,8 @@ SPEC = NetworkSpec(
     settings=MaskRCNNSettings,
     presets={"quick": quick, "voc12": voc12, "demo": demo},
     model="models.maskrcnn:build",
-    stages="tasks.stages.detector",
-    scores="tasks.stages.detection_scores",
+    stages="tasks.networks.stages.detection",
+    scores="tasks.networks.stages.detection_scores",
     learns="instances",
     follows_run=True,
     background=True,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig, Side
+from tasks.config import BackboneName, LearningRate, NonNegative, PositiveInt, Range
 from tasks.networks.small_presets import small_streets, small_synthetic
 from tasks.networks.spec import NetworkSettings, NetworkSpec
-from tasks.settings import BackboneName, LearningRate, NonNegative, PositiveInt, Range
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig, Side
 
 
 class PSPNetConfig(SegmenterConfig):

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
+from tasks.config import NonNegative, RateFactor
 from tasks.networks.deeplabv3plus import VOC_SIDE, DeepLabV3PlusConfig, DeepLabV3PlusSettings
 from tasks.networks.small_presets import small_streets, small_synthetic
 from tasks.networks.spec import NetworkSpec
-from tasks.settings import NonNegative, RateFactor
 
 
 class SaliencyConfig(DeepLabV3PlusConfig):
@@ -107,6 +107,6 @@ SPEC = NetworkSpec(
     settings=SaliencySettings,
     presets={"quick": quick, "cityscapes": cityscapes, "voc12": voc12, "demo": demo},
     model="models.saliency:build",
-    stages="tasks.stages.saliency",
+    stages="tasks.networks.stages.saliency",
     deployment="saliency",
 )

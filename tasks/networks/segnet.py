@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from tasks.networks.pixels import PixelTrainerConfig, SegmentationConfig, Side
+from tasks.config import ClassWeights, Fraction, LearningRate, NonNegative, PositiveInt, RateFactor
 from tasks.networks.spec import NetworkSettings, NetworkSpec, Paper, Row
-from tasks.settings import ClassWeights, Fraction, LearningRate, NonNegative, PositiveInt, RateFactor
+from tasks.networks.trainer import PixelTrainerConfig, SegmentationConfig, Side
 
 # Those that the paper trains from ImageNet's weights, in the order of its Table 3, and those that it compares decoders
 # by, in the order of its Table 1.

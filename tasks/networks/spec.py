@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from models.backbones import BACKBONES
-from tasks.settings import RunConfig
-from tasks.stages import Stage, training_stage
+from tasks.config import RunConfig
+from tasks.engine.stage import Stage, training_stage
 
 if TYPE_CHECKING:
     # Planning reads this module and loads no torch.
@@ -94,8 +94,8 @@ class NetworkSpec:
     settings: type[NetworkSettings]
     presets: Presets
     model: str
-    stages: str = "tasks.stages.segmenter"
-    scores: str = "tasks.stages.segmentation_scores"
+    stages: str = "tasks.networks.stages.segmentation"
+    scores: str = "tasks.networks.stages.segmentation_scores"
     learns: Literal["semantic", "instances"] = "semantic"
     deployment: str = ""
     follows_run: bool = False

@@ -11,10 +11,19 @@ from data.dataset import ClassTable, Sample
 from data.formats.images import read_image
 from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import read_ground_truth, read_label_map
+from tasks.engine.run_record import read_run
 from tasks.networks import NETWORKS
 from tasks.reporting import pictures
-from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, changed_settings, names_of_classes
-from tasks.run_record import read_run
+from tasks.reporting.page import (
+    PICTURE_HEIGHT,
+    Column,
+    Page,
+    Row,
+    Table,
+    changed_settings,
+    names_of_classes,
+    shown_settings,
+)
 
 IMAGES = 8
 SCORES = ("G", "C", "mIoU", "BF", "MAE", "max F")
@@ -40,7 +49,7 @@ def comparison_page(
     """
     name, _, first = trials[0]
     record = read_run(first)
-    settings = record.shown_settings
+    settings = shown_settings(record)
     # One training of each row and weighting has pictures, the first seed's.
     shown: dict[str, Path] = {}
     for row, weighting, folder in trials:

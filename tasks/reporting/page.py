@@ -11,21 +11,59 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
 import jinja2
 import numpy as np
+from pydantic import AfterValidator, TypeAdapter
+from typing_extensions import TypedDict
 
 from data.dataset import ClassTable, Sample
 from data.formats.label_folder import INSTANCES, SALIENCY, SEMANTIC
 from data.formats.label_maps import VOC_PALETTE, read_ground_truth, read_label_map
 from tasks.config import Config
+from tasks.engine.run_record import RunRecord
+from tasks.networks import NETWORKS
 from tasks.reporting import pictures
 from tasks.reporting.pictures import Picture, palette_row
-from tasks.run_record import RunRecord
 
 PICTURE_HEIGHT = 240
 WHEEL_SIDE = 96
+
+
+def _check_network(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"expected one of {', '.join(NETWORKS)}, found {name!r:.80}")
+    return name
+
+
+class ShownSettings(TypedDict):
+    """The settings that reports name, of a run or a training of any version.
+
+    Attributes:
+        network: Of a training.
+        irnet: Those of stage `irnet`, of a run.
+    """
+
+    backbone: str
+    weights: str | None
+    seed: int
+    network: NotRequired[Annotated[str, AfterValidator(_check_network)]]
+    irnet: NotRequired[dict[str, Any]]
+
+
+_SHOWN = TypeAdapter(ShownSettings)
+
+
+def shown_settings(record: RunRecord) -> dict[str, Any]:
+    """Return a run's settings, of any version, once those that a report is made from are as `ShownSettings` says.
+
+    Raises:
+        ArtifactError: They are not.
+    """
+    with record.explained("settings"):
+        _SHOWN.validate_python(record.settings)
+    return record.settings
 
 
 class Column(NamedTuple):

@@ -19,9 +19,11 @@ from data.formats.images import read_image
 from data.formats.label_folder import DETECTIONS
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, open_store
-from tasks.figures import read_run_metrics
-from tasks.health import collapse_of
+from tasks.engine.run_record import RunRecord, read_run
+from tasks.evaluation.health import collapse_of
+from tasks.pipeline.settings import PipelineConfig
 from tasks.reporting import pictures
+from tasks.reporting.figures import read_run_metrics
 from tasks.reporting.page import (
     PICTURE_HEIGHT,
     Column,
@@ -32,11 +34,10 @@ from tasks.reporting.page import (
     choose_samples,
     label_cells,
     names_of_classes,
+    shown_settings,
 )
 from tasks.reporting.pictures import Picture
 from tasks.reporting.training import training_page
-from tasks.run_record import RunRecord, read_run
-from tasks.settings import PipelineConfig
 
 SEMANTIC_METHODS = {"cam": "CAM", "cam_crf": "CAM + CRF", "walk": "Random walk", "labels": "Labels"}
 INSTANCE_METHODS = {
@@ -88,7 +89,7 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
     return Page(
         title=run.resolve().name,
         record=record,
-        changes=changed_settings(record.shown_settings, PipelineConfig()),
+        changes=changed_settings(shown_settings(record), PipelineConfig()),
         warnings=list(
             dict.fromkeys([*metrics.get("failures", ()), *metrics.get("warnings", ()), *artifacts.warnings()])
         ),
@@ -224,7 +225,7 @@ class _Artifacts:
 
     def warnings(self) -> list[str]:
         """Say what makes the labels worse than they could be."""
-        settings = self._record.shown_settings.get("irnet", {})
+        settings = shown_settings(self._record).get("irnet", {})
         summaries = (self._store.read_manifest("irnet", key)["summary"] for key in self._keys("irnet"))
         return list(filter(None, (collapse_of(summary, settings) for summary in summaries)))
 

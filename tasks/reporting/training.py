@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from data.formats.images import read_image
-from tasks.figures import read_history, read_training_metrics
+from tasks.engine.run_record import RunRecord
 from tasks.networks import NETWORKS
 from tasks.networks.cooperative import PREDICTIONS
 from tasks.reporting import pictures
+from tasks.reporting.figures import read_history, read_training_metrics
 from tasks.reporting.page import (
     PICTURE_HEIGHT,
     Column,
@@ -21,8 +22,8 @@ from tasks.reporting.page import (
     choose_samples,
     label_cells,
     names_of_classes,
+    shown_settings,
 )
-from tasks.run_record import RunRecord
 
 COLUMNS = {
     "photo": Column("Photograph", "a validation image"),
@@ -46,7 +47,7 @@ def training_page(run: Path, record: RunRecord, num_images: int) -> Page:
         ArtifactError: The training is not finished.
         DatasetError: A photograph, a label map or ground truth that the page shows cannot be read.
     """
-    metrics, settings = read_training_metrics(run), record.shown_settings
+    metrics, settings = read_training_metrics(run), shown_settings(record)
     classes, num_samples = record.classes, record.validation.count
     chosen = choose_samples(record.validation_samples, {}, num_images)
     rows = []

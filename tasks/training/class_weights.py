@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import VOID, LabelMap, Sample
-from tasks.settings import ClassWeights
+from tasks.config import ClassWeights
 
 
 def count_pixels(samples: Iterable[Sample], read: Callable[[Sample], LabelMap], num_classes: int) -> NDArray[np.int64]:

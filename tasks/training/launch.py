@@ -17,9 +17,9 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tasks.job import Job, StageFunction
+from tasks.engine.job import Job, StageFunction
+from tasks.engine.workers import die_with_parent, keep_freed_memory, limit_threads
 from tasks.training.loop import TrainingError
-from tasks.workers import die_with_parent, keep_freed_memory, limit_threads
 
 
 def run_in_processes(function: StageFunction, job: Job, num_processes: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.training.checkpoint import Checkpoint, Progress, Stateful
 from tasks.training.group import Group, keep_gradients
 from tasks.training.logs import TensorBoard

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tasks.settings import OptimizerName
+from tasks.config import OptimizerName
 
 
 def build_optimizer(

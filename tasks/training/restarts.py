@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.training.loop import Figures, Recipe, TrainingStalled, fit
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from data.formats.label_codings import read_coded
 from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.validation import check_images, examine_images
+from tasks.engine.plan import digest_samples
 from tasks.evaluation.folders import evaluate_semantic
-from tasks.plan import digest_samples
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(hello) print\nshowpage\n"
 LABELS = np.arange(16, dtype=np.uint8).reshape(4, 4) % 3

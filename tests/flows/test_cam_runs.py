@@ -19,9 +19,9 @@ from data.cam_families import FAMILIES
 from data.dataset import CamSource
 from data.formats.images import image_size
 from data.readers import open_dataset
-from flows.presets import quick, voc12
-from flows.request import RunRequest, with_cam_thresholds
-from tasks.run_record import read_run
+from flows.labels.presets import quick, voc12
+from flows.labels.request import RunRequest, with_cam_thresholds
+from tasks.engine.run_record import read_run
 
 # Without weights IRNet has to train its backbone.
 TRAINED = ["--irnet.backbone-lr-factor", "1", "--go-on"]

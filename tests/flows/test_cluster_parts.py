@@ -13,13 +13,13 @@ import pytest
 
 from data.dataset import ClassTable, Sample
 from data.store import ArtifactError, Store
-from flows.cluster import OnWorker, _artifact_of, _Future, _gpus, _is_here, _local_cluster
-from flows.making import Order
-from flows.request import Request
+from flows.engine.dask import OnWorker, _artifact_of, _Future, _gpus, _is_here, _local_cluster
+from flows.engine.request import Request
 from tasks.config import Config
-from tasks.source import source_digest
-from tasks.stages import STAGES
-from tasks.workers import StageError, WorkerLost
+from tasks.engine.build import Order
+from tasks.engine.source import source_digest
+from tasks.engine.workers import StageError, WorkerLost
+from tasks.pipeline import STAGES
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_an_artifact_whose_workers_all_died_fails_by_name() -> None:
 
 def test_workers_of_one_machine_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr("flows.cluster.SpecCluster", lambda workers, **_: made.append(workers))
+    monkeypatch.setattr("flows.engine.dask.SpecCluster", lambda workers, **_: made.append(workers))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert _gpus() == ["2", "5"]
     request = Request(out=Path(), device="cuda", workers=7, cluster="local")

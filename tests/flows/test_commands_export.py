@@ -14,7 +14,7 @@ from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError
 from flows.commands.export import Format, export_labels
-from tasks.run_record import read_run
+from tasks.engine.run_record import read_run
 
 VOC_FILES = {"SegmentationClass", "SegmentationObject", "ImageSets", "classes.txt"}
 COCO_FILES = {"instances.json"}

@@ -12,10 +12,10 @@ import pytest
 from pydantic import ValidationError
 from tests_flows_support import pseudomask
 
-from flows.compare_request import CompareRequest, check_sets, trials
-from flows.compare_results import notes_on, percent, scores_of, tables_of
-from flows.train_request import TrainRequest, open_training_sets
-from tasks.resources import Variant
+from flows.comparison.request import CompareRequest, check_sets, trials
+from flows.comparison.results import notes_on, percent, scores_of, tables_of
+from flows.training.request import TrainRequest, open_training_sets
+from tasks.measurement.resources import Variant
 
 ROWS = ("segnet-basic-single-channel-decoder", "bilinear-interpolation")
 SALIENCY: tuple[dict[str, list[float]], ...] = ({"MAE": [0.1, 0.3], "max F": [0.7, 0.9]}, {})

@@ -19,16 +19,17 @@ from data.store import ArtifactError, Store
 from data.store.publication import Entry, Publication
 from flows import cli
 from flows.commands.status import compare_with_store, status_of
-from flows.predict_request import PredictRequest, prepare_prediction
-from flows.request import RunRequest, open_set, replan
-from flows.train_request import TrainRequest, read_training_sets, settings_of
-from tasks.figures import read_history, read_run_metrics, read_training_metrics
-from tasks.image_list import compare_images, read_images
-from tasks.label_versions import keep_labels
+from flows.labels.request import RunRequest, open_set, replan
+from flows.training.prediction import PredictRequest, prepare_prediction
+from flows.training.request import TrainRequest, read_training_sets, settings_of
+from tasks.engine.image_list import compare_images, read_images
+from tasks.engine.run_record import read_run, write_run
+from tasks.pipeline.settings import PipelineConfig
+from tasks.publishing.assemble import keep_labels
+from tasks.reporting.figures import read_history, read_run_metrics, read_training_metrics
+from tasks.reporting.page import shown_settings
 from tasks.reporting.report import instance_tables, labels_page, semantic_tables, tag_tables
 from tasks.reporting.training import score_tables, training_page
-from tasks.run_record import read_run, write_run
-from tasks.settings import PipelineConfig
 
 OTHERS = ([], {}, "x", None, 1, -1, True, [1], {"a": 1}, 0.5)
 TAGS = {
@@ -156,7 +157,7 @@ def test_the_record_of_a_run_is_refused_or_can_be_looked_at(tmp_path: Path) -> N
 
     def look() -> None:
         record = read_run(run)
-        assert isinstance(record.shown_settings["backbone"], str)
+        assert isinstance(shown_settings(record)["backbone"], str)
         with record.explained("settings"):
             PipelineConfig.model_validate(record.settings)
         with record.explained("request"):

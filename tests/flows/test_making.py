@@ -11,11 +11,11 @@ import pytest
 from data.dataset import ClassTable, Sample
 from data.files import file_digest
 from data.store import Store
-from flows.making import Means, Order, make
 from tasks.config import Config
-from tasks.job import Job
-from tasks.stages import STAGES
-from tasks.workers import StageError, WorkerPool
+from tasks.engine.build import Means, Order, make
+from tasks.engine.job import Job
+from tasks.engine.workers import StageError, WorkerPool
+from tasks.pipeline import STAGES
 
 
 class Trainings:

@@ -11,20 +11,21 @@ from typing import get_args
 import pytest
 import yaml
 
-from flows import downstream
 from flows.arguments.making import NetworkPreset, TrainedNetwork
 from flows.cli import main
-from flows.network_requests import TRAIN_REQUESTS
-from flows.presets import PRESETS
-from flows.request import NetworkName
-from flows.train_request import TrainRequest
+from flows.commands.gc import ALL_STAGES
+from flows.labels.presets import PRESETS
+from flows.labels.request import NetworkName
+from flows.training import flow as downstream
+from flows.training.network_requests import TRAIN_REQUESTS
+from flows.training.request import TrainRequest
 from models.backbones import BACKBONES
-from tasks.housekeeping import KEPT, STAGE_NAMES
+from tasks.config import BackboneName
+from tasks.engine.garbage import kept_stages
+from tasks.engine.source import source_parts
+from tasks.measurement.sizes import SIZED
 from tasks.networks import NETWORKS, families
 from tasks.networks.__main__ import networks_table
-from tasks.networks.sizes import SIZED
-from tasks.settings import BackboneName
-from tasks.source import source_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +44,7 @@ def test_every_deployment_of_networks_is_in_prefect_yaml_and_is_a_flow() -> None
     entries = {entry["name"]: entry for entry in deployed if entry.get("tags") == ["networks"]}
     assert entries.keys() == {*families(), "predict"}
     for name, entry in entries.items():
-        assert entry["entrypoint"] == f"flows/downstream.py:{name}"
+        assert entry["entrypoint"] == f"flows/training/flow.py:{name}"
         assert getattr(downstream, name).name == name
 
 
@@ -94,8 +95,10 @@ def test_every_network_is_in_the_docs() -> None:
 
 
 def test_garbage_collection_keeps_every_network() -> None:
-    assert {*NETWORKS, "classifier", "irnet", "thresholds", "label-thresholds", "pixel-classifier"} == KEPT
-    assert not [stage.name for spec in NETWORKS.values() for stage in spec.pipeline if stage.name not in STAGE_NAMES]
+    assert {*NETWORKS, "classifier", "irnet", "thresholds", "label-thresholds", "pixel-classifier"} == kept_stages(
+        ALL_STAGES
+    )
+    assert not [stage.name for spec in NETWORKS.values() for stage in spec.pipeline if stage not in ALL_STAGES]
 
 
 def test_networks_that_follow_a_run_have_its_presets_and_need_no_other_images() -> None:
@@ -122,7 +125,9 @@ def test_the_source_of_a_network_is_not_that_of_others() -> None:
     assert "tasks.networks:NETWORKS" not in parts
 
 
-@pytest.mark.parametrize("module", ["tasks.networks", "flows.network_requests", "models.backbones", "flows.cli"])
+@pytest.mark.parametrize(
+    "module", ["tasks.networks", "flows.training.network_requests", "models.backbones", "flows.cli"]
+)
 def test_the_lists_load_neither_torch_nor_prefect(module: str) -> None:
     script = f"import sys, {module}; print(sorted({{'torch', 'prefect'}} & sys.modules.keys()))"
     answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -22,10 +22,10 @@ from flows.commands.regenerate import regenerate_published
 from flows.commands.report import make_report
 from flows.commands.run import run_pipeline, write_demo_set
 from flows.commands.train import predict_images
-from flows.predict_request import PredictRequest
-from flows.regenerate_request import RegenerateRequest
-from flows.request import RunRequest
-from flows.results import collect_labels, writing
+from flows.engine.collect import collect_labels, writing
+from flows.labels.request import RunRequest
+from flows.publishing.request import RegenerateRequest
+from flows.training.prediction import PredictRequest
 
 
 def write(file: Path, text: str = "mine") -> Path:

@@ -17,7 +17,7 @@ from flows.commands.doctor import show_diagnosis
 from flows.commands.export import show_export
 from flows.commands.report import show_report
 from flows.commands.status import show_status
-from flows.printing import PlainConsole, PlainFormatter
+from flows.engine.printing import PlainConsole, PlainFormatter
 
 NAMES = ["e[/b]", "[red]cat", "[/2024]", ":smile:", "a\\[b]"]
 

@@ -19,26 +19,26 @@ from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_HOME, temporary_settings
 from tests_flows_support import ROOT, pseudomask, run_words
 
-from flows.downstream import deeplabv2, downstream, maskrcnn, predict
-from flows.execution import Deadline
-from flows.production import recovery
-from flows.production.at_work import abandoned, at_work, machine_folder
-from flows.production.hooks import COMMAND_VARIABLE, tell_of_failure
-from flows.production.schedules import slug
-from flows.pseudo_labels import pseudo_labels
-from flows.regeneration import regenerate_labels
-from tasks.workers import StageError
+from flows.deployment import recovery
+from flows.deployment.hooks import COMMAND_VARIABLE, tell_of_failure
+from flows.deployment.liveness import abandoned, at_work, machine_folder
+from flows.engine.execute import Deadline
+from flows.labels.flow import pseudo_labels
+from flows.publishing.flow import regenerate_labels
+from flows.publishing.schedule import slug
+from flows.training.flow import deeplabv2, downstream, maskrcnn, predict
+from tasks.engine.workers import StageError
 
 TAKE_TURN = """
 import time
-from flows.production.turns import _locked_file
+from flows.deployment.machine_limit import _locked_file
 with _locked_file(2):
     print("in", flush=True)
     time.sleep(600)
 """
 LEAVE_WORD = """
 import sys, time
-from flows.production.at_work import _leave_word
+from flows.deployment.liveness import _leave_word
 _leave_word("{run}")
 print("in", flush=True)
 time.sleep(600)

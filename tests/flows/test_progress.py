@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from data.dataset import ClassTable, Dataset, Sample
-from flows import progress
+from flows.engine import progress
 from tasks.config import Config
-from tasks.plan import Node, Plan
-from tasks.settings import PipelineConfig
-from tasks.stages import STAGES
+from tasks.engine.plan import Node, Plan
+from tasks.pipeline import STAGES
+from tasks.pipeline.settings import PipelineConfig
 
 
 def plan_of(num_shards: int) -> Plan:

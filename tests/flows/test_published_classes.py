@@ -10,9 +10,9 @@ from PIL import Image
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Sample
 from data.store.publication import Entry
-from flows import regenerate_request
-from flows.regenerate_request import _in_published_table
-from tasks.label_versions import agreement_with
+from flows.publishing import request as regenerate_request
+from flows.publishing.request import _in_published_table
+from tasks.publishing.assemble import agreement_with
 
 
 def publication(monkeypatch: pytest.MonkeyPatch, *tables: ClassTable, latest: int = 1) -> Any:

@@ -15,8 +15,8 @@ from tests_flows_support import ROOT, pseudomask, tiny_settings
 from data.dataset import ClassTable, Dataset, DatasetError
 from data.readers import open_dataset
 from data.store.publication import Publication
-from flows.regenerate_request import _in_published_table
-from flows.request import CHOSEN_STAGES, TRAINED_STAGES
+from flows.labels.request import CHOSEN_STAGES, TRAINED_STAGES
+from flows.publishing.request import _in_published_table
 
 KINDS = ("SegmentationClass", "SegmentationObject")
 

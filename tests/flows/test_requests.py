@@ -14,11 +14,12 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.formats.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
 from flows.cli import main
-from flows.network_requests import TRAIN_REQUESTS
-from flows.presets import PRESETS
-from flows.regenerate_request import RegenerateRequest
-from flows.request import Request, RunRequest, _as_trained
-from flows.train_request import TrainRequest, open_training_sets, read_training_sets
+from flows.engine.request import Request
+from flows.labels.presets import PRESETS
+from flows.labels.request import RunRequest, _as_trained
+from flows.publishing.request import RegenerateRequest
+from flows.training.network_requests import TRAIN_REQUESTS
+from flows.training.request import TrainRequest, open_training_sets, read_training_sets
 from tasks.networks import NETWORKS
 from tasks.networks.cooperative import CooperativeConfig, CooperativeSettings
 
@@ -94,7 +95,7 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
         request={"data": str(tmp_path), "classes": None},
         asked=lambda name, needed=False: tmp_path if name == "data" else None,
     )
-    monkeypatch.setattr("flows.train_request.read_labelled_run", lambda _: record)
+    monkeypatch.setattr("flows.training.request.read_labelled_run", lambda _: record)
     request = TrainRequest(
         labels=tmp_path / "run", out=tmp_path / "net", settings=NETWORKS["deeplabv2"].presets["quick"](), preset="quick"
     )

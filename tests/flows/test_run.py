@@ -103,7 +103,7 @@ def test_a_changed_beta_repeats_the_walk_and_what_follows(run_copy: Path, tiny_d
     ("file", "line", "first"),
     [
         ("kernels/displacement/__init__.py", "def instance_maps(", "irnet"),
-        ("tasks/stages/labels.py", "def instance_masks(", "labels"),
+        ("tasks/pipeline/labels.py", "def instance_masks(", "labels"),
     ],
 )
 def test_an_edited_function_makes_its_stage_and_what_follows_stale(

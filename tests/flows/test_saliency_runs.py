@@ -12,11 +12,11 @@ from PIL import Image
 from tests_flows_support import pseudomask, run_words
 
 from data.formats.label_maps import read_label_map
-from flows.train_request import TrainRequest, open_training_sets
-from tasks.image_list import write_images
+from flows.training.request import TrainRequest, open_training_sets
+from tasks.engine.image_list import write_images
+from tasks.engine.plan import Images, SampleDigest
+from tasks.engine.run_record import read_run
 from tasks.networks import NETWORKS
-from tasks.plan import Images, SampleDigest
-from tasks.run_record import read_run
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from flows.production import schedules
-from flows.regenerate_request import RegenerateRequest
-from flows.server import ServerError
+from flows.engine.server import ServerError
+from flows.publishing import schedule as schedules
+from flows.publishing.request import RegenerateRequest
 
 ID = UUID(int=1)
 

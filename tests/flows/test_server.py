@@ -18,8 +18,8 @@ from prefect import flow
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
 from data.store import Store
-from flows.server import ServerError, prefect_server
-from tasks.prefect_task import artifact_task
+from flows.engine.server import ServerError, prefect_server
+from tasks.engine.prefect_task import artifact_task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -143,7 +143,7 @@ def test_a_server_that_cannot_start_is_an_error_that_names_its_log(
 @pytest.mark.parametrize("group", [False, True], ids=["the parent alone", "the whole group"])
 def test_a_killed_parent_leaves_no_server(tmp_path: Path, group: bool) -> None:
     script = (
-        "import os, sys, time; from pathlib import Path; from flows.server import prefect_server\n"
+        "import os, sys, time; from pathlib import Path; from flows.engine.server import prefect_server\n"
         "with prefect_server(Path(sys.argv[1])) as server:\n"
         "    server.wait(); print(server._process.pid, os.environ['PREFECT_API_URL'], flush=True); time.sleep(600)\n"
     )

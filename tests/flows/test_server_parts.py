@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows import server
-from flows.server import (
+from flows.engine import server
+from flows.engine.server import (
     EmbeddedServer,
     ServerError,
     direct_variables,

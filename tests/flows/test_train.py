@@ -9,9 +9,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import pseudomask, run_words
 
-from flows.train_request import TrainRequest, open_training_sets
+from flows.training.request import TrainRequest, open_training_sets
+from tasks.engine.run_record import read_run
 from tasks.networks.deeplabv2 import demo as deeplabv2_demo
-from tasks.run_record import read_run
 
 NETWORKS = {
     "deeplabv2": ["--training.crop-size", "64", "--testing.scales", "1"],

@@ -14,7 +14,7 @@ from models.backbones.base import Backbone
 from models.danet import ChannelAttention, DANet, PositionAttention
 from models.deeplabv3plus import DeepLabV3Plus
 from models.saliency import Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
-from tasks.stages.saliency import task_losses
+from tasks.networks.stages.saliency import task_losses
 
 EVERY = (DeepLabV3Plus, SaliencyDeepLabV3Plus)
 

@@ -9,10 +9,10 @@ from models.backbones import BACKBONES
 from models.backbones.base import BackboneChoice, build_backbone
 from models.profile import count_gmacs
 from models.profile import profile as count
+from tasks.measurement.sizes import SIZED
+from tasks.measurement.sizes import network_size as profile
 from tasks.networks import NETWORKS
 from tasks.networks.segnet import SCENE_NETWORKS
-from tasks.networks.sizes import SIZED
-from tasks.networks.sizes import network_size as profile
 
 RESNET50 = 23_508_032
 BOUNDARY, DISPLACEMENT = 125_409, 1_269_120

@@ -10,9 +10,9 @@ from models.backbones import BACKBONES
 from models.backbones.base import Backbone, BackboneChoice
 from models.inference import prepare_inference
 from models.pspnet import BINS, PSPNet, PyramidPooling, average_bins
-from tasks.network_export import TOLERANCE, export_onnx
 from tasks.networks import NETWORKS
-from tasks.stages.segmenter import summed_cross_entropy
+from tasks.networks.export import TOLERANCE, export_onnx
+from tasks.networks.stages.segmentation import summed_cross_entropy
 
 
 @pytest.mark.parametrize("size", [(1, 1), (6, 12), (5, 7), (13, 60)])

@@ -17,9 +17,9 @@ from models.segnet import parts
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import LocalContrast
 from models.segnet.parts import Upsampling
+from tasks.measurement.sizes import SIZED, network_size
 from tasks.networks import NETWORKS
 from tasks.networks.segnet import SCENE_NETWORKS
-from tasks.networks.sizes import SIZED, network_size
 
 SMALL = ("segnet-basic", "segnet-basic-encoder-addition", "segnet-basic-single-channel-decoder", "fcn-basic")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.settings import LabelsConfig, WalkConfig
-from tasks.stages.labels import instance_masks, semantic_rows
-from tasks.stages.walk import sum_rows, walk_instances
+from tasks.pipeline.labels import instance_masks, semantic_rows
+from tasks.pipeline.settings import LabelsConfig, WalkConfig
+from tasks.pipeline.walk import sum_rows, walk_instances
 
 pytestmark = pytest.mark.oracles
 

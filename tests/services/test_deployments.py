@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from services_support import TINY, Prefect, as_options, label_bytes, labels_request, wait_for
 
-from flows.production.schedules import EVENT, resource, slug
+from flows.publishing.schedule import EVENT, resource, slug
 
 OPEN_GATE = {"background": [0, 1], "classes": [0, 30], "instances": [0, 100], "agreement": 0}
 

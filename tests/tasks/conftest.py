@@ -11,8 +11,14 @@ from data.dataset import Dataset
 from data.readers import open_dataset
 from data.synthetic.dataset import write_synthetic
 from tasks.config import Config
-from tasks.job import Job
-from tasks.settings import (
+from tasks.engine.job import Job
+from tasks.pipeline.fields import infer_fields
+from tasks.pipeline.irnet import train_irnet
+from tasks.pipeline.labels import synthesize_labels
+from tasks.pipeline.relations import mine_relations
+from tasks.pipeline.seeds.cams import infer_cams
+from tasks.pipeline.seeds.classifier import train_classifier
+from tasks.pipeline.settings import (
     CamConfig,
     ClassifierConfig,
     FieldsConfig,
@@ -21,13 +27,7 @@ from tasks.settings import (
     RelationsConfig,
     WalkConfig,
 )
-from tasks.stages.cams import infer_cams
-from tasks.stages.classifier import train_classifier
-from tasks.stages.fields import infer_fields
-from tasks.stages.irnet import train_irnet
-from tasks.stages.labels import synthesize_labels
-from tasks.stages.relations import mine_relations
-from tasks.stages.walk import walk_scores
+from tasks.pipeline.walk import walk_scores
 
 RunStage = Callable[..., Path]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.augment import flip_and_crop, photometric, resize, scale_for_long_side
+from tasks.training.augment import flip_and_crop, photometric, resize, scale_for_long_side
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (50, 40), (20, 60), (32, 32)])

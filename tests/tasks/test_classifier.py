@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from flows.presets import quick, voc12
+from flows.labels.presets import quick, voc12
 from models.backbones.base import Backbone
 from models.cam import CAMNet
-from tasks.settings import ClassifierConfig
-from tasks.stages.classifier import _loss
+from tasks.pipeline.seeds.classifier import _loss
+from tasks.pipeline.settings import ClassifierConfig
 from tasks.training.norms import freeze_norms
 
 PRIOR, PAPER = ClassifierConfig(loss="prior"), ClassifierConfig()

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from models.cam import CAMNet
-from tasks.settings import ClassifierConfig, FieldsConfig, IRNetConfig
-from tasks.stages.classifier import train_classifier
-from tasks.stages.fields import infer_fields
-from tasks.stages.irnet import train_irnet
+from tasks.pipeline.fields import infer_fields
+from tasks.pipeline.irnet import train_irnet
+from tasks.pipeline.seeds.classifier import train_classifier
+from tasks.pipeline.settings import ClassifierConfig, FieldsConfig, IRNetConfig
 from tasks.training import TrainingError, finite_outputs
 from tasks.training.saving import load_irnet, save_network
 

@@ -15,13 +15,13 @@ from support.cam_writers import draw_maps, full, write_maps
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.formats.images import image_size
 from data.readers.cams import with_cams
-from tasks.health import check_stage
-from tasks.job import Job
-from tasks.settings import ExternalCamConfig
-from tasks.source import source_parts
-from tasks.stages import STAGES, with_external_cams
-from tasks.stages.external_cams import maps_to_grid, read_external_cams
-from tasks.stages.score_maps import grid_size
+from tasks.engine.job import Job
+from tasks.engine.source import source_parts
+from tasks.engine.stage import ExternalCamConfig
+from tasks.evaluation.health import check_stage
+from tasks.pipeline import STAGES, with_external_cams
+from tasks.pipeline.score_maps import grid_size
+from tasks.pipeline.seeds.external_cams import maps_to_grid, read_external_cams
 
 CLASSES = ClassTable(("cat", "dog"))
 SAMPLES = tuple(Sample(f"{n:02d}", Path("a.jpg"), (n % 2,)) for n in range(10))

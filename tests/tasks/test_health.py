@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from data.dataset import ClassTable, Sample
-from flows.presets import quick
-from tasks.health import check_stage
-from tasks.settings import IRNetConfig
+from flows.labels.presets import quick
+from tasks.evaluation.health import check_stage
+from tasks.pipeline.settings import IRNetConfig
 
 CLASSES = ClassTable(("cat", "dog"))
 SAMPLES = tuple(Sample(f"{n:02d}", Path("a.jpg"), (n % 2,)) for n in range(20))

@@ -9,9 +9,9 @@ import pytest
 from fabricated_run import make_run
 
 from data.store import ArtifactError, Store
-from flows.commands.gc import collect_garbage
-from tasks.housekeeping import leftovers
-from tasks.run_record import FILE_NAME
+from flows.commands.gc import ALL_STAGES, collect_garbage
+from tasks.engine.garbage import leftovers
+from tasks.engine.run_record import FILE_NAME
 
 DAY = 86_400
 
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def names(store: Path, since: float) -> list[str]:
-    return [f"{found.stage}-{found.folder.name}" for found in leftovers(Store(store), since)]
+    return [f"{found.stage}-{found.folder.name}" for found in leftovers(Store(store), ALL_STAGES, since)]
 
 
 def test_a_recent_run_keeps_all_it_was_made_from(run: Path) -> None:
@@ -159,4 +159,4 @@ def test_a_run_of_another_store_keeps_nothing_here(run: Path, tmp_path: Path) ->
     other = Store(tmp_path / "other")
     add_artifact(other, "cams", "c")
     other.register(run)
-    assert [found.stage for found in leftovers(other, 0)] == ["cams"]
+    assert [found.stage for found in leftovers(other, ALL_STAGES, 0)] == ["cams"]

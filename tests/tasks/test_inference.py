@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from data.dataset import DatasetError, Sample
-from tasks import inference
-from tasks.inference import Pyramid, batches, inference_autocast
 from tasks.networks.maskrcnn import DetectionConfig
-from tasks.networks.pixels import SegmentationConfig
-from tasks.settings import CamConfig, FieldsConfig
-from tasks.stages.cams import class_attention, infer_cams
-from tasks.stages.fields import infer_fields
-from tasks.training import precision
+from tasks.networks.trainer import SegmentationConfig
+from tasks.pipeline.fields import infer_fields
+from tasks.pipeline.seeds.cams import class_attention, infer_cams
+from tasks.pipeline.settings import CamConfig, FieldsConfig
+from tasks.training import inference, precision
+from tasks.training.inference import Pyramid, batches, inference_autocast
 from tasks.training.precision import Precision
 from tasks.training.saving import load_classifier
 

@@ -12,8 +12,8 @@ from data.dataset import CocoSource, DatasetError, Sample
 from data.formats import coco
 from data.formats.images import read_image
 from data.formats.label_maps import write_label_map
-from tasks.instances import Instances, jitter, read_instances, target
-from tasks.stages.detector import _refuse_without_objects
+from tasks.networks.stages.detection import _refuse_without_objects
+from tasks.networks.stages.instance_targets import Instances, jitter, read_instances, target
 
 SIZE = (10, 12)
 

@@ -13,9 +13,18 @@ from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.synthetic.dataset import SHAPES, write_synthetic
 from tasks.config import Config
-from tasks.job import Job
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig
-from tasks.settings import (
+from tasks.engine.job import Job
+from tasks.networks.stages.segmentation import predict, train
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig
+from tasks.pipeline.fields import infer_fields
+from tasks.pipeline.irnet import train_irnet
+from tasks.pipeline.labels import synthesize_labels
+from tasks.pipeline.metrics import summarize
+from tasks.pipeline.relations import mine_relations
+from tasks.pipeline.scores import score_shard
+from tasks.pipeline.seeds.cams import infer_cams
+from tasks.pipeline.seeds.classifier import train_classifier
+from tasks.pipeline.settings import (
     CamConfig,
     ClassifierConfig,
     FieldsConfig,
@@ -25,16 +34,7 @@ from tasks.settings import (
     ScoresConfig,
     WalkConfig,
 )
-from tasks.stages.cams import infer_cams
-from tasks.stages.classifier import train_classifier
-from tasks.stages.fields import infer_fields
-from tasks.stages.irnet import train_irnet
-from tasks.stages.labels import synthesize_labels
-from tasks.stages.metrics import summarize
-from tasks.stages.relations import mine_relations
-from tasks.stages.scores import score_shard
-from tasks.stages.segmenter import predict, train
-from tasks.stages.walk import walk_scores
+from tasks.pipeline.walk import walk_scores
 
 NAMES = [shape.name for shape in SHAPES]
 # Lines of the class table, before and behind the one whose value would be void's.

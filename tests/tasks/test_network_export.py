@@ -16,8 +16,8 @@ from models.backbones.base import Backbone, BackboneChoice, SamePadConv2d
 from models.deeplabv2 import DeepLabV2
 from models.maskrcnn import MaskRCNN
 from models.segnet.inputs import Input
-from tasks.network_export import SIZES, TOLERANCE, UNPOOLING_TOLERANCE, export_onnx, export_torchscript
 from tasks.networks import NETWORKS
+from tasks.networks.export import SIZES, TOLERANCE, UNPOOLING_TOLERANCE, export_onnx, export_torchscript
 
 Export = Callable[[nn.Module, Path], dict[str, Any]]
 FORMATS = pytest.mark.parametrize("export", [export_onnx, export_torchscript])

@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from data.dataset import Dataset
 from data.readers import open_dataset
 from tasks.config import Config
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.networks import NETWORKS
 from tasks.networks.cooperative import CooperativeConfig
 from tasks.networks.maskrcnn import DetectorConfig
-from tasks.networks.pixels import SegmenterConfig
 from tasks.networks.saliency import SaliencyConfig
 from tasks.networks.segnet import SceneConfig
-from tasks.saliency_masks import as_saliency_samples
+from tasks.networks.stages.saliency_targets import as_saliency_samples
+from tasks.networks.trainer import SegmenterConfig
 from tasks.training import checkpoint
 
 CONFIGS: dict[str, Config] = {

@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save_file
 from data.formats.images import image_size
 from data.formats.label_maps import read_label_map
 from models.pixels import PixelClassifier
-from tasks.job import Job
-from tasks.settings import LabelsConfig, PipelineConfig, PixelsConfig
-from tasks.stages import pixels
-from tasks.stages.labels import synthesize_labels
-from tasks.stages.pixels import (
+from tasks.engine.job import Job
+from tasks.pipeline import pixels
+from tasks.pipeline.labels import synthesize_labels
+from tasks.pipeline.pixels import (
     CLASSIFIER,
     fold_of,
     infer_pixels,
@@ -26,7 +25,8 @@ from tasks.stages.pixels import (
     train_pixels,
     upsample_cells,
 )
-from tasks.stages.score_maps import PIXEL_SCORES, grid_size
+from tasks.pipeline.score_maps import PIXEL_SCORES, grid_size
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig
 
 CONFIG = PixelsConfig(folds=2, least_images=0, taught_thresholds=(0.1, 0.4), steps=30, cells=100, learning_rate=0.01)
 

@@ -12,8 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample
-from tasks import stages
-from tasks.plan import (
+from tasks.config import RunConfig
+from tasks.engine import stage as stage_module
+from tasks.engine.plan import (
     Images,
     Networks,
     Part,
@@ -22,19 +23,17 @@ from tasks.plan import (
     SampleDigest,
     count_shards,
     digest_samples,
-    make_plan,
     weights_digest,
 )
-from tasks.settings import (
+from tasks.pipeline import STAGES, plan_labels
+from tasks.pipeline.settings import (
     LabelsConfig,
     PipelineConfig,
     PixelsConfig,
     RelationsConfig,
-    RunConfig,
     SaliencyPriorConfig,
     WalkConfig,
 )
-from tasks.stages import STAGES
 
 CONFIG = PipelineConfig(shard_size=8)
 
@@ -53,7 +52,7 @@ def _digests(dataset: Dataset) -> dict[str, SampleDigest]:
 
 def _plan(dataset: Dataset | None = None, config: PipelineConfig = CONFIG, **options) -> Plan:
     dataset = dataset or _dataset()
-    return make_plan(dataset, config, options.pop("digests", _digests(dataset)), **options)
+    return plan_labels(dataset, config, options.pop("digests", _digests(dataset)), **options)
 
 
 def _deal(dataset: Dataset, num_shards: int) -> list[Part]:
@@ -140,9 +139,11 @@ def test_the_seed_and_the_weights_change_everything() -> None:
 
 def test_an_edited_source_changes_its_stage_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     before = _plan()
-    real = stages.source_digest
+    real = stage_module.source_digest
     monkeypatch.setattr(
-        stages, "source_digest", lambda name: "edited" if name == "tasks.stages.walk:walk_scores" else real(name)
+        stage_module,
+        "source_digest",
+        lambda name: "edited" if name == "tasks.pipeline.walk:walk_scores" else real(name),
     )
     assert set(_changed(before, _plan())) == {"walk", "labels", "scores", "metrics"}
 
@@ -341,7 +342,9 @@ def test_maps_of_another_method_take_the_place_of_the_classifier_and_of_its_maps
     dataset, digests = _with_cams(_dataset())
     plan = _plan(dataset, digests=digests)
     assert "classifier" not in plan.stages
-    assert {node.stage.function for node in plan.of("cams")} == {"tasks.stages.external_cams:read_external_cams"}
+    assert {node.stage.function for node in plan.of("cams")} == {
+        "tasks.pipeline.seeds.external_cams:read_external_cams"
+    }
     assert all(not node.inputs for node in plan.of("cams"))
     (irnet,) = plan.of("irnet")
     assert list(irnet.inputs) == ["relations"]

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from data.store import ArtifactError, Store
-from tasks.prefect_task import RETRIES, artifact_task
-from tasks.workers import StageError, WorkerLost
+from tasks.engine.prefect_task import RETRIES, artifact_task
+from tasks.engine.workers import StageError, WorkerLost
 
 
 @pytest.mark.parametrize(

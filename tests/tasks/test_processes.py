@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.processes import ROOT, SPIN_VARIABLES, SPINS, python_command, python_environment, safe_path
+from tasks.engine.processes import ROOT, SPIN_VARIABLES, SPINS, python_command, python_environment, safe_path
 
 
 def test_children_do_not_run_files_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from data.dataset import ClassTable, Dataset, Sample
 from data.store.publication import Entry
-from tasks.plan import SampleDigest
-from tasks.regeneration import Changes, Gate, compare, decide, means, objections, statistics, unchanged
-from tasks.settings import PipelineConfig
+from tasks.engine.plan import SampleDigest
+from tasks.pipeline.settings import PipelineConfig
+from tasks.publishing.decide import Changes, Gate, compare, decide, means, objections, statistics, unchanged
 
 SETTINGS = PipelineConfig()
 BEFORE = SETTINGS.model_dump(mode="json")

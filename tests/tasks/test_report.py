@@ -17,10 +17,10 @@ from safetensors.numpy import save_file
 from data.dataset import ClassTable, Sample
 from data.formats.label_maps import VOC_PALETTE, write_label_map
 from data.store import ArtifactError, Store
+from tasks.engine.run_record import StageRecord, read_run
+from tasks.pipeline.settings import PipelineConfig
 from tasks.reporting.page import Row, changed_settings, choose_samples, class_colors, names_of_classes
 from tasks.reporting.report import COLUMNS, build_report, instance_tables, semantic_tables
-from tasks.run_record import StageRecord, read_run
-from tasks.settings import PipelineConfig
 
 
 class Page(HTMLParser):

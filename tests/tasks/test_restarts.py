@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.training import Recipe, TrainingError, fit, fit_with_restarts
 
 LR = 0.02

@@ -12,12 +12,13 @@ from fabricated_run import make_run
 from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.store import ArtifactError, Store
 from flows.commands.status import compare_with_store
-from tasks.image_list import Change, compare_images, read_images, write_images
+from tasks.engine.image_list import Change, compare_images, read_images, write_images
+from tasks.engine.plan import Images, Plan, SampleDigest, make_plan
+from tasks.engine.run_record import RunRecord, read_run, write_run
 from tasks.networks import NETWORKS
 from tasks.networks.deeplabv2 import DeepLabV2Settings
-from tasks.plan import Images, Plan, SampleDigest, make_plan
-from tasks.run_record import RunRecord, read_run, write_run
-from tasks.settings import PipelineConfig
+from tasks.pipeline import plan_labels
+from tasks.pipeline.settings import PipelineConfig
 
 CONFIG = PipelineConfig(shard_size=8)
 SOURCE = CocoSource(Path("set/annotations.json"), 7, (1, 3))
@@ -50,7 +51,7 @@ def _reasons(tmp_path: Path, before: Plan, after: Plan) -> dict[str, list[str]]:
 
 def test_what_is_read_is_what_was_planned(tmp_path: Path) -> None:
     dataset = _dataset()
-    plan = make_plan(dataset, CONFIG, _digests(dataset))
+    plan = plan_labels(dataset, CONFIG, _digests(dataset))
     record = _write(tmp_path / "run", plan)
     assert record.dataset == dataset
     assert set(record.artifacts) == {(node.stage.name, node.key) for node in plan.nodes}
@@ -63,7 +64,7 @@ def test_what_is_read_is_what_was_planned(tmp_path: Path) -> None:
 
 def test_every_image_is_there_once_and_recipes_are_not(tmp_path: Path) -> None:
     dataset = _dataset()
-    _write(tmp_path / "run", make_plan(dataset, CONFIG, _digests(dataset)))
+    _write(tmp_path / "run", plan_labels(dataset, CONFIG, _digests(dataset)))
     text = "".join(file.read_text() for file in (tmp_path / "run").iterdir())
     assert text.count("bytes of image005") == 1
     assert text.count('"image005"') == 1
@@ -100,8 +101,8 @@ def test_status_tells_other_saliency_only_of_the_stage_that_reads_it(tmp_path: P
     samples = tuple(replace(sample, saliency=Path("map.png")) for sample in dataset.samples)
     dataset = replace(dataset, samples=samples)
     digests = {id: replace(digest, saliency="map") for id, digest in _digests(dataset).items()}
-    before = make_plan(dataset, CONFIG, digests)
-    after = make_plan(dataset, CONFIG, digests | {"image005": replace(digests["image005"], saliency="other")})
+    before = plan_labels(dataset, CONFIG, digests)
+    after = plan_labels(dataset, CONFIG, digests | {"image005": replace(digests["image005"], saliency="other")})
     found = _reasons(tmp_path, before, after)
     untouched = "its folder is gone from the store"
     assert set(found["saliency"]) == {"1 image with other saliency: image005", untouched}
@@ -111,14 +112,14 @@ def test_status_tells_other_saliency_only_of_the_stage_that_reads_it(tmp_path: P
 
 def test_the_list_of_a_record_that_was_replaced_goes(tmp_path: Path) -> None:
     for dataset in (_dataset(8), _dataset(9)):
-        record = _write(tmp_path / "run", make_plan(dataset, CONFIG, _digests(dataset)))
+        record = _write(tmp_path / "run", plan_labels(dataset, CONFIG, _digests(dataset)))
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [record.images.file, "run.json"]
     assert len(record.dataset.samples) == record.images.count == 9
 
 
 def test_another_versions_record_and_a_damaged_list_are_named(tmp_path: Path) -> None:
     dataset = _dataset(8)
-    record = _write(tmp_path, make_plan(dataset, CONFIG, _digests(dataset)))
+    record = _write(tmp_path, plan_labels(dataset, CONFIG, _digests(dataset)))
     (tmp_path / str(record.images.file)).write_text('{"coco":[]}\n{"id":')
     with pytest.raises(ArtifactError, match=r"images-.*jsonl: cannot be read"):
         _ = record.dataset
@@ -146,8 +147,8 @@ def test_what_became_of_each_image_is_told() -> None:
 def test_status_says_which_images_changed_and_which_stages_follow(tmp_path: Path) -> None:
     dataset = _dataset()
     digests = _digests(dataset)
-    before = make_plan(dataset, CONFIG, digests)
-    after = make_plan(dataset, CONFIG, digests | {"image005": SampleDigest("other")})
+    before = plan_labels(dataset, CONFIG, digests)
+    after = plan_labels(dataset, CONFIG, digests | {"image005": SampleDigest("other")})
     found = _reasons(tmp_path, before, after)
     assert found["classifier"] == ["1 image changed: image005"]
     follows = "classifier would be made again"
@@ -158,18 +159,18 @@ def test_status_says_which_images_changed_and_which_stages_follow(tmp_path: Path
 def test_status_tells_ground_truth_from_images_and_new_shards(tmp_path: Path) -> None:
     dataset = _dataset()
     digests = _digests(dataset)
-    before = make_plan(dataset, CONFIG, digests)
+    before = plan_labels(dataset, CONFIG, digests)
     truth = digests | {"image004": replace(digests["image004"], truth="other")}
-    found = _reasons(tmp_path, before, make_plan(dataset, CONFIG, truth))
+    found = _reasons(tmp_path, before, plan_labels(dataset, CONFIG, truth))
     assert set(found["labels"]) == {"its folder is gone from the store"}
     assert "1 image with other ground truth: image004" in found["scores"]
-    larger = make_plan(dataset, PipelineConfig(shard_size=4), digests)
+    larger = plan_labels(dataset, PipelineConfig(shard_size=4), digests)
     assert any("8 shards instead of 4" in text for text in _reasons(tmp_path, before, larger)["cams"])
 
 
 def test_a_recipe_names_every_sample_and_the_inputs() -> None:
     dataset = _dataset()
-    plan = make_plan(dataset, CONFIG, _digests(dataset))
+    plan = plan_labels(dataset, CONFIG, _digests(dataset))
     node, scores = plan.of("walk")[0], plan.of("scores")[0]
     assert node.recipe is not None
     assert scores.recipe is not None
@@ -187,9 +188,7 @@ def test_what_a_training_is_watched_on_counts() -> None:
     for digests in ({}, _digests(watched), _digests(watched) | {"image000": SampleDigest("x", "other")}):
         images = Images(watched.samples if digests else (), digests)
         stages = NETWORKS["deeplabv2"].pipeline
-        plan = make_plan(
-            dataset, DeepLabV2Settings(), _digests(dataset), stages=stages, results=("deeplabv2",), validation=images
-        )
+        plan = make_plan(dataset, DeepLabV2Settings(), _digests(dataset), stages, ("deeplabv2",), validation=images)
         (node,) = plan.nodes
         keys.add(node.key)
         assert node.validation == images.samples

@@ -18,16 +18,16 @@ from data.dataset import ClassTable, DatasetError, Sample
 from data.formats.label_maps import read_label_map, write_label_map
 from models.backbones.base import BackboneChoice
 from models.saliency import FixedLoss, Maps, SaliencyDeepLabV3Plus, UncertaintyLoss
-from tasks import resources
+from tasks.engine.job import Job
 from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
-from tasks.job import Job
+from tasks.measurement import resources
 from tasks.networks import NETWORKS
-from tasks.networks.pixels import SegmentationConfig
 from tasks.networks.saliency import SaliencyConfig
-from tasks.saliency_masks import as_saliency_samples, derive_mask, read_mask, salient_values
-from tasks.stages import saliency, segmentation_scores
-from tasks.stages.saliency import task_losses
-from tasks.stages.segmenter import validate_segmenter
+from tasks.networks.stages import saliency, segmentation_scores
+from tasks.networks.stages.saliency import task_losses
+from tasks.networks.stages.saliency_targets import as_saliency_samples, derive_mask, read_mask, salient_values
+from tasks.networks.stages.segmentation import validate_segmenter
+from tasks.networks.trainer import SegmentationConfig
 from tasks.training.saving import load_segmenter
 
 NAME = "saliency-deeplabv3plus"

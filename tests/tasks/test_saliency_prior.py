@@ -19,15 +19,15 @@ from data.dataset import Dataset, DatasetError
 from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_label_map
 from models.onnx_saliency import IMAGENET_MEAN, IMAGENET_STD, SaliencyNetwork
-from tasks.job import Job
-from tasks.settings import LabelsConfig, RelationsConfig, SaliencyPriorConfig, ScoresConfig, WalkConfig
-from tasks.stages.labels import synthesize_labels
-from tasks.stages.relations import mine_relations
-from tasks.stages.saliency_prior import find_saliency, to_grid
-from tasks.stages.score_maps import MapReader, SaliencyPrior, grid_size, probabilities_with, save_maps
-from tasks.stages.scores import score_shard
-from tasks.stages.thresholds import choose_thresholds
-from tasks.stages.walk import walk_scores
+from tasks.engine.job import Job
+from tasks.pipeline.labels import synthesize_labels
+from tasks.pipeline.relations import mine_relations
+from tasks.pipeline.score_maps import MapReader, SaliencyPrior, grid_size, probabilities_with, save_maps
+from tasks.pipeline.scores import score_shard
+from tasks.pipeline.seeds.saliency_prior import find_saliency, to_grid
+from tasks.pipeline.settings import LabelsConfig, RelationsConfig, SaliencyPriorConfig, ScoresConfig, WalkConfig
+from tasks.pipeline.thresholds import choose_thresholds
+from tasks.pipeline.walk import walk_scores
 
 
 def run(dataset: Dataset, out: Path, function, config, **inputs: Path) -> tuple[Path, dict]:

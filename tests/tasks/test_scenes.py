@@ -12,14 +12,15 @@ from torch import nn
 
 from data.dataset import ClassTable, DatasetError, Sample
 from data.formats.label_maps import read_label_map
-from tasks.inference import Pyramid
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.networks import NETWORKS
-from tasks.networks.pixels import SegmentationConfig
 from tasks.networks.segnet import SceneConfig
-from tasks.stages import segmentation_scores, segmenter
-from tasks.stages.segmenter import class_probabilities
+from tasks.networks.stages import segmentation as segmenter
+from tasks.networks.stages import segmentation_scores
+from tasks.networks.stages.segmentation import class_probabilities
+from tasks.networks.trainer import SegmentationConfig
 from tasks.training.group import Group
+from tasks.training.inference import Pyramid
 from tasks.training.norms import recompute_norms
 from tasks.training.saving import load_segmenter
 
@@ -97,7 +98,7 @@ def test_what_comes_out_is_the_network_of_the_best_epoch(tmp_path: Path, monkeyp
         states.append({key: value.clone() for key, value in net.state_dict().items()})
         return {"accuracy": next(accuracies), "miou": 1 - len(states)}
 
-    monkeypatch.setattr("tasks.stages.segmenter.validate_segmenter", validate)
+    monkeypatch.setattr("tasks.networks.stages.segmentation.validate_segmenter", validate)
     job = job_of(tmp_path / "net", samples, CONFIG.model_copy(update={"epochs": 3}), validation=tuple(samples))
     segmenter.train(job)
     kept = load_segmenter(job.out, job.model).state_dict()

@@ -14,12 +14,11 @@ from data.dataset import ClassTable, DatasetError, Sample
 from data.formats.label_maps import read_label_map, write_label_map
 from models.backbones.base import build_backbone
 from models.deeplabv2 import DeepLabV2
-from tasks.inference import Pyramid
-from tasks.job import Job
+from tasks.engine.job import Job
+from tasks.evaluation.truth import read_labels
 from tasks.networks import NETWORKS
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig
-from tasks.stages import saliency
-from tasks.stages.segmenter import (
+from tasks.networks.stages import saliency
+from tasks.networks.stages.segmentation import (
     _recipe,
     build_network,
     class_probabilities,
@@ -29,10 +28,11 @@ from tasks.stages.segmenter import (
     train,
     validate_segmenter,
 )
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig
 from tasks.training import precision
 from tasks.training.class_weights import class_weights, count_pixels
+from tasks.training.inference import Pyramid
 from tasks.training.saving import load_segmenter
-from tasks.truth import read_labels
 
 CONFIG = SegmenterConfig(crop_size=64, batch_size=2, epochs=1, log_steps=0)
 SIZE = (48, 56)

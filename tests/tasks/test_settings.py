@@ -5,9 +5,10 @@ import torch
 from pydantic import ValidationError
 
 from models.losses import pair_losses
+from tasks.config import RunConfig
 from tasks.networks.maskrcnn import DetectorConfig
-from tasks.networks.pixels import SegmenterConfig
-from tasks.settings import ClassifierConfig, IRNetConfig, LabelsConfig, RunConfig, WalkConfig
+from tasks.networks.trainer import SegmenterConfig
+from tasks.pipeline.settings import ClassifierConfig, IRNetConfig, LabelsConfig, WalkConfig
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import torch
 from data.dataset import ClassTable, Dataset, Sample
 from data.formats.images import read_image
 from data.formats.label_maps import read_label_map
-from tasks.job import Job
+from tasks.engine.job import Job
+from tasks.in_memory import Predictor, refine_cams
 from tasks.networks import NETWORKS
-from tasks.networks.pixels import SegmentationConfig, SegmenterConfig
-from tasks.settings import LabelsConfig, WalkConfig
-from tasks.single_images import Predictor, refine_cams
-from tasks.stages.labels import synthesize_labels
-from tasks.stages.score_maps import MapReader
-from tasks.stages.segmenter import build_network, predict
+from tasks.networks.stages.segmentation import build_network, predict
+from tasks.networks.trainer import SegmentationConfig, SegmenterConfig
+from tasks.pipeline.labels import synthesize_labels
+from tasks.pipeline.score_maps import MapReader
+from tasks.pipeline.settings import LabelsConfig, WalkConfig
 from tasks.training.saving import save_network
 
 WALK, PLAIN = WalkConfig(steps=32), LabelsConfig()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.engine.source import source_digest, source_parts
 from tasks.networks import NETWORKS
-from tasks.source import source_digest, source_parts
-from tasks.stages import STAGES
+from tasks.pipeline import STAGES
 
 STAGE = "tasks.walk:walk"
 
@@ -170,7 +170,12 @@ def test_every_stage_of_the_table_has_a_source_without_the_engine(stage) -> None
     parts = source_parts(stage.function)
     modules = {part.partition(":")[0] for part in parts}
     assert stage.function in parts
-    assert not modules & {"tasks.plan", "tasks.source", "tasks.prefect_task", "tasks.run_record"}
+    assert not modules & {
+        "tasks.engine.plan",
+        "tasks.engine.source",
+        "tasks.engine.prefect_task",
+        "tasks.engine.run_record",
+    }
     assert not [module for module in modules if module.startswith(("flows", "tasks.reporting", "data.store"))]
     # A training in several processes lets its processes die with it, and uses no more of the workers' module.
-    assert not parts.keys() & {"tasks.workers:WorkerPool", "tasks.workers:main"}
+    assert not parts.keys() & {"tasks.engine.workers:WorkerPool", "tasks.engine.workers:main"}

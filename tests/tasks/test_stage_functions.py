@@ -15,24 +15,24 @@ from data.dataset import Dataset
 from data.formats.coco import decode_mask, read_detections
 from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_ground_truth, read_label_map, write_label_map
-from flows.presets import voc12
+from flows.labels.presets import voc12
 from models.backbones.base import build_backbone
 from models.irnet import IRNet
-from tasks.inference import Pyramid
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.networks.maskrcnn import DetectionConfig
-from tasks.settings import FieldsConfig, IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
-from tasks.stages import detector
-from tasks.stages.cams import class_attention
-from tasks.stages.fields import infer_fields
-from tasks.stages.irnet import _measure_displacement, train_irnet
-from tasks.stages.labels import instance_masks, semantic_rows, sure_labels, synthesize_labels
-from tasks.stages.metrics import summarize
-from tasks.stages.relations import confident_labels
-from tasks.stages.score_maps import grid_size, save_maps, strongest, upsample
-from tasks.stages.scores import _instance_predictions, score_shard
-from tasks.stages.walk import sum_rows, walk_instances
+from tasks.networks.stages import detection as detector
+from tasks.pipeline.fields import infer_fields
+from tasks.pipeline.irnet import _measure_displacement, train_irnet
+from tasks.pipeline.labels import instance_masks, semantic_rows, sure_labels, synthesize_labels
+from tasks.pipeline.metrics import summarize
+from tasks.pipeline.relations import confident_labels
+from tasks.pipeline.score_maps import grid_size, save_maps, strongest, upsample
+from tasks.pipeline.scores import _instance_predictions, score_shard
+from tasks.pipeline.seeds.cams import class_attention
+from tasks.pipeline.settings import FieldsConfig, IRNetConfig, LabelsConfig, RelationsConfig, ScoresConfig, WalkConfig
+from tasks.pipeline.walk import sum_rows, walk_instances
 from tasks.training import TrainingError
+from tasks.training.inference import Pyramid
 from tasks.training.saving import load_classifier, load_irnet
 
 
@@ -156,7 +156,7 @@ def test_what_a_displacement_field_separates_is_counted(tiny_set, monkeypatch, t
     field -= torch.tensor([0.0, float(field[1].mean()) - 5])[:, None, None]
     net = IRNet(build_backbone("resnet18"))
     monkeypatch.setattr(net, "infer", lambda x, mirror: (torch.zeros(1, 20, 40), field[None]))
-    monkeypatch.setattr("tasks.stages.irnet.read_working_image", lambda *_: np.zeros((80, 160, 3), np.uint8))
+    monkeypatch.setattr("tasks.pipeline.irnet.read_working_image", lambda *_: np.zeros((80, 160, 3), np.uint8))
     job = Job(tiny_set.samples[:1], tiny_set.classes, IRNetConfig(), tmp_path, tmp_path)
     found = _measure_displacement(net, IRNetConfig(), job, {job.samples[0].id: tmp_path / "a.png"})
     assert (found["components"], found["instances"]) == (1, instances)

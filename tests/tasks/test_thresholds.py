@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.settings import LabelsConfig, RelationsConfig
-from tasks.stages.thresholds import (
+from tasks.pipeline.settings import LabelsConfig, RelationsConfig
+from tasks.pipeline.thresholds import (
     CANDIDATES,
     FILE,
     Curves,

@@ -14,7 +14,7 @@ from torch import nn
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.training import Recipe, TrainingError, fit
 from tasks.training.optimizers import polynomial_decay
 

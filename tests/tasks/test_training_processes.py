@@ -10,7 +10,7 @@ import toy_trainings
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.training import TrainingError
 from tasks.training.launch import run_in_processes
 

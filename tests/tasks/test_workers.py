@@ -16,8 +16,8 @@ import pytest
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
-from tasks.job import Job
-from tasks.workers import StageError, WorkerPool
+from tasks.engine.job import Job
+from tasks.engine.workers import StageError, WorkerPool
 
 TOYS = str(Path(__file__).parent)
 
@@ -137,7 +137,7 @@ def test_closing_ends_a_job_at_once_with_an_error(pool: WorkerPool, job: Job) ->
 def test_workers_die_when_their_parent_is_killed(job: Job) -> None:
     script = (
         "import sys; from pathlib import Path; from data.dataset import ClassTable; from tasks.config import Config\n"
-        "from tasks.job import Job; from tasks.workers import WorkerPool\n"
+        "from tasks.engine.job import Job; from tasks.engine.workers import WorkerPool\n"
         "out = Path(sys.argv[1])\n"
         "job = Job((), ClassTable(('cat',)), Config(), out=out, scratch=out)\n"
         "WorkerPool(1).run('toy_stages:hang', job, 'walk')\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.working_size import file_working_size, read_working_image, to_size, working_size
+from tasks.training.working_size import file_working_size, read_working_image, to_size, working_size
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.job import Job
+from tasks.engine.job import Job
 
 
 def echo(job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.job import Job
+from tasks.engine.job import Job
 from tasks.training import Recipe, fit
 from tasks.training.group import Group
 from tasks.training.norms import synchronize_norms

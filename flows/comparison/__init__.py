@@ -1,0 +1,1 @@
+"""The flow `compare`: tables of networks side by side."""

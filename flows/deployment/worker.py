@@ -1,0 +1,68 @@
+"""The worker: starts deployed runs as processes of this machine, and takes up those whose process was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+import anyio
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.workers.process import ProcessWorker
+
+from flows.deployment.deployments import POOL, check_server
+from flows.deployment.liveness import WORKER_VARIABLE
+from flows.deployment.machine_limit import ensure_limit
+from flows.deployment.recovery import take_up
+from tasks.engine.processes import python_environment
+
+log = logging.getLogger(__name__)
+LOOK_SECONDS = 5.0
+
+
+def work(*, limit: int | None = None, until_idle: bool = False) -> None:
+    """Serve the pool `pseudomask` until interrupted.
+
+    Args:
+        limit: Runs that are started at a time; those that wait for their turn count.
+        until_idle: Do what is scheduled now, and return.
+
+    Raises:
+        ServerError: No Prefect server answers.
+    """
+    check_server()
+    os.environ[WORKER_VARIABLE] = str(os.getpid())
+    # Runs are this process's children.
+    os.environ.update(python_environment())
+    with get_client(sync_client=True) as client:
+        ensure_limit(client)
+    asyncio.run(_serve(limit, until_idle))
+
+
+async def _serve(limit: int | None, until_idle: bool) -> None:
+    await _take_up()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_keep_taking_up)
+        await ProcessWorker(work_pool_name=POOL, limit=limit).start(run_once=until_idle, printer=log.info)
+        group.cancel_scope.cancel()
+
+
+async def _keep_taking_up() -> None:
+    while True:
+        await anyio.sleep(LOOK_SECONDS)
+        await _take_up()
+
+
+async def _take_up() -> None:
+    def look() -> list[str]:
+        with get_client(sync_client=True) as client:
+            return take_up(client)
+
+    try:
+        for name in await anyio.to_thread.run_sync(look):
+            log.info("%s: its process was killed; it is started again", name)
+    except (httpx.HTTPError, PrefectException) as error:
+        # The server may be restarting; the word that killed runs left stays until it is back.
+        log.warning("the Prefect server gives no answer (%s); looking again in %.0f s", error, LOOK_SECONDS)

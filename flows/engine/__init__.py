@@ -1,0 +1,1 @@
+"""A plan as Prefect tasks: request, execution, cluster, server, progress."""

@@ -1,0 +1,192 @@
+"""Making the artifacts of a plan: each a Prefect task, on this machine or on a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from prefect import Task
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.engine.progress import RunProgress, Watch
+from flows.engine.request import Prepared, Request, read_summary
+from tasks.engine.build import Means, make, order
+from tasks.engine.plan import Node, Plan
+from tasks.engine.prefect_task import Reference, artifact_task
+from tasks.engine.workers import StageError, WorkerPool
+from tasks.evaluation.health import CHECKED, check_stage
+
+# Enough to keep a GPU busy while another worker decodes; each holds a network and its activations.
+GPU_WORKERS = 2
+HOUR = 3600.0
+
+ArtifactTask = Task[..., Reference]
+
+
+def make_artifacts(
+    request: Request, prepared: Prepared, watch: Watch | None = None, *, num_processes: int = 1, go_on: bool = False
+) -> None:
+    """Make every artifact of a plan that is not in the store yet. To be called in a flow.
+
+    Args:
+        watch: Is told how far each stage is, beside the terminal.
+        num_processes: Processes that a training may use.
+        go_on: Go on where a stage has failed without an error.
+
+    Raises:
+        StageError: An artifact failed, and the others were finished; or the time limit was reached.
+        ArtifactError: The store cannot be written.
+        ServerError: The cluster that the request names does not answer.
+    """
+    with (
+        RunProgress(prepared.plan, watch) as progress,
+        _runner(request, prepared, progress, num_processes) as (runner, task),
+    ):
+        health = None if go_on else HealthWatch(prepared)
+        _wait(_submit(prepared.plan, task, runner), progress, Deadline(request.time_limit), health)
+
+
+@contextlib.contextmanager
+def _runner(
+    request: Request, prepared: Prepared, progress: RunProgress, num_processes: int
+) -> Iterator[tuple[TaskRunner[Any], Callable[[Node], ArtifactTask]]]:
+    """Open what runs the tasks, and yield it with the function that makes a node's task."""
+    if request.cluster is not None:
+        # Only who uses a cluster waits for Dask.
+        from flows.engine.dask import dask_runner, task_on_cluster
+
+        with dask_runner(request) as runner:
+            yield runner, lambda node: task_on_cluster(request, prepared, node, num_processes)
+        return
+    # One thread more than workers, so that cached artifacts are checked while all workers are busy.
+    runner = ThreadPoolTaskRunner(max_workers=request.num_workers + 1)
+    # The pool is left first: an interrupt must not wait for the tasks that its workers are busy with.
+    with runner, WorkerPool(request.num_workers) as pool:
+        means = Means(pool, request.torch_device, request.num_workers, num_processes)
+        task = artifact_task(
+            prepared.store, Maker(prepared, means, progress), keep_records=not prepared.store.read_only
+        )
+        yield runner, lambda node: task
+
+
+class Maker:
+    """Makes the artifacts of a plan in worker processes of this machine; called by Prefect tasks in threads."""
+
+    def __init__(self, prepared: Prepared, means: Means, progress: RunProgress) -> None:
+        self._prepared = prepared
+        self._nodes = {(node.stage.name, node.key): node for node in prepared.plan.nodes}
+        self._means = means
+        self._progress = progress
+        self._gpu = threading.Semaphore(GPU_WORKERS)
+
+    def __call__(self, stage: str, key: str) -> None:
+        """Make and publish one artifact; errors are those of `tasks.engine.build.make`."""
+        node = self._nodes[stage, key]
+        on_gpu = node.stage.on_device and self._means.device != "cpu"
+        with self._gpu if on_gpu else contextlib.nullcontext():
+            ordered = order(self._prepared.plan, node)
+            make(ordered, self._prepared.store, self._means, self._progress.reporter(node))
+
+
+class Deadline:
+    """The end of a run's time; it starts when the run's turn comes.
+
+    Args:
+        hours: None is no end.
+    """
+
+    def __init__(self, hours: float | None) -> None:
+        self._hours = hours
+        self._end = None if hours is None else time.monotonic() + hours * HOUR
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, or None without an end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raises:
+        StageError: It has passed.
+        """
+        if self.left == 0.0:
+            raise StageError(
+                f"stopped after {self._hours:g} hours, the time limit of the run. What is finished is kept: the same "
+                "command goes on from there"
+            )
+
+
+Futures = dict[tuple[str, str], tuple[Node, PrefectFuture[Reference]]]
+
+
+def _submit(plan: Plan, task: Callable[[Node], ArtifactTask], runner: TaskRunner[Any]) -> Futures:
+    """Submit every node, each to wait for its inputs' futures."""
+    futures: Futures = {}
+    for node in plan.nodes:
+        inputs = [futures[stage, key][1] for stage, keys in node.inputs.items() for key in keys]
+        parameters = {"stage": node.stage.name, "key": node.key, "label": node.label}
+        future = runner.submit(task(node), parameters, wait_for=inputs)
+        futures[node.stage.name, node.key] = (node, future)
+    return futures
+
+
+class HealthWatch:
+    """Ends a run whose stages have failed without an error: what comes after them would mean nothing."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        plan = prepared.plan
+        self._left = Counter(node.stage.name for node in plan.nodes)
+        self._trained = not any(node.origin for node in plan.nodes)
+
+    def finish(self, node: Node) -> None:
+        """Take note of an artifact that is made, and judge its stage with the last of them.
+
+        Raises:
+            StageError: The stage makes everything after it meaningless; cause and remedy.
+        """
+        name, plan = node.stage.name, self._prepared.plan
+        self._left[name] -= 1
+        if self._left[name] or node.origin or name not in CHECKED:
+            return
+        summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
+        dataset = plan.dataset
+        options = {"trained": self._trained, "config": node.config, "external": dataset.cams is not None}
+        found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
+        if found.failures:
+            raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
+
+
+def _wait(futures: Futures, progress: RunProgress, deadline: Deadline, watch: HealthWatch | None) -> None:
+    """Wait for all, and raise the first failure that is not merely the consequence of another."""
+    done: SimpleQueue[tuple[Node, PrefectFuture[Reference]]] = SimpleQueue()
+    for node, future in futures.values():
+        future.add_done_callback(lambda future, node=node: done.put((node, future)))
+    failure: BaseException | None = None
+    unfinished: list[str] = []
+    for _ in futures:
+        try:
+            node, future = done.get(timeout=deadline.left)
+        except Empty:
+            deadline.check()
+            raise
+        future.wait()
+        state: State = future.state
+        if state.is_completed():
+            progress.finish(node, state.name.lower() if state.name == "Cached" else "")
+            if watch and failure is None:
+                watch.finish(node)
+            continue
+        unfinished.append(node.label)
+        if failure is None and state.is_failed():
+            failure = state.result(raise_on_failure=False)
+    if isinstance(failure, BaseException):
+        raise failure
+    if unfinished:
+        raise StageError(f"not finished: {', '.join(unfinished)}")

@@ -1,0 +1,95 @@
+"""What every flow is asked for beside its work, and the plan that it becomes."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from data.dataset import Problem
+from data.store import Store, store_address
+from tasks.config import Config, StoreAddress
+from tasks.engine.plan import Node, Plan
+
+
+class Request(Config):
+    """What every flow is asked for beside its work: where it happens.
+
+    Attributes:
+        out: Folder of the results.
+        store: Where the artifacts are: a folder, or an address such as s3://bucket/prefix; by default `store` beside
+            `out`.
+        workers: Worker processes; by default one a core.
+        device: Where networks run; "auto" takes a GPU where there is one.
+        cluster: A Dask cluster that makes the artifacts: "local" or "local:N" starts one of N workers on this machine,
+            `tcp://host:port` is the scheduler of one that runs.
+        time_limit: Hours after which a run is stopped, counted from its turn on the machine; what is finished is kept.
+        preset: The settings' starting point: `settings` need only name what is other.
+    """
+
+    out: Path
+    store: StoreAddress | None = None
+    workers: int | None = Field(default=None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cluster: str | None = Field(default=None, pattern=r"^(local(:[1-9][0-9]*)?|(tcp|tls)://.+:[0-9]+)$")
+    time_limit: float | None = Field(default=None, gt=0)
+    preset: str = "quick"
+
+    @property
+    def store_address(self) -> str:
+        """The address of the artifacts."""
+        return self.store or store_address(self.out.absolute().parent / "store")
+
+    @property
+    def num_workers(self) -> int:
+        """The number of worker processes."""
+        if self.workers:
+            return self.workers
+        # What this process may use, which in a container is less than what the machine has.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def torch_device(self) -> str:
+        """ "cpu" or "cuda". A GPU is looked for by its driver, since this process does not load torch."""
+        if self.device != "auto":
+            return self.device
+        usable = Path("/dev/nvidiactl").exists() and not version("torch").endswith("+cpu")
+        return "cuda" if usable else "cpu"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with what it takes to run it."""
+
+    plan: Plan
+    store: Store
+    problems: tuple[Problem, ...]
+
+    def ready_store(self) -> None:
+        """Prove that the store is writable, unless all is in it already and it may only be read.
+
+        Raises:
+            ArtifactError: The store cannot be written.
+        """
+        if not (self.store.read_only and is_made(self.plan, self.store)):
+            self.store.prepare()
+
+
+def read_summary(prepared: Prepared, node: Node) -> dict[str, Any]:
+    """Return what the stage function that made an artifact returned."""
+    return prepared.store.read_manifest(node.stage.name, node.key)["summary"]
+
+
+def is_made(plan: Plan, store: Store) -> bool:
+    """Return whether every artifact of a plan was published."""
+    # Side by side, for stores that take a request each.
+    threads = ThreadPoolExecutor()
+    try:
+        return all(threads.map(lambda node: store.has(node.stage.name, node.key), plan.nodes))
+    finally:
+        threads.shutdown(cancel_futures=True)

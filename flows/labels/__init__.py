@@ -1,0 +1,1 @@
+"""The flow `pseudo-labels`: its request, presets, flow and results."""

@@ -1,0 +1,140 @@
+"""Presets: complete settings for a purpose, to be changed by options. Each says its command, time and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks.pipeline.settings import (
+    CamConfig,
+    ClassifierConfig,
+    FieldsConfig,
+    IRNetConfig,
+    LabelsConfig,
+    PipelineConfig,
+    PixelsConfig,
+    RelationsConfig,
+    ScoresConfig,
+    WalkConfig,
+)
+
+
+def voc12() -> PipelineConfig:
+    """The reference's settings, for PASCAL VOC 2012 `train_aug` with ImageNet ResNet-50 on a GPU.
+
+    Command: `pseudomask run --data VOC2012 --split train_aug --preset voc12 --out runs/voc12`
+    The paper has on `train` mIoU 66.5 of the semantic labels and AP50 37.7 of the instance labels (its Tables 2 and 1);
+    it was not run here. AP50 by the paper's rule is `instances.chainercv` of `metrics.json`.
+    `docs/papers/irnet.md` compares every number, and says where the reference and this preset still differ.
+
+    Exact for VOC's 20 classes. For another number the sum of the classes' losses is divided by 20 too, so that a step
+    is as large as on VOC. Epochs, thresholds (0.30, 0.05, 0.25) and radii stay VOC's: on other sets take `quick`, or
+    set `--classifier.loss prior` and the thresholds to `auto`. `docs/any_set.md` says what depends on what.
+    """
+    relations = RelationsConfig(unseen_tags="background")
+    fields = FieldsConfig(pad_to=512)
+    return PipelineConfig(backbone="resnet50", weights="imagenet-v1", relations=relations, fields=fields)
+
+
+def quick() -> PipelineConfig:
+    """Any tagged set, in minutes on a CPU: small crops and few steps.
+
+    Command: `pseudomask run --data DIR --weights FILE --out runs/first`
+    What it gives on sets of many kinds stands in `docs/any_set.md`.
+
+    What depends on the set, and how it follows:
+
+    - Number of classes, and their shares of the images: the classifier's loss is summed over the classes that occur and
+      starts at the entropy of the tags (`loss="prior"`); AdamW's step does not grow with the loss.
+    - Number of images: trainings have a number of steps (`steps`), not of epochs.
+    - Size of the images: everything works at a long side of 320 to 640 pixels (`long_side`).
+    - Size of the objects, and how far attention spreads: all background thresholds are chosen on the set ("auto").
+      Instances under a hundredth of the image are dropped, as in the paper, but not where all are small
+      (`labels.min_area_of_largest`).
+    - IRNet's losses are means over pairs of pixels and know no classes; AdamW with `rest_warmup` leaves the
+      displacement branch's plateau within 20 steps.
+    """
+    return PipelineConfig(
+        backbone="mobilenet_v2",
+        long_side=(320, 640),
+        classifier=ClassifierConfig(
+            loss="prior",
+            top_share=0.2,
+            resize_long=(240, 480),
+            crop_size=320,
+            epochs=10,
+            steps=(160, 640),
+            optimizer="adamw",
+            learning_rate=1e-4,
+            head_lr_factor=10,
+            weight_decay=0.01,
+            warmup_steps=10,
+            clip_norm=5,
+            restarts=2,
+            held_out=0.1,
+            freeze_norm_scale=True,
+            precision="fastest",
+        ),
+        cams=CamConfig(scales=(1.0, 0.5, 1.5)),
+        relations=RelationsConfig(foreground_threshold="auto", background_threshold="auto"),
+        irnet=IRNetConfig(
+            crop_size=320,
+            rescale=(0.5, 1.2),
+            batch_size=8,
+            epochs=8,
+            steps=(240, 480),
+            restarts=1,
+            precision="fastest",
+            optimizer="adamw",
+            learning_rate=2e-3,
+            displacement_lr_factor=1,
+            centering_weight=0.1,
+            rest_warmup=0.5,
+        ),
+        pixels=PixelsConfig(folds=3),
+        labels=LabelsConfig(
+            background_threshold="auto", crf_iterations=5, sure_thresholds="auto", min_area_of_largest=0.25
+        ),
+        scores=ScoresConfig(crf_thresholds=(0.2, 0.3, 0.45, 0.6, 0.75)),
+        shard_size=16,
+    )
+
+
+def demo() -> PipelineConfig:
+    """For the synthetic set, from random weights: a ResNet-18 that learns batch norm and all, in minutes.
+
+    Command: `pseudomask demo`, 5 to 8 minutes on two cores.
+    The walk is shorter than on photographs, whose grids have nine times as many cells.
+    """
+    return PipelineConfig(
+        backbone="resnet18",
+        classifier=ClassifierConfig(
+            resize_long=(96, 144),
+            crop_size=96,
+            epochs=20,
+            optimizer="adamw",
+            learning_rate=1.5e-3,
+            head_lr_factor=1,
+            weight_decay=0.01,
+        ),
+        cams=CamConfig(scales=(1.0,)),
+        irnet=IRNetConfig(
+            backbone_from="classifier",
+            backbone_lr_factor=0.25,
+            crop_size=112,
+            rescale=(0.7, 1.1),
+            batch_size=8,
+            epochs=6,
+            radius_px=5,
+            optimizer="adamw",
+            learning_rate=2e-3,
+            displacement_lr_factor=1,
+            centering_weight=0.1,
+        ),
+        walk=WalkConfig(steps=24, centroid_threshold_px=1.5),
+        labels=LabelsConfig(background_threshold=0.25, crf_iterations=5, sure_thresholds=(0.05, 0.5)),
+        scores=ScoresConfig(crf_thresholds=(0.15, 0.2, 0.25)),
+        shard_size=32,
+    )
+
+
+PRESETS: dict[str, Callable[[], PipelineConfig]] = {"quick": quick, "voc12": voc12, "demo": demo}

@@ -1,0 +1,316 @@
+"""What a run is asked to do, and how that becomes a plan."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from data.cam_families import family_of
+from data.class_tables import in_table
+from data.dataset import CamSource, Dataset, DatasetError, Problem
+from data.readers import open_dataset
+from data.readers.cams import Missing, with_cams
+from data.readers.saliency import with_saliency
+from data.saliency_maps import is_network
+from data.store import ArtifactError, open_store
+from data.validation import check_images, set_aside, warnings
+from flows.engine.presets import over_preset
+from flows.engine.request import Prepared, Request, is_made
+from flows.labels.presets import PRESETS, quick
+from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
+from tasks.engine.run_record import RunRecord, read_run
+from tasks.networks import NETWORKS
+from tasks.pipeline import plan_labels
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
+
+log = logging.getLogger(__name__)
+TRAINED_STAGES = ("classifier", "irnet")
+# What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
+CHOSEN_STAGES = ("thresholds", "label-thresholds", "pixel-classifier")
+if TYPE_CHECKING:
+    NetworkName = str
+else:
+    NetworkName = Literal[tuple(spec.name for spec in NETWORKS.values() if spec.follows_run)]
+
+
+class LabelsRequest(Request):
+    """What the flows that make labels are asked for: the set with image-level labels, and the settings.
+
+    Attributes:
+        data: Folder of the data set.
+        labels: File or folder of image-level labels, where the data set does not hold them itself.
+        split: A list of images: a file, or the name of a list of the set.
+        classes: File with the name of a class a line.
+        saliency: What the scores are weighted by: a folder of maps `<id>.png` or `<id>.npy`, or the `.onnx` file of a
+            network.
+        cams: Folder of class attention maps that another method made: they take the place of classifier and CAMs.
+        cam_classes: The table that their classes are numbered by: voc20, coco80, coco91, or a file with a name per
+            line; by default `classes.txt` in their folder, else the classes of the set.
+        cam_family: Their form, a name of `data.cam_families.FAMILIES`; by default it is told by the files and the tags.
+        missing_cams: What becomes of images with labels and without a map: an error, they are left out ("skip"), or
+            their maps are taken for empty, so that they are background throughout.
+        skip_bad: Set bad images aside instead of refusing the set.
+        settings: The settings of all stages.
+    """
+
+    data: Path
+    labels: Path | None = None
+    split: str | None = None
+    classes: Path | None = None
+    saliency: Path | None = None
+    cams: Path | None = None
+    cam_classes: str | None = None
+    cam_family: str | None = None
+    missing_cams: Missing = "error"
+    skip_bad: bool = False
+    settings: PipelineConfig = Field(default_factory=quick)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, values: Any) -> Any:
+        return over_preset(values, PRESETS)
+
+    @model_validator(mode="after")
+    def _saliency_has_a_source(self) -> Self:
+        if self.saliency is None and self.settings.saliency != SaliencyPriorConfig():
+            raise ValueError(
+                "saliency.floor and saliency.non_salient are without effect: no saliency is given (--saliency DIR or "
+                "FILE.onnx)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cams_have_a_source(self) -> Self:
+        if self.cam_family is not None:
+            family_of(self.cam_family)
+        if self.cams is None and (self.cam_classes or self.cam_family or self.missing_cams != "error"):
+            raise ValueError(
+                "cam_classes, cam_family and missing_cams are without effect: no class attention maps are given "
+                "(--cams DIR)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _irnet_has_a_backbone_without_a_classifier(self) -> Self:
+        irnet, kept = self.settings.irnet, getattr(self, "networks", None)
+        if self.cams is None or kept:
+            return self
+        if irnet.backbone_from == "classifier":
+            raise ValueError(
+                "irnet.backbone_from classifier: with maps of another method (--cams) no classifier is trained; take "
+                "pretrained, and give --weights"
+            )
+        if self.settings.weights is None and not irnet.backbone_lr_factor:
+            raise ValueError(
+                "weights: with maps of another method (--cams) no classifier is trained that IRNet could take its "
+                "backbone from; give ImageNet weights (--weights FILE or imagenet), the networks of an earlier run "
+                "(--networks RUN), or have IRNet train its backbone (--irnet.backbone-lr-factor 1)"
+            )
+        return self
+
+
+class RunRequest(LabelsRequest):
+    """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
+
+    Attributes:
+        networks: An earlier run whose trained networks are used; nothing is trained then.
+        go_on: Go on where a stage has failed without an error: a classifier at chance, no sure pixel, empty labels.
+        train: Networks to train on the labels, by the preset of the same name, each into a folder of the results.
+        val: A list of images of the set with ground truth, which those networks are evaluated on.
+    """
+
+    networks: Path | None = None
+    go_on: bool = False
+    train: tuple[NetworkName, ...] = ()
+    val: str | None = None
+
+    @model_validator(mode="after")
+    def _networks_start_from_weights_without_a_classifier(self) -> Self:
+        if self.cams is not None and self.train and self.settings.weights is None:
+            raise ValueError(
+                f"train {' '.join(self.train)}: with maps of another method (--cams) there is no classifier to start "
+                "from; give ImageNet weights (--weights)"
+            )
+        return self
+
+
+def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
+    """Read the lists and labels of a request's set, and find its saliency and attention maps; no image is decoded.
+
+    Returns:
+        The set, and the problems of what was left out (none unless `skip_bad`).
+
+    Raises:
+        DatasetError: Lists every problem, or names of classes in the settings that the set does not have.
+    """
+    dataset, problems = open_dataset(
+        request.data, request.labels, request.split, request.classes, skip_bad=request.skip_bad
+    )
+    if request.cams is not None:
+        missing = "skip" if request.skip_bad and request.missing_cams == "error" else request.missing_cams
+        options = {"classes": request.cam_classes, "family": request.cam_family}
+        dataset, lacking = with_cams(dataset, request.cams, missing=missing, skip_bad=request.skip_bad, **options)
+        dataset, problems = set_aside(dataset, lacking), [*problems, *lacking]
+    if request.saliency is None:
+        return dataset, problems
+    names = dataset.classes.real_names
+    if unknown := [name for name in request.settings.saliency.non_salient if name not in names]:
+        message = f"saliency.non_salient: expected classes of the set ({', '.join(names)}), found {', '.join(unknown)}"
+        raise DatasetError([Problem(request.data, message)])
+    dataset, lacking = with_saliency(dataset, request.saliency, request.skip_bad)
+    return set_aside(dataset, lacking), [*problems, *lacking]
+
+
+def check_files(request: LabelsRequest, dataset: Dataset) -> list[Problem]:
+    """Return what `check_images` finds in a request's set.
+
+    Raises:
+        DatasetError: The network of its saliency cannot be used.
+    """
+    if request.saliency is not None and is_network(request.saliency):
+        # Only who has such a network waits for its library.
+        from models.onnx_saliency import SaliencyNetwork
+
+        try:
+            SaliencyNetwork(request.saliency)
+        except ValueError as error:
+            raise DatasetError([Problem(request.saliency, str(error))]) from error
+    return check_images(dataset, request.num_workers)
+
+
+def prepare(request: RunRequest) -> Prepared:
+    """Read the data set, check it, and plan the run.
+
+    Images are decoded for the check only where the plan has work to do.
+
+    Raises:
+        DatasetError: Lists every problem of the set.
+        ArtifactError: The run whose networks were asked for cannot be used.
+    """
+    store = open_store(request.store_address)
+    dataset, problems = open_set(request)
+    plan = replan(request, dataset)
+    if request.skip_bad or not is_made(plan, store):
+        found = check_files(request, dataset)
+        if found and not request.skip_bad:
+            raise DatasetError(found)
+        if found:
+            problems = [*problems, *found]
+            plan = replan(request, set_aside(dataset, found))
+        for note in plan.dataset.notes:
+            log.info("%s", note)
+        for warning in warnings(plan.dataset, {id: each.image for id, each in plan.images.digests.items()}):
+            log.warning("%s", warning)
+    return Prepared(plan, store, tuple(problems))
+
+
+def replan(request: RunRequest, dataset: Dataset) -> Plan:
+    """Lay out the artifacts of a request over a data set that was read already.
+
+    Raises:
+        DatasetError: Files cannot be read, the set has no background, or the networks do not know its classes.
+        ArtifactError: The run whose networks were asked for cannot be used.
+    """
+    settings, networks = request.settings, None
+    if not dataset.classes.has_background:
+        message = "expected image-level labels; every pixel of this set has a class: train a network on it (pseudomask "
+        raise DatasetError([Problem(dataset.root, message + "train segnet --data ...)")])
+    if request.networks:
+        source = read_run(request.networks)
+        keys, same_maps = _networks_of(source, request), bool(source.request.get("cams")) == bool(request.cams)
+        networks = Networks(source.store, keys)
+        theirs = pipeline_settings(source)
+        settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
+        if "label-thresholds" not in keys and same_maps:
+            settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
+        if "pixel-classifier" not in keys:
+            settings = settings.model_copy(update={"pixels": PixelsConfig()})
+        dataset = _as_trained(dataset, source)
+    if dataset.cams:
+        settings = with_cam_thresholds(settings, dataset.cams, request.preset)
+    return plan_labels(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
+
+
+def pipeline_settings(record: RunRecord) -> PipelineConfig:
+    """Return the settings of a run that made labels.
+
+    Raises:
+        ArtifactError: Those of its record are not settings of this version.
+    """
+    with record.explained("settings"):
+        return PipelineConfig.model_validate(record.settings)
+
+
+def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) -> PipelineConfig:
+    """Return settings with the thresholds of the maps' own method where they are those of preset voc12.
+
+    Other presets choose theirs on the set, and a number that is not the preset's is the user's.
+    """
+    presets = family_of(cams.family).presets
+    if preset != "voc12" or presets is None:
+        return settings
+    ours, relations, labels = PRESETS[preset](), settings.relations, settings.labels
+    pair = relations.foreground_threshold, relations.background_threshold
+    if pair == (ours.relations.foreground_threshold, ours.relations.background_threshold):
+        update = {"foreground_threshold": presets.foreground, "background_threshold": presets.background}
+        relations = relations.model_copy(update=update)
+    if (labels.background_threshold, labels.sure_thresholds) == (ours.labels.background_threshold, None):
+        labels = labels.model_copy(update={"background_threshold": presets.labels})
+    return settings.model_copy(update={"relations": relations, "labels": labels})
+
+
+def _networks_of(source: RunRecord, request: LabelsRequest) -> dict[str, str]:
+    """Return stage -> key of the networks of an earlier run that a run needs, and of what was chosen with them.
+
+    Raises:
+        ArtifactError: It has not all of them.
+    """
+    needed = TRAINED_STAGES if request.cams is None else ("irnet",)
+    # What was chosen for maps of another kind does not fit.
+    chosen = CHOSEN_STAGES if bool(source.request.get("cams")) == bool(request.cams) else ()
+    keys = {stage: key for stage in (*needed, *chosen) if (key := source.network(stage))}
+    if missing := [stage for stage in needed if stage not in keys]:
+        told = f"{source.folder}: the run has no {' and no '.join(missing)}"
+        if request.cams is None and source.request.get("cams"):
+            told += f": it was made with --cams {source.request['cams']}; give maps of that method by --cams"
+        raise ArtifactError(told)
+    return keys
+
+
+def _with_numbers(labels: LabelsConfig, theirs: LabelsConfig) -> LabelsConfig:
+    """Return settings of labels with the thresholds of another run in place of what is left to be chosen."""
+    if labels.background_threshold == "auto" != theirs.background_threshold:
+        update = {"background_threshold": theirs.background_threshold, "sure_thresholds": theirs.sure_thresholds}
+        return labels.model_copy(update=update)
+    return labels
+
+
+def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
+    """Return the set with the class table of an earlier run, and no labels but those that it was trained on.
+
+    Raises:
+        DatasetError: A class of the set is not in the run's table.
+    """
+    table = source.classes
+    if unknown := sorted({dataset.classes.names[c] for s in dataset.samples for c in s.labels} - set(table.names)):
+        raise DatasetError(
+            [
+                Problem(
+                    dataset.root, f"classes {', '.join(unknown)} are unknown to the networks: {', '.join(table.names)}"
+                )
+            ]
+        )
+    if dataset.classes.names != table.names and any(s.semantic or s.instances for s in dataset.samples):
+        raise DatasetError(
+            [Problem(dataset.root, "its label maps need the networks' class table; give it by --classes")]
+        )
+    seen = {c for sample in source.dataset.samples for c in sample.labels}
+    found = in_table(dataset, replace(table, origin=f"those of the networks of {source.folder}"))
+    if unseen := {table.names[c] for sample in found.samples for c in sample.labels} - {table.names[c] for c in seen}:
+        log.warning("the networks have never seen %s: these labels are left out", ", ".join(sorted(unseen)))
+    samples = (replace(sample, labels=tuple(c for c in sample.labels if c in seen)) for sample in found.samples)
+    return replace(found, samples=tuple(samples))

@@ -1,0 +1,125 @@
+"""The folder of a run: labels, metrics and the record of what they were made from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data.cam_families import family_of
+from data.files import atomic_write
+from data.store import explain_os_errors
+from data.validation import tag_warnings
+from flows.engine.collect import collect_labels, read_work, writing
+from flows.engine.request import Prepared, read_summary
+from flows.labels.request import RunRequest
+from tasks.evaluation.health import CHECKED, check_stage
+from tasks.pipeline.settings import PipelineConfig
+
+log = logging.getLogger(__name__)
+LISTED = "images.txt"
+
+
+def collect(request: RunRequest, prepared: Prepared) -> Path:
+    """Bring a finished run's artifacts together in `request.out`, and return that folder.
+
+    Files that are there already with the right bytes stay; label maps of images that are gone are removed.
+
+    Raises:
+        ArtifactError: The folder cannot be written.
+    """
+    run = request.out
+    with writing(request, "run") as output, explain_os_errors(run):
+        collect_labels(output, "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
+        metrics = json.dumps(_metrics(request, prepared), indent=1)
+        output.claim(["metrics.json"])
+        atomic_write(run / "metrics.json", metrics)
+    return run
+
+
+def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
+    """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
+    metrics: dict[str, Any] = {}
+    for node in prepared.plan.of("metrics"):
+        metrics = json.loads((prepared.store.fetch("metrics", node.key) / "metrics.json").read_text())
+        if "labels" in metrics["semantic"]:
+            for method, chosen in _thresholds(prepared).items():
+                if method in metrics["semantic"]:
+                    metrics["semantic"][method]["threshold"] = chosen["background"]
+    work = read_work(prepared.plan, prepared.store)
+    return {**metrics, "images": len(prepared.plan.dataset.samples), **_understood(prepared), **work}
+
+
+def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Return the thresholds that relations and labels were made with, chosen for the set or set."""
+    plan = prepared.plan
+    assert isinstance(plan.config, PipelineConfig)
+    found: dict[str, dict[str, Any]] = {}
+    if plan.of("relations"):
+        relations = plan.config.relations
+        found["relations"] = {
+            "foreground": relations.foreground_threshold,
+            "background": relations.background_threshold,
+        }
+        for node in plan.of("thresholds"):
+            found["relations"] = read_summary(prepared, node)
+    first, *_ = plan.of("labels")
+    settings = json.loads((prepared.store.fetch("labels", first.key) / "settings.json").read_text())
+    found["labels"] = {"background": settings["background_threshold"], "sure": settings["sure_thresholds"]}
+    if plan.of("pixel-scores"):
+        found["walk"] = found["labels"]
+        found["labels"] = {"background": settings["pixel_threshold"], "sure": settings["sure_pixel_thresholds"]}
+    return found
+
+
+def _understood(prepared: Prepared) -> dict[str, Any]:
+    """Return what is known of a run without ground truth.
+
+    "classes": where their names come from, and how many images have each; "thresholds": those that were set or chosen;
+    "cams": the maps of another method, where it made them; "tags": what classifier, relations and labels found of them;
+    "failures" and "warnings".
+    """
+    plan, facts, failures = prepared.plan, {}, []
+    warnings = tag_warnings(prepared.plan.dataset)
+    trained = not any(node.origin for node in plan.nodes)
+    for stage in CHECKED:
+        nodes = plan.of(stage)
+        if nodes and not nodes[0].origin:
+            summaries = [read_summary(prepared, node) for node in nodes]
+            classes, config = plan.dataset.classes, nodes[0].config
+            options = {"trained": trained, "config": config, "external": plan.dataset.cams is not None}
+            found = check_stage(stage, summaries, plan.dataset.samples, classes, **options)
+            facts |= found.facts
+            failures += found.failures
+            warnings += found.warnings
+    counts = Counter(label for sample in plan.dataset.samples for label in sample.labels)
+    names = plan.dataset.classes.names
+    return {
+        "classes": {
+            "origin": plan.dataset.classes.origin,
+            "images": {names[c]: counts[c] for c in sorted(counts)},
+            "without_images": [name for c, name in enumerate(names) if c not in counts],
+        },
+        **_external_cams(prepared),
+        "thresholds": _thresholds(prepared),
+        "tags": facts,
+        "failures": failures,
+        "warnings": warnings,
+    }
+
+
+def _external_cams(prepared: Prepared) -> dict[str, Any]:
+    """Return "cams" of a run with maps of another method: what they are, and whether their own thresholds count."""
+    plan = prepared.plan
+    cams = plan.dataset.cams
+    if cams is None:
+        return {}
+    assert isinstance(plan.config, PipelineConfig)
+    presets, relations = family_of(cams.family).presets, plan.config.relations
+    own = (relations.foreground_threshold, relations.background_threshold, plan.config.labels.background_threshold)
+    facts = {"origin": cams.origin, "family": cams.family, "classes": sum(map(bool, cams.names))}
+    facts |= {"files": sum(sample.cams is not None for sample in plan.dataset.samples)}
+    facts |= {"presets": presets and presets._asdict(), "presets_used": presets is not None and own == presets}
+    return {"cams": facts | {"classifier": "none was trained, so there is no AP of the tags"}}

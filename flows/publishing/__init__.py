@@ -1,0 +1,1 @@
+"""The flow `regenerate-labels` and its schedules."""

@@ -1,0 +1,120 @@
+"""The flow `regenerate-labels`: from what changed in a data set to the next version of its published labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data.formats.label_folder import SEMANTIC
+from data.ownership import mark_place
+from data.store import ArtifactError, explain_os_errors, open_store
+from data.store.publication import RECORD, Publication
+from flows.deployment.flow import deployable
+from flows.deployment.turn import make_in_turn
+from flows.deployment.ui import show_labels, show_version
+from flows.engine.collect import write_run_record
+from flows.engine.request import Prepared
+from flows.labels.request import RunRequest, replan
+from flows.publishing.request import RegenerateRequest, Work, check_place, describe_work, find_work, run_request
+from tasks.publishing.assemble import agreement_with, keep_labels, new_labels, write_index
+from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
+
+
+@deployable("regenerate-labels")
+def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
+    """Give new labels to the images that changed, and publish them with the others' as the next version.
+
+    Two of these at once take turns, and the second finds nothing left to do.
+
+    Returns:
+        "version": the number, or None where nothing changed; "held": why it awaits review; and what was done.
+
+    Raises:
+        DatasetError: The data set cannot be used; every problem is listed.
+        StageError: The training or a shard failed; the others were finished.
+        ArtifactError: The store, or the folder of the versions, cannot be read or written.
+    """
+    publication = Publication(request.out)
+    check_place(request)
+    with publication.lock():
+        mark_place(publication.root, "regenerate")
+        work = find_work(request, publication)
+        if work.nothing:
+            return describe_work(publication, work)
+        run = run_request(request, publication, work)
+        made = _make(run, work)
+        answer = _publish(request, publication, work, run, made)
+    show_version(answer)
+    if made and answer["version"]:
+        show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
+    return answer
+
+
+def _make(run: RunRequest, work: Work) -> Prepared | None:
+    """Make the new labels in the store; None where images only went."""
+    if not work.decision.images:
+        return None
+    wanted = set(work.decision.images)
+    subset = replace(work.dataset, samples=tuple(sample for sample in work.dataset.samples if sample.id in wanted))
+    if run.networks:
+        with explain_os_errors(run.out):
+            run.out.mkdir(parents=True, exist_ok=True)
+            Path(str(run.split)).write_text("".join(f"{sample.id}\n" for sample in subset.samples))
+    prepared = Prepared(replan(run, subset), open_store(run.store_address), work.problems)
+    prepared.ready_store()
+    write_run_record(run, prepared, "run")
+    make_in_turn(run, prepared)
+    return prepared
+
+
+def _publish(
+    request: RegenerateRequest, publication: Publication, work: Work, run: RunRequest, made: Prepared | None
+) -> dict[str, Any]:
+    """Bring old and new labels together in a version, and publish it or hold it."""
+    with explain_os_errors(publication.root), publication.draft() as draft:
+        parts = []
+        if work.base is not None and not work.decision.train:
+            gone = {*work.changes.removed, *work.decision.images}
+            parts.append(keep_labels(publication, work.base, gone, draft))
+        if made:
+            parts.append(new_labels(made.plan, made.store, work.dataset, work.digests, draft))
+        entries = write_index(parts, draft)
+        new = parts[-1].entries if made else []
+        agreement = None if work.base is None else agreement_with(publication, work.base, draft, new)
+        whole, enough = means(entries), means(new) if len(new) >= request.gate.min_images else None
+        held = objections(request.gate, whole, enough, agreement)
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "base": work.base,
+            "reasons": list(work.decision.reasons),
+            "changes": work.changes.counts(),
+            "trained": work.decision.train,
+            "run": _below(publication, run.out) if made else None,
+            "networks": _below(publication, run.out if run.networks is None else run.networks),
+            "store": run.store_address,
+            "settings": _settings(request, publication, work),
+            "means": {"version": whole, "new": means(new)},
+            "agreement": agreement,
+            "held": held,
+            "left_out": [str(problem) for problem in work.problems],
+        }
+        number = publication.publish(draft, facts, entries, hold=bool(held))
+    return describe_work(publication, work, number, held)
+
+
+def _settings(request: RegenerateRequest, publication: Publication, work: Work) -> dict[str, Any]:
+    """Return the settings that a version's labels have: those of training are the networks' own."""
+    settings = request.settings.model_dump(mode="json")
+    if work.base is None or work.decision.train:
+        return settings
+    before = publication.record(work.base, "settings")["settings"]
+    if lacking := [name for name in TRAINING if name not in (*INFERENCE, *before)]:
+        file = publication.folder(work.base) / RECORD
+        raise ArtifactError(f"{file}: expected the settings of {', '.join(lacking)}, found none; --retrain always")
+    return settings | {name: before[name] for name in TRAINING if name not in INFERENCE}
+
+
+def _below(publication: Publication, folder: Path) -> str:
+    return folder.relative_to(publication.root).as_posix()

@@ -1,0 +1,1 @@
+"""The flows of networks: training and prediction, their requests and results."""

@@ -1,0 +1,125 @@
+"""What a prediction is asked to do, and how that becomes a plan."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from data.dataset import ClassTable, Dataset, DatasetError, Problem
+from data.readers import has_own_classes, open_dataset, open_images
+from data.store import ArtifactError, open_store
+from data.validation import check_images, set_aside
+from flows.engine.request import Prepared, Request, is_made
+from flows.training.request import settings_of
+from tasks.engine.plan import Networks, Plan, digest_samples, has_truth, make_plan
+from tasks.engine.run_record import RunRecord, read_run
+from tasks.networks import NETWORKS, NetworkSettings
+from tasks.networks.saliency import SaliencySettings
+from tasks.networks.stages.saliency_targets import has_own_mask
+from tasks.reporting.figures import read_training_metrics
+
+log = logging.getLogger(__name__)
+
+
+class PredictRequest(Request):
+    """Label maps of images from a trained network. The parameters of the flow `predict`.
+
+    Attributes:
+        network: Folder of a finished training.
+        data: Folder of images, or of a data set.
+        split: A list of its images.
+        skip_bad: Set bad images aside instead of refusing all.
+        evaluate: Score the labels against the ground truth of the images, which then must have some.
+    """
+
+    network: Path
+    data: Path
+    split: str | None = None
+    skip_bad: bool = False
+    evaluate: bool = False
+
+
+def prepare_prediction(request: PredictRequest) -> Prepared:
+    """Read the images, check them, and plan the predictions.
+
+    Raises:
+        DatasetError: Lists every bad image.
+        ArtifactError: `network` is not the folder of a training.
+    """
+    store = open_store(request.store_address)
+    record = read_run(request.network)
+    settings = settings_of(record)
+    network, predictions, _, metrics = NETWORKS[settings.network].pipeline
+    result = (metrics if request.evaluate else predictions).name
+    if (key := record.network(network.name)) is None:
+        raise ArtifactError(f"{request.network}: expected the record of a training, found no network in it")
+    if request.evaluate:
+        # What its scores are of is said beside them; nobody should predict for hours to learn that it cannot be read.
+        read_training_metrics(request.network)
+    given = Networks(record.store, {network.name: key})
+
+    def lay_out(dataset: Dataset) -> Plan:
+        stages = NETWORKS[settings.network].pipeline
+        digests = digest_samples(dataset)
+        return make_plan(dataset, settings, digests, stages, (result,), networks=given)
+
+    dataset, problems = _open_images(request, record)
+    for note in dataset.notes:
+        log.info("%s", note)
+    plan = lay_out(dataset)
+    if request.skip_bad or not is_made(plan, store):
+        found = check_images(dataset, request.num_workers)
+        if found and not request.skip_bad:
+            raise DatasetError(found)
+        bad = {problem.sample for problem in found}
+        if bad:
+            kept = tuple(sample for sample in dataset.samples if sample.id not in bad)
+            if not kept:
+                raise DatasetError(found)
+            problems, plan = [*problems, *found], lay_out(replace(dataset, samples=kept))
+    return Prepared(plan, store, tuple(problems))
+
+
+def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, list[Problem]]:
+    """Return images without labels, or with the ground truth that they are to be scored against."""
+    if not request.evaluate:
+        return open_images(request.data, record.classes, request.split, request.skip_bad)
+    return open_truth(request, settings_of(record), record.classes, _classes_file(record))
+
+
+def open_truth(
+    request: PredictRequest, settings: NetworkSettings, classes: ClassTable, names: Path | None
+) -> tuple[Dataset, list[Problem]]:
+    """Return images with the ground truth that a network's labels are scored against, and what was left out.
+
+    Args:
+        classes: What the network learned.
+        names: The file that these are from, where there is one.
+
+    Raises:
+        DatasetError: Lists every problem: of the set, other classes, images without ground truth.
+    """
+    names = None if has_own_classes(request.data) else names
+    dataset, problems = open_dataset(request.data, split=request.split, classes=names, skip_bad=request.skip_bad)
+    learns_saliency = isinstance(settings, SaliencySettings) and settings.training.learns_saliency
+    if learns_saliency and all(map(has_own_mask, dataset.samples)):
+        # Scored by their masks alone.
+        samples = tuple(replace(sample, labels=()) for sample in dataset.samples)
+        return replace(dataset, classes=classes, samples=samples), problems
+    if dataset.classes.values != classes.values:
+        message = f"expected the network's classes, {', '.join(classes.names)}, found "
+        raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])
+    lacking = [sample for sample in dataset.samples if not has_truth(sample)]
+    if lacking and not request.skip_bad:
+        raise DatasetError(
+            [Problem(s.image, "expected ground truth to score against, found none", s.id) for s in lacking]
+        )
+    return set_aside(dataset, [Problem(s.image, "has no ground truth", s.id) for s in lacking]), problems
+
+
+def _classes_file(record: RunRecord) -> Path | None:
+    """Return the file with the names of the classes that a training, or the run whose labels it learned, was given."""
+    if record.asked("classes") is None and (labels := record.asked("labels")):
+        record = read_run(labels)
+    return record.asked("classes")

@@ -1,0 +1,1 @@
+"""The build system: stages, plans, jobs, workers, records of runs."""

@@ -1,0 +1,207 @@
+"""Making one artifact: the order for it, which says all, and the work, on any machine that sees images and store."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data.concurrency import map_in_threads
+from data.dataset import ClassTable, Sample
+from data.files import current_digest, file_state
+from data.store import Store, no_space, open_store
+from tasks.config import Config
+from tasks.engine.job import Job
+from tasks.engine.plan import Node, Plan, long_side_of
+from tasks.engine.stage import Stage
+from tasks.engine.workers import StageError, WorkerPool
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that an artifact is made from but the bytes: small enough to be sent to another machine.
+
+    The names are those of `tasks.engine.plan.Node` and `tasks.engine.job.Job`.
+    """
+
+    stage: Stage
+    key: str
+    label: str
+    samples: tuple[Sample, ...]
+    classes: ClassTable
+    config: Config
+    recipe: dict[str, Any] | None
+    inputs: dict[str, tuple[str, ...]]
+    origin: str | None
+    validation: tuple[Sample, ...]
+    backbone: str
+    weights: str | None
+    seed: int
+    long_side: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a machine gives to the work.
+
+    Attributes:
+        pool: The worker processes.
+        device: Where networks run.
+        num_threads: Threads of a stage that is not sharded.
+        num_processes: Processes that a training may use.
+    """
+
+    pool: WorkerPool
+    device: str
+    num_threads: int
+    num_processes: int = 1
+
+
+def order(plan: Plan, node: Node) -> Order:
+    """Return the order for an artifact of a plan."""
+    return Order(
+        stage=node.stage,
+        key=node.key,
+        label=node.label,
+        samples=node.samples,
+        classes=plan.dataset.classes,
+        config=node.config,
+        recipe=node.recipe,
+        inputs=node.inputs,
+        origin=node.origin,
+        validation=node.validation,
+        backbone=plan.config.backbone,
+        weights=None if plan.config.weights is None else str(plan.config.weights),
+        seed=plan.config.seed,
+        long_side=long_side_of(plan.config),
+    )
+
+
+def make(order: Order, store: Store, means: Means, progress: Callable[..., None] = Job.progress) -> None:
+    """Make and publish an artifact; where it was made already, publish it again or copy it.
+
+    Raises:
+        StageError: The stage function failed, or its worker died.
+        ArtifactError: The store cannot be written, or the disk is full.
+    """
+    stage = order.stage.name
+    if store.republish(stage, order.key):
+        return
+    if order.origin:
+        if order.origin != store.address:
+            store.adopt(open_store(order.origin), stage, order.key)
+        return
+    if not order.stage.seeded:
+        _make(order, store, means, progress)
+        return
+    # Two runs that train the same network at once would write the same checkpoints.
+    with store.claim(stage, order.key):
+        if store.verify(stage, order.key) is not None:
+            _make(order, store, means, progress)
+
+
+def _make(order: Order, store: Store, means: Means, progress: Callable[..., None]) -> None:
+    stage = order.stage.name
+    with store.create(stage, order.key) as draft:
+        job = _job(order, store, means, draft.folder, progress)
+        sources = _sources(order)
+        before = _states(sources)
+        try:
+            summary = means.pool.run(order.stage.function, job, order.label, exclusive=not order.stage.sharded)
+        except StageError as error:
+            if error.no_space:
+                raise no_space(store.root) from error
+            raise
+        _refuse_changed(order, sources, before)
+        draft.manifest |= {
+            "recipe": order.recipe,
+            "device": job.device,
+            "num_threads": job.num_threads,
+            "seed": job.seed,
+            "seconds": summary.pop("seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {"python": platform.python_version(), "torch": version("torch")},
+            "summary": summary,
+        }
+
+
+def _sources(order: Order) -> list[tuple[Path, str]]:
+    """Return the images of an order and the maps that lie beside them, each with the digests of its recipe."""
+    recipe = order.recipe or {}
+    expected = {**recipe.get("validation", {}), **recipe.get("samples", {})}
+    files: list[tuple[Path, str]] = []
+    for sample in {sample.id: sample for sample in (*order.validation, *order.samples)}.values():
+        described = expected.get(sample.id, {})
+        if "image" in described:
+            files.append((sample.image, described["image"]))
+        if described.get("truth"):
+            files += [(file, described["truth"]) for file in (sample.semantic, sample.instances) if file]
+        for name in ("saliency", "cams"):
+            file = getattr(sample, name)
+            if file and described.get(name):
+                files.append((file, described[name]))
+    # All images may have their saliency from one network.
+    return list(dict.fromkeys(files))
+
+
+def _states(sources: list[tuple[Path, str]]) -> list[tuple[int, ...] | None]:
+    """Return the files' states, None for one that is gone."""
+
+    def state(source: tuple[Path, str]) -> tuple[int, ...] | None:
+        try:
+            return file_state(source[0])
+        except OSError:
+            return None
+
+    return list(map_in_threads(state, sources))
+
+
+def _refuse_changed(order: Order, sources: list[tuple[Path, str]], before: list[tuple[int, ...] | None]) -> None:
+    """Refuse to publish what was made while its images or label maps changed: it has the key of the former ones.
+
+    A file that was changed and put back has been another meanwhile.
+
+    Raises:
+        StageError: Names the first file that was touched, or whose bytes are not those of the recipe.
+    """
+
+    def changed(source: tuple[Path, str]) -> bool:
+        try:
+            return current_digest(source[0]) not in source[1].split()
+        except OSError:
+            return True
+
+    others = map_in_threads(changed, sources)
+    for (file, _), other, first, last in zip(sources, others, before, _states(sources), strict=True):
+        if other or first != last:
+            raise StageError(
+                f"{order.label}: {file} changed while the run was going on; nothing was kept of this step. "
+                "Start the same command again"
+            )
+
+
+def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable[..., None]) -> Job:
+    sharded = order.stage.sharded
+    return Job(
+        samples=order.samples,
+        classes=order.classes,
+        config=order.config,
+        out=out,
+        scratch=store.scratch(order.stage.name, order.key),
+        stage=order.stage.name,
+        model=order.stage.model,
+        inputs={name: tuple(store.fetch(name, key) for key in keys) for name, keys in order.inputs.items()},
+        backbone=order.backbone,
+        weights=order.weights,
+        device=means.device if order.stage.on_device else "cpu",
+        num_threads=1 if sharded else means.num_threads,
+        num_processes=1 if sharded else means.num_processes,
+        validation=order.validation,
+        seed=order.seed,
+        long_side=order.long_side,
+        progress=progress,
+    )

@@ -1,0 +1,218 @@
+"""Labels of images in memory, without a store: from CAMs and boundaries, and by a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.dataset import VOID, LabelMap, value_type
+from data.formats.label_maps import instance_map
+from kernels.crf import refine_many
+from kernels.random_walk import propagate_batch
+from models.inference import prepare_inference
+from models.segmenter import Segmenter
+from tasks.networks.loading import load_trained
+from tasks.networks.stages.examples import view_of
+from tasks.networks.stages.segmentation import as_labels, class_probabilities, refine_classes
+from tasks.networks.trainer import SegmentationConfig
+from tasks.pipeline.labels import Instances, instance_masks, semantic_rows, thresholds_of
+from tasks.pipeline.score_maps import grid_size
+from tasks.pipeline.settings import LabelsConfig, WalkConfig
+from tasks.pipeline.walk import sum_rows, walk_batch
+
+Shrink = Callable[[Tensor, tuple[int, int]], Tensor]
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """Labels of one image.
+
+    Attributes:
+        semantic: uint8 or uint16 [H, W]: 0 background, k + 1 where row k of the CAMs is.
+        masks: bool [N, H, W] of the instances, by descending score; N is 0 without a displacement field.
+        rows: The row of the CAMs that each instance is of.
+        scores: The instances' scores in [0, 1].
+    """
+
+    semantic: LabelMap
+    masks: NDArray[np.bool_]
+    rows: list[int]
+    scores: list[float]
+
+    @property
+    def instances(self) -> LabelMap:
+        """uint8 or uint16 [H, W]: 0 background, ids from 1 in the order of `masks`; 255 is left out."""
+        return instance_map(self.masks)
+
+
+@torch.no_grad()
+def refine_cams(
+    images: Sequence[NDArray[np.uint8]],
+    cams: Sequence[Any],
+    boundaries: Sequence[Any],
+    displacements: Sequence[Any] | None,
+    walk: WalkConfig,
+    labels: LabelsConfig,
+    device: str = "cpu",
+) -> list[ImageLabels]:
+    """Walk the CAMs of images (IRNet, Eq. 11 to 13), and make labels of the result (Sec. 5.2).
+
+    Args:
+        images: RGB, uint8 [H, W, 3], of any sizes.
+        cams: For each image scores [K, h, w] of its classes, from 0, each class's highest at 1 or less. They are
+            brought to the stride-4 grid, h = ceil(H / 4), w = ceil(W / 4): larger ones by the mean of each cell.
+        boundaries: For each image the probability of a class boundary [h, w]; larger ones by the maximum of each cell,
+            so that thin lines stay closed.
+        displacements: For each image a displacement field (dy, dx) [2, h, w] in pixels of the stride-4 grid, of that
+            very size; None for no instances.
+        walk: Settings of the walk.
+        labels: Threshold, dense CRF and least area of instances; the threshold is a number.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: A shape or a value is not as said; names the image by its position.
+    """
+    num = len(images)
+    for name, given in (("cams", cams), ("boundary", boundaries), ("displacement", displacements)):
+        if given is not None and len(given) != num:
+            raise ValueError(f"{name}: expected one for each of {num} images, got {len(given)}")
+    thresholds_of(labels)
+    grids = [grid_size(_checked_image(image, place)) for place, image in enumerate(images)]
+    maps = [
+        _on_grid(_scores(cams[place], place), grid, F.adaptive_avg_pool2d).to(device)
+        for place, grid in enumerate(grids)
+    ]
+    walls = [
+        _on_grid(_probabilities(boundaries[place], place)[None], grid, F.adaptive_max_pool2d)[0].to(device)
+        for place, grid in enumerate(grids)
+    ]
+    if displacements is None:
+        options = {"radius": walk.radius_px, "beta": walk.beta, "steps": walk.steps, "tolerance": walk.tolerance}
+        pieces = [(one, list(range(len(one)))) for one in propagate_batch(maps, walls, **options)]
+    else:
+        fields = [
+            _field(one, grid, i).to(device) for i, (one, grid) in enumerate(zip(displacements, grids, strict=True))
+        ]
+        pieces = walk_batch(maps, walls, fields, walk)
+    return [
+        _labels(image, walked, rows, len(one), labels, instances=displacements is not None)
+        for image, one, (walked, rows) in zip(images, maps, pieces, strict=True)
+    ]
+
+
+class Predictor:
+    """A semantic segmentation network that was trained here, and how it is applied.
+
+    Args:
+        folder: Has `network.safetensors` and `network.json`.
+        network: Its name in `tasks.networks.NETWORKS`.
+        testing: Scales, flip and dense CRF of inference.
+        device: "cpu" or "cuda".
+
+    Raises:
+        DatasetError: The files are not those of a segmentation network of this version.
+    """
+
+    def __init__(self, folder: Path, network: str, testing: SegmentationConfig, device: str = "cpu") -> None:
+        net = load_trained(network, folder, device)
+        assert isinstance(net, Segmenter)
+        self.image_size = net.image_size
+        self.net = prepare_inference(net)
+        self.testing = testing
+        self.device = device
+
+    def __call__(self, image: NDArray[np.uint8]) -> LabelMap:
+        """Return the class values uint8 or uint16 [H, W] of an RGB image uint8 [H, W, 3].
+
+        Raises:
+            ValueError: The image is of another shape or type.
+        """
+        _checked_image(image, 0)
+        testing = self.testing
+        views = [view_of(self.image_size, testing.scales, image)]
+        (found,) = class_probabilities(self.net, views, self.device, mirror=testing.mirror, precision=testing.precision)
+        if testing.crf_iterations:
+            found = refine_classes(image, found, testing.crf_iterations)
+        return as_labels(found.argmax(0), len(found))
+
+
+def _labels(
+    image: NDArray[np.uint8],
+    walked: Float[Tensor, "n h w"],
+    rows: list[int],
+    num_rows: int,
+    config: LabelsConfig,
+    *,
+    instances: bool,
+) -> ImageLabels:
+    size = (image.shape[0], image.shape[1])
+    found = Instances(np.zeros((0, *size), bool), [], [])
+    if num_rows == 0:
+        return ImageLabels(np.zeros(size, np.uint8), found.masks, [], [])
+    threshold, *_ = thresholds_of(config)
+    semantic, refined = semantic_rows(sum_rows(walked, rows, num_rows), size, threshold), None
+    if config.crf_iterations:
+        (semantic,) = refine_many(image, [semantic], [num_rows + 1], iterations=config.crf_iterations)
+        refined = semantic
+    if instances:
+        found = instance_masks(walked, rows, size, config, refined)
+    return ImageLabels(semantic.astype(value_type(num_rows + 1)), found.masks, found.rows, found.scores)
+
+
+def _checked_image(image: NDArray[np.uint8], place: int) -> tuple[int, int]:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"image {place}: expected RGB, uint8 [H, W, 3], got {found}")
+    return image.shape[0], image.shape[1]
+
+
+def _scores(cams: Any, place: int) -> Float[Tensor, "k h w"]:
+    maps = torch.as_tensor(cams, dtype=torch.float32)
+    if maps.ndim != 3 or len(maps) >= VOID or not maps.isfinite().all() or (maps < 0).any():
+        expected = f"expected scores [K, h, w] from 0, K under {VOID}"
+        raise ValueError(f"cams {place}: {expected}, got {list(maps.shape)} {_range(maps)}")
+    return maps
+
+
+def _probabilities(boundary: Any, place: int) -> Float[Tensor, "h w"]:
+    found = torch.as_tensor(boundary, dtype=torch.float32)
+    if found.ndim != 2 or not ((found >= 0) & (found <= 1)).all():
+        raise ValueError(
+            f"boundary {place}: expected probabilities [h, w] in [0, 1], got {list(found.shape)} {_range(found)}"
+        )
+    return found
+
+
+def _field(displacement: Any, grid: tuple[int, int], place: int) -> Float[Tensor, "2 h w"]:
+    found = torch.as_tensor(displacement, dtype=torch.float32)
+    if tuple(found.shape) != (2, *grid) or not found.isfinite().all():
+        raise ValueError(
+            f"displacement {place}: expected (dy, dx) {[2, *grid]} in pixels of the stride-4 grid, got "
+            f"{list(found.shape)} {_range(found)}"
+        )
+    return found
+
+
+def _range(values: Tensor) -> str:
+    return f"from {values.min():.3g} to {values.max():.3g}" if values.numel() else "without values"
+
+
+def _on_grid(maps: Float[Tensor, "k a b"], grid: tuple[int, int], shrink: Shrink) -> Float[Tensor, "k h w"]:
+    """Bring maps to a grid: `shrink` makes cells of the sides that are larger, and the others are interpolated."""
+    if not len(maps):
+        return maps.new_zeros(0, *grid)
+    smaller = min(maps.shape[1], grid[0]), min(maps.shape[2], grid[1])
+    if smaller != tuple(maps.shape[1:]):
+        maps = shrink(maps[None], smaller)[0]
+    if smaller != grid:
+        maps = F.interpolate(maps[None], grid, mode="bilinear", align_corners=False)[0]
+    return maps

@@ -1,0 +1,1 @@
+"""Sizes, time and memory of networks."""

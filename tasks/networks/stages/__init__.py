@@ -1,0 +1,1 @@
+"""Stages of the networks that are trained on masks: training, prediction, scores."""

@@ -1,0 +1,81 @@
+"""From image-level labels to masks: the stages of the pipeline, as data, and the plan of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from data.dataset import Dataset
+from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
+from tasks.engine.stage import Stage, training_stage
+from tasks.pipeline.settings import PipelineConfig
+
+_choice = partial(Stage, sharded=False, chooses=True)
+_pixels = partial(Stage, settings="pixels", on_device=True, switch="folds")
+
+STAGES = (
+    Stage("saliency", "tasks.pipeline.seeds.saliency_prior:find_saliency", settings="saliency", reads_saliency=True),
+    training_stage("classifier", "tasks.pipeline.seeds.classifier:train_classifier", settings="classifier"),
+    Stage("cams", "tasks.pipeline.seeds.cams:infer_cams", ("classifier",), settings="cams", on_device=True),
+    _choice("thresholds", "tasks.pipeline.thresholds:choose_thresholds", ("cams", "saliency"), settings="relations"),
+    Stage(
+        "relations",
+        "tasks.pipeline.relations:mine_relations",
+        ("cams", "saliency", "thresholds"),
+        settings="relations",
+        on_device=True,
+    ),
+    training_stage("irnet", "tasks.pipeline.irnet:train_irnet", ("classifier", "relations"), settings="irnet"),
+    Stage("fields", "tasks.pipeline.fields:infer_fields", ("irnet",), settings="fields", on_device=True),
+    Stage("walk", "tasks.pipeline.walk:walk_scores", ("cams", "saliency", "fields"), settings="walk", on_device=True),
+    _choice(
+        "label-thresholds",
+        "tasks.pipeline.thresholds:choose_label_thresholds",
+        ("walk", "cams", "saliency", "thresholds"),
+        settings="labels",
+    ),
+    _pixels(
+        "pixel-classifier",
+        "tasks.pipeline.pixels:train_pixels",
+        ("irnet", "walk", "saliency", "label-thresholds"),
+        sharded=False,
+        seeded=True,
+    ),
+    _pixels("pixel-scores", "tasks.pipeline.pixels:infer_pixels", ("irnet", "pixel-classifier")),
+    Stage(
+        "labels",
+        "tasks.pipeline.labels:synthesize_labels",
+        ("walk", "saliency", "label-thresholds", "pixel-scores"),
+        settings="labels",
+    ),
+    Stage(
+        "scores",
+        "tasks.pipeline.scores:score_shard",
+        ("cams", "saliency", "walk", "pixel-scores", "labels"),
+        settings="scores",
+        reads_ground_truth=True,
+    ),
+    Stage("metrics", "tasks.pipeline.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
+)
+RESULTS = ("labels", "metrics")
+
+
+def with_external_cams(stages: Sequence[Stage]) -> list[Stage]:
+    """Return the table for class attention maps of another method: `cams` reads files, and there is no classifier."""
+    files = Stage("cams", "tasks.pipeline.seeds.external_cams:read_external_cams", reads_cams=True)
+    others = (replace(each, needs=tuple(need for need in each.needs if need != "classifier")) for each in stages)
+    return [files if each.name == "cams" else each for each in others if each.name != "classifier"]
+
+
+def plan_labels(
+    dataset: Dataset,
+    config: PipelineConfig,
+    digests: Mapping[str, SampleDigest],
+    *,
+    weights: str | None = None,
+    networks: Networks | None = None,
+) -> Plan:
+    """Lay out all artifacts of a run that makes labels; the arguments are those of `make_plan`."""
+    stages = with_external_cams(STAGES) if dataset.cams else STAGES
+    return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)

@@ -1,0 +1,1 @@
+"""Where class attention maps and saliency maps come from: the classifier, or files."""

@@ -1,0 +1,1 @@
+"""Versions of published labels: what changed, whether it may be published, its files."""
