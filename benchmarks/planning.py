@@ -30,7 +30,7 @@ from flows.commands.status import compare_with_store, runs_of
 from tasks.engine.plan import Node, Plan, SampleDigest
 from tasks.engine.run_record import read_run, write_run
 from tasks.measurement.memory import forget_peak, status_bytes
-from tasks.pipeline import plan_labels
+from tasks.pipeline.plan import plan_labels
 from tasks.pipeline.settings import PipelineConfig, WalkConfig
 
 logger = logging.getLogger(__name__)

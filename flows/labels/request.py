@@ -24,7 +24,7 @@ from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
-from tasks.pipeline import plan_labels
+from tasks.pipeline.plan import plan_labels
 from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)

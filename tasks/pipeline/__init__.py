@@ -1,15 +1,12 @@
-"""From image-level labels to masks: the stages of the pipeline, as data, and the plan of a run."""
+"""From image-level labels to masks: the stages, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from data.dataset import Dataset
-from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
 from tasks.engine.stage import Stage, training_stage
-from tasks.pipeline.settings import PipelineConfig
 
 _choice = partial(Stage, sharded=False, chooses=True)
 _pixels = partial(Stage, settings="pixels", on_device=True, switch="folds")
@@ -66,16 +63,3 @@ def with_external_cams(stages: Sequence[Stage]) -> list[Stage]:
     files = Stage("cams", "tasks.pipeline.seeds.external_cams:read_external_cams", reads_cams=True)
     others = (replace(each, needs=tuple(need for need in each.needs if need != "classifier")) for each in stages)
     return [files if each.name == "cams" else each for each in others if each.name != "classifier"]
-
-
-def plan_labels(
-    dataset: Dataset,
-    config: PipelineConfig,
-    digests: Mapping[str, SampleDigest],
-    *,
-    weights: str | None = None,
-    networks: Networks | None = None,
-) -> Plan:
-    """Lay out all artifacts of a run that makes labels; the arguments are those of `make_plan`."""
-    stages = with_external_cams(STAGES) if dataset.cams else STAGES
-    return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)

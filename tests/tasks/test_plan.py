@@ -25,7 +25,8 @@ from tasks.engine.plan import (
     digest_samples,
     weights_digest,
 )
-from tasks.pipeline import STAGES, plan_labels
+from tasks.pipeline import STAGES
+from tasks.pipeline.plan import plan_labels
 from tasks.pipeline.settings import (
     LabelsConfig,
     PipelineConfig,

@@ -17,7 +17,7 @@ from tasks.engine.plan import Images, Plan, SampleDigest, make_plan
 from tasks.engine.run_record import RunRecord, read_run, write_run
 from tasks.networks import NETWORKS
 from tasks.networks.deeplabv2 import DeepLabV2Settings
-from tasks.pipeline import plan_labels
+from tasks.pipeline.plan import plan_labels
 from tasks.pipeline.settings import PipelineConfig
 
 CONFIG = PipelineConfig(shard_size=8)

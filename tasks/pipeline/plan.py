@@ -1,0 +1,23 @@
+"""The plan of a run that makes labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from data.dataset import Dataset
+from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
+from tasks.pipeline import RESULTS, STAGES, with_external_cams
+from tasks.pipeline.settings import PipelineConfig
+
+
+def plan_labels(
+    dataset: Dataset,
+    config: PipelineConfig,
+    digests: Mapping[str, SampleDigest],
+    *,
+    weights: str | None = None,
+    networks: Networks | None = None,
+) -> Plan:
+    """Lay out all artifacts of a run that makes labels; the arguments are those of `make_plan`."""
+    stages = with_external_cams(STAGES) if dataset.cams else STAGES
+    return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)
