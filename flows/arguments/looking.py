@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from data.exchange import FORMATS
 from data.store import ArtifactError
 from flows.arguments.answers import CommandFailed, answer, list_or_file
+
+if TYPE_CHECKING:
+    ExportFormat = str
+else:
+    ExportFormat = Literal[("both", *FORMATS, "onnx", "torchscript")]
 
 
 def status(run: Positional[str], json: bool = False) -> None:
@@ -96,7 +102,7 @@ def evaluate(
 def export(
     run: Positional[tuple[str, ...]],
     out: Path,
-    format: Literal["voc", "coco", "both", "onnx", "torchscript"] = "both",
+    format: ExportFormat = "both",
     json: bool = False,
 ) -> None:
     """The labels of a run, or the network of a training, in other tools' formats; or a run's attention maps.
@@ -105,7 +111,7 @@ def export(
         run: Folder of the run or the training; with the word cams before it, what is written are the class attention
             maps of the run, in the form that `run --cams` reads.
         out: Folder of the labels or the maps, or file of the network.
-        format: Of a run VOC palette PNGs, COCO JSON with RLE, or both; of a training ONNX or TorchScript.
+        format: Of a run VOC palette PNGs, COCO JSON, both, or YOLO polygons; of a training ONNX or TorchScript.
         json: Print one JSON object on standard output.
     """
     *words, folder = run or ("",)

@@ -1,4 +1,4 @@
-"""`pseudomask export`: a run's labels for other programs, as VOC folders and COCO JSON."""
+"""`pseudomask export`: a run's labels for other programs, in any of the exchange formats."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import json
 import os
 import secrets
 import shutil
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from data.dataset import DatasetError, Problem, Sample
+from data.dataset import Sample
+from data.exchange import FORMATS, Labels
 from data.files import exchange, is_held
-from data.formats.coco import read_coco
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, lies_in, read_export
 from data.store import ArtifactError, explain_os_errors
 from tasks.engine.run_record import RunRecord, read_run
 
-Format = Literal["voc", "coco", "both"]
+if TYPE_CHECKING:
+    Format = str
+else:
+    Format = Literal[("both", *FORMATS)]
+BOTH = ("voc", "coco")
 UNFINISHED = ".unfinished"
 """Is in the folder of an export that is being written."""
 
@@ -32,17 +37,15 @@ UNFINISHED = ".unfinished"
 def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, Any]:
     """Write a run's labels into a folder of their own, which appears whole or not at all.
 
-    VOC: `SegmentationClass` and `SegmentationObject` (palette PNGs), `ImageSets/Segmentation/train.txt` (the images'
-    ids) and `classes.txt`. COCO: `instances.json`, with RLE masks and scores; its file names are relative to the data
-    set. Photographs are not copied: `images.csv` says where each one is.
+    Photographs are not copied: `images.csv` says where each one is.
 
     Args:
         run: Folder of a finished run.
         out: A folder that does not exist, is empty, or holds an earlier export, which is replaced.
-        format: Which of the two.
+        format: A name of `data.exchange.FORMATS`, or "both" for VOC and COCO.
 
     Returns:
-        "out", "format", "images", and for COCO the number of "annotations".
+        "out", "format", "images", and what the format counts: of COCO the number of "annotations".
 
     Raises:
         ArtifactError: The folder holds no run, or `out` holds something else or cannot be written.
@@ -51,13 +54,12 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
     record = read_run(run)
     if "network" in record.settings:
         raise ArtifactError(f"{run}: a training has no labels; its network is exported by --format onnx or torchscript")
+    labels = Labels(run / "labels", record.dataset.samples, record.classes)
 
     def write(folder: Path) -> dict[str, Any]:
-        _write_list(folder / "images.csv", record.dataset.samples)
-        if format in ("voc", "both"):
-            _write_voc(folder, run / "labels", record)
-        found: dict[str, Any] = {"format": format, "images": len(record.dataset.samples)}
-        return found | ({"annotations": _write_coco(folder, run / "labels")} if format in ("coco", "both") else {})
+        _write_list(folder / "images.csv", labels.samples)
+        counts = [FORMATS[name].write(labels, folder) for name in (BOTH if format == "both" else (format,))]
+        return {"format": format, "images": len(labels.samples)} | dict(ChainMap(*counts))
 
     return write_export(record, out, write)
 
@@ -92,7 +94,8 @@ def write_export(record: RunRecord, out: Path, write: Callable[[Path], dict[str,
 
 def show_export(result: dict[str, Any], console: Console) -> None:
     """Print what was written, and where."""
-    written = {"voc": "VOC label maps", "coco": "COCO JSON", "both": "VOC label maps and COCO JSON"}[result["format"]]
+    names = BOTH if result["format"] == "both" else (result["format"],)
+    written = " and ".join(FORMATS[name].title for name in names)
     console.print(f"{written} of {result['images']} images: {result['out']}", highlight=False, soft_wrap=True)
 
 
@@ -132,27 +135,6 @@ def _write_list(file: Path, samples: Sequence[Sample]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("image", "path"))
         writer.writerows((sample.id, sample.image.resolve()) for sample in samples)
-
-
-def _write_voc(folder: Path, labels: Path, record: RunRecord) -> None:
-    kinds = (*KINDS, SURE) if (labels / SURE).is_dir() else KINDS
-    names = [f"{kind}/{sample.id}.png" for kind in kinds for sample in record.dataset.samples]
-    if missing := [name for name in names if not (labels / name).is_file()]:
-        raise DatasetError([Problem(labels / name, "expected a label map of the run, found none") for name in missing])
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(labels / name, folder / name)
-    listing = folder / "ImageSets" / "Segmentation" / "train.txt"
-    listing.parent.mkdir(parents=True)
-    listing.write_text("".join(f"{sample.id}\n" for sample in record.dataset.samples), encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in record.dataset.classes.names), encoding="utf-8")
-
-
-def _write_coco(folder: Path, labels: Path) -> int:
-    """Copy the run's COCO file, once it has been read; return the number of its annotations."""
-    annotations = read_coco(labels / DETECTIONS).annotations
-    shutil.copyfile(labels / DETECTIONS, folder / DETECTIONS)
-    return sum(map(len, annotations.values()))
 
 
 @contextlib.contextmanager
