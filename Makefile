@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-services test-gpu check lint format bench clean
+.PHONY: demo test test-slow test-services test-gpu check lint format bench docs clean
 
 demo: .venv/installed  ## the whole pipeline on a synthetic set, into runs/demo
 	$(BIN)/pseudomask demo --out runs/demo
@@ -40,6 +40,10 @@ format: .venv/installed
 
 bench: .venv/installed  ## the kernels' speed as ratios, into benchmarks/results
 	$(BIN)/python -m benchmarks
+
+docs: .venv/installed  ## the site, into site/
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv *.egg-info
