@@ -41,6 +41,8 @@ class PixelClassifier(nn.Module):
         mean, std: Of the features [D] over the training cells.
         weight, bias: [folds, 1 + C, D] and [folds, 1 + C]; value 0 is background.
         images: How many images taught each fold each value [folds, 1 + C].
+        object_weight, object_bias: [folds, D] and [folds]: logistic regression of any class against background.
+        object_images: How many images taught each fold any class [folds].
     """
 
     def __init__(self, num_folds: int, num_values: int, num_channels: int) -> None:
@@ -53,12 +55,17 @@ class PixelClassifier(nn.Module):
         self.register_buffer("images", torch.zeros(num_folds, num_values, dtype=torch.long))
         self.weight = nn.Parameter(torch.zeros(num_folds, num_values, num_channels))
         self.bias = nn.Parameter(torch.zeros(num_folds, num_values))
+        self.object_images: Tensor
+        self.register_buffer("object_images", torch.zeros(num_folds, dtype=torch.long))
+        self.object_weight = nn.Parameter(torch.zeros(num_folds, num_channels))
+        self.object_bias = nn.Parameter(torch.zeros(num_folds))
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> PixelClassifier:
         """Build a classifier from its own state dict."""
         net = cls(*state["weight"].shape)
-        net.load_state_dict(state)
+        # Classifiers of an earlier version know no objects.
+        net.load_state_dict(net.state_dict() | state)
         return net.eval()
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "f n v"]:
@@ -67,20 +74,30 @@ class PixelClassifier(nn.Module):
         return x @ self.weight.mT + self.bias[:, None]
 
     def loss(
-        self, features: Float[Tensor, "n d"], values: Int[Tensor, " n"], taught: Bool[Tensor, "f n"]
+        self,
+        features: Float[Tensor, "n d"],
+        values: Int[Tensor, " n"],
+        taught: Bool[Tensor, "f n"],
+        others: Bool[Tensor, "f n"],
     ) -> Float[Tensor, ""]:
-        """Return the sum over the folds of the mean cross-entropy of the cells that teach the fold.
+        """Return the sum over the folds of the mean cross-entropies: of the values, and of objects and background.
 
         Args:
             features: Of cells.
             values: Their classes, 0 for background.
-            taught: Whether a cell teaches a fold.
+            taught: Whether a cell teaches a fold its value.
+            others: Whether a cell is of another fold, and so teaches it objects and background.
         """
-        losses = F.cross_entropy(
-            self(features).permute(1, 2, 0), values[:, None].expand(-1, len(taught)), reduction="none"
+        by_value = values[:, None].expand(-1, len(taught))
+        losses = F.cross_entropy(self(features).permute(1, 2, 0), by_value, reduction="none")
+        objects = F.binary_cross_entropy_with_logits(
+            self.object_logits(features), (by_value > 0).to(features.dtype), reduction="none"
         )
-        counts = taught.sum(dim=1).clamp(min=1)
-        return ((losses * taught.T).sum(dim=0) / counts).sum()
+        return _mean_of(losses, taught).sum() + _mean_of(objects, others).sum()
+
+    def object_logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
+        """Return all folds' logits of any class against background."""
+        return ((features - self.mean) / self.std) @ self.object_weight.T + self.object_bias
 
     @torch.no_grad()
     def probabilities(self, features: Float[Tensor, "d h w"], fold: int, values: list[int]) -> Float[Tensor, "k h w"]:
@@ -96,3 +113,14 @@ class PixelClassifier(nn.Module):
         x = (features.reshape(d, h * w).T - self.mean) / self.std
         logits = x @ self.weight[fold, rows].T + self.bias[fold, rows]
         return logits.softmax(dim=1).T.reshape(len(rows), h, w)[1:]
+
+    @torch.no_grad()
+    def object_probability(self, features: Float[Tensor, "d h w"], fold: int) -> Float[Tensor, "1 h w"]:
+        """Return the probability at each cell that it is of any class; the arguments are those of `probabilities`."""
+        d, h, w = features.shape
+        return self.object_logits(features.reshape(d, h * w).T)[:, fold].sigmoid().reshape(1, h, w)
+
+
+def _mean_of(losses: Float[Tensor, "n f"], chosen: Bool[Tensor, "f n"]) -> Float[Tensor, " f"]:
+    """Return the mean over the chosen cells of each fold, 0 where there is none."""
+    return (losses * chosen.T).sum(dim=0) / chosen.sum(dim=1).clamp(min=1)

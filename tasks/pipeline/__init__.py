@@ -43,7 +43,7 @@ STAGES = (
     Stage(
         "labels",
         "tasks.pipeline.labels:synthesize_labels",
-        ("walk", "saliency", "label-thresholds", "pixel-scores"),
+        ("walk", "saliency", "label-thresholds", "pixel-scores", "cams", "thresholds"),
         settings="labels",
     ),
     Stage(

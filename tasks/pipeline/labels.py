@@ -6,6 +6,7 @@ instances decide which instance of the class the pixel belongs to.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -26,13 +27,12 @@ from data.formats.label_maps import instance_map, write_label_map
 from kernels.crf import refine_many
 from tasks.engine.job import Job
 from tasks.pipeline.score_maps import (
-    PIXEL_SCORES,
     MapReader,
-    probabilities_with,
     saliency_prior,
     strongest,
     upsample,
 )
+from tasks.pipeline.second_round import SecondRound
 from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import label_thresholds
 from tasks.training.working_size import read_working_image, to_size, working_size
@@ -86,13 +86,12 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     factors = prior and prior.factors
     # A piece is weighted as its class is.
     of_pieces = factors and (lambda id: factors(id)[rows_of[id]])
-    second_round = "pixel-scores" in job.inputs
-    writes_sure = len(thresholds_of(config, by_pixels=second_round)) > 1
-    file = job.input("pixel-scores") / PIXEL_SCORES if second_round else walk / "semantic.safetensors"
+    second = _second_round(job, config)
+    writes_sure = len(thresholds_of(config, by_pixels=second is not None)) > 1
     with (
         MapReader(walk / "semantic.safetensors", factors) as walked,
-        MapReader(file) as pixels,
         MapReader(walk / "instances.safetensors", of_pieces) as instances,
+        second or contextlib.nullcontext(),
     ):
         for done, sample in enumerate(job.samples, start=1):
             own_size = image_size(sample.image)
@@ -100,10 +99,9 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
             labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
             if sample.id in walked:
-                by_pixels = second_round and sample.id in pixels
-                decide, scores = (pixel_rows, pixels[sample.id]) if by_pixels else (semantic_rows, walked[sample.id])
-                if prior and by_pixels:
-                    scores = probabilities_with(prior, scores, sample.id)
+                scores = second.probabilities(sample.id, walked[sample.id]) if second else None
+                by_pixels = scores is not None
+                decide, scores = (semantic_rows, walked[sample.id]) if scores is None else (pixel_rows, scores)
                 rows = [decide(scores, size, threshold) for threshold in thresholds_of(config, by_pixels=by_pixels)]
                 if config.crf_iterations:
                     image, counts = read_working_image(sample.image, job.long_side), [len(values)] * len(rows)
@@ -140,6 +138,13 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     share = round(foreground / len(job.samples), 4)
     counts = {"tags": dict(tags), "unsure": dict(unsure), "empty": empty}
     return {"detections": len(detections), "foreground_share": share, **counts}
+
+
+def _second_round(job: Job, config: LabelsConfig) -> SecondRound | None:
+    if "pixel-scores" not in job.inputs:
+        return None
+    assert config.background_threshold != "auto"
+    return SecondRound(job, config.background_threshold, config.walk_power)
 
 
 def sure_labels(

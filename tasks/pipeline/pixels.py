@@ -4,6 +4,9 @@ The walk spreads what the attention maps found in an image, with their mistakes.
 is right recurs. So the pixels that the walk is sure of teach a linear classifier on the features of IRNet's frozen
 backbone, and its probabilities, among the tags of an image, become the image's labels. The images are dealt into folds;
 each is judged by the classifier that learnt from the other folds, so that no image confirms its own mistakes.
+
+Where few other images have a class, all classes together still teach what is an object and what is background: a
+logistic regression beside the classifier, which judges the images with such a class.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from models.inference import prepare_inference
 from models.pixels import PixelClassifier, cell_features
 from tasks.engine.job import Job
 from tasks.pipeline.labels import semantic_rows, sure_labels
-from tasks.pipeline.score_maps import PIXEL_SCORES, MapReader, grid_size, saliency_factors, save_maps
+from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, grid_size, saliency_factors, save_maps
 from tasks.pipeline.settings import PixelsConfig
 from tasks.pipeline.thresholds import taught_thresholds
 from tasks.training.inference import batches
@@ -50,12 +53,14 @@ def train_pixels(job: Job) -> dict[str, Any]:
     assert isinstance(config, PixelsConfig)
     features, values, owners = _gather_cells(job, config)
     folds = torch.tensor([fold_of(sample.id, config.folds) for sample in job.samples])
-    taught = taught_folds(values, folds[owners], config.folds)
+    others = folds[owners][None] != torch.arange(config.folds)[:, None]
+    taught = taught_folds(values, others)
     net = PixelClassifier(config.folds, len(job.classes.values), features.shape[1])
     if len(values):
         _standardise(net, features)
     net.images.copy_(taught_images(values, owners, taught, len(job.classes.values)))
-    loss = _fit(net.to(job.device), features, values, taught, config, job)
+    net.object_images.copy_(taught_images((values > 0).long(), owners, others, 2)[:, 1])
+    loss = _fit(net.to(job.device), features, values, torch.stack([taught, others]), config, job)
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, job.out / CLASSIFIER
     )
@@ -66,25 +71,25 @@ def train_pixels(job: Job) -> dict[str, Any]:
 def infer_pixels(job: Job) -> dict[str, Any]:
     """Write, for every image that has labels, the probabilities of its classes at stride 4.
 
-    An image has none with a class that too few other images have taught: its labels stay the walk's.
+    Where too few other images have taught one of its classes, what is written is the probability of any class. Where
+    too few have taught that, nothing is: its labels stay the walk's.
     """
     config = job.config
     assert isinstance(config, PixelsConfig)
     net = PixelClassifier.from_state(load_file(job.input("pixel-classifier") / CLASSIFIER)).to(job.device)
-    known = net.images >= config.least_images
-    labelled = [
-        sample
-        for sample in job.samples
-        if sample.labels and known[fold_of(sample.id, config.folds), [c + 1 for c in sample.labels]].all()
-    ]
-    done, maps = len(job.samples) - len(labelled), {}
+    known, knows_objects = net.images >= config.least_images, net.object_images >= config.least_images
+    labelled = [s for s in job.samples if s.labels and knows_objects[fold_of(s.id, config.folds)]]
+    done, maps, objects = len(job.samples) - len(labelled), {}, {}
     for sample, features, size in _features(labelled, job, config):
-        values = [c + 1 for c in sample.labels]
-        found = net.probabilities(features, fold_of(sample.id, config.folds), values)
-        maps[sample.id] = upsample_cells(found, grid_size(size))
+        values, fold = [c + 1 for c in sample.labels], fold_of(sample.id, config.folds)
+        if known[fold, values].all():
+            maps[sample.id] = upsample_cells(net.probabilities(features, fold, values), grid_size(size))
+        else:
+            objects[sample.id] = upsample_cells(net.object_probability(features, fold), grid_size(size))
         done += 1
         job.progress(done, len(job.samples))
     save_maps(job.out / PIXEL_SCORES, maps)
+    save_maps(job.out / OBJECT_SCORES, objects)
     return {}
 
 
@@ -93,15 +98,18 @@ def fold_of(sample_id: str, num_folds: int) -> int:
     return int.from_bytes(hashlib.sha256(sample_id.encode()).digest()) % num_folds
 
 
-def taught_folds(values: Int[Tensor, " n"], folds: Int[Tensor, " n"], num_folds: int) -> Bool[Tensor, "f n"]:
+def taught_folds(values: Int[Tensor, " n"], others: Bool[Tensor, "f n"]) -> Bool[Tensor, "f n"]:
     """Return which cells teach the classifier of which fold: those of the other folds.
 
     A class that has no cell in the other folds is taught by its own; else its images would lose it.
+
+    Args:
+        values: Classes of the cells.
+        others: Whether a cell is of another fold than that.
     """
-    taught = folds[None] != torch.arange(num_folds)[:, None]
-    for fold in range(num_folds):
-        known = values[taught[fold]].unique()
-        taught[fold] |= ~torch.isin(values, known)
+    taught = others.clone()
+    for fold, chosen in enumerate(others):
+        taught[fold] |= ~torch.isin(values, values[chosen].unique())
     return taught
 
 
@@ -202,11 +210,19 @@ def _fit(
     net: PixelClassifier,
     features: Float[Tensor, "n d"],
     values: Int[Tensor, " n"],
-    taught: Bool[Tensor, "f n"],
+    teaches: Bool[Tensor, "2 f n"],
     config: PixelsConfig,
     job: Job,
 ) -> float | None:
-    """Train all folds at once; return the last batch's loss, None where there is nothing to learn from."""
+    """Train all folds at once; return the last batch's loss, None where there is nothing to learn from.
+
+    Args:
+        features: Of cells.
+        values: Their classes.
+        teaches: Which cells teach which fold its values, and objects and background.
+        config: Of the training.
+        job: Of the stage.
+    """
     if not len(values):
         return None
     rng = np.random.default_rng(job.seed)
@@ -220,7 +236,7 @@ def _fit(
         batch = torch.from_numpy(order[begin : begin + config.batch_size])
         begin += config.batch_size
         to_device = partial(Tensor.to, device=job.device)
-        loss = net.loss(to_device(features[batch]).float(), to_device(values[batch]), to_device(taught[:, batch]))
+        loss = net.loss(to_device(features[batch]).float(), to_device(values[batch]), *to_device(teaches[:, :, batch]))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

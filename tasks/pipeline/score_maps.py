@@ -16,7 +16,7 @@ from tasks.engine.job import Job
 from tasks.pipeline.settings import SaliencyPriorConfig
 
 SALIENCY_MAPS, SALIENCY_SETTINGS = "saliency.safetensors", "settings.json"
-PIXEL_SCORES = "pixels.safetensors"
+PIXEL_SCORES, OBJECT_SCORES = "pixels.safetensors", "objects.safetensors"
 Factors = Callable[[str], Float[Tensor, "k h w"]]
 """Sample id -> what its score maps are multiplied by."""
 

@@ -246,7 +246,8 @@ class PixelsConfig(Config):
         folds: The images are dealt into so many folds, each labelled by the classifier that learnt from the others. 0
             leaves the round out: the labels are those of the walked scores, as in the paper.
         max_images: Images that teach, at even distances in the set.
-        least_images: An image keeps the walk's labels if fewer other images teach one of its classes.
+        least_images: If fewer other images teach one of its classes, an image is judged by what all classes taught of
+            objects and background; if fewer teach that, it keeps the walk's labels.
         cells: Cells of the stride-8 grid that an image teaches, about; of one class at most half of them.
         taught_thresholds: Two background thresholds of the walked scores. Pixels whose label is not the same under both
             teach nothing. "auto" takes `labels.sure_thresholds` as they were chosen for the set.
@@ -285,6 +286,8 @@ class LabelsConfig(Config):
             chosen for the set by `tasks.pipeline.thresholds`, from its images and scores.
         pixel_threshold: Probabilities of the pixel classifier below this are background.
         sure_pixel_thresholds: As `sure_thresholds`, of these probabilities.
+        walk_power: The odds that the pixel classifier gives a class are multiplied by this power of the walked score
+            over its background threshold: 1 takes the walk for evidence of its own, 0 asks the classifier alone.
         crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
@@ -299,6 +302,7 @@ class LabelsConfig(Config):
     background_threshold: Fraction | Auto = 0.25
     pixel_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     sure_pixel_thresholds: Range = (0.3, 0.7)
+    walk_power: NonNegative = 1.0
     crf_iterations: Annotated[int, Field(ge=0)] = 0
     min_area: Fraction = 0.01
     min_area_of_largest: Fraction | None = None

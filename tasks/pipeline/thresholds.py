@@ -3,8 +3,9 @@
 CAMs: the threshold is Otsu's, with the photograph in the histogram's place. At each candidate the maps become masks, a
 dense CRF brings these to the image's edges, and what counts is the share of the variance of the image's colours that
 lies between foreground and background. An object differs from its surroundings; a mask that leaves half of it out, or
-takes in what is around it, mixes the two. The mean over some images is highest at the threshold for the set. Where it
-hardly depends on the threshold, as with maps that find little, the ends of the range have no claim: `ends_weigh_less`.
+takes in what is around it, mixes the two. The mean over some images is highest about the threshold for the set. Where
+it hardly depends on the threshold, as with maps that find little, the ends of the range have no claim:
+`ends_weigh_less`.
 
 Walked scores: a walk spreads scores as far as boundaries let it, so their colours say less. The threshold is the one at
 which their masks agree most with those of the CAMs at the CAMs' own: the mean over some images of intersection over
@@ -43,8 +44,8 @@ CELL = 4
 CONFIDENT_AREA, POSSIBLE_AREA = 0.85, 1.6
 # The same of the labels that networks are trained on.
 SURE_AREA, MAYBE_AREA = 0.75, 1.3
-# Contrasts above this share of the highest are as good, and agreements.
-PLATEAU, AGREEMENT_PLATEAU = 0.97, 0.99
+# How much sharper than contrasts their weights are, and those of agreements: see `Curves.threshold`.
+CONTRAST_POWER, AGREEMENT_POWER = 8, 64
 # How much less the ends of the range weigh than its middle, see `ends_weigh_less`.
 MIDDLE = 0.25
 FILE = "thresholds.json"
@@ -69,21 +70,22 @@ class Curves:
     Attributes:
         merit: Of the threshold, mean over the images.
         area: Share of the pixels above the threshold, mean over the images.
-        plateau: Candidates that have this share of the highest merit are as good.
+        power: Of the merits, as weights of the candidates.
     """
 
     merit: tuple[float, ...]
     area: tuple[float, ...]
-    plateau: float = PLATEAU
+    power: float = CONTRAST_POWER
 
     @property
     def threshold(self) -> float:
-        """The middle of the candidates about the best that are as good."""
-        high = np.asarray(self.merit) >= self.plateau * max(self.merit)
-        best = int(np.argmax(self.merit))
-        first = best - int(np.argmin([*high[best::-1], False])) + 1
-        last = best + int(np.argmin([*high[best:], False])) - 1
-        return CANDIDATES[(first + last) // 2]
+        """The candidate nearest to the mean of all, each weighted by a power of its merit.
+
+        The best one alone would be noise where many are nearly as good, above all with few images.
+        """
+        weights = (np.asarray(self.merit) / max(*self.merit, 1e-12)).clip(min=0) ** self.power
+        centre = float(np.average(CANDIDATES, weights=weights if weights.sum() else None))
+        return CANDIDATES[int(np.abs(np.asarray(CANDIDATES) - centre).argmin())]
 
     def at_area(self, ratio: float, of: float | None = None) -> float:
         """Return the threshold above which lies `ratio` times the area above another, within the candidates.
@@ -227,7 +229,7 @@ def agreement_curves(
         agreements.append([_iou(mask > 0, wanted > 0) for mask in refined])
         areas.append([float((mask > 0).mean()) for mask in masks])
         progress(done, len(images))
-    return Curves(_rounded(agreements), _rounded(areas), AGREEMENT_PLATEAU)
+    return Curves(_rounded(agreements), _rounded(areas), AGREEMENT_POWER)
 
 
 def ends_weigh_less(contrasts: NDArray[np.floating]) -> tuple[float, ...]:

@@ -20,22 +20,30 @@ def filled(folds: int = 3, values: int = 4, channels: int = 5) -> PixelClassifie
 
 def test_the_loss_of_a_fold_is_that_of_the_cells_that_teach_it() -> None:
     net, features, values = filled(), torch.randn(40, 5), torch.randint(0, 4, (40,))
-    taught = torch.rand(3, 40) > 0.3
+    taught, others = torch.rand(2, 3, 40) > 0.3
     x = (features - net.mean) / net.std
     expected = sum(
         F.cross_entropy(x[rows] @ net.weight[fold].T + net.bias[fold], values[rows]) for fold, rows in enumerate(taught)
     )
-    torch.testing.assert_close(net.loss(features, values, taught), torch.as_tensor(expected))
+    expected += sum(
+        F.binary_cross_entropy_with_logits(
+            x[rows] @ net.object_weight[fold] + net.object_bias[fold], (values[rows] > 0).float()
+        )
+        for fold, rows in enumerate(others)
+    )
+    torch.testing.assert_close(net.loss(features, values, taught, others), torch.as_tensor(expected))
 
 
 def test_a_fold_that_no_cell_teaches_adds_nothing_to_the_loss() -> None:
     net, features, values = filled(), torch.randn(7, 5), torch.zeros(7, dtype=torch.long)
     taught = torch.tensor([[True] * 7, [True] * 7, [False] * 7])
-    alone = net.loss(features, values, taught)
+    alone = net.loss(features, values, taught, taught)
     assert alone.isfinite()
     alone.backward()
     assert net.weight.grad is not None
     assert not net.weight.grad[2].any()
+    assert net.object_weight.grad is not None
+    assert not net.object_weight.grad[2].any()
 
 
 def test_probabilities_are_those_among_the_images_classes_and_background() -> None:
@@ -44,6 +52,20 @@ def test_probabilities_are_those_among_the_images_classes_and_background() -> No
     logits = net(features.flatten(1).T)[1][:, [0, 1, 3]]
     torch.testing.assert_close(found, logits.softmax(1)[:, 1:].T.reshape(2, 6, 7))
     assert (found.sum(0) < 1).all()
+
+
+def test_the_probability_of_an_object_is_the_fold_s() -> None:
+    net, features = filled(), torch.randn(5, 6, 7)
+    x = (features.permute(1, 2, 0) - net.mean) / net.std
+    expected = (x @ net.object_weight[1] + net.object_bias[1]).sigmoid()
+    torch.testing.assert_close(net.object_probability(features, 1), expected[None])
+
+
+def test_a_classifier_of_an_earlier_version_knows_no_objects() -> None:
+    state = {name: value for name, value in filled().state_dict().items() if not name.startswith("object")}
+    net = PixelClassifier.from_state(state)
+    assert not net.object_images.any()
+    torch.testing.assert_close(net.weight.data, state["weight"])
 
 
 def test_a_state_brings_its_folds_classes_and_features_along() -> None:

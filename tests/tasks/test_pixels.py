@@ -25,7 +25,7 @@ from tasks.pipeline.pixels import (
     train_pixels,
     upsample_cells,
 )
-from tasks.pipeline.score_maps import PIXEL_SCORES, grid_size
+from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, grid_size, upsample
 from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig
 
 CONFIG = PixelsConfig(folds=2, least_images=0, taught_thresholds=(0.1, 0.4), steps=30, cells=100, learning_rate=0.01)
@@ -42,13 +42,13 @@ def round_two(run_stage, artifacts) -> dict[str, Path]:
 
 def test_every_cell_teaches_all_folds_but_its_own() -> None:
     folds = torch.tensor([0, 1, 2, 0, 1, 2])
-    taught = taught_folds(torch.zeros(6, dtype=torch.long), folds, 3)
-    assert (taught == (folds[None] != torch.arange(3)[:, None])).all()
+    others = folds[None] != torch.arange(3)[:, None]
+    assert (taught_folds(torch.zeros(6, dtype=torch.long), others) == others).all()
 
 
 def test_a_class_of_one_fold_alone_is_taught_by_its_own_cells() -> None:
     folds, values = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 5, 0, 0])
-    taught = taught_folds(values, folds, 2)
+    taught = taught_folds(values, folds[None] != torch.arange(2)[:, None])
     assert taught.tolist() == [[False, True, True, True], [True, True, False, False]]
 
 
@@ -65,12 +65,40 @@ def test_an_image_whose_classes_few_others_teach_keeps_the_labels_of_the_walk(
     inputs = {"irnet": artifacts["irnet"], "pixel-classifier": round_two["pixel-classifier"]}
     scores = run_stage(infer_pixels, few, **inputs)
     assert not load_file(scores / PIXEL_SCORES)
+    assert not load_file(scores / OBJECT_SCORES)
     config = LabelsConfig(sure_thresholds=(0.1, 0.4))
     alone = run_stage(synthesize_labels, config, walk=artifacts["walk"])
     second = run_stage(synthesize_labels, config, **{"walk": artifacts["walk"], "pixel-scores": scores})
     for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure"):
         for file in sorted((alone / kind).iterdir()):
             assert file.read_bytes() == (second / kind / file.name).read_bytes()
+
+
+def test_an_image_of_a_rare_class_is_judged_by_what_all_classes_teach_of_objects(
+    tiny_set, artifacts, run_stage, round_two, tmp_path
+) -> None:
+    state = load_file(round_two["pixel-classifier"] / CLASSIFIER)
+    assert (state["object_images"] > 0).all()
+    state["images"][:] = 0
+    save_file(state, tmp_path / CLASSIFIER)
+    few = CONFIG.model_copy(update={"least_images": 1})
+    scores = run_stage(infer_pixels, few, **{"irnet": artifacts["irnet"], "pixel-classifier": tmp_path})
+    objects = load_file(scores / OBJECT_SCORES)
+    assert not load_file(scores / PIXEL_SCORES)
+    assert set(objects) == {sample.id for sample in tiny_set.samples if sample.labels}
+    save_file({id: torch.full_like(value, 0.999) for id, value in objects.items()}, scores / OBJECT_SCORES)
+    (tmp_path / "thresholds.json").write_text('{"threshold": 0.3}')
+    inputs = {"walk": artifacts["walk"], "cams": artifacts["cams"], "thresholds": tmp_path, "pixel-scores": scores}
+    out = run_stage(synthesize_labels, LabelsConfig(), **inputs)
+    walk = load_file(artifacts["walk"] / "semantic.safetensors")
+    cams = load_file(artifacts["cams"] / "cams.safetensors")
+    for sample in tiny_set.samples:
+        if sample.labels:
+            labels = read_label_map(out / "SegmentationClass" / f"{sample.id}.png")
+            assert set(np.unique(labels)) <= {0, *(c + 1 for c in sample.labels)}
+            both = (walk[sample.id].float() / walk[sample.id].max() / 0.25) * (cams[sample.id].float() / 0.3)
+            sure = upsample((both.amax(0, keepdim=True) > 0.01).float(), labels.shape)[0] == 1
+            assert (labels[sure.numpy()] > 0).all()
 
 
 def test_half_of_the_cells_at_most_are_of_one_class_and_none_is_void() -> None:
@@ -149,7 +177,7 @@ def test_labels_and_sure_labels_come_from_the_pixel_classifier_where_there_is_on
         left[id][0, :, : maps.shape[2] // 2] = 0.6
     save_file(left, tmp_path / PIXEL_SCORES)
     inputs = {"walk": artifacts["walk"], "pixel-scores": tmp_path}
-    out = run_stage(synthesize_labels, LabelsConfig(), **inputs)
+    out = run_stage(synthesize_labels, LabelsConfig(walk_power=0), **inputs)
     for sample in tiny_set.samples:
         labels = read_label_map(out / "SegmentationClass" / f"{sample.id}.png")
         sure = read_label_map(out / "SegmentationSure" / f"{sample.id}.png")

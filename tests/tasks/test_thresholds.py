@@ -43,9 +43,9 @@ def test_the_threshold_lies_between_the_scores_of_ground_and_objects(ground: flo
 
 @pytest.mark.parametrize(
     ("contrast", "expected"),
-    [({0.3: 1.0}, 0.3), ({0.05: 1.0}, 0.05), ({0.8: 1.0}, 0.8), ({0.2: 0.98, 0.25: 1.0, 0.3: 0.99, 0.6: 0.99}, 0.25)],
+    [({0.3: 1.0}, 0.3), ({0.05: 1.0}, 0.05), ({0.8: 1.0}, 0.8), ({0.2: 0.98, 0.25: 1.0, 0.3: 0.99, 0.6: 0.3}, 0.25)],
 )
-def test_of_thresholds_that_are_as_good_the_middle_is_taken(contrast: dict[float, float], expected: float) -> None:
+def test_of_thresholds_nearly_as_good_the_middle_is_taken(contrast: dict[float, float], expected: float) -> None:
     values = tuple(contrast.get(candidate, 0.1) for candidate in CANDIDATES)
     assert Curves(values, tuple(1 - c for c in CANDIDATES)).threshold == expected
     assert Curves((0.2,) * len(CANDIDATES), (0.5,) * len(CANDIDATES)).threshold == 0.5
@@ -117,7 +117,7 @@ def test_of_contrasts_that_are_alike_the_middle_is_taken_but_a_clear_one_at_an_e
     area = tuple(1 - c for c in CANDIDATES)
     # As maps that find little give it: best at 0.15 by a hair, alike to 0.4, and nothing above.
     flat = np.array([0.97, 0.99, 1, 0.96, 0.91, 0.88, 0.89, 0.87, 0.8, 0.71, 0.56, *np.linspace(0.48, 0, 8)])
-    assert Curves(tuple(flat), area).threshold <= 0.15
+    assert Curves(tuple(flat), area).threshold <= 0.2
     assert 0.25 <= Curves(ends_weigh_less(flat), area).threshold <= 0.5
     clear = np.where(np.array(CANDIDATES) > 0.7, 1.3, 1.0)
     assert Curves(ends_weigh_less(clear), area).threshold >= 0.75

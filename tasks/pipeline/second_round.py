@@ -1,0 +1,89 @@
+"""Probabilities of the second round, with the first round's scores as evidence of their own.
+
+The pixel classifier knows what a class looks like in other images; the walk knows where its attention is in this one.
+They err independently, about: the classifier has not seen the image, and the walk has seen no other. So the odds of a
+class against background are multiplied by the ratio of its walked score to the background threshold: 1 where the walk
+is undecided.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tasks.engine.job import Job
+from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, probabilities_with, saliency_prior
+from tasks.pipeline.thresholds import FILE
+
+LEAST = 1e-4
+
+
+class SecondRound(contextlib.ExitStack):
+    """The second round of a shard, read one image at a time.
+
+    Use as `with SecondRound(job, threshold) as second: second.probabilities(id, walked)`.
+
+    Args:
+        job: Has the input `pixel-scores`; `cams` and `thresholds` for images that are judged as objects.
+        walk_threshold: Background threshold of the walked scores, relative to an image's highest.
+        power: Of the walk's ratio; 0 leaves it out.
+    """
+
+    def __init__(self, job: Job, walk_threshold: float, power: float) -> None:
+        super().__init__()
+        self._prior = saliency_prior(job)
+        self._walk_threshold, self._power = walk_threshold, power
+        factors = self._prior and self._prior.factors
+        folder = job.input("pixel-scores")
+        self._pixels = self.enter_context(MapReader(folder / PIXEL_SCORES))
+        self._objects = self._cams = None
+        if (folder / OBJECT_SCORES).is_file() and "thresholds" in job.inputs:
+            self._objects = self.enter_context(MapReader(folder / OBJECT_SCORES))
+            self._cams = self.enter_context(MapReader(job.input("cams") / "cams.safetensors", factors))
+            self._cam_threshold = float(json.loads((job.input("thresholds") / FILE).read_text())["threshold"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def probabilities(self, sample_id: str, walked: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"] | None:
+        """Return the probabilities of an image's classes; None where the second round has not judged it.
+
+        Args:
+            sample_id: Of the image.
+            walked: Its walked scores, not negative, of any scale.
+        """
+        evidence = ratio(walked / walked.max().clamp(min=1e-12), self._walk_threshold)
+        if sample_id in self._pixels:
+            found = with_evidence(self._pixels[sample_id], evidence**self._power)
+        elif self._objects and self._cams and sample_id in self._objects:
+            # The walk tells classes apart no better than the attention maps where boundaries were learnt from little.
+            cams = ratio(self._cams[sample_id], self._cam_threshold)
+            found = of_objects(self._objects[sample_id], ((evidence * cams) ** 0.5) ** self._power)
+        else:
+            return None
+        return found if self._prior is None else probabilities_with(self._prior, found, sample_id)
+
+
+def ratio(scores: Float[Tensor, "k h w"], threshold: float) -> Float[Tensor, "k h w"]:
+    """Return scores divided by their background threshold, never 0."""
+    return scores.clamp(min=LEAST) / max(threshold, LEAST)
+
+
+def with_evidence(probabilities: Float[Tensor, "k h w"], evidence: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+    """Return probabilities once the odds of each class against background are multiplied by its evidence."""
+    background = (1 - probabilities.sum(dim=0)).clamp(min=LEAST)
+    return _normalised(probabilities / background * evidence)
+
+
+def of_objects(objects: Float[Tensor, "1 h w"], evidence: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+    """Return the classes' probabilities where one of any class is known: its odds times each class's evidence."""
+    known = objects.clamp(LEAST, 1 - LEAST)
+    return _normalised(known / (1 - known) * evidence)
+
+
+def _normalised(odds: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+    return odds / (1 + odds.sum(dim=0, keepdim=True))
