@@ -45,7 +45,7 @@ CONFIDENT_AREA, POSSIBLE_AREA = 0.85, 1.6
 # The same of the labels that networks are trained on.
 SURE_AREA, MAYBE_AREA = 0.75, 1.3
 # How much sharper than contrasts their weights are, and those of agreements: see `Curves.threshold`.
-CONTRAST_POWER, AGREEMENT_POWER = 8, 64
+CONTRAST_POWER, AGREEMENT_POWER = 16, 64
 # How much less the ends of the range weigh than its middle, see `ends_weigh_less`.
 MIDDLE = 0.25
 FILE = "thresholds.json"
