@@ -47,7 +47,7 @@ class MaskRCNN(GeneralizedRCNN):
     others; N and M may be 0. Of what would be background, anchors and proposals that lie by more than half of
     their area in one ignored box teach nothing.
 
-    Pretrained backbones keep their batch norms as they are, and their first two levels too.
+    Pretrained backbones keep their first two levels as they are.
 
     Args:
         backbone: At output stride 32.
@@ -58,6 +58,7 @@ class MaskRCNN(GeneralizedRCNN):
         channels: Of the pyramid and the mask branch; the box branch has four times as many.
         num_proposals: Of an image in training, before (in each level) and after suppression; half in evaluation.
         num_sampled: Proposals of an image that the branches learn from; at most a quarter are objects.
+        freeze_norm: Keep the batch norms of a pretrained backbone as they are too.
 
     Raises:
         ValueError: The backbone has another output stride, or there are not five anchor sizes.
@@ -78,6 +79,7 @@ class MaskRCNN(GeneralizedRCNN):
         channels: int = 256,
         num_proposals: int = 2000,
         num_sampled: int = 512,
+        freeze_norm: bool = True,
     ) -> None:
         if backbone.strides[-1] != OUTPUT_STRIDE:
             raise ValueError(f"Mask R-CNN needs a backbone at output stride 32, got {backbone.strides[-1]}")
@@ -113,26 +115,33 @@ class MaskRCNN(GeneralizedRCNN):
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, dilation=1),
             mask_predictor=_MaskPredictor(channels, channels, num_classes),
         )
-        super().__init__(FeaturePyramid(backbone, channels), rpn, roi_heads, transform)
+        super().__init__(FeaturePyramid(backbone, channels, freeze_norm=freeze_norm), rpn, roi_heads, transform)
         self.num_classes = num_classes
 
     def train(self, mode: bool = True) -> MaskRCNN:
-        """Set the mode; a pretrained backbone stays in evaluation mode, so that its batch norms do not move."""
+        """Set the mode; what is frozen stays in evaluation mode, so that its batch norms do not move."""
         super().train(mode)
-        if self.backbone.body.pretrained:
-            self.backbone.body.eval()
+        body = self.backbone.body
+        if body.pretrained:
+            for part in [body] if self.backbone.freeze_norm else body.levels()[:FROZEN_LEVELS]:
+                part.eval()
         return self
 
 
 class FeaturePyramid(nn.Module):
-    """A feature pyramid (Lin et al. 2017) on a backbone, whose pretrained first levels and batch norms are frozen."""
+    """A feature pyramid (Lin et al. 2017) on a backbone, whose pretrained first levels are frozen.
 
-    def __init__(self, body: Backbone, channels: int) -> None:
+    Attributes:
+        freeze_norm: Whether the pretrained batch norms are frozen too.
+    """
+
+    def __init__(self, body: Backbone, channels: int, *, freeze_norm: bool) -> None:
         super().__init__()
         self.body = body
+        self.freeze_norm = freeze_norm
         self.fpn = FeaturePyramidNetwork(list(body.channels[1:]), channels, LastLevelMaxPool())
         if body.pretrained:
-            norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)]
+            norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)] if freeze_norm else []
             for frozen in (*body.levels()[:FROZEN_LEVELS], *norms):
                 frozen.requires_grad_(False)
 

@@ -19,7 +19,7 @@ CHANNELS = 16
 Target = dict[str, Tensor]
 
 
-def tiny(*, pretrained: bool = False) -> MaskRCNN:
+def tiny(*, pretrained: bool = False, freeze_norm: bool = True) -> MaskRCNN:
     torch.manual_seed(0)
     backbone = build_backbone("resnet18", output_stride=32)
     backbone.pretrained = pretrained
@@ -32,6 +32,7 @@ def tiny(*, pretrained: bool = False) -> MaskRCNN:
         channels=CHANNELS,
         num_proposals=40,
         num_sampled=16,
+        freeze_norm=freeze_norm,
     )
 
 
@@ -199,6 +200,18 @@ def test_pretrained_backbones_keep_first_levels_and_norms_and_others_do_not() ->
             assert (parameter.grad is None) == pretrained
         assert trunk.layer2[0].conv1.weight.grad is not None
         assert net.backbone.fpn.inner_blocks[0][0].weight.grad is not None
+
+
+def test_batch_norms_behind_the_first_levels_learn_where_they_are_not_frozen() -> None:
+    net = tiny(pretrained=True, freeze_norm=False).train()
+    trunk = net.backbone.body.trunk
+    early, late = trunk.layer1[0].bn1, trunk.layer3[0].bn1
+    means = early.running_mean.clone(), late.running_mean.clone()
+    sum(losses(net, [image()], [target((5, 5, 30, 30))]).values(), torch.zeros(())).backward()
+    assert torch.equal(early.running_mean, means[0])
+    assert not torch.equal(late.running_mean, means[1])
+    assert early.weight.grad is None
+    assert late.weight.grad is not None
 
 
 def test_another_output_stride_or_number_of_anchor_sizes_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Instance targets from both kinds of labels, through augmentation, to what the network is trained with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +92,19 @@ def test_objects_of_maps_have_the_class_of_most_of_their_pixels_and_void_is_none
 
 def test_an_image_without_labels_has_no_objects_and_one_with_labels_needs_masks(tmp_path: Path) -> None:
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "a.png")
-    for found in (read_instances(Sample("a", tmp_path / "a.png", ()), 2), read_instances(coco_sample(tmp_path, []), 2)):
+    untagged = replace(coco_sample(tmp_path, []), labels=())
+    for found in (read_instances(Sample("a", tmp_path / "a.png", ()), 2), read_instances(untagged, 2)):
         assert found.masks.shape == found.ignored.shape == (0, *SIZE)
         assert target(found)["boxes"].shape == (0, 4)
     with pytest.raises(DatasetError, match=r"a\.png: expected maps of classes and of instances"):
         read_instances(Sample("a", tmp_path / "a.png", (1,)), 2)
+
+
+@pytest.mark.parametrize("annotations", [[], [record(18, np.zeros(SIZE, bool))]])
+def test_an_image_whose_tags_have_no_instance_is_not_taught_as_background(tmp_path: Path, annotations: list) -> None:
+    found = read_instances(coco_sample(tmp_path, annotations), 2)
+    assert not len(found.classes)
+    assert target(found)["ignored"].tolist() == [[0, 0, SIZE[1], SIZE[0]]]
 
 
 def test_masks_of_another_size_than_their_image_are_named_with_both_sizes(tmp_path: Path) -> None:

@@ -74,3 +74,8 @@ def test_crops_in_which_no_two_pixels_are_a_pair_are_refused(radius):
                 ValidationError, match=rf"crop_size {crop_size}: expected more than .* radius_px {radius}"
             ):
                 IRNetConfig(crop_size=crop_size, radius_px=radius)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_network_of_instances_is_told_whether_its_batch_norms_are_frozen(frozen):
+    assert DetectorConfig(freeze_norm=frozen).network_options["freeze_norm"] is frozen

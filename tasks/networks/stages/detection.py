@@ -142,7 +142,10 @@ def _refuse_without_objects(samples: Sequence[Sample], num_classes: int, min_sco
 
 
 def _validate(net: nn.Module, job: Job) -> dict[str, float]:
-    """Return the AP50 on the validation images; every process finds it by itself."""
+    """Return the AP50 on the validation images, which every process finds by itself.
+
+    By the default settings of testing: those of the stage that predicts are no part of a training's key.
+    """
     records = []
     for batch, images in batches(job.validation, as_pixels, job.device):
         for sample, found in zip(batch, find_instances(net, images, job.device, DetectionConfig()), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -38,7 +38,9 @@ def read_instances(sample: Sample, num_classes: int, *, min_score: float = 0.0) 
     """Read the objects of a sample, from its COCO file or its PNGs.
 
     Ignored are, in a COCO file, detections of a low score, crowds, and objects of categories outside the class
-    table. Void pixels of PNGs are not: VOC's lie around its objects, and a box about them holds the object too.
+    table; and a whole image whose tags have none of all these: its objects lie somewhere in it, as of a run that
+    dropped each as too small. Void pixels of PNGs are not: VOC's lie around its objects, and a box about them holds the
+    object too.
 
     Args:
         sample: Its COCO source brings the class table along.
@@ -108,7 +110,10 @@ def _from_coco(sample: Sample, min_score: float) -> Instances:
         [found.index is not None and not found.crowd and found.score >= min_score for found in annotations], bool
     )
     classes = np.array([found.index for found, kept in zip(annotations, taught, strict=True) if kept], np.int64)
-    return _without_empty(masks[taught], classes, masks[~taught])
+    found = _without_empty(masks[taught], classes, masks[~taught])
+    if sample.labels and not len(found.classes) + len(found.ignored):
+        return replace(found, ignored=np.ones((1, height, width), bool))
+    return found
 
 
 def _from_maps(sample: Sample, num_classes: int) -> Instances:
