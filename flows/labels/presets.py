@@ -23,7 +23,9 @@ def voc12() -> PipelineConfig:
 
     Command: `pseudomask run --data VOC2012 --split train_aug --preset voc12 --out runs/voc12`
     The paper has on `train` mIoU 66.5 of the semantic labels and AP50 37.7 of the instance labels (its Tables 2 and 1);
-    it was not run here. AP50 by the paper's rule is `instances.chainercv` of `metrics.json`.
+    it was not run here. The images of `train` alone are scored by
+    `pseudomask run --networks runs/voc12 --data VOC2012 --split train --preset voc12 --out runs/voc12-train`;
+    AP50 by the paper's rule is `instances.chainercv` of `metrics.json`.
     `docs/papers/irnet.md` compares every number, and says where the reference and this preset still differ.
 
     Exact for VOC's 20 classes. For another number the sum of the classes' losses is divided by 20 too, so that a step
@@ -51,7 +53,7 @@ def quick() -> PipelineConfig:
       Instances under a hundredth of the image are dropped, as in the paper, but not where all are small
       (`labels.min_area_of_largest`).
     - IRNet's losses are means over pairs of pixels and know no classes; AdamW with `rest_warmup` leaves the
-      displacement branch's plateau within 20 steps.
+      displacement branch's plateau, a field of zeros, in few steps.
     """
     return PipelineConfig(
         backbone="mobilenet_v2",

@@ -28,6 +28,7 @@ def voc12() -> DeepLabV2Settings:
     ResNet-50 on a GPU.
 
     Command: `pseudomask train deeplabv2 --labels runs/voc12 --val val --preset voc12 --out runs/deeplabv2`
+    IRNet's Table 4 has mIoU 63.5 on `val`, and 72.3 from ground truth; it was not run here.
     """
     return DeepLabV2Settings(weights="imagenet-v1", testing=SegmentationConfig(crf_iterations=10))
 
