@@ -191,7 +191,9 @@ def semantic_rows(
     The maps are upsampled to (H, W) and divided by their highest value first.
     """
     full = upsample(scores, size)
-    rows, _ = strongest(full / full.max().clamp(min=1e-12), background_threshold)
+    if len(full):
+        full = full / full.max().clamp(min=1e-12)
+    rows, _ = strongest(full, background_threshold)
     return rows.cpu().numpy()
 
 

@@ -26,7 +26,8 @@ from tasks.pipeline.pixels import (
     upsample_cells,
 )
 from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, grid_size, upsample
-from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig
+from tasks.pipeline.scores import score_shard
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, ScoresConfig
 
 CONFIG = PixelsConfig(folds=2, least_images=0, taught_thresholds=(0.1, 0.4), steps=30, cells=100, learning_rate=0.01)
 
@@ -206,6 +207,15 @@ def test_an_untagged_set_trains_a_classifier_that_nothing_asks(tiny_set, run_sta
     assert list(summary["taught"]) == [0]
     net = PixelClassifier.from_state(load_file(tmp_path / CLASSIFIER))
     assert net.weight.isfinite().all()
+
+
+def test_images_without_tags_are_scored_beside_a_second_round(tiny_set, artifacts, run_stage, round_two) -> None:
+    assert any(not sample.labels and sample.semantic for sample in tiny_set.samples)
+    inputs = {"walk": artifacts["walk"], "cams": artifacts["cams"], "pixel-scores": round_two["pixel-scores"]}
+    labels = run_stage(synthesize_labels, LabelsConfig(), **inputs)
+    out = run_stage(score_shard, ScoresConfig(), labels=labels, **inputs)
+    with np.load(out / "scores.npz", allow_pickle=False) as scores:
+        assert scores["confusion:walk"].sum() == scores["confusion:labels"].sum() > 0
 
 
 def test_settings_that_no_run_can_have_are_refused() -> None:
