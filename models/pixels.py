@@ -80,7 +80,9 @@ class PixelClassifier(nn.Module):
         taught: Bool[Tensor, "f n"],
         others: Bool[Tensor, "f n"],
     ) -> Float[Tensor, ""]:
-        """Return the sum over the folds of the mean cross-entropies: of the values, and of objects and background.
+        """Return the sum over the folds of two mean cross-entropies: of the values, and of objects against background.
+
+        Objects and background weigh the same.
 
         Args:
             features: Of cells.
@@ -93,7 +95,9 @@ class PixelClassifier(nn.Module):
         objects = F.binary_cross_entropy_with_logits(
             self.object_logits(features), (by_value > 0).to(features.dtype), reduction="none"
         )
-        return _mean_of(losses, taught).sum() + _mean_of(objects, others).sum()
+        # An image teaches as many cells of each of its classes as of background.
+        kinds = ((values > 0) & others, (values == 0) & others)
+        return _mean_of(losses, taught).sum() + sum(_mean_of(objects, kind).sum() for kind in kinds) / 2
 
     def object_logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """Return all folds' logits of any class against background."""

@@ -25,12 +25,13 @@ def test_the_loss_of_a_fold_is_that_of_the_cells_that_teach_it() -> None:
     expected = sum(
         F.cross_entropy(x[rows] @ net.weight[fold].T + net.bias[fold], values[rows]) for fold, rows in enumerate(taught)
     )
-    expected += sum(
-        F.binary_cross_entropy_with_logits(
-            x[rows] @ net.object_weight[fold] + net.object_bias[fold], (values[rows] > 0).float()
-        )
-        for fold, rows in enumerate(others)
-    )
+    for fold, rows in enumerate(others):
+        logits = x @ net.object_weight[fold] + net.object_bias[fold]
+        for kind in (values > 0, values == 0):
+            chosen = rows & kind
+            expected += (
+                F.binary_cross_entropy_with_logits(logits[chosen], kind[chosen] * (values[chosen] > 0) * 1.0) / 2
+            )
     torch.testing.assert_close(net.loss(features, values, taught, others), torch.as_tensor(expected))
 
 
