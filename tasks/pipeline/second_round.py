@@ -3,7 +3,7 @@
 The pixel classifier knows what a class looks like in other images; the walk knows where its attention is in this one.
 They err independently, about: the classifier has not seen the image, and the walk has seen no other. So the odds of a
 class against background are multiplied by the ratio of its walked score to the background threshold: 1 where the walk
-is undecided.
+is undecided. Of images that are judged as objects, attention maps take the walk's place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SecondRound(contextlib.ExitStack):
     Args:
         job: Has the input `pixel-scores`; `cams` and `thresholds` for images that are judged as objects.
         walk_threshold: Background threshold of the walked scores, relative to an image's highest.
-        power: Of the walk's ratio; 0 leaves it out.
+        power: Of the ratio; 0 leaves it out.
     """
 
     def __init__(self, job: Job, walk_threshold: float, power: float) -> None:
@@ -56,13 +56,13 @@ class SecondRound(contextlib.ExitStack):
             sample_id: Of the image.
             walked: Its walked scores, not negative, of any scale.
         """
-        evidence = ratio(walked / walked.max().clamp(min=1e-12), self._walk_threshold)
         if sample_id in self._pixels:
+            evidence = ratio(walked / walked.max().clamp(min=1e-12), self._walk_threshold)
             found = with_evidence(self._pixels[sample_id], evidence**self._power)
         elif self._objects and self._cams and sample_id in self._objects:
-            # The walk tells classes apart no better than the attention maps where boundaries were learnt from little.
-            cams = ratio(self._cams[sample_id], self._cam_threshold)
-            found = of_objects(self._objects[sample_id], ((evidence * cams) ** 0.5) ** self._power)
+            # Where so few images teach, a walk within the boundaries that they taught is no better than its seeds.
+            evidence = ratio(self._cams[sample_id], self._cam_threshold)
+            found = of_objects(self._objects[sample_id], evidence**self._power)
         else:
             return None
         return found if self._prior is None else probabilities_with(self._prior, found, sample_id)

@@ -287,7 +287,8 @@ class LabelsConfig(Config):
         pixel_threshold: Probabilities of the pixel classifier below this are background.
         sure_pixel_thresholds: As `sure_thresholds`, of these probabilities.
         walk_power: The odds that the pixel classifier gives a class are multiplied by this power of the walked score
-            over its background threshold: 1 takes the walk for evidence of its own, 0 asks the classifier alone.
+            over its background threshold (of images judged as objects, the CAM over its own): 1 takes it for evidence
+            of its own, 0 asks the classifier alone.
         crf_iterations: Of a dense CRF that moves the borders of the semantic labels, and of the instances with them,
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
