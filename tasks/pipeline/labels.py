@@ -99,7 +99,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
             values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
             labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
             if sample.id in walked:
-                scores = second.probabilities(sample.id, walked[sample.id]) if second else None
+                scores = second.probabilities(sample.id) if second else None
                 by_pixels = scores is not None
                 decide, scores = (semantic_rows, walked[sample.id]) if scores is None else (pixel_rows, scores)
                 rows = [decide(scores, size, threshold) for threshold in thresholds_of(config, by_pixels=by_pixels)]

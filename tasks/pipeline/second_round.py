@@ -25,7 +25,7 @@ LEAST = 1e-4
 class SecondRound(contextlib.ExitStack):
     """The second round of a shard, read one image at a time.
 
-    Use as `with SecondRound(job, threshold) as second: second.probabilities(id, walked)`.
+    Use as `with SecondRound(job, threshold) as second: second.probabilities(id)`.
 
     Args:
         job: Has the input `pixel-scores`; `cams` and `thresholds` for images that are judged as objects.
@@ -37,26 +37,25 @@ class SecondRound(contextlib.ExitStack):
         super().__init__()
         self._prior = saliency_prior(job)
         self._walk_threshold, self._power = walk_threshold, power
-        factors = self._prior and self._prior.factors
         folder = job.input("pixel-scores")
         self._pixels = self.enter_context(MapReader(folder / PIXEL_SCORES))
+        self._walk = self.enter_context(MapReader(job.input("walk") / "semantic.safetensors"))
         self._objects = self._cams = None
         if (folder / OBJECT_SCORES).is_file() and "thresholds" in job.inputs:
             self._objects = self.enter_context(MapReader(folder / OBJECT_SCORES))
-            self._cams = self.enter_context(MapReader(job.input("cams") / "cams.safetensors", factors))
+            self._cams = self.enter_context(MapReader(job.input("cams") / "cams.safetensors"))
             self._cam_threshold = float(json.loads((job.input("thresholds") / FILE).read_text())["threshold"])
 
     def __enter__(self) -> Self:
         return self
 
-    def probabilities(self, sample_id: str, walked: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"] | None:
+    def probabilities(self, sample_id: str) -> Float[Tensor, "k h w"] | None:
         """Return the probabilities of an image's classes; None where the second round has not judged it.
 
-        Args:
-            sample_id: Of the image.
-            walked: Its walked scores, not negative, of any scale.
+        Saliency is evidence, too. It counts once: walked scores and CAMs are taken without it.
         """
         if sample_id in self._pixels:
+            walked = self._walk[sample_id]
             evidence = ratio(walked / walked.max().clamp(min=1e-12), self._walk_threshold)
             found = with_evidence(self._pixels[sample_id], evidence**self._power)
         elif self._objects and self._cams and sample_id in self._objects:
