@@ -44,8 +44,8 @@ CELL = 4
 CONFIDENT_AREA, POSSIBLE_AREA = 0.85, 1.6
 # The same of the labels that networks are trained on.
 SURE_AREA, MAYBE_AREA = 0.75, 1.3
-# How much sharper than contrasts their weights are, and those of agreements: see `Curves.threshold`.
-CONTRAST_POWER, AGREEMENT_POWER = 16, 64
+# How much sharper than merits the weights of candidates are: see `Curves.threshold`.
+MERIT_POWER = 64
 # How much less the ends of the range weigh than its middle, see `ends_weigh_less`.
 MIDDLE = 0.25
 FILE = "thresholds.json"
@@ -70,12 +70,10 @@ class Curves:
     Attributes:
         merit: Of the threshold, mean over the images.
         area: Share of the pixels above the threshold, mean over the images.
-        power: Of the merits, as weights of the candidates.
     """
 
     merit: tuple[float, ...]
     area: tuple[float, ...]
-    power: float = CONTRAST_POWER
 
     @property
     def threshold(self) -> float:
@@ -83,7 +81,7 @@ class Curves:
 
         The best one alone would be noise where many are nearly as good, above all with few images.
         """
-        weights = (np.asarray(self.merit) / max(*self.merit, 1e-12)).clip(min=0) ** self.power
+        weights = (np.asarray(self.merit) / max(*self.merit, 1e-12)).clip(min=0) ** MERIT_POWER
         centre = float(np.average(CANDIDATES, weights=weights if weights.sum() else None))
         return CANDIDATES[int(np.abs(np.asarray(CANDIDATES) - centre).argmin())]
 
@@ -229,7 +227,7 @@ def agreement_curves(
         agreements.append([_iou(mask > 0, wanted > 0) for mask in refined])
         areas.append([float((mask > 0).mean()) for mask in masks])
         progress(done, len(images))
-    return Curves(_rounded(agreements), _rounded(areas), AGREEMENT_POWER)
+    return Curves(_rounded(agreements), _rounded(areas))
 
 
 def ends_weigh_less(contrasts: NDArray[np.floating]) -> tuple[float, ...]:
