@@ -23,7 +23,7 @@ from data.store import open_store
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.reporting import pictures
 
-HEIGHT, GAP = 150, 6
+HEIGHT, GAP = 128, 6
 
 
 def main(run: Positional[Path], images: Positional[tuple[str, ...]], out: Path = Path("docs/pipeline.png")) -> None:
