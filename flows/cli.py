@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -16,6 +17,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 from rich.logging import RichHandler
 from tyro.conf import UseAppendAction
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from data.dataset import DatasetError
 from data.public_sets import DownloadError
@@ -26,6 +28,15 @@ from flows.engine.server import ServerError
 from flows.labels.presets import PRESETS
 from tasks.engine.workers import LOG_VARIABLE, ROOMS, StageError
 from tasks.networks import NETWORKS, NetworkSettings
+
+
+class SettingsRefused(Exception):
+    """Options that are no settings: `fault` says why. Not a `ValueError`, whose text the parser prints as it is."""
+
+    def __init__(self, fault: ValidationError) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
 
 EXPECTED = (DatasetError, DownloadError, ArtifactError, StageError, ServerError)
 
@@ -57,11 +68,12 @@ def main(argv: list[str] | None = None) -> int:
             description=__doc__,
             args=argv,
             sort_subcommands=False,
+            registry=_settings_registry(),
         )
     except CommandFailed:
         return 1
-    except ValidationError as error:
-        _explain_options(error)
+    except (ValidationError, SettingsRefused) as error:
+        _explain_options(error.fault if isinstance(error, SettingsRefused) else error)
         return 2
     except BrokenPipeError:
         # Who read our answer, `head` for one, has seen enough.
@@ -81,6 +93,32 @@ def main(argv: list[str] | None = None) -> int:
         PlainConsole(stderr=True).print("Stopped. What is finished is kept: the same command goes on from there.")
         return 1
     return 0
+
+
+def _settings_registry() -> ConstructorRegistry:
+    """Return the parser's rule for settings: made as ever, and refused as `SettingsRefused`."""
+    registry = ConstructorRegistry()
+    asked: list[StructTypeInfo] = []
+
+    def make(original: Callable[..., Any], **values: Any) -> Any:
+        try:
+            return original(**values)
+        except ValidationError as error:
+            raise SettingsRefused(error) from None
+
+    @registry.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        # Asked within the rule, the parser answers by its own.
+        if info in asked or not (isinstance(info.type, type) and issubclass(info.type, BaseModel)):
+            return None
+        asked.append(info)
+        spec = ConstructorRegistry.get_struct_spec(info)
+        asked.remove(info)
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        return StructConstructorSpec(functools.partial(make, spec.instantiate), spec.fields)
+
+    return registry
 
 
 def _preset(argv: list[str]) -> str:

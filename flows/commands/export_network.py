@@ -36,7 +36,8 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
     Raises:
         ArtifactError: It is not the folder of a finished training.
     """
-    settings = settings_of(read_run(training))
+    run = read_run(training)
+    settings = settings_of(run)
     folder = training / "network"
     if not (folder / "network.json").is_file():
         raise ArtifactError(f"{folder}: expected a trained network, found none; has the training ended?")
@@ -45,7 +46,7 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
     from tasks.networks.loading import load_trained
 
     net = load_trained(settings.network, folder)
-    answer = (export_onnx if format == "onnx" else export_torchscript)(net, file)
+    answer = (export_onnx if format == "onnx" else export_torchscript)(net, file, run.classes.values)
     return {**answer, "format": format, "image_size": getattr(net, "image_size", None)}
 
 

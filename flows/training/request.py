@@ -81,7 +81,9 @@ class TrainRequest(Request):
         network = settings.get("network", cls.default_network) if isinstance(settings, dict) else None
         presets = NETWORKS[network].presets if isinstance(network, str) and network in NETWORKS else None
         training = settings.get("training") if isinstance(settings, dict) else None
-        if isinstance(training, dict) and training.get("task_weights") and "sigma_lr_factor" in training:
+        # Where every setting is named, as in a request that was written to a file, this one was not asked for.
+        some = isinstance(training, dict) and not SaliencyConfig.model_fields.keys() <= training.keys()
+        if some and training.get("task_weights") and "sigma_lr_factor" in training:
             raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
         return over_preset(values, presets) if presets else values
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.layers import conv_norm
 from models.segnet.encoders import BASIC_DEPTH, BASIC_KERNEL, BASIC_WIDTH, BasicEncoder, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import INDEX_MAPS, Upsampling, pool, start_as_he, unpool
+from models.segnet.parts import INDEX_MAPS, Upsampling, pool, start_as_he, unpool, upsample
 
 FCN_KERNEL = 8
 
@@ -105,7 +105,7 @@ class FCNBasic(SceneNetwork):
         sizes, kept = [], []
         for encoder in self.backbone.encoders:
             sizes.append(x.shape[2:])
-            x = F.max_pool2d(encoder(x), 2)
+            x = F.max_pool2d(encoder(x), 2, ceil_mode=True)
             if self.addition:
                 kept.append(x)
         if self.addition and self.reductions:
@@ -121,6 +121,6 @@ class FCNBasic(SceneNetwork):
 
     def _upsampled(self, x: Tensor, number: int, size: torch.Size) -> Tensor:
         if not self.upsamplings:
-            return F.interpolate(x, size, mode="bilinear", align_corners=False)
+            return upsample(x, 2, size)
         x = self.upsamplings[number](x, size)
         return self.norms[number](x) if number < len(self.norms) else x

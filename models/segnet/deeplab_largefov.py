@@ -9,10 +9,12 @@ from torch.nn import functional as F
 from models.layers import conv_norm
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import start_as_he
+from models.segnet.parts import start_as_he, upsample
 
 RATE = 12
 FULLY_CONNECTED = 1024
+# Of stride 2.
+NUM_POOLINGS = 3
 
 
 class DeepLabLargeFOV(SceneNetwork):
@@ -23,7 +25,7 @@ class DeepLabLargeFOV(SceneNetwork):
     """
 
     def __init__(self, num_classes: int, *, dropout: float = 0.5, input: Input = "imagenet") -> None:
-        super().__init__(VGG16(input, dropout, dilation=2), num_classes, num_poolings=3)
+        super().__init__(VGG16(input, dropout, dilation=2), num_classes, NUM_POOLINGS)
         self.head = nn.Sequential(
             *conv_norm(512, FULLY_CONNECTED, 3, dilation=RATE),
             nn.Dropout(dropout),
@@ -38,5 +40,6 @@ class DeepLabLargeFOV(SceneNetwork):
         size = x.shape[2:]
         for number, (encoder, dropout) in enumerate(zip(self.backbone.encoders, self.backbone.dropouts, strict=True)):
             x = encoder(x)
-            x = dropout(F.max_pool2d(x, 2) if number < 3 else F.max_pool2d(x, 3, stride=1, padding=1))
-        return F.interpolate(self.head(x), size, mode="bilinear", align_corners=False)
+            pooled = F.max_pool2d(x, 2, ceil_mode=True) if number < NUM_POOLINGS else F.max_pool2d(x, 3, 1, padding=1)
+            x = dropout(pooled)
+        return upsample(self.head(x), 2**NUM_POOLINGS, size)

@@ -103,7 +103,7 @@ class SceneNetwork(Segmenter):
     """A network on one of the encoders.
 
     Attributes:
-        least_side: Of an image, in pixels: the stride of its deepest maps, which otherwise are empty.
+        least_side: Of an image, in pixels: the stride of its deepest maps, which otherwise see more border than image.
     """
 
     least_side: int

@@ -9,9 +9,11 @@ from torch.nn import functional as F
 from models.layers import conv_norm
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import Input
-from models.segnet.parts import Upsampling, start_as_he
+from models.segnet.parts import Upsampling, start_as_he, upsample
 
 FULLY_CONNECTED = 4096
+# Of the upsamplings, from stride 32 on.
+FACTORS = (2, 2, 8)
 
 
 class FCN(SceneNetwork):
@@ -33,14 +35,14 @@ class FCN(SceneNetwork):
             nn.Dropout(dropout),
         )
         self.scores = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in (FULLY_CONNECTED, 512, 256))
-        self.upsamplings = nn.ModuleList(Upsampling(num_classes, factor) for factor in (2, 2, 8) if learned)
+        self.upsamplings = nn.ModuleList(Upsampling(num_classes, factor) for factor in FACTORS if learned)
         start_as_he(self)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input."""
         size, levels = x.shape[2:], []
         for encoder, dropout in zip(self.backbone.encoders, self.backbone.dropouts, strict=True):
-            x = dropout(F.max_pool2d(encoder(x), 2))
+            x = dropout(F.max_pool2d(encoder(x), 2, ceil_mode=True))
             levels.append(x)
         x = self.scores[0](self.connected(levels[4]))
         for number, level in enumerate((levels[3], levels[2]), start=1):
@@ -48,6 +50,4 @@ class FCN(SceneNetwork):
         return self._upsampled(x, 2, size)
 
     def _upsampled(self, x: Tensor, number: int, size: tuple[int, ...]) -> Tensor:
-        if self.upsamplings:
-            return self.upsamplings[number](x, size)
-        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+        return self.upsamplings[number](x, size) if self.upsamplings else upsample(x, FACTORS[number], size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
+from torch.nn import functional as F
 
 from kernels.pooling import max_pool, max_unpool
 from kernels.pooling.reference import pool_windows, unpool_windows
@@ -25,17 +27,24 @@ class Pooled(NamedTuple):
 
 
 def pool(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c p q"], Pooled]:
-    """Return the maxima of 2 x 2 windows, and what it takes to unpool."""
-    # A network that is traced for other programs knows torch's operations alone.
+    """Return the maxima of 2 x 2 windows, and what it takes to unpool.
+
+    An odd last row or column is in windows of its own, as in the authors' Caffe: maps of 45 x 60 pool to 23 x 30.
+    """
+    height, width = x.shape[2:]
+    # A network that is traced for other programs knows torch's operations alone, and has any size.
+    if is_tracing() or height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2), value=-math.inf)
     maxima, indices = pool_windows(x) if is_tracing() else max_pool(x)
-    return maxima, Pooled(indices, (x.shape[2], x.shape[3]))
+    return maxima, Pooled(indices, (height, width))
 
 
 def unpool(x: Float[Tensor, "b c p q"], pooled: Pooled) -> Float[Tensor, "b c h w"]:
     """Return sparse maps with the values where the encoder's maxima were (Fig. 3)."""
-    if is_tracing():
-        return unpool_windows(x, pooled.indices, *pooled.size)
-    return max_unpool(x, *pooled)
+    height, width = pooled.size
+    whole = (2 * x.shape[2], 2 * x.shape[3])
+    spread = unpool_windows(x, pooled.indices, *whole) if is_tracing() else max_unpool(x, pooled.indices, whole)
+    return spread[:, :, :height, :width]
 
 
 def encode(
@@ -48,6 +57,12 @@ def encode(
         x = dropout(x)
         memory.append(pooled)
     return x, memory
+
+
+def upsample(x: Float[Tensor, "b c p q"], factor: int, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
+    """Return maps by bilinear interpolation to `factor` times the sides, cut to `size` (H, W)."""
+    larger = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+    return larger[:, :, : size[0], : size[1]]
 
 
 def decode(decoders: Iterable[nn.Module], x: Tensor, memory: Sequence[Pooled]) -> Tensor:
@@ -96,9 +111,14 @@ def start_bilinear(layer: nn.ConvTranspose2d) -> None:
 
 @torch.no_grad()
 def start_as_he(net: nn.Module) -> None:
-    """Draw the weights of all convolutions as He et al. 2015 do; learned upsampling stays as it starts."""
+    """Draw the weights of all convolutions as He et al. 2015 do; learned upsampling stays as it starts.
+
+    Their variance is 2 / n, with n the inputs that an output sums.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not isinstance(module, Upsampling):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            # The weights of a transposed convolution lie [in, out, k, k], so that torch's fan-out is its inputs.
+            mode = "fan_out" if isinstance(module, nn.ConvTranspose2d) else "fan_in"
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -86,7 +86,7 @@ def cityscapes(network: CooperativeName) -> CooperativeSettings:
     Command: `pseudomask train cooperative-danet --data cityscapes --split train --val val --preset cityscapes
     --out runs/cooperative`
     """
-    settings = CooperativeSettings(network=network, weights="imagenet")
+    settings = CooperativeSettings(network=network, weights="imagenet-v1")
     if network == "cooperative-danet":
         return settings.with_training(stream_losses=True)
     return settings.with_training(dsc=True, separable_decoder=True)

@@ -66,7 +66,7 @@ def cityscapes() -> DeepLabV3PlusSettings:
     Command: `pseudomask train deeplabv3plus --data cityscapes --split train --val val --preset cityscapes
     --out runs/deeplabv3plus`
     """
-    return DeepLabV3PlusSettings(weights="imagenet")
+    return DeepLabV3PlusSettings(weights="imagenet-v1")
 
 
 def voc12() -> DeepLabV3PlusSettings:

@@ -4,16 +4,19 @@ Either format's graph takes `pixels`, float32 RGB in [0, 255], of any size, and 
 network's takes [B, 3, H, W] and gives `logits` [B, C, H, W], and where it knows of saliency `saliency` [B, H, W],
 probabilities. A Mask R-CNN's takes one image [3, H, W] and gives `boxes`
 [N, 4] (x1, y1, x2, y2), `labels` int64 [N] from 1, `scores` [N], descending, and `masks` [N, 1, H, W], probabilities.
+A file says what it takes: metadata of ONNX, `metadata.json` in TorchScript (see `metadata_of`).
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import onnx
 import onnxruntime
 import torch
 from jaxtyping import Float
@@ -116,12 +119,13 @@ class DetectionGraph(nn.Module):
 Graph = SemanticGraph | DetectionGraph
 
 
-def export_onnx(net: nn.Module, file: Path) -> dict[str, Any]:
+def export_onnx(net: nn.Module, file: Path, classes: Sequence[str] = ()) -> dict[str, Any]:
     """Write a network as ONNX, once onnxruntime has been seen to give what the network gives.
 
     Args:
         net: A Mask R-CNN of torchvision's making, or a semantic network with `backbone.normalize`. Left as it is.
         file: Replaced if it exists, and only by an export that passes.
+        classes: The names of the values, which the file is given.
 
     Returns:
         "file", "bytes" and "errors": the largest error at each size that was tried, "97x129" for H = 97, W = 129.
@@ -130,30 +134,49 @@ def export_onnx(net: nn.Module, file: Path) -> dict[str, Any]:
         ArtifactError: The exported graph cannot be run at one of `SIZES`, or errs by more than `TOLERANCE`
             (`UNPOOLING_TOLERANCE`); or the file cannot be written.
     """
-    return _export(net, file, _write_onnx, _load_onnx)
+    return _export(net, file, classes, _write_onnx, _load_onnx)
 
 
-def export_torchscript(net: nn.Module, file: Path) -> dict[str, Any]:
+def export_torchscript(net: nn.Module, file: Path, classes: Sequence[str] = ()) -> dict[str, Any]:
     """Write a network for `torch.jit.load`, once what that loads has been seen to give what the network gives.
 
     Arguments, answer and errors are those of `export_onnx`. A Mask R-CNN's file needs torchvision imported.
     """
-    return _export(net, file, _write_torchscript, _load_torchscript)
+    return _export(net, file, classes, _write_torchscript, _load_torchscript)
+
+
+def metadata_of(net: nn.Module, classes: Sequence[str] = ()) -> dict[str, str]:
+    """Return what a program has to know of a network, each value in JSON.
+
+    "input", the pixels' type and range; "classes", the names of the values from 0 on; "image_size", the (H, W) that the
+    network was trained on and that images are resized to, null for any; "least_side" of an image, in pixels.
+    """
+    known = {
+        "input": "float32, RGB in [0, 255]",
+        "classes": list(classes),
+        "image_size": getattr(net, "image_size", None),
+        "least_side": getattr(net, "least_side", 1),
+    }
+    return {name: json.dumps(value) for name, value in known.items()}
 
 
 def _export(
-    net: nn.Module, file: Path, write: Callable[[Graph, Tensor, Path], None], load: Callable[[Path], Run]
+    net: nn.Module,
+    file: Path,
+    classes: Sequence[str],
+    write: Callable[[Graph, Tensor, Path, Mapping[str, str]], None],
+    load: Callable[[Path], Run],
 ) -> dict[str, Any]:
     net = copy.deepcopy(net).cpu()
     # In evaluation mode itself: the ONNX exporter sets the mode of all parts back to that of the whole.
     graph = (DetectionGraph(net) if isinstance(net, GeneralizedRCNN) else SemanticGraph(net)).eval()
     with explain_os_errors(file), torch.no_grad(), replacing(file) as temporary:
-        write(graph, graph.images(*SIZES[0])[-1], temporary)
+        write(graph, graph.images(*SIZES[0])[-1], temporary, metadata_of(net, classes))
         errors = _check(graph, load(temporary), file)
     return {"file": str(file), "bytes": file.stat().st_size, "errors": errors}
 
 
-def _write_onnx(graph: Graph, example: Tensor, file: Path) -> None:
+def _write_onnx(graph: Graph, example: Tensor, file: Path, metadata: Mapping[str, str]) -> None:
     names = list(graph.axes)
     with warnings.catch_warnings():
         _ignore_tracer_warnings()
@@ -168,6 +191,9 @@ def _write_onnx(graph: Graph, example: Tensor, file: Path) -> None:
             # By tracing: the exporter on torch.export takes a DeepLab v2, but not a Mask R-CNN.
             dynamo=False,
         )
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, str(file))
 
 
 def _load_onnx(file: Path) -> Run:
@@ -178,11 +204,11 @@ def _load_onnx(file: Path) -> Run:
     return lambda pixels: [torch.from_numpy(output) for output in session.run(None, {"pixels": pixels.numpy()})]
 
 
-def _write_torchscript(graph: Graph, example: Tensor, file: Path) -> None:
+def _write_torchscript(graph: Graph, example: Tensor, file: Path, metadata: Mapping[str, str]) -> None:
     with warnings.catch_warnings():
         _ignore_tracer_warnings()
         traced = torch.jit.trace(graph, example, check_trace=False)
-    torch.jit.save(traced, str(file))
+    torch.jit.save(traced, str(file), _extra_files={"metadata.json": json.dumps(metadata)})
 
 
 def _load_torchscript(file: Path) -> Run:

@@ -65,7 +65,7 @@ def cityscapes() -> SaliencySettings:
     Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS
     --saliency-split train --preset cityscapes --out runs/saliency`
     """
-    return SaliencySettings(weights="imagenet")
+    return SaliencySettings(weights="imagenet-v1")
 
 
 def voc12() -> SaliencySettings:

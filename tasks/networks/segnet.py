@@ -98,10 +98,10 @@ class SceneSettings(NetworkSettings):
                 f"{height} x {width} at scale {min(self.testing.scales):g}"
             )
         # A batch may be of one image, and batch norm in training needs two values.
-        if self.network in NORM_AT_DEEPEST and (height // DEEPEST_STRIDE) * (width // DEEPEST_STRIDE) < 2:
+        if self.network in NORM_AT_DEEPEST and max(height, width) <= DEEPEST_STRIDE:
             raise ValueError(
-                f"training.image_size: batch norm of {self.network} at stride {DEEPEST_STRIDE} expects images of at "
-                f"least {DEEPEST_STRIDE} x {2 * DEEPEST_STRIDE}, got {height} x {width}"
+                f"training.image_size: batch norm of {self.network} at stride {DEEPEST_STRIDE} expects images larger "
+                f"than {DEEPEST_STRIDE} x {DEEPEST_STRIDE}, got {height} x {width}"
             )
         return self
 

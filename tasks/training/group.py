@@ -34,6 +34,15 @@ class Group:
         dist.all_reduce(total)
         return total.tolist()
 
+    def share_buffers(self, net: nn.Module) -> None:
+        """Give every process the first one's buffers.
+
+        They differ in the statistics of a batch norm that is over each process's share.
+        """
+        if self.size > 1:
+            for buffer in net.buffers():
+                dist.broadcast(buffer, 0)
+
     def wrap(self, net: nn.Module) -> nn.Module:
         """Return the module whose backward pass averages the gradients over the processes."""
         if self.size == 1:

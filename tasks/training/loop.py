@@ -279,6 +279,8 @@ def _descend(
 def _validate(recipe: Recipe[Any], net: nn.Module, state: Progress, checkpoint: Checkpoint, group: Group) -> Figures:
     """Return the figures of validation, and keep the network where it is the best so far."""
     assert recipe.validate is not None
+    # The first process's network is the one that is saved.
+    group.share_buffers(net)
     modes = {module: module.training for module in net.modules()}
     with torch.no_grad():
         figures = recipe.validate(net.eval())

@@ -92,7 +92,7 @@ def test_images_that_a_network_cannot_see_are_refused(tmp_path: Path, capsys: py
     )
     assert (code, "at least 32 pixels a side, got 16: 32 x 48 at scale 0.5" in text) == (2, True)
     code, text = refusal(capsys, "train", "deconvnet", *place, "--training.image-size", "32", "32")
-    assert (code, "expects images of at least 32 x 64, got 32 x 32" in text) == (2, True)
+    assert (code, "expects images larger than 32 x 32, got 32 x 32" in text) == (2, True)
 
 
 def test_what_is_advised_is_an_option_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +111,28 @@ def test_what_is_advised_is_an_option_of_the_command(tmp_path: Path, capsys: pyt
     (tmp_path / "set/labels.csv").write_text("image,labels\na,cat\nb,dog\nx,cat\ny,cat\n")
     code, text = refusal(capsys, "run", "--data", tmp_path / "set", "--out", tmp_path / "x")
     assert text.endswith("--skip-bad sets bad images aside.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "segnet-basic", "--training.batch-size", "0"), "batch_size: Input should be greater than or equal"),
+        (("train", "saliency-deeplabv3plus", "--training.task-weights", "0", "0"), "task_weights: expected a weight"),
+        (
+            ("train", "deeplabv2", "--training.image-size", "64", "96", "--training.crop-size", "96", "96"),
+            "options: crop_size 96 x 96 is larger than images of image_size 64 x 96: change both",
+        ),
+        (("run", "--walk.beta", "-3"), "beta: Input should be greater than 0, got -3.0"),
+    ],
+)
+def test_settings_that_are_none_are_refused_in_one_line(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*words, "--data", str(tmp_path), "--out", str(tmp_path / "x")])
+    shown = capsys.readouterr().err
+    assert code == 2
+    assert shown.startswith(said)
+    assert shown.count("\n") == 1
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

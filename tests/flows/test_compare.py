@@ -361,7 +361,7 @@ def test_settings_go_to_the_rows_that_have_them(tmp_path: Path) -> None:
     for weights, of_densenet in ((None, "imagenet"), (tmp_path / "resnet.pth", None)):
         found = {trial.row: trial.training.settings for trial in trials(CompareRequest(**given, weights=weights))}
         assert found["densenet-saliency-uniform"].weights == of_densenet
-        assert found["deeplabv3plus"].weights == (weights or "imagenet")
+        assert found["deeplabv3plus"].weights == (weights or "imagenet-v1")
     # A file of the rows' own backbone is theirs too, and those of another can be given one.
     file = tmp_path / "densenet.pth"
     for more in ({"backbone": "densenet121", "weights": file}, {"row_weights": {"densenet121": file}}):

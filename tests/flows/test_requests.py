@@ -23,6 +23,7 @@ from flows.training.request import TrainRequest, open_training_sets, read_traini
 from tasks.networks import NETWORKS
 from tasks.networks.cooperative import CooperativeConfig, CooperativeSettings
 
+PAPERS = ("cityscapes", "voc12")
 FOLDERS = {"data": "photos", "out": "runs/first"}
 
 
@@ -104,6 +105,11 @@ def test_a_runs_labels_are_label_maps_whatever_its_set_has(tmp_path: Path, monke
     assert np.array_equal(read_ground_truth(training.samples[0]).semantic, labels)  # pyright: ignore
 
 
+def test_presets_of_papers_start_from_the_weights_of_their_time() -> None:
+    presets = [made for spec in NETWORKS.values() for name, made in spec.presets.items() if name in PAPERS]
+    assert {preset().weights for preset in presets} == {"imagenet-v1"}
+
+
 @pytest.mark.parametrize("preset", ["cityscapes", "voc12"])
 def test_cooperative_networks_are_the_papers_and_the_best_is_kept(preset: str) -> None:
     danet, deeplab = (NETWORKS[f"cooperative-{kind}"].presets[preset]() for kind in ("danet", "deeplabv3plus"))
@@ -127,7 +133,9 @@ def test_what_weights_are_learned_by_is_refused_beside_given_weights_whatever_it
     given = {"data": tmp_path, "out": tmp_path / "net", "val": "val", "preset": "quick"}
     training = {"task_weights": (0.5, 0.5)}
     settings = {"network": "saliency-deeplabv3plus", "training": training}
-    TrainRequest(**given, settings=settings)  # pyright: ignore
+    request = TrainRequest(**given, settings=settings)  # pyright: ignore
+    # In a file that a request was written to every setting is named.
+    assert TrainRequest.model_validate(request.model_dump(mode="json")) == request
     of_preset = NETWORKS["saliency-deeplabv3plus"].presets["quick"]().training.sigma_lr_factor  # pyright: ignore
     for factor in (7, of_preset):
         settings = {"network": "saliency-deeplabv3plus", "training": training | {"sigma_lr_factor": factor}}

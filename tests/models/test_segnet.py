@@ -61,6 +61,46 @@ def test_outputs_and_gradients_are_those_of_plain_pooling(name: str, monkeypatch
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * max(1.0, float(expected.abs().max())))
 
 
+@pytest.mark.parametrize("size", [(45, 60), (23, 31), (5, 1)])
+def test_an_odd_last_row_is_pooled_too(size: tuple[int, int]) -> None:
+    """As the authors' Caffe does: the paper's images of 360 x 480 have 45 rows before the fourth pooling."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    maxima, memory = parts.pool(x)
+    spread = parts.unpool(maxima.square(), memory)
+    (own,) = torch.autograd.grad((spread * x).sum(), x)
+    expected, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+    assert maxima.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
+    assert torch.equal(maxima, expected)
+    theirs = F.max_unpool2d(expected.square(), indices, 2, output_size=list(size))
+    assert torch.equal(spread, theirs)
+    torch.testing.assert_close(own, torch.autograd.grad((theirs * x).sum(), x)[0])
+
+
+def test_a_pixel_of_the_basic_encoders_deepest_maps_sees_106_pixels() -> None:
+    """Sec. 3.1, in either direction."""
+    torch.manual_seed(0)
+    net = build("segnet-basic", 5).eval()
+    image = torch.randn(1, 3, 240, 240, requires_grad=True)
+    x = image
+    for encoder in net.backbone.encoders:
+        # Of all pixels of a window, not of the greatest alone.
+        x = F.avg_pool2d(encoder(x), 2)
+    (seen,) = torch.autograd.grad(x[0, :, 7, 7].sum(), image)
+    for side in (2, 3):
+        (places,) = seen.abs().amax([axis for axis in range(4) if axis != side]).nonzero(as_tuple=True)
+        assert int(places[-1] - places[0]) + 1 == 106
+
+
+def test_weights_start_with_the_variance_of_he_in_transposed_convolutions_too() -> None:
+    torch.manual_seed(0)
+    net = build("deconvnet", 5)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.weight.numel() > 10_000:
+            num_inputs = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
+            assert float(layer.weight.detach().var()) == pytest.approx(2 / num_inputs, rel=0.05), layer
+
+
 def _run(net: nn.Module, x: Tensor, cotangent: Tensor) -> list[Tensor]:
     net.zero_grad()
     logits = net(x)
@@ -138,6 +178,8 @@ def test_upsampling_starts_as_bilinear_interpolation() -> None:
         inside = (..., slice(factor, -factor), slice(factor, -factor))
         torch.testing.assert_close(up(maps)[inside], expected[inside])
         assert up(maps, (6 * factor + 1, 7 * factor)).shape == (1, 3, 6 * factor + 1, 7 * factor)
+        # Cut and not squeezed, where the sides are odd.
+        torch.testing.assert_close(parts.upsample(maps, factor, (6 * factor - 1, 7 * factor)), expected[:, :, :-1])
 
 
 def test_local_contrast_is_the_definition_pixel_by_pixel() -> None:

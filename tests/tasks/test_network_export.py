@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from models.segnet.inputs import Input
 from tasks.networks import NETWORKS
 from tasks.networks.export import SIZES, TOLERANCE, UNPOOLING_TOLERANCE, export_onnx, export_torchscript
 
-Export = Callable[[nn.Module, Path], dict[str, Any]]
+Export = Callable[..., dict[str, Any]]
 FORMATS = pytest.mark.parametrize("export", [export_onnx, export_torchscript])
 
 
@@ -156,8 +157,22 @@ def test_networks_of_scenes_are_exported_with_their_pooling_and_their_input(
 ) -> None:
     torch.manual_seed(0)
     net = NETWORKS[name].build(4, BackboneChoice("vgg16"), {"input": input}).eval()
-    answer = export(net, tmp_path / "net")
+    net.image_size = (96, 128)
+    answer = export(net, tmp_path / "net", ("road", "sky", "car", "tree"))
     assert max(answer["errors"].values()) <= (UNPOOLING_TOLERANCE if net.unpools else TOLERANCE)
+    # What the terminal said is with the file.
+    if export is export_onnx:
+        said = onnxruntime.InferenceSession(str(tmp_path / "net")).get_modelmeta().custom_metadata_map
+    else:
+        files = {"metadata.json": ""}
+        torch.jit.load(tmp_path / "net", _extra_files=files)
+        said = json.loads(files["metadata.json"])
+    assert {name: json.loads(value) for name, value in said.items()} == {
+        "input": "float32, RGB in [0, 255]",
+        "classes": ["road", "sky", "car", "tree"],
+        "image_size": [96, 128],
+        "least_side": 32 if name == "segnet" else 16,
+    }
 
 
 @FORMATS

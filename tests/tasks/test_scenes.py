@@ -120,6 +120,22 @@ def test_norms_have_the_statistics_of_the_whole_set(tmp_path: Path) -> None:
     assert norm.momentum == 0.1
 
 
+def test_norms_are_of_batches_that_are_shuffled_as_in_training(tmp_path: Path) -> None:
+    """The images of a sequence lie side by side in a set: four by day, then four at night."""
+    samples = [scene(tmp_path / "set", number) for number in range(8)]
+    for sample in samples[4:]:
+        cv2.imwrite(str(sample.image), np.zeros((40, 60, 3), np.uint8))
+    config = CONFIG.model_copy(update={"input": "imagenet"})
+    job = job_of(tmp_path / "net", samples, config)
+    net, _ = segmenter.build_network(job)
+    batches: list[list[bool]] = []
+    net.register_forward_pre_hook(lambda _, inputs: batches.append([bool(image.max() < 0) for image in inputs[0]]))
+    segmenter._recompute_norms(net, config, job)
+    assert [len(batch) for batch in batches] == [2] * 4
+    assert sum(sum(batch) for batch in batches) == 4
+    assert [False, True] in map(sorted, batches)
+
+
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_training_recomputes_norms_with_or_without_validation(tmp_path: Path, watched: bool) -> None:
     samples = [scene(tmp_path / "set", number) for number in range(4)]

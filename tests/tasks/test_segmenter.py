@@ -18,6 +18,7 @@ from tasks.engine.job import Job
 from tasks.evaluation.truth import read_labels
 from tasks.networks import NETWORKS
 from tasks.networks.stages import saliency
+from tasks.networks.stages.examples import view_of
 from tasks.networks.stages.segmentation import (
     _recipe,
     build_network,
@@ -233,6 +234,18 @@ def test_probabilities_mirror_with_the_image_and_sum_to_one() -> None:
     assert torch.allclose(both[0], both[1].flip(-1), atol=1e-5)
     plain = class_probabilities(net, views, "cpu", mirror=False)
     assert not torch.allclose(plain[0], plain[1].flip(-1), atol=1e-5)
+
+
+def test_images_are_enlarged_smoothly_and_shrunk_to_means() -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:, 3:] = 200
+    (enlarged,) = view_of((8, 12), (1.0,), image).scales
+    # Half a pixel from the edge on either side: a quarter and three quarters of the way.
+    assert enlarged[0, 0].tolist() == [0] * 5 + [50, 150] + [200] * 5
+    (shrunk,) = view_of((2, 2), (1.0,), image).scales
+    assert shrunk[0].tolist() == [[0, 200], [0, 200]]
+    (shrunk,) = view_of((1, 1), (1.0,), image).scales
+    assert shrunk.flatten().tolist() == [100, 100, 100]
 
 
 @pytest.mark.parametrize(("asked", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])

@@ -77,6 +77,13 @@ def test_parts_of_processes_with_unequally_many_images_wait_for_one_another(tmp_
     assert np.isfinite(_losses(parts)).all()
 
 
+def test_what_is_validated_is_the_network_that_is_saved_where_each_process_has_its_own_norms(tmp_path: Path) -> None:
+    two = run_in_processes(toy_trainings.train_with_own_norms, _job(tmp_path, 7, "with own norm"), 2)
+    net = toy_trainings.network(with_norm=True)
+    net.load_state_dict(torch.load(tmp_path / "out/net.pt", weights_only=True))
+    assert two["history"][-1]["mean"] == pytest.approx(toy_trainings.mean_output(net.eval()), abs=1e-6)
+
+
 def test_what_fails_in_one_process_ends_all_and_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no such image: x7\.jpg"):
         run_in_processes(toy_trainings.fail, _job(tmp_path, 2, "plain"), 2)

@@ -25,6 +25,21 @@ def train_in_parts(job: Job) -> dict[str, Any]:
     return {"history": _train(job, lambda *values, **options: Recipe(*values, **options, parts=2))}
 
 
+def train_with_own_norms(job: Job) -> dict[str, Any]:
+    """The same, with batch norm of each process's images; validated by the mean output of all processes' networks."""
+    group = Group.current(job.device)
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        return {"mean": group.sum([mean_output(net)])[0] / group.size}
+
+    return {"history": _train(job, lambda *values, **options: Recipe(*values, **options, validate=validate))}
+
+
+def mean_output(net: nn.Module) -> float:
+    """Return the mean of what a network in evaluation mode returns for one image."""
+    return net(torch.ones(1, 3, 12, 12)).mean().item()
+
+
 def fail(job: Job) -> dict[str, Any]:
     """Fail in the second process, while the first waits for it."""
     group = Group.current(job.device)
@@ -34,12 +49,19 @@ def fail(job: Job) -> dict[str, Any]:
     return {}
 
 
+def network(*, with_norm: bool) -> nn.Sequential:
+    """Return the network with random weights."""
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)]
+    if with_norm:
+        layers.insert(1, nn.BatchNorm2d(8))
+    return nn.Sequential(*layers)
+
+
 def _train(job: Job, make: Any) -> list[dict[str, float]]:
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)]
+    net = network(with_norm=job.backbone != "plain").train()
     if job.backbone == "with norm":
-        layers.insert(1, nn.BatchNorm2d(8))
-    net = synchronize_norms(nn.Sequential(*layers), job.device).train()
+        net = synchronize_norms(net, job.device)
 
     def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         image = torch.from_numpy(rng.standard_normal((3, 12, 12)).astype(np.float32))

@@ -93,8 +93,7 @@ def _as_tensor(labels: LabelMap) -> Tensor:
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:
-    """Resize to (H, W); each pixel of a smaller image is the mean of those that it stands for."""
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+    return to_shape(image, size, cv2.INTER_LINEAR)
 
 
 def _resized_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:

@@ -184,9 +184,11 @@ def _recompute_norms(net: Segmenter, config: SceneConfig, job: Job) -> None:
     read, rng = label_reader(net.num_classes), np.random.default_rng(0)
     example, group = example_of(net, config, augment=False), Group.current(job.device)
     cuts = range(0, len(job.samples), config.batch_size)
+    # Shuffled as in training: frames of a video that follow one another vary less than a batch of all frames does.
+    order = rng.permutation(len(job.samples))
 
     def run(begin: int) -> None:
-        batch = job.samples[begin : begin + config.batch_size]
+        batch = [job.samples[index] for index in order[begin : begin + config.batch_size]]
         images = torch.stack([load_example(sample, read, example, rng)[0] for sample in batch])
         with autocast(job.device, config.precision):
             net(images.to(job.device, memory_format=torch.channels_last))
