@@ -23,4 +23,4 @@ def commands(preset: str, network_settings: NetworkSettings) -> dict[str, Callab
         network_settings: The defaults of `train`, of the network that is to be trained.
     """
     every = (*making(preset, network_settings), *publishing(preset), compare, *RUNNING, *LOOKING)
-    return {command.__name__: command for command in every}
+    return {command.__name__.replace("_", "-"): command for command in every}

@@ -74,6 +74,23 @@ def report(run: Positional[Path], out: Path | None = None, images: int = 12, jso
     answer(make_report(run, out, images), show_report, json)
 
 
+def compare_runs(
+    runs: Positional[tuple[Path, ...]], out: Path | None = None, images: int = 10, json: bool = False
+) -> None:
+    """What differs between runs: settings, code, scores, and the images that gained and lost most.
+
+    Args:
+        runs: Folders of two runs or more; the first is what the others are compared with.
+        out: Folder of a page with pictures of these images.
+        images: Images that are listed, of those that gained and of those that lost.
+        json: Print one JSON object on standard output.
+    """
+    from flows.commands.compare_runs import compare_runs as compare
+    from flows.commands.compare_runs import show_runs
+
+    answer(compare(runs, out, images), show_runs, json)
+
+
 def evaluate(
     kind: Positional[Literal["semantic", "instances"]],
     pred: Path,
@@ -185,4 +202,4 @@ def download(
     answer(download_set(name, out, keep), show_download, json)
 
 
-LOOKING = (status, report, evaluate, export, models, doctor, gc, download)
+LOOKING = (status, report, compare_runs, evaluate, export, models, doctor, gc, download)

@@ -15,7 +15,7 @@ from data.validation import tag_warnings
 from flows.engine.collect import collect_labels, read_work, writing
 from flows.engine.request import Prepared, read_summary
 from flows.labels.request import RunRequest
-from tasks.evaluation.health import CHECKED, check_stage
+from tasks.evaluation.health import CHECKED, check_stage, warn_of_refinement
 from tasks.pipeline.settings import PipelineConfig
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
             for method, chosen in _thresholds(prepared).items():
                 if method in metrics["semantic"]:
                     metrics["semantic"][method]["threshold"] = chosen["background"]
-    work = read_work(prepared.plan, prepared.store)
-    return {**metrics, "images": len(prepared.plan.dataset.samples), **_understood(prepared), **work}
+    understood, work = _understood(prepared), read_work(prepared.plan, prepared.store)
+    understood["warnings"] += warn_of_refinement(metrics.get("semantic", {}))
+    return {**metrics, "images": len(prepared.plan.dataset.samples), **understood, **work}
 
 
 def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:

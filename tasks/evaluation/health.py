@@ -18,6 +18,8 @@ WEAK = 0.25
 EMPTY = 0.01
 """Share of the tagged images that may come out without any labelled pixel before the run warns."""
 MOSTLY = 0.5
+LOSS = 0.01
+"""A class has lost by the refinement whose IoU fell by more than this."""
 FEW_IMAGES = 5
 LEAST_SPREAD_PX = 1.0
 """A displacement field has collapsed whose standard deviation over the foreground stays below this."""
@@ -115,6 +117,37 @@ def check_stage(
     if stage == "labels":
         return _check_labels(summaries, samples, classes, trained, external)
     return Health()
+
+
+def warn_of_refinement(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say that labels score lower against ground truth than the attention maps they were made from, and what to try.
+
+    Args:
+        scores: "semantic" of `metrics.json`: method -> its scores, those of "cam" at their best threshold.
+    """
+    found = {name: score["miou"] for name, score in scores.items() if score.get("miou") is not None}
+    if not {"cam", "labels"} <= found.keys() or found["labels"] >= found["cam"]:
+        return ()
+    maps, labels = scores["cam"], scores["labels"]
+    losses = {
+        name: before - after
+        for name, before in maps["iou"].items()
+        if before is not None and (after := labels["iou"].get(name)) is not None and before - after > LOSS
+    }
+    worst = sorted(losses, key=lambda name: -losses[name])
+    told = (
+        f"The labels score lower than the attention maps that they were made from: mIoU {found['labels']:.1%}, the "
+        f"maps {found['cam']:.1%} at their best background threshold, {maps['threshold']:g}"
+    )
+    if worst:
+        told += f"; {_listed(worst)} {'loses' if len(worst) == 1 else 'lose'} most"
+    tries = []
+    if found.get("walk", 0) > found["labels"]:
+        tries.append(f"the labels of the walk alone, {found['walk']:.1%} (--pixels.folds 0)")
+    if found.get("cam_crf", 1) < found["cam"]:
+        tries.append("no dense CRF, which makes the maps worse too (--labels.crf-iterations 0)")
+    tries += ["other thresholds (pseudomask tune RUN)", "a longer training of IRNet (--irnet.steps)"]
+    return (f"{told}. Try {_listed(tries, 'or')}",)
 
 
 def _check_classifier(summary: Mapping[str, Any]) -> Health:

@@ -84,6 +84,14 @@ def recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.divide(hits, pixels, out=np.full_like(hits, np.nan), where=pixels > 0)
 
 
+def image_iou(gt: LabelMap, pred: LabelMap, num_classes: int) -> float | None:
+    """Return the score of one image: the mean IoU of the classes that either map has; None where all is void.
+
+    Arguments and errors are those of `confusion`.
+    """
+    return _mean(iou(confusion(gt, pred, num_classes)))
+
+
 def semantic_summary(confusion: NDArray[np.int64], class_names: Sequence[str]) -> SemanticScore:
     """Summarize the confusion matrix of a whole set.
 

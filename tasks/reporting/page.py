@@ -107,7 +107,7 @@ class Page:
     """What a report shows of a run.
 
     Attributes:
-        changes: From `changed_settings`.
+        changes: Dotted name of a setting -> its values, one for each of `settings_of`.
         scores: Title -> table.
         scores_note: What the scores are, or why there are none.
         seconds: Stage -> seconds of work.
@@ -115,11 +115,13 @@ class Page:
         columns: Key -> kind of picture; those that no row has are not shown.
         images_note: Which images of how many are shown.
         full_px: The displacement, in feature pixels, that is drawn fully saturated; None without such pictures.
+        settings_of: Whose settings are compared.
+        settings_note: What is said of those that differ, and of none.
     """
 
     title: str
     record: RunRecord
-    changes: Mapping[str, tuple[Any, Any]]
+    changes: Mapping[str, tuple[Any, ...]]
     scores: Mapping[str, Table]
     scores_note: str
     seconds: Mapping[str, float]
@@ -129,6 +131,8 @@ class Page:
     warnings: Sequence[str] = ()
     epochs: Sequence[Mapping[str, float]] = ()
     full_px: float | None = None
+    settings_of: Sequence[str] = ("This run", "Reference")
+    settings_note: tuple[str, str] = ("Settings that differ from the reference's", "All settings are the reference's.")
 
     def render(self) -> str:
         """Return the HTML."""
@@ -179,7 +183,7 @@ def choose_samples(
 
 def changed_settings(settings: Mapping[str, Any], defaults: Config) -> dict[str, tuple[Any, Any]]:
     """Return dotted name -> (the run's value, the reference's), for those that differ from the defaults."""
-    ours, reference = (dict(_flatten(tree)) for tree in (settings, defaults.model_dump(mode="json")))
+    ours, reference = (dict(flatten(tree)) for tree in (settings, defaults.model_dump(mode="json")))
     return {name: (value, reference.get(name)) for name, value in ours.items() if value != reference.get(name)}
 
 
@@ -226,10 +230,11 @@ def label_cells(sample: Sample, photo: Picture, folder: Path, classes: ClassTabl
     }
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of every leaf of nested mappings."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -6,7 +6,7 @@ import pytest
 
 from data.dataset import ClassTable, Sample
 from flows.labels.presets import quick
-from tasks.evaluation.health import check_stage
+from tasks.evaluation.health import check_stage, warn_of_refinement
 from tasks.pipeline.settings import IRNetConfig
 
 CLASSES = ClassTable(("cat", "dog"))
@@ -140,3 +140,19 @@ def test_a_class_whose_maps_lie_outside_saliency_is_named_with_its_images() -> N
     )
     assert not health.failures
     assert check_stage("walk", [{"instances": 3}], SAMPLES, CLASSES).facts == {}
+
+
+def test_labels_under_their_attention_maps_are_told_with_what_to_try() -> None:
+    def score(miou: float, **iou: float | None) -> dict:
+        return {"miou": miou, "iou": iou, "threshold": 0.3}
+
+    maps, labels = score(0.5, cat=0.6, dog=0.4, cow=None), score(0.45, cat=0.45, dog=0.45, cow=0.1)
+    (told,) = warn_of_refinement({"cam": maps, "labels": labels, "walk": score(0.55), "cam_crf": score(0.4)})
+    assert "mIoU 45.0%, the maps 50.0% at their best background threshold, 0.3; cat loses most" in told
+    for remedy in ("walk alone, 55.0% (--pixels.folds 0)", "--labels.crf-iterations 0", "pseudomask tune RUN"):
+        assert remedy in told
+    (told,) = warn_of_refinement({"cam": maps, "labels": labels, "walk": score(0.3), "cam_crf": score(0.6)})
+    assert "--pixels.folds" not in told
+    assert "--labels.crf-iterations" not in told
+    assert warn_of_refinement({"cam": maps, "labels": score(0.5, cat=0.5)}) == ()
+    assert warn_of_refinement({}) == ()
