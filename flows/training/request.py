@@ -82,8 +82,10 @@ class TrainRequest(Request):
         presets = NETWORKS[network].presets if isinstance(network, str) and network in NETWORKS else None
         training = settings.get("training") if isinstance(settings, dict) else None
         # Where every setting is named, as in a request that was written to a file, this one was not asked for.
-        some = isinstance(training, dict) and not SaliencyConfig.model_fields.keys() <= training.keys()
-        if some and training.get("task_weights") and "sigma_lr_factor" in training:
+        asked = (
+            training if isinstance(training, dict) and not SaliencyConfig.model_fields.keys() <= training.keys() else {}
+        )
+        if asked.get("task_weights") and "sigma_lr_factor" in asked:
             raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
         return over_preset(values, presets) if presets else values
 
