@@ -299,8 +299,9 @@ def refine(
         device: Where it runs; "auto" takes a GPU where there is one.
 
     Returns:
-        For each image `semantic` [H, W] (0 background, k + 1 for row k of its CAMs), and with a displacement field
-        `instances` [H, W], `masks` [N, H, W], `rows` and `scores`.
+        For each image `semantic` [H, W] (0 background, k + 1 for row k of its CAMs), its `confidence` uint8 [H, W] (255
+        times the probability of being right), and with a displacement field `instances` [H, W], `masks` [N, H, W],
+        `rows` and `scores`.
 
     Raises:
         ValueError: A shape or a value is not as said; the message names the image by its position.

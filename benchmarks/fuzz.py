@@ -41,9 +41,9 @@ from data.store import ArtifactError
 from data.store.publication import Publication
 from data.validation import check_images
 from flows.commands.versions import list_versions, show_versions
-from flows.labels.request import pipeline_settings
 from tasks.engine.image_list import ImageList, read_images
 from tasks.engine.run_record import read_run
+from tasks.pipeline.plan import pipeline_settings
 from tasks.pipeline.settings import PipelineConfig
 from tasks.reporting.figures import read_history, read_run_metrics
 from tasks.reporting.page import shown_settings

@@ -112,6 +112,7 @@ class Sample:
         coding: How `semantic` is stored where it is not as said: a name in `data.formats.label_codings.LABEL_CODINGS`.
         saliency: Where its saliency comes from: a map of `data.saliency_maps`, or an ONNX network; or None.
         cams: Its class attention maps, where another method made them.
+        confidence: Grey PNG of how sure `semantic` is, 255 times a probability; where the loss is to be weighted by it.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Sample:
     coding: str | None = None
     saliency: Path | None = None
     cams: Path | None = None
+    confidence: Path | None = None
 
 
 @dataclass(frozen=True)

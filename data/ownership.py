@@ -21,7 +21,7 @@ from typing import Any
 
 from data.concurrency import map_in_threads
 from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, try_lock
-from data.formats.label_folder import KINDS, SALIENCY, SURE
+from data.formats.label_folder import MAPS
 from data.names import is_unsafe
 from data.store import USERS
 
@@ -285,8 +285,7 @@ def read_export(folder: Path) -> dict[str, Any] | None:
 
 def old_labels(folder: Path) -> set[str]:
     """Return the names of the label files in a folder that a command wrote before there were marks."""
-    kinds = (*KINDS, SURE, SALIENCY)
-    names = {file.relative_to(folder).as_posix() for kind in kinds for file in (folder / kind).rglob("*.png")}
+    names = {file.relative_to(folder).as_posix() for kind in MAPS for file in (folder / kind).rglob("*.png")}
     return names | {
         name for name in ("classes.txt", "values.txt", "instances.json", "metrics.json") if (folder / name).is_file()
     }
@@ -383,7 +382,7 @@ def _old_files(folder: Path) -> set[str]:
     names |= {f"network/{file.name}" for file in (folder / "network").glob("*") if file.is_file()}
     for part in ("labels", "predictions"):
         names |= {f"{part}/{name}" for name in ("classes.txt", "values.txt", "instances.json")}
-        names |= {f"{part}/{kind}/{id}.png" for kind in (*KINDS, SURE, SALIENCY) for id in ids if not is_unsafe(id)}
+        names |= {f"{part}/{kind}/{id}.png" for kind in MAPS for id in ids if not is_unsafe(id)}
     return {name for name in names if (folder / name).is_file()}
 
 

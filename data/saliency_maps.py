@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import DatasetError, Problem, Sample
-from data.files import refuse_special
-from data.formats.images import LABEL_FORMATS, decodable, image_orientation, image_size, max_pixels, opened, orient
+from data.dataset import Sample
+from data.formats.unit_maps import read_unit_map
 
-MAP_SUFFIXES = frozenset({".png", ".npy"})
 NETWORK_SUFFIX = ".onnx"
 """Of a network that finds saliency, in the place of a map."""
-_EXPECTED = "a map of saliency"
 
 
 def is_network(file: Path) -> bool:
@@ -23,79 +20,6 @@ def is_network(file: Path) -> bool:
 
 
 def read_saliency(sample: Sample) -> NDArray[np.float32]:
-    """Read the map of a sample, in the coordinates of `read_image` but of a size of its own.
-
-    A map whose sides are swapped lies on the photograph as it is stored, if that is stored on its side, and is turned
-    upright.
-
-    Returns:
-        float32 [h, w] in [0, 1].
-
-    Raises:
-        DatasetError: It is missing, damaged, of another shape, not finite or outside its range, or lies the other way
-            than the image.
-    """
-    file = sample.saliency
-    assert file is not None
-    values = _read_array(file) if file.suffix.lower() == ".npy" else _read_png(file)
-    height, width = image_size(sample.image)
-    # Negative where one is upright and the other lies.
-    if (height - width) * (values.shape[0] - values.shape[1]) < 0:
-        orientation = image_orientation(sample.image)
-        if orientation < 5:
-            found = f"{values.shape[1]} x {values.shape[0]}, the image is {width} x {height}"
-            raise DatasetError([Problem(file, f"expected {_EXPECTED} that lies as its image does, found {found}")])
-        values = orient(values, orientation)
-    return np.ascontiguousarray(values)
-
-
-def _read_png(file: Path) -> NDArray[np.float32]:
-    with opened(file, _EXPECTED, LABEL_FORMATS) as image, decodable(image, file):
-        mode = image.mode
-        values = np.asarray(image)
-        if (mode in ("RGB", "RGBA") and (values[..., :1] == values[..., :3]).all()) or mode == "LA":
-            values, mode = values[..., 0], "L"
-    if mode == "1":
-        return values.astype(np.float32)
-    if mode not in ("L", "I", "I;16", "I;16B"):
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} in grey of 8 or 16 bits, found {mode} pixels")])
-    highest = 2**8 - 1 if mode == "L" else 2**16 - 1
-    return _scaled(file, values, highest)
-
-
-def _read_array(file: Path) -> NDArray[np.float32]:
-    try:
-        refuse_special(file)
-        # Neither pickles nor archives are opened, and nothing is read before its size is known.
-        stored = np.lib.format.open_memmap(file, mode="r")
-    except FileNotFoundError as error:
-        raise DatasetError([Problem(file, f"expected {_EXPECTED}, found no file")]) from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} in NumPy's format, but {error}")]) from error
-    shape = stored.shape[1:] if stored.ndim == 3 and stored.shape[0] == 1 else stored.shape
-    if len(shape) != 2 or 0 in shape or shape[0] * shape[1] > max_pixels():
-        found = f"{list(stored.shape)}"
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} of shape [H, W] or [1, H, W], found {found}")])
-    values = np.asarray(stored).reshape(shape)
-    if values.dtype == np.bool_:
-        return values.astype(np.float32)
-    if values.dtype == np.uint8:
-        return _scaled(file, values, 2**8 - 1)
-    if values.dtype.kind != "f":
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} of float, uint8 or bool, found {values.dtype}")])
-    if not np.isfinite(values).all():
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} of finite values, found others")])
-    low, high = values.min(), values.max()
-    if low < 0 or high > 1:
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} from 0 to 1, found {low:g} to {high:g}")])
-    return values.astype(np.float32)
-
-
-def _scaled(file: Path, values: NDArray, highest: int) -> NDArray[np.float32]:
-    if values.max() == 1:
-        message = f"expected {_EXPECTED} from 0 to {highest}, found only 0 and 1: write {highest} where it is 1"
-        raise DatasetError([Problem(file, message)])
-    if values.min() < 0 or values.max() > highest:
-        found = f"{values.min()} to {values.max()}"
-        raise DatasetError([Problem(file, f"expected {_EXPECTED} from 0 to {highest}, found {found}")])
-    return values.astype(np.float32) / np.float32(highest)
+    """Read the map of a sample; result and errors are those of `data.formats.unit_maps.read_unit_map`."""
+    assert sample.saliency is not None
+    return read_unit_map(sample.saliency, sample.image, "a map of saliency")

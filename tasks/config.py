@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -79,6 +80,18 @@ class RunConfig(Config):
         if isinstance(self.weights, str):
             imagenet_version(self.backbone, self.weights)
         return self
+
+
+def changed_values(ours: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what nested settings have that is other than in a base, nested as it is."""
+    found: dict[str, Any] = {}
+    for name, value in ours.items():
+        if isinstance(value, Mapping) and isinstance(base.get(name), Mapping):
+            if inner := changed_values(value, base[name]):
+                found[name] = inner
+        elif value != base.get(name):
+            found[name] = value
+    return found
 
 
 def fault_of(error: ValidationError, within: str = "") -> str:

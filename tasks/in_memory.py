@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from data.dataset import VOID, LabelMap, value_type
 from data.formats.label_maps import instance_map
-from kernels.crf import refine_many
 from kernels.random_walk import propagate_batch
 from models.inference import prepare_inference
 from models.segmenter import Segmenter
@@ -24,7 +23,8 @@ from tasks.networks.loading import load_trained
 from tasks.networks.stages.examples import view_of
 from tasks.networks.stages.segmentation import as_labels, class_probabilities, refine_classes
 from tasks.networks.trainer import SegmentationConfig
-from tasks.pipeline.labels import Instances, instance_masks, semantic_rows, thresholds_of
+from tasks.pipeline.confidence.odds import as_bytes
+from tasks.pipeline.labels import Instances, decide_rows, instance_masks, thresholds_of
 from tasks.pipeline.score_maps import grid_size
 from tasks.pipeline.settings import LabelsConfig, WalkConfig
 from tasks.pipeline.walk import sum_rows, walk_batch
@@ -38,12 +38,14 @@ class ImageLabels:
 
     Attributes:
         semantic: uint8 or uint16 [H, W]: 0 background, k + 1 where row k of the CAMs is.
+        confidence: uint8 [H, W]: 255 times the probability that the pixel's semantic label is right.
         masks: bool [N, H, W] of the instances, by descending score; N is 0 without a displacement field.
         rows: The row of the CAMs that each instance is of.
         scores: The instances' scores in [0, 1].
     """
 
     semantic: LabelMap
+    confidence: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     rows: list[int]
     scores: list[float]
@@ -157,15 +159,12 @@ def _labels(
     size = (image.shape[0], image.shape[1])
     found = Instances(np.zeros((0, *size), bool), [], [])
     if num_rows == 0:
-        return ImageLabels(np.zeros(size, np.uint8), found.masks, [], [])
-    threshold, *_ = thresholds_of(config)
-    semantic, refined = semantic_rows(sum_rows(walked, rows, num_rows), size, threshold), None
-    if config.crf_iterations:
-        (semantic,) = refine_many(image, [semantic], [num_rows + 1], iterations=config.crf_iterations)
-        refined = semantic
+        return ImageLabels(np.zeros(size, np.uint8), np.full(size, 255, np.uint8), found.masks, [], [])
+    decided = decide_rows(sum_rows(walked, rows, num_rows), size, config, image, by_pixels=False)
+    semantic, sure = decided.rows[0], as_bytes(decided.confidence)
     if instances:
-        found = instance_masks(walked, rows, size, config, refined)
-    return ImageLabels(semantic.astype(value_type(num_rows + 1)), found.masks, found.rows, found.scores)
+        found = instance_masks(walked, rows, size, config, semantic if config.crf_iterations else None)
+    return ImageLabels(semantic.astype(value_type(num_rows + 1)), sure, found.masks, found.rows, found.scores)
 
 
 def _checked_image(image: NDArray[np.uint8], place: int) -> tuple[int, int]:

@@ -18,10 +18,11 @@ from data.store import Draft, Store
 from data.synthetic.dataset import write_synthetic
 from tasks.engine.image_list import ImageList, write_images
 from tasks.engine.plan import Images, SampleDigest
-from tasks.engine.run_record import VERSION, RunRecord, StageRecord
+from tasks.engine.run_record import VERSION, RunRecord, StageRecord, read_run
 from tasks.networks import NETWORKS
-from tasks.pipeline.settings import PipelineConfig
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig, WalkConfig
 
+GRID = (17, 21)
 COLLAPSED = {
     "collapsed": True,
     "displacement_spread_px": 0.012,
@@ -88,6 +89,35 @@ def make_run(
     return run
 
 
+def make_walked_run(folder: Path, *, with_truth: bool = True) -> Path:
+    """Return a run whose walked scores are .6 on objects and .3 off them, with noise, about."""
+    run = make_run(folder, with_truth=with_truth)
+    record, store, rng = read_run(run), Store(folder / "store"), np.random.default_rng(4)
+    walked, pieces, rows_of = {}, {}, {}
+    for sample in record.dataset.samples:
+        if not sample.labels:
+            continue
+        truth = read_label_map(folder / "set/SegmentationClass" / f"{sample.id}.png")
+        cells = np.pad(truth, ((0, 2), (0, 2)), mode="edge")[::4, ::4][: GRID[0], : GRID[1]]
+        own = np.stack([cells == c + 1 for c in sample.labels])
+        scores = (0.3 + 0.3 * own + rng.normal(0, 0.06, own.shape)).clip(0.01).astype(np.float16)
+        # The highest score is 1, so that thresholds are those of the scores.
+        scores[0, 0, 0] = 1
+        walked[sample.id] = pieces[sample.id] = scores
+        rows_of[sample.id] = list(range(len(scores)))
+    with store.create("walk", "w") as draft:
+        save_file(walked, draft.folder / "semantic.safetensors")
+        save_file(pieces, draft.folder / "instances.safetensors")
+        (draft.folder / "instances.json").write_text(json.dumps(rows_of))
+    settings = LabelsConfig(background_threshold=0.25)
+    (store.path("labels", "d") / "settings.json").write_text(settings.model_dump_json())
+    common = {"source": "s", "settings": WalkConfig().model_dump(mode="json")}
+    stages = {**record.stages, "walk": StageRecord(keys={0: "w"}, common=common)}
+    base = PipelineConfig(backbone="resnet18", labels=settings).model_dump(mode="json")
+    record.model_copy(update={"stages": stages, "settings": base}).write(run)
+    return run
+
+
 def make_training(folder: Path, network: Literal["deeplabv2", "maskrcnn"], *, with_validation: bool = True) -> Path:
     """Write a data set and a training below `folder`; it predicts the ground truth. Return the training's folder."""
     dataset, run = _dataset(folder / "set", 4), folder / "training"
@@ -133,14 +163,13 @@ def _dataset(root: Path, num_images: int) -> Dataset:
 
 def _write_maps(store: Store, dataset: Dataset) -> None:
     rng = np.random.default_rng(0)
-    grid = (17, 21)
     shown = [sample for sample in dataset.samples if sample.labels]
-    cams = {s.id: rng.random((len(s.labels), *grid)).astype(np.float16) for s in shown}
+    cams = {s.id: rng.random((len(s.labels), *GRID)).astype(np.float16) for s in shown}
     _publish(store, "cams", "c", lambda draft: save_file(cams, draft.folder / "cams.safetensors"))
 
     def write_fields(draft: Draft) -> None:
-        boundary = {s.id: rng.random(grid).astype(np.float16) for s in dataset.samples}
-        displacement = {s.id: rng.normal(0, 3, (2, *grid)).astype(np.float16) for s in dataset.samples}
+        boundary = {s.id: rng.random(GRID).astype(np.float16) for s in dataset.samples}
+        displacement = {s.id: rng.normal(0, 3, (2, *GRID)).astype(np.float16) for s in dataset.samples}
         save_file(boundary, draft.folder / "boundary.safetensors")
         save_file(displacement, draft.folder / "displacement.safetensors")
 

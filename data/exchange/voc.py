@@ -8,7 +8,7 @@ from typing import Any
 
 from data.dataset import DatasetError, Problem
 from data.exchange.spec import ExchangeFormat, Labels
-from data.formats.label_folder import KINDS, SURE
+from data.formats.label_folder import CONFIDENCE, KINDS, SURE
 
 
 def write_voc(labels: Labels, folder: Path) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def write_voc(labels: Labels, folder: Path) -> dict[str, Any]:
     Raises:
         DatasetError: Lists every label map that is missing.
     """
-    kinds = (*KINDS, SURE) if (labels.folder / SURE).is_dir() else KINDS
+    kinds = (*KINDS, *(kind for kind in (SURE, CONFIDENCE) if (labels.folder / kind).is_dir()))
     names = [f"{kind}/{sample.id}.png" for kind in kinds for sample in labels.samples]
     if missing := [labels.folder / name for name in names if not (labels.folder / name).is_file()]:
         raise DatasetError([Problem(file, "expected a label map of the run, found none") for file in missing])

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as rle_tools
 
 from data.dataset import RESERVED, VOID, ClassTable, CocoSource, DatasetError, Problem, value_type
-from data.files import refuse_special
+from data.files import refuse_special, replacing
 from data.formats.coco_records import (
     ANNOTATION_FIELDS,
     CATEGORY_FIELDS,
@@ -149,18 +149,7 @@ def coco_json(images: Iterable[ImageInfo], detections: Iterable[Detection], clas
         info, rle = infos[number - 1], detection["segmentation"]
         if list(rle["size"]) != [info.height, info.width]:
             raise ValueError(f"{info.id}: the mask is {rle['size']}, the image {[info.height, info.width]}")
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": number,
-                "category_id": classes.category_ids[detection["class"]],
-                "segmentation": rle,
-                "area": int(rle_tools.area(rle)),  # pyright: ignore[reportArgumentType]
-                "bbox": [float(side) for side in rle_tools.toBbox(rle)],  # pyright: ignore[reportArgumentType]
-                "iscrowd": int(detection.get("crowd", False)),
-                "score": detection["score"],
-            }
-        )
+        annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation_of(detection, classes)})
     return {
         # Some importers ask for these two. There is no date: the same labels are the same bytes.
         "info": {"description": "Labels by pseudomask", "version": _version()},
@@ -176,6 +165,38 @@ def coco_json(images: Iterable[ImageInfo], detections: Iterable[Detection], clas
             if name != RESERVED
         ],
     }
+
+
+def annotation_of(detection: Detection, classes: ClassTable) -> dict[str, Any]:
+    """Return what COCO's instance JSON says of a detection, but for its number and that of its image."""
+    rle = detection["segmentation"]
+    return {
+        "category_id": classes.category_ids[detection["class"]],
+        "segmentation": rle,
+        "area": int(rle_tools.area(rle)),  # pyright: ignore[reportArgumentType]
+        "bbox": [float(side) for side in rle_tools.toBbox(rle)],  # pyright: ignore[reportArgumentType]
+        "iscrowd": int(detection.get("crowd", False)),
+        "score": detection["score"],
+    }
+
+
+def write_coco(file: Path, images: Iterable[ImageInfo], annotations: Iterable[str], classes: ClassTable) -> None:
+    """Write COCO's instance JSON; the annotations, which may be many, come one by one as JSON.
+
+    The file appears whole or not at all.
+    """
+    document = coco_json(images, (), classes)
+    with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for number, (name, value) in enumerate(document.items()):
+            stream.write(f"{', ' if number else '{'}{json.dumps(name)}: ")
+            if name != "annotations":
+                stream.write(json.dumps(value))
+                continue
+            stream.write("[")
+            for place, annotation in enumerate(annotations):
+                stream.write(f"{', ' if place else ''}{annotation}")
+            stream.write("]")
+        stream.write("}")
 
 
 def read_coco(path: Path) -> CocoFile:

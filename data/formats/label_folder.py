@@ -3,6 +3,7 @@
 SegmentationClass/<id>.png     class values
 SegmentationObject/<id>.png    instance ids, where there are instances
 SegmentationSure/<id>.png      class values where the labels are sure, 255 elsewhere; where a run was told to write them
+SegmentationConfidence/<id>.png  255 times the probability that the pixel's label is right, in grey; of runs
 Saliency/<id>.png              255 times the probability of being salient, of networks that say it
 instances.json                 COCO's instance JSON, likewise
 classes.txt                    the name of a class a line; their values in the label maps count from 1 (of more than
@@ -22,7 +23,10 @@ from data.formats.images import image_size
 
 SEMANTIC, INSTANCES = KINDS = ("SegmentationClass", "SegmentationObject")
 SURE = "SegmentationSure"
+CONFIDENCE = "SegmentationConfidence"
 SALIENCY = "Saliency"
+MAPS = (*KINDS, SURE, CONFIDENCE, SALIENCY)
+"""Every kind of map that such a folder may have."""
 DETECTIONS, CLASSES, VALUES = "instances.json", "classes.txt", "values.txt"
 
 

@@ -1,4 +1,4 @@
-"""Where the saliency of a set's images comes from: a folder of maps, or a network."""
+"""Where maps of a set's images lie, such as those of their saliency, which may also come from a network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem
+from data.formats.unit_maps import MAP_SUFFIXES
 from data.readers.image_names import ImageNames
-from data.saliency_maps import MAP_SUFFIXES, is_network
+from data.saliency_maps import is_network
 
 LISTED = 10
 
@@ -31,20 +32,31 @@ def with_saliency(dataset: Dataset, source: Path, skip_bad: bool = False) -> tup
     if is_network(source) and source.is_file():
         found, notes, problems = dict.fromkeys((sample.id for sample in dataset.samples), source), [], []
     elif source.is_dir():
-        found, notes, problems = _find_maps(dataset, source)
+        found, notes, problems = find_maps(dataset, source, "map of saliency")
     else:
         raise DatasetError([Problem(source, "expected a folder of maps of saliency, or a network in an .onnx file")])
     if problems and not skip_bad:
-        if len(problems) > LISTED + 1:
-            more = Problem(source, f"and {len(problems) - LISTED} more images without a map")
-            problems = [*problems[:LISTED], more]
-        raise DatasetError(problems)
+        raise DatasetError(first_problems(problems, source))
     samples = (replace(each, saliency=found.get(each.id) if each.labels else None) for each in dataset.samples)
     return replace(dataset, samples=tuple(samples), notes=(*dataset.notes, *notes)), problems
 
 
-def _find_maps(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[str], list[Problem]]:
-    """Return sample id -> map, how names were fitted, and a problem for each labelled image without one map."""
+def first_problems(problems: list[Problem], folder: Path) -> list[Problem]:
+    """Return the first problems of a folder of maps, and how many there are beyond."""
+    if len(problems) <= LISTED + 1:
+        return problems
+    return [*problems[:LISTED], Problem(folder, f"and {len(problems) - LISTED} more images without a map")]
+
+
+def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path], list[str], list[Problem]]:
+    """Return sample id -> map, how names were fitted, and a problem for each labelled image without one map.
+
+    Args:
+        dataset: The set.
+        folder: Of maps `<id>.png` or `<id>.npy`, found as images are by their names in lists: also in a flat folder,
+            where that is clear.
+        what: What a map is, as messages have it: "map of saliency".
+    """
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and file.is_file():
@@ -58,10 +70,8 @@ def _find_maps(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[st
             found[sample.id] = of_image[0]
         elif of_image:
             names = " and ".join(file.name for file in of_image)
-            problems.append(
-                Problem(of_image[0], f"expected one map of saliency for {sample.id}, found {names}", sample.id)
-            )
+            problems.append(Problem(of_image[0], f"expected one {what} for {sample.id}, found {names}", sample.id))
         else:
-            message = f"expected a map of saliency, {sample.id}.png or .npy, found none"
+            message = f"expected a {what}, {sample.id}.png or .npy, found none"
             problems.append(Problem(folder, message, sample.id))
-    return found, [f"maps of saliency: {note}" for note in match.notes], problems
+    return found, [f"{what}: {note}" for note in match.notes], problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flows.arguments.answers import CommandFailed
-from flows.arguments.comparing import compare
+from flows.arguments.comparing import compare, tune
 from flows.arguments.looking import LOOKING
 from flows.arguments.making import making
 from flows.arguments.publishing import publishing
@@ -22,5 +22,5 @@ def commands(preset: str, network_settings: NetworkSettings) -> dict[str, Callab
         preset: Its settings are the defaults of the options.
         network_settings: The defaults of `train`, of the network that is to be trained.
     """
-    every = (*making(preset, network_settings), *publishing(preset), compare, *RUNNING, *LOOKING)
+    every = (*making(preset, network_settings), *publishing(preset), compare, tune, *RUNNING, *LOOKING)
     return {command.__name__.replace("_", "-"): command for command in every}

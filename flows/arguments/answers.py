@@ -14,6 +14,7 @@ from flows.engine.printing import PlainConsole
 from tasks.pipeline.settings import PipelineConfig
 
 Settings = Annotated[PipelineConfig, arg(name="")]
+SettingsFile = Annotated[Path | None, arg(name="settings")]
 Verbose = Annotated[bool, arg(aliases=["-v"])]
 Show = Callable[[Any, Console], None]
 

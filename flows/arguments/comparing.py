@@ -18,6 +18,7 @@ from flows.engine.request import Request
 from models.pretrained import ImageNetWeights
 from tasks.config import BackboneName, ClassWeights
 from tasks.networks.segnet import SCENE_NETWORKS
+from tasks.tuning.space import DEFAULT_CRITERION, Criterion
 
 Table = TableName | Literal["segnet-resources"]
 MEASURED = ("size", "classes", "threads")
@@ -144,6 +145,50 @@ def compare(
         preset=preset,
     )
     answer(compare_networks(request), partial(show_comparison, per_class=per_class), json)
+
+
+def tune(
+    run: Positional[Path],
+    out: Path,
+    gt: str | None = None,
+    set: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="NAME VALUE")] = (),
+    trials: int = 200,
+    images: int = 200,
+    criterion: Criterion = DEFAULT_CRITERION,
+    workers: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search the settings after the networks, on what a run has made; a search that was stopped goes on.
+
+    Args:
+        run: Folder of a finished run.
+        out: Folder of the results: table, picture, and best.json for --settings of run and regenerate.
+        gt: Images whose ground truth decides: a file, the name of a list of the set, or none; by default all that have.
+        set: A setting and the values to try, such as walk.beta 6 8 10; by default thresholds and CRF iterations.
+        trials: Candidates at most.
+        images: Images that are looked at, at most.
+        criterion: What decides without ground truth.
+        workers: Threads and processes; by default one a core.
+        device: Where walks are made; auto takes a GPU where there is one.
+        json: Print one JSON object on standard output.
+        verbose: More log lines, and tracebacks.
+    """
+    from flows.commands.tune import TuneRequest, show_tuning, tune_run
+
+    request = TuneRequest(
+        run=run,
+        out=out,
+        gt=list_or_file(gt),
+        set=set,
+        trials=trials,
+        images=images,
+        criterion=criterion,
+        workers=workers,
+        device=device,
+    )
+    answer(tune_run(request), show_tuning, json)
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from data.dataset import DatasetError
 from data.readers.cams import Missing
-from flows.arguments.answers import Settings, Verbose, answer, list_or_file
+from flows.arguments.answers import Settings, SettingsFile, Verbose, answer, list_or_file
 from flows.labels.presets import PRESETS
 from flows.labels.request import NetworkName, RunRequest
 from flows.training.prediction import PredictRequest
@@ -25,7 +25,7 @@ else:
 
 
 def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[..., None], ...]:
-    """Return `demo`, `run`, `train` and `predict`; the arguments are those of `commands`."""
+    """Return `demo`, `run`, `refine`, `train` and `predict`; the arguments are those of `commands`."""
     settings_of_preset = PRESETS[preset]()
 
     def run(
@@ -52,6 +52,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         preset: Literal["quick", "voc12"] = preset if preset in ("quick", "voc12") else "quick",  # pyright: ignore
         json: bool = False,
         verbose: Verbose = False,
+        settings_file: SettingsFile = None,
         settings: Settings = settings_of_preset,
     ) -> None:
         """From images with image-level labels to semantic and instance labels.
@@ -80,6 +81,7 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             preset: Where all settings below start from.
             json: Print one JSON object on standard output.
             verbose: More log lines, and tracebacks.
+            settings_file: JSON of settings over the preset's, such as best.json of tune; options go before it.
             settings: The settings of all stages.
         """
         from flows.commands.run import run_pipeline, show_results
@@ -107,8 +109,83 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
             cluster=cluster,
             preset=preset,
             settings=settings,
+            settings_file=settings_file,
         )
         answer(run_pipeline(request), show_results, json)
+
+    def refine(
+        data: Path,
+        cams: Path,
+        boundary: Path,
+        out: Path,
+        labels: Path | None = None,
+        split: str | None = None,
+        classes: Path | None = None,
+        cam_classes: str | None = None,
+        cam_family: str | None = None,
+        missing_cams: Missing = "error",
+        background_threshold: float | None = None,
+        radius_px: int = 5,
+        beta: float = 10.0,
+        steps: int = 256,
+        crf_iterations: int = 5,
+        min_area: float = 0.01,
+        long_side: tuple[int, int] | None = None,
+        workers: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        json: bool = False,
+        verbose: Verbose = False,
+    ) -> None:
+        """Walk, CRF and labels for attention maps of any method, without training.
+
+        Args:
+            data: Folder of the data set.
+            cams: Folder of class attention maps: ID.npy, .npz or .pt.
+            boundary: Folder of maps of boundaries, ID.png or ID.npy, or a run, whose network finds them.
+            out: Folder of the labels.
+            labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
+            split: A list of images: a file, or the name of a list of the set.
+            classes: File with the name of a class a line.
+            cam_classes: The table of the maps' classes: voc20, coco80, coco91, or a file with a name per line.
+            cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
+            missing_cams: Labelled images without a map: an error, skip them, or take the map for empty (background).
+            background_threshold: Scores under this are background; by default that of the maps' family.
+            radius_px: Largest distance of a step of the walk, in pixels of the stride-4 grid.
+            beta: Power of the affinities.
+            steps: Steps of the walk.
+            crf_iterations: Of the dense CRF that moves borders to the image's edges; 0 leaves it out.
+            min_area: Instances under this share of the image are dropped.
+            long_side: Range of the long side in pixels at which images are worked on; by default that of the run.
+            workers: Threads; by default one a core.
+            device: Where the network and the walk run; auto takes a GPU where there is one.
+            json: Print one JSON object on standard output.
+            verbose: More log lines, and tracebacks.
+        """
+        from flows.commands.refine import RefineRequest, show_refined
+        from flows.commands.refine import refine as refine_maps
+
+        request = RefineRequest(
+            data=data.absolute(),
+            cams=cams.absolute(),
+            boundary=boundary,
+            out=out,
+            labels=labels and labels.absolute(),
+            split=list_or_file(split),
+            classes=classes and classes.absolute(),
+            cam_classes=list_or_file(cam_classes),
+            cam_family=cam_family,
+            missing_cams=missing_cams,
+            background_threshold=background_threshold,
+            radius_px=radius_px,
+            beta=beta,
+            steps=steps,
+            crf_iterations=crf_iterations,
+            min_area=min_area,
+            long_side=long_side,
+            workers=workers,
+            device=device,
+        )
+        answer(refine_maps(request), show_refined, json)
 
     def demo(
         out: Path = Path("runs/demo"),
@@ -286,4 +363,4 @@ def making(preset: str, network_settings: NetworkSettings) -> tuple[Callable[...
         )
         answer(predict_images(request), show_prediction, json)
 
-    return demo, run, train, predict
+    return demo, run, refine, train, predict

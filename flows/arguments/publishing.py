@@ -9,7 +9,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from data.readers.cams import Missing
-from flows.arguments.answers import CommandFailed, Settings, Verbose, answer, list_or_file
+from flows.arguments.answers import CommandFailed, Settings, SettingsFile, Verbose, answer, list_or_file
 from flows.labels.presets import PRESETS
 from flows.publishing.request import RegenerateRequest
 from tasks.publishing.decide import Gate, Retrain
@@ -44,6 +44,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
         json: bool = False,
         verbose: Verbose = False,
         gate: Gate = Gate(),  # noqa: B008 (frozen)
+        settings_file: SettingsFile = None,
         settings: Settings = settings_of_preset,
     ) -> None:
         """Bring published labels up to a data set: only what changed gets new labels, as the next version.
@@ -73,6 +74,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             json: Print one JSON object on standard output.
             verbose: More log lines, and tracebacks.
             gate: The bounds of a version's statistics; one that leaves them is held for review.
+            settings_file: JSON of settings over the preset's, such as best.json of tune; options go before it.
             settings: The settings of all stages.
         """
         from flows.commands.regenerate import regenerate_published, show_regeneration
@@ -99,6 +101,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             preset=preset,
             gate=gate,
             settings=settings,
+            settings_file=settings_file,
         )
         if schedule is not None:
             from flows.commands.production import show_schedule

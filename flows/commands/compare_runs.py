@@ -58,6 +58,9 @@ def show_runs(result: dict[str, Any], console: Console) -> None:
     for part, title in (("semantic", "mIoU, in percent"), ("instances", "AP50, in percent")):
         if result[part]:
             console.print(_table(title, names, {name: map(percent, values) for name, values in result[part].items()}))
+    if measures := result["quality"]:
+        rows = {name: map(_number, values) for name, values in measures.items()}
+        console.print(_table("Quality without ground truth, mean over the images", names, rows))
     if classes := result["per_class"]:
         console.print(_class_table(names, classes))
     for pair in result["pairs"]:
@@ -74,6 +77,10 @@ def _class_table(names: list[str], classes: dict[str, list[float | None]]) -> Ta
     )
     shown = {name: map(percent, values) for name, values in list(rows)[:SHOWN_CLASSES]}
     return _table("IoU of the labels, in percent", names, shown)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _spread(values: list[float | None]) -> float:

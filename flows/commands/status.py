@@ -13,11 +13,12 @@ from rich.table import Table
 
 from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
-from flows.labels.request import RunRequest, open_set, pipeline_settings, replan
+from flows.labels.request import RunRequest, open_set, replan
 from flows.training.request import TrainRequest, open_training_sets, replan_training, settings_of
 from tasks.engine.image_list import OTHER_CAMS, OTHER_SALIENCY, OTHER_TRUTH, Change, compare_images, read_images
 from tasks.engine.plan import Images, Node, Plan, Shard, shard_of
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
+from tasks.pipeline.plan import pipeline_settings
 
 MOST_REASONS = 3
 

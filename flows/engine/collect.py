@@ -16,7 +16,7 @@ from data.concurrency import map_in_threads
 from data.dataset import Dataset
 from data.files import atomic_write, file_digest, replacing
 from data.formats.coco import Detection, read_detections
-from data.formats.label_folder import DETECTIONS, KINDS, SALIENCY, SURE, image_info, index_files
+from data.formats.label_folder import DETECTIONS, MAPS, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
 from data.store import Store, explain_os_errors, open_store
 from flows.engine.request import Prepared, Request
@@ -67,7 +67,7 @@ def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Stor
     Raises:
         ArtifactError: A file that would be replaced or removed was changed since it was written.
     """
-    kinds = tuple(f"{kind}/" for kind in (*KINDS, SURE, SALIENCY))
+    kinds = tuple(f"{kind}/" for kind in MAPS)
     target = output.folder / part
     detections: list[Detection] | None = None
     wanted: dict[str, tuple[Path, dict[str, Any]]] = {}

@@ -17,33 +17,18 @@ from tasks.config import Config, StoreAddress
 from tasks.engine.plan import Node, Plan
 
 
-class Request(Config):
-    """What every flow is asked for beside its work: where it happens.
+class LocalRequest(Config):
+    """What a command is asked for beside its work that this machine does alone.
 
     Attributes:
         out: Folder of the results.
-        store: Where the artifacts are: a folder, or an address such as s3://bucket/prefix; by default `store` beside
-            `out`.
         workers: Worker processes; by default one a core.
         device: Where networks run; "auto" takes a GPU where there is one.
-        cluster: A Dask cluster that makes the artifacts: "local" or "local:N" starts one of N workers on this machine,
-            `tcp://host:port` is the scheduler of one that runs.
-        time_limit: Hours after which a run is stopped, counted from its turn on the machine; what is finished is kept.
-        preset: The settings' starting point: `settings` need only name what is other.
     """
 
     out: Path
-    store: StoreAddress | None = None
     workers: int | None = Field(default=None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    cluster: str | None = Field(default=None, pattern=r"^(local(:[1-9][0-9]*)?|(tcp|tls)://.+:[0-9]+)$")
-    time_limit: float | None = Field(default=None, gt=0)
-    preset: str = "quick"
-
-    @property
-    def store_address(self) -> str:
-        """The address of the artifacts."""
-        return self.store or store_address(self.out.absolute().parent / "store")
 
     @property
     def num_workers(self) -> int:
@@ -60,6 +45,29 @@ class Request(Config):
             return self.device
         usable = Path("/dev/nvidiactl").exists() and not version("torch").endswith("+cpu")
         return "cuda" if usable else "cpu"
+
+
+class Request(LocalRequest):
+    """What every flow is asked for beside its work: where it happens.
+
+    Attributes:
+        store: Where the artifacts are: a folder, or an address such as s3://bucket/prefix; by default `store` beside
+            `out`.
+        cluster: A Dask cluster that makes the artifacts: "local" or "local:N" starts one of N workers on this machine,
+            `tcp://host:port` is the scheduler of one that runs.
+        time_limit: Hours after which a run is stopped, counted from its turn on the machine; what is finished is kept.
+        preset: The settings' starting point: `settings` need only name what is other.
+    """
+
+    store: StoreAddress | None = None
+    cluster: str | None = Field(default=None, pattern=r"^(local(:[1-9][0-9]*)?|(tcp|tls)://.+:[0-9]+)$")
+    time_limit: float | None = Field(default=None, gt=0)
+    preset: str = "quick"
+
+    @property
+    def store_address(self) -> str:
+        """The address of the artifacts."""
+        return self.store or store_address(self.out.absolute().parent / "store")
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from data.readers.saliency import with_saliency
 from data.saliency_maps import is_network
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside, warnings
-from flows.engine.presets import over_preset
+from flows.engine.presets import over_file, over_preset
 from flows.engine.request import Prepared, Request, is_made
 from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
-from tasks.pipeline.plan import plan_labels
+from tasks.pipeline.plan import pipeline_settings, plan_labels
 from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class LabelsRequest(Request):
             their maps are taken for empty, so that they are background throughout.
         skip_bad: Set bad images aside instead of refusing the set.
         settings: The settings of all stages.
+        settings_file: A JSON file of settings that lie over the preset's and under `settings`, such as `best.json` of
+            `pseudomask tune`.
     """
 
     data: Path
@@ -68,11 +70,12 @@ class LabelsRequest(Request):
     missing_cams: Missing = "error"
     skip_bad: bool = False
     settings: PipelineConfig = Field(default_factory=quick)
+    settings_file: Path | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
-        return over_preset(values, PRESETS)
+        return over_preset(over_file(values, PRESETS), PRESETS)
 
     @model_validator(mode="after")
     def _saliency_has_a_source(self) -> Self:
@@ -233,16 +236,6 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
     if dataset.cams:
         settings = with_cam_thresholds(settings, dataset.cams, request.preset)
     return plan_labels(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
-
-
-def pipeline_settings(record: RunRecord) -> PipelineConfig:
-    """Return the settings of a run that made labels.
-
-    Raises:
-        ArtifactError: Those of its record are not settings of this version.
-    """
-    with record.explained("settings"):
-        return PipelineConfig.model_validate(record.settings)
 
 
 def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) -> PipelineConfig:

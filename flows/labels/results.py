@@ -10,6 +10,7 @@ from typing import Any
 
 from data.cam_families import family_of
 from data.files import atomic_write
+from data.formats.quality import QUALITY, quality_text, read_quality
 from data.store import explain_os_errors
 from data.validation import tag_warnings
 from flows.engine.collect import collect_labels, read_work, writing
@@ -34,9 +35,16 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
     with writing(request, "run") as output, explain_os_errors(run):
         collect_labels(output, "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
         metrics = json.dumps(_metrics(request, prepared), indent=1)
-        output.claim(["metrics.json"])
+        output.claim(["metrics.json", QUALITY])
+        atomic_write(run / QUALITY, _quality(prepared))
         atomic_write(run / "metrics.json", metrics)
     return run
+
+
+def _quality(prepared: Prepared) -> str:
+    """Return the content of `quality.csv`: a line per image, in the order of their ids."""
+    folders = (prepared.store.fetch("quality", node.key) for node in prepared.plan.of("quality"))
+    return quality_text(sorted(row for folder in folders for row in read_quality(folder / QUALITY)))
 
 
 def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:

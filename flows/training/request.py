@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from data.class_tables import in_table
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
-from data.formats.label_folder import DETECTIONS, SEMANTIC, SURE
+from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
@@ -23,6 +23,7 @@ from tasks.networks import NETWORKS, NetworkSettings
 from tasks.networks.saliency import SaliencyConfig, SaliencySettings
 from tasks.networks.segnet import ON_VGG16, SceneConfig
 from tasks.networks.stages.saliency_targets import as_saliency_samples, has_own_mask, salient_values
+from tasks.networks.trainer import PixelTrainerConfig
 
 log = logging.getLogger(__name__)
 if TYPE_CHECKING:
@@ -135,6 +136,12 @@ class TrainRequest(Request):
         return self
 
     @model_validator(mode="after")
+    def _confidence_is_of_labels(self) -> TrainRequest:
+        if confidence_power(self.settings) and self.labels is None:
+            raise ValueError("training.confidence_weight is of the labels of a run (labels); ground truth has none")
+        return self
+
+    @model_validator(mode="after")
     def _the_best_is_found_by_images(self) -> TrainRequest:
         if self.settings.training.keep == "best" and self.val is None:
             raise ValueError("to keep the best network takes validation images: give a list of them by --val")
@@ -191,7 +198,9 @@ def read_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset, list[Pr
         for note in training.notes:
             log.info("%s", note)
     else:
-        training = _labels_of_run(request.labels, instances=NETWORKS[request.settings.network].learns == "instances")
+        instances = NETWORKS[request.settings.network].learns == "instances"
+        weighted = bool(confidence_power(request.settings))
+        training = _labels_of_run(request.labels, instances=instances, weighted=weighted)
         origin = read_labelled_run(request.labels)
         data = data or origin.asked("data", needed=True)
         classes = classes or origin.asked("classes")
@@ -282,20 +291,36 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
     return replace(plan, nodes=(*plan.nodes, *testing.nodes[1:]))
 
 
-def _labels_of_run(run: Path, *, instances: bool) -> Dataset:
+def confidence_power(settings: NetworkSettings) -> float:
+    """Return the power of the labels' confidence that a training's loss is weighted by; 0 for no weights."""
+    training = settings.training
+    return training.confidence_weight if isinstance(training, PixelTrainerConfig) else 0.0
+
+
+def _labels_of_run(run: Path, *, instances: bool, weighted: bool) -> Dataset:
     """Return the images of a run with its labels for ground truth: its instances, with their scores, or label maps.
 
     Those of sure pixels are taken where the run has them.
+
+    Args:
+        weighted: With how sure each pixel is.
+
+    Raises:
+        ArtifactError: The labels have no such maps.
     """
     dataset = read_labelled_run(run).dataset
     labels = run.absolute() / "labels"
     maps = labels / (SURE if (labels / SURE).is_dir() else SEMANTIC)
+    sure = labels / CONFIDENCE
+    if weighted and not sure.is_dir():
+        message = "expected the confidence of the run's labels (training.confidence_weight), found none"
+        raise ArtifactError(f"{sure}: {message}; the run's own command makes it")
 
     def relabel(number: int, sample: Sample) -> Sample:
         # The file counts the run's images from 1.
         source = CocoSource(labels / DETECTIONS, number, dataset.classes.category_ids) if instances else None
         own = replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source, coding=None)
-        return replace(own, saliency=None, cams=None)
+        return replace(own, saliency=None, cams=None, confidence=sure / f"{sample.id}.png" if weighted else None)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from kernels.backend import choose
 
-__all__ = ["label_marginals", "refine_batch", "refine_labels", "refine_many", "refine_probabilities"]
+__all__ = [
+    "label_marginals",
+    "marginals_of_many",
+    "refine_batch",
+    "refine_labels",
+    "refine_many",
+    "refine_probabilities",
+]
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
 # Each has `build(image)` and `marginals(built, unaries, iterations)`; loaded when chosen.
@@ -134,14 +141,33 @@ def label_marginals(
 ) -> ArrayT:
     """Return each pixel's distribution over the labels, float32 [num_labels, H, W], of the labels' kind and device.
 
+    The case of one map of `marginals_of_many`.
+    """
+    return marginals_of_many(image, [labels], [num_labels], iterations, confidence, backend=backend)[0]
+
+
+def marginals_of_many(
+    image: np.ndarray | Tensor,
+    labels: Sequence[ArrayT],
+    num_labels: Sequence[int],
+    iterations: int,
+    confidence: float = 0.7,
+    *,
+    backend: str = "auto",
+) -> list[ArrayT]:
+    """Return the distributions of which `refine_many` returns the most probable labels.
+
     A pixel starts with probability `confidence` of its label and shares the rest among the others. Arguments and
     errors are those of `refine_many`.
+
+    Returns:
+        For each map float32 [L, H, W] over its own number of labels, of the labels' kind and device.
     """
-    pixels, given = _as_tensor(image), _as_tensor(labels)
-    _check(pixels, [given], [num_labels], iterations, confidence)
-    name = _choose(backend, pixels)
-    (marginals,) = _infer([pixels], [[_as_unary(given, num_labels, confidence, pixels.device)]], iterations, name)
-    return _in_kind(marginals.to(given.device), labels)
+    pixels, given = _as_tensor(image), [_as_tensor(each) for each in labels]
+    _check(pixels, given, num_labels, iterations, confidence)
+    unaries = [_as_unary(each, count, confidence, pixels.device) for each, count in zip(given, num_labels, strict=True)]
+    found = _infer([pixels], [unaries], iterations, _choose(backend, pixels)) if given else ()
+    return [_in_kind(marginals.to(each.device), old) for marginals, each, old in zip(found, given, labels, strict=True)]
 
 
 def refine_probabilities(

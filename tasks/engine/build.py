@@ -139,7 +139,9 @@ def _sources(order: Order) -> list[tuple[Path, str]]:
         if "image" in described:
             files.append((sample.image, described["image"]))
         if described.get("truth"):
-            files += [(file, described["truth"]) for file in (sample.semantic, sample.instances) if file]
+            files += [
+                (file, described["truth"]) for file in (sample.semantic, sample.instances, sample.confidence) if file
+            ]
         for name in ("saliency", "cams"):
             file = getattr(sample, name)
             if file and described.get(name):

@@ -52,6 +52,7 @@ class Line(TypedDict):
     semantic: NotRequired[str]
     coding: NotRequired[str]
     instances: NotRequired[str]
+    confidence: NotRequired[str]
     saliency: NotRequired[tuple[str, str | None]]
     cams: NotRequired[tuple[str, str | None]]
     coco: NotRequired[tuple[NonNegativeInt, int]]
@@ -149,6 +150,8 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
             record["coding"] = sample.coding
         if sample.instances:
             record["instances"] = name(sample.instances)
+        if sample.confidence:
+            record["confidence"] = name(sample.confidence)
         if sample.saliency:
             record["saliency"] = (name(sample.saliency), digest.saliency)
         if sample.cams:
@@ -164,6 +167,7 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
     semantic, instances, coco = record.get("semantic"), record.get("instances"), record.get("coco")
     saliency, saliency_digest = record.get("saliency", (None, None))
     cams, cams_digest = record.get("cams", (None, None))
+    confidence = record.get("confidence")
     sample = Sample(
         record["id"],
         root / record["file"],
@@ -174,6 +178,7 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         record.get("coding"),
         root / saliency if saliency else None,
         root / cams if cams else None,
+        root / confidence if confidence else None,
     )
     return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest, cams_digest)
 

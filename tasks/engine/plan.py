@@ -218,7 +218,7 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             truth = []
             if coco := sample.coco:
                 truth.append(_coco_digest(coco, coco_digests))
-            for file in filter(None, (sample.semantic, sample.instances)):
+            for file in filter(None, (sample.semantic, sample.instances, sample.confidence)):
                 truth.append(current_digest(file))
             truth += filter(None, [sample.coding])
             beside: dict[str, str | None] = {"saliency": None, "cams": None}

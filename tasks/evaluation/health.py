@@ -24,6 +24,8 @@ FEW_IMAGES = 5
 LEAST_SPREAD_PX = 1.0
 """A displacement field has collapsed whose standard deviation over the foreground stays below this."""
 LISTED = 10
+LOST = 0.02
+"""Share of the tags with an attention map that labels may have no pixel of before the run warns."""
 LEAST_SALIENT = 0.2
 """A class is hidden by saliency whose CAMs are salient to less than this share, mean over its images."""
 REMARKS = {
@@ -32,7 +34,7 @@ REMARKS = {
     "not finite": "these were taken for 0; make such maps again",
 }
 """What files of another method held -> what was made of it."""
-CHECKED = ("classifier", "cams", "relations", "irnet", "walk", "labels")
+CHECKED = ("classifier", "cams", "relations", "irnet", "walk", "labels", "quality")
 """The stages that are judged."""
 
 
@@ -116,6 +118,8 @@ def check_stage(
         return _check_walk(summaries, classes)
     if stage == "labels":
         return _check_labels(summaries, samples, classes, trained, external)
+    if stage == "quality":
+        return _check_quality(summaries, classes)
     return Health()
 
 
@@ -306,6 +310,23 @@ def _check_labels(
     if mostly := [classes.names[c] for c, count in sorted(lost.items()) if count > MOSTLY * tags[c]]:
         warnings.append(f"Most images with the tag have no labelled pixel of {_listed(mostly, 'or')}. {remedy}")
     return Health(facts, (), tuple(warnings))
+
+
+def _check_quality(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:
+    """Compare how far the labels agree with the tags to how far the attention maps do, which show all of `tags`."""
+    tags, lost = (_sum(summaries, name) for name in ("tags", "lost"))
+    if sum(lost.values()) <= LOST * sum(tags.values()):
+        return Health()
+    names = [classes.names[c] for c, count in lost.most_common() if count]
+    told = (
+        f"The labels agree less with the tags than the attention maps do: {sum(lost.values())} of "
+        f"{_counted(sum(tags.values()), 'tag')} that the maps show have no labelled pixel, most of {_listed(names)}"
+    )
+    remedy = (
+        "Try a lower --labels.background-threshold (or --labels.pixel-threshold), fewer --labels.crf-iterations, or "
+        "pseudomask tune RUN, which compares many"
+    )
+    return Health({}, (), (f"{told}. {remedy}",))
 
 
 def _sum(summaries: Sequence[Mapping[str, Any]], name: str) -> Counter[Any]:

@@ -80,11 +80,14 @@ class PixelTrainerConfig(TrainerConfig):
         class_weights: Of the cross-entropy: "none"; "median_frequency", the median of the classes' frequencies over
             a class's own, a frequency being that among the pixels of the images that have the class; "inverse_log",
             1 / ln(1.02 + the class's share of all pixels).
+        confidence_weight: A pixel's loss is multiplied by the confidence of its label to this power; 0 leaves it. It
+            takes the labels of a run, which come with their confidence.
         image_size: (H, W) that every image is resized to, in training and testing; None leaves images as they are.
         keep_by: What the best network is the best in: the mean IoU, or the share of pixels that are right.
     """
 
     class_weights: ClassWeights = "none"
+    confidence_weight: NonNegative = 0.0
     image_size: tuple[Side, Side] | None = None
     keep_by: Literal["miou", "accuracy"] = "miou"
 

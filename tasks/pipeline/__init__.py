@@ -47,6 +47,12 @@ STAGES = (
         settings="labels",
     ),
     Stage(
+        "quality",
+        "tasks.pipeline.confidence.quality:measure_quality",
+        ("cams", "saliency", "labels"),
+        settings="quality",
+    ),
+    Stage(
         "scores",
         "tasks.pipeline.scores:score_shard",
         ("cams", "saliency", "walk", "pixel-scores", "labels"),
@@ -55,7 +61,7 @@ STAGES = (
     ),
     Stage("metrics", "tasks.pipeline.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
 )
-RESULTS = ("labels", "metrics")
+RESULTS = ("labels", "quality", "metrics")
 
 
 def with_external_cams(stages: Sequence[Stage]) -> list[Stage]:

@@ -6,12 +6,11 @@ instances decide which instance of the class the pixel belongs to.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -19,20 +18,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from data.dataset import VOID, value_type
-from data.formats.coco import encode_mask, write_detections
+from data.dataset import VOID, LabelMap, Sample, value_type
+from data.formats.coco import Detection, as_detections, write_detections
 from data.formats.images import image_size
-from data.formats.label_folder import DETECTIONS, INSTANCES, SEMANTIC, SURE
+from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, SURE
 from data.formats.label_maps import instance_map, write_label_map
-from kernels.crf import refine_many
+from kernels.crf import marginals_of_many
 from tasks.engine.job import Job
-from tasks.pipeline.score_maps import (
-    MapReader,
-    saliency_prior,
-    strongest,
-    upsample,
-)
-from tasks.pipeline.second_round import SecondRound
+from tasks.pipeline.confidence.odds import CALIBRATIONS, as_bytes, calibrated, features_of, log_odds, score_odds
+from tasks.pipeline.score_maps import strongest, upsample
+from tasks.pipeline.second_round import LabelScores
 from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import label_thresholds
 from tasks.training.working_size import read_working_image, to_size, working_size
@@ -67,7 +62,7 @@ class Instances:
 
 
 def synthesize_labels(job: Job) -> dict[str, Any]:
-    """Write semantic and instance label maps of every image, and its detections.
+    """Write semantic and instance label maps of every image, how sure the former are, and its detections.
 
     Where a tag has no pixel in the map of sure pixels, background is not sure either, and is void there.
 
@@ -79,59 +74,24 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     assert isinstance(config, LabelsConfig)
     if "label-thresholds" in job.inputs:
         config = label_thresholds(config, job.input("label-thresholds"))
-    walk = job.input("walk")
-    rows_of = json.loads((walk / "instances.json").read_text())
     detections, foreground, tags, unsure, empty = [], 0.0, Counter(), Counter(), {}
-    prior = saliency_prior(job)
-    factors = prior and prior.factors
-    # A piece is weighted as its class is.
-    of_pieces = factors and (lambda id: factors(id)[rows_of[id]])
-    second = _second_round(job, config)
-    writes_sure = len(thresholds_of(config, by_pixels=second is not None)) > 1
-    with (
-        MapReader(walk / "semantic.safetensors", factors) as walked,
-        MapReader(walk / "instances.safetensors", of_pieces) as instances,
-        second or contextlib.nullcontext(),
-    ):
+    with LabelScores(job, config) as scores:
+        writes_sure = len(thresholds_of(config, by_pixels=scores.second_round)) > 1
         for done, sample in enumerate(job.samples, start=1):
-            own_size = image_size(sample.image)
-            size = working_size(own_size, job.long_side)
-            values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
-            labels, objects, sure = (np.zeros(own_size, values.dtype) for _ in range(3))
-            if sample.id in walked:
-                scores = second.probabilities(sample.id) if second else None
-                by_pixels = scores is not None
-                decide, scores = (semantic_rows, walked[sample.id]) if scores is None else (pixel_rows, scores)
-                rows = [decide(scores, size, threshold) for threshold in thresholds_of(config, by_pixels=by_pixels)]
-                if config.crf_iterations:
-                    image, counts = read_working_image(sample.image, job.long_side), [len(values)] * len(rows)
-                    rows = refine_many(image, rows, counts, iterations=config.crf_iterations)
-                refined = rows[0] if config.crf_iterations or by_pixels else None
-                labels = to_size(values[rows[0]], own_size)
-                sure = labels if len(rows) == 1 else to_size(sure_labels(rows[1], rows[2], values), own_size)
-                if writes_sure:
-                    unsure.update(c for c in sample.labels if not (sure == c + 1).any())
-                found = instance_masks(instances[sample.id], rows_of[sample.id], size, config, refined)
-                found = found.at_size(own_size)
-                objects = instance_map(found.masks)
-                detections += [
-                    {
-                        "image": sample.id,
-                        "class": sample.labels[row],
-                        "score": round(score, 6),
-                        "segmentation": encode_mask(mask),
-                    }
-                    for mask, row, score in zip(found.masks, found.rows, found.scores, strict=True)
-                ]
-                present = np.bincount(labels.ravel(), minlength=len(job.classes.values))
+            made = _label_sample(sample, scores, config, job)
+            detections += made.detections
+            if sample.id in scores:
+                tags.update(sample.labels)
+                unsure.update(c for c in sample.labels if writes_sure and not (made.sure == c + 1).any())
+                present = np.bincount(made.labels.ravel(), minlength=len(job.classes.values))
                 if without := [c for c in sample.labels if not present[c + 1]]:
                     empty[sample.id] = without
-                tags.update(sample.labels)
-            write_label_map(job.out / SEMANTIC / f"{sample.id}.png", labels)
-            write_label_map(job.out / INSTANCES / f"{sample.id}.png", objects)
+            write_label_map(job.out / SEMANTIC / f"{sample.id}.png", made.labels)
+            write_label_map(job.out / INSTANCES / f"{sample.id}.png", made.objects)
+            write_label_map(job.out / CONFIDENCE / f"{sample.id}.png", made.confidence, grey=True)
             if writes_sure:
-                write_label_map(job.out / SURE / f"{sample.id}.png", sure)
-            foreground += float((labels > 0).mean())
+                write_label_map(job.out / SURE / f"{sample.id}.png", made.sure)
+            foreground += float((made.labels > 0).mean())
             job.progress(done, len(job.samples))
     write_detections(job.out / DETECTIONS, detections)
     (job.out / "settings.json").write_text(config.model_dump_json())
@@ -140,11 +100,94 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     return {"detections": len(detections), "foreground_share": share, **counts}
 
 
-def _second_round(job: Job, config: LabelsConfig) -> SecondRound | None:
-    if "pixel-scores" not in job.inputs:
-        return None
-    assert config.background_threshold != "auto"
-    return SecondRound(job, config.background_threshold, config.walk_power)
+@dataclass(frozen=True)
+class _Made:
+    """What is written of an image: maps [H, W] at its own size, and its detections."""
+
+    labels: LabelMap
+    objects: LabelMap
+    confidence: NDArray[np.uint8]
+    sure: LabelMap
+    detections: list[Detection]
+
+
+def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job: Job) -> _Made:
+    own_size = image_size(sample.image)
+    values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
+    if sample.id not in scores:
+        nothing = np.zeros(own_size, values.dtype)
+        return _Made(nothing, nothing, np.full(own_size, 255, np.uint8), nothing, [])
+    size = working_size(own_size, job.long_side)
+    maps, by_pixels = scores.deciding(sample.id)
+    image = read_working_image(sample.image, job.long_side) if config.crf_iterations else None
+    decided = decide_rows(maps, size, config, image, by_pixels=by_pixels)
+    labels = to_size(values[decided.rows[0]], own_size)
+    sure = labels if len(decided.rows) == 1 else to_size(sure_labels(*decided.rows[1:], values), own_size)
+    pieces, rows = scores.pieces(sample.id)
+    refined = decided.rows[0] if config.crf_iterations or by_pixels else None
+    found = instance_masks(pieces, rows, size, config, refined).at_size(own_size)
+    classes = [sample.labels[row] for row in found.rows]
+    confidence = as_bytes(resize_confidence(decided.confidence, own_size))
+    detections = as_detections(sample.id, found.masks, classes, found.scores)
+    return _Made(labels, instance_map(found.masks), confidence, sure, detections)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Labels of one image at its working size.
+
+    Attributes:
+        rows: int64 [H, W] for each of the thresholds, the labels' own first: 1 + the position of a class among those of
+            the image, 0 for background.
+        confidence: float [H, W], the probability that the labels' own is right.
+        features: float [H, W, 4], what that was made of (`tasks.pipeline.confidence.odds.features_of`).
+    """
+
+    rows: list[NDArray[np.int64]]
+    confidence: NDArray[np.floating]
+    features: NDArray[np.floating]
+
+
+def decide_rows(
+    scores: Float[Tensor, "k h w"],
+    size: tuple[int, int],
+    config: LabelsConfig,
+    image: NDArray[np.uint8] | None,
+    *,
+    by_pixels: bool,
+) -> Decided:
+    """Give each pixel of an image its class, at each threshold of the settings, and say how sure that is.
+
+    Args:
+        scores: Walked maps of the image's classes at stride 4, or the pixel classifier's probabilities.
+        size: (H, W) of the image.
+        config: Thresholds, which are numbers, and iterations of the CRF.
+        image: RGB [H, W, 3]; needed where there are such iterations.
+        by_pixels: Whether the scores are probabilities.
+    """
+    thresholds = thresholds_of(config, by_pixels=by_pixels)
+    levels = score_levels(scores, size, by_pixels=by_pixels)
+    rows = [strongest(levels, threshold)[0].cpu().numpy() for threshold in thresholds]
+    crf = None
+    if config.crf_iterations:
+        assert image is not None
+        found = marginals_of_many(image, rows, [len(scores) + 1] * len(rows), config.crf_iterations)
+        # Torch's is several times as fast as numpy's here.
+        best = [torch.from_numpy(marginals).max(0) for marginals in found]
+        rows, crf = [each.indices.numpy() for each in best], log_odds(best[0].values)
+    odds = score_odds(levels.cpu(), rows[0], thresholds[0], by_pixels=by_pixels)
+    features = features_of(odds, crf, rows[0])
+    lacks = not np.bincount(rows[0].ravel(), minlength=len(scores) + 1)[1:].all()
+    calibration = CALIBRATIONS[by_pixels, bool(config.crf_iterations)]
+    return Decided(rows, calibrated(features, calibration, lacks_a_tag=lacks), features)
+
+
+def resize_confidence(confidence: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.floating]:
+    """Bring a map of probabilities to a size (H, W)."""
+    if confidence.shape == size:
+        return confidence
+    interpolation = cv2.INTER_AREA if size[0] < confidence.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(confidence.astype(np.float32), size[::-1], interpolation=interpolation)).clip(0, 1)
 
 
 def sure_labels(
@@ -190,19 +233,17 @@ def semantic_rows(
 
     The maps are upsampled to (H, W) and divided by their highest value first.
     """
+    rows, _ = strongest(score_levels(scores, size, by_pixels=False), background_threshold)
+    return rows.cpu().numpy()
+
+
+def score_levels(scores: Float[Tensor, "k h w"], size: tuple[int, int], *, by_pixels: bool) -> Float[Tensor, "k H W"]:
+    """Return what background thresholds are compared with at each pixel, in [0, 1].
+
+    Walked scores are divided by the image's highest; probabilities stay as they are.
+    """
     full = upsample(scores, size)
-    if len(full):
-        full = full / full.max().clamp(min=1e-12)
-    rows, _ = strongest(full, background_threshold)
-    return rows.cpu().numpy()
-
-
-def pixel_rows(
-    probabilities: Float[Tensor, "k h w"], size: tuple[int, int], background_threshold: float
-) -> NDArray[np.int64]:
-    """Return for each pixel 1 + the row of the most probable class, 0 where none exceeds the threshold."""
-    rows, _ = strongest(upsample(probabilities, size), background_threshold)
-    return rows.cpu().numpy()
+    return full if by_pixels or not len(full) else full / full.max().clamp(min=1e-12)
 
 
 def instance_masks(

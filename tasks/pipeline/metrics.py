@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.engine.job import Job
+from tasks.evaluation.calibration import LEVELS, calibration_summary
 from tasks.evaluation.instance_metrics import InstanceRecords, InstanceScore, add_records, average_precision
 from tasks.evaluation.semantic_metrics import semantic_summary
 from tasks.pipeline.scores import Records
@@ -20,17 +21,20 @@ def summarize(job: Job) -> dict[str, Any]:
     """Write `metrics.json`: the labels, and for each baseline its best threshold."""
     confusions: dict[str, NDArray[np.int64]] = {}
     records: Records = defaultdict(list)
+    confidences = np.zeros((2, LEVELS), np.int64)
     for folder in job.inputs["scores"]:
-        _add(folder / "scores.npz", confusions, records)
+        confidences += _add(folder / "scores.npz", confusions, records)
     metrics = {
         "semantic": _semantic(confusions, job.classes.names),
         "instances": _instances(records, job.classes.names),
+        "confidence": calibration_summary(confidences),
     }
     (job.out / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return {}
 
 
-def _add(path: Path, confusions: dict[str, NDArray[np.int64]], records: Records) -> None:
+def _add(path: Path, confusions: dict[str, NDArray[np.int64]], records: Records) -> NDArray[np.int64]:
+    """Add a shard's counts to those of the set, and return its pixels by confidence."""
     with np.load(path, allow_pickle=False) as arrays:
         for key in arrays.files:
             kind, name, *rest = key.split(":")
@@ -39,6 +43,7 @@ def _add(path: Path, confusions: dict[str, NDArray[np.int64]], records: Records)
             elif rest == ["classes"]:
                 parts = {part: arrays[f"records:{name}:{part}"] for part in InstanceRecords._fields}
                 records[name].append(InstanceRecords(**parts))
+        return arrays["confidence:labels"]
 
 
 def _semantic(confusions: dict[str, NDArray[np.int64]], names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The plan of a run that makes labels."""
+"""The plan of a run that makes labels, and its settings from its record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from data.dataset import Dataset
 from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
+from tasks.engine.run_record import RunRecord
 from tasks.pipeline import RESULTS, STAGES, with_external_cams
 from tasks.pipeline.settings import PipelineConfig
 
@@ -21,3 +22,13 @@ def plan_labels(
     """Lay out all artifacts of a run that makes labels; the arguments are those of `make_plan`."""
     stages = with_external_cams(STAGES) if dataset.cams else STAGES
     return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)
+
+
+def pipeline_settings(record: RunRecord) -> PipelineConfig:
+    """Return the settings of a run that made labels.
+
+    Raises:
+        ArtifactError: Those of its record are not settings of this version.
+    """
+    with record.explained("settings"):
+        return PipelineConfig.model_validate(record.settings)

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.dataset import LabelMap, value_type
+from data.dataset import VOID, LabelMap, value_type
 from data.formats.coco import Detection, decode_mask, read_detections
 from data.formats.images import image_size
-from data.formats.label_folder import DETECTIONS, SEMANTIC
+from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC
 from data.formats.label_maps import GroundTruth, read_ground_truth, read_label_map
 from kernels.crf import refine_many
 from tasks.engine.job import Job
+from tasks.evaluation.calibration import LEVELS, confidence_counts
 from tasks.evaluation.instance_metrics import CHAINERCV, InstanceRecords, add_records, match_image, touching
 from tasks.evaluation.semantic_metrics import confusion
 from tasks.pipeline.labels import Instances, instance_masks, semantic_rows, thresholds_of
@@ -32,7 +33,9 @@ Records = dict[str, list[InstanceRecords]]
 
 
 def score_shard(job: Job) -> dict[str, Any]:
-    """Write what adds up over shards: confusion matrices by method and threshold, and instance records by method."""
+    """Write what adds up over shards: confusion matrices by method and threshold, instance records by method, and the
+    right and wrong pixels of each confidence.
+    """
     config = job.config
     assert isinstance(config, ScoresConfig)
     labels_folder, walk_folder = job.input("labels"), job.input("walk")
@@ -42,6 +45,7 @@ def score_shard(job: Job) -> dict[str, Any]:
     # What the walk alone would have given.
     by_pixels = bool(job.inputs.get("pixel-scores"))
     confusions: dict[str, NDArray[np.int64]] = {}
+    confidences = np.zeros((2, LEVELS), np.int64)
     records: Records = defaultdict(list)
     factors = saliency_factors(job)
     with (
@@ -67,6 +71,8 @@ def score_shard(job: Job) -> dict[str, Any]:
                 for name, prediction in (*predictions, ("labels", final)):
                     counted = confusion(truth.semantic, to_size(prediction, own_size), num_classes + 1)
                     confusions[name] = confusions.get(name, 0) + counted
+                sure = read_label_map(labels_folder / CONFIDENCE / f"{sample.id}.png").astype(np.uint8)
+                confidences += confidence_counts(sure, final == truth.semantic, truth.semantic != VOID)
             if truth.instances is not None:
                 size = (image.shape[0], image.shape[1])
                 refined = None
@@ -80,7 +86,7 @@ def score_shard(job: Job) -> dict[str, Any]:
             job.progress(done, len(job.samples))
     # One image has one record of each method.
     counts = {"images": len(records["labels"]), "touching": len(records["touching/labels"])}
-    _save(job.out / "scores.npz", confusions, records)
+    _save(job.out / "scores.npz", confusions, confidences, records)
     return counts
 
 
@@ -165,8 +171,11 @@ def _by_image(detections: list[Detection]) -> dict[str, list[Detection]]:
     return grouped
 
 
-def _save(path: Path, confusions: dict[str, NDArray[np.int64]], records: Records) -> None:
+def _save(
+    path: Path, confusions: dict[str, NDArray[np.int64]], confidences: NDArray[np.int64], records: Records
+) -> None:
     arrays = {f"confusion:{name}": matrix for name, matrix in confusions.items()}
+    arrays["confidence:labels"] = confidences
     for name, parts in records.items():
         if not parts:
             continue

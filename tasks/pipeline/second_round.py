@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tasks.engine.job import Job
 from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, probabilities_with, saliency_prior
+from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import FILE
 
 LEAST = 1e-4
@@ -65,6 +66,51 @@ class SecondRound(contextlib.ExitStack):
         else:
             return None
         return found if self._prior is None else probabilities_with(self._prior, found, sample_id)
+
+
+class LabelScores(contextlib.ExitStack):
+    """What decides the labels of a shard's images: walked scores, or where there is one the second round.
+
+    Use as `with LabelScores(job, config) as scores: scores.deciding("sample")`, where `"sample" in scores`.
+
+    Attributes:
+        second_round: Whether there is one.
+
+    Args:
+        job: Has the input `walk`, and where the run has them `pixel-scores`, `saliency`, `cams` and `thresholds`.
+        config: Of the labels, with thresholds that are numbers.
+    """
+
+    def __init__(self, job: Job, config: LabelsConfig) -> None:
+        super().__init__()
+        walk = job.input("walk")
+        self._rows_of = json.loads((walk / "instances.json").read_text())
+        prior = saliency_prior(job)
+        factors = prior and prior.factors
+        # A piece is weighted as its class is.
+        of_pieces = factors and (lambda id: factors(id)[self._rows_of[id]])
+        self._walked = self.enter_context(MapReader(walk / "semantic.safetensors", factors))
+        self._pieces = self.enter_context(MapReader(walk / "instances.safetensors", of_pieces))
+        self.second_round = "pixel-scores" in job.inputs
+        self._second = None
+        if self.second_round:
+            assert config.background_threshold != "auto"
+            self._second = self.enter_context(SecondRound(job, config.background_threshold, config.walk_power))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __contains__(self, sample_id: str) -> bool:
+        return sample_id in self._walked
+
+    def deciding(self, sample_id: str) -> tuple[Float[Tensor, "k h w"], bool]:
+        """Return the maps of a sample's classes that decide its labels, and whether they are probabilities."""
+        found = self._second.probabilities(sample_id) if self._second else None
+        return (self._walked[sample_id], False) if found is None else (found, True)
+
+    def pieces(self, sample_id: str) -> tuple[Float[Tensor, "n h w"], list[int]]:
+        """Return the walked maps of a sample's instances, and the position of each one's class in its labels."""
+        return self._pieces[sample_id], self._rows_of[sample_id]
 
 
 def ratio(scores: Float[Tensor, "k h w"], threshold: float) -> Float[Tensor, "k h w"]:

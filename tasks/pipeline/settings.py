@@ -332,6 +332,18 @@ class LabelsConfig(Config):
         return self
 
 
+class QualityConfig(Config):
+    """What `quality.csv` says of each image's labels.
+
+    Attributes:
+        temperature: Of the soft minimum of the pixels' confidence: the lower, the more the least sure pixels decide.
+        unsure: Confidence under which a pixel is counted as unsure.
+    """
+
+    temperature: Positive = 0.1
+    unsure: Annotated[float, Field(gt=0, lt=1)] = 0.75
+
+
 class ScoresConfig(Config):
     """Evaluation against ground truth, with the baselines beside the labels.
 
@@ -366,6 +378,7 @@ class PipelineConfig(RunConfig):
     walk: WalkConfig = WalkConfig()
     pixels: PixelsConfig = PixelsConfig()
     labels: LabelsConfig = LabelsConfig()
+    quality: QualityConfig = QualityConfig()
     scores: ScoresConfig = ScoresConfig()
 
     @model_validator(mode="after")

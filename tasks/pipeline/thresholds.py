@@ -318,3 +318,9 @@ def _write(job: Job, curves: Curves, **thresholds: Any) -> dict[str, Any]:
     document = {**thresholds, "merit": curves.merit, "area": curves.area}
     (job.out / FILE).write_text(json.dumps(document))
     return thresholds
+
+
+def colour_contrast(image: NDArray[np.uint8], masks: Sequence[NDArray[np.integer]]) -> list[float]:
+    """Return for each mask [H, W] the share of the image's colour variance between its foreground and the rest."""
+    colours = _colours(image)
+    return [_contrast(colours, mask) for mask in masks]

@@ -123,11 +123,28 @@ class Classes(TypedDict):
     images: NotRequired[dict[str, Annotated[int, Field(ge=1)]]]
 
 
+class ReliabilityBin(TypedDict):
+    """Pixels of a range of confidence: its mean, the share whose label is right, and how many they are."""
+
+    confidence: float
+    accuracy: float
+    pixels: int
+
+
+class Reliability(TypedDict):
+    """Confidence of the labels against ground truth, as `tasks.evaluation.calibration` summarizes it."""
+
+    ece: Score
+    auc: Score
+    bins: list[ReliabilityBin]
+
+
 class RunMetrics(TypedDict):
     """`metrics.json` of a run that made labels."""
 
     semantic: NotRequired[SemanticScores]
     instances: NotRequired[Annotated[InstanceScores, AfterValidator(_of_the_same_classes)]]
+    confidence: NotRequired[Reliability]
     tags: NotRequired[Tags]
     classes: NotRequired[Classes]
     seconds: NotRequired[dict[str, float]]

@@ -26,6 +26,7 @@ from tasks.engine.run_record import RunRecord
 from tasks.networks import NETWORKS
 from tasks.reporting import pictures
 from tasks.reporting.pictures import Picture, palette_row
+from tasks.reporting.review import Reviewed
 
 PICTURE_HEIGHT = 240
 WHEEL_SIDE = 96
@@ -115,6 +116,8 @@ class Page:
         columns: Key -> kind of picture; those that no row has are not shown.
         images_note: Which images of how many are shown.
         full_px: The displacement, in feature pixels, that is drawn fully saturated; None without such pictures.
+        review: Images to look at first.
+        reliability: How far the confidence of the labels is right, where there is ground truth.
         settings_of: Whose settings are compared.
         settings_note: What is said of those that differ, and of none.
     """
@@ -131,6 +134,8 @@ class Page:
     warnings: Sequence[str] = ()
     epochs: Sequence[Mapping[str, float]] = ()
     full_px: float | None = None
+    review: Sequence[Reviewed] = ()
+    reliability: Mapping[str, Any] | None = None
     settings_of: Sequence[str] = ("This run", "Reference")
     settings_note: tuple[str, str] = ("Settings that differ from the reference's", "All settings are the reference's.")
 

@@ -37,6 +37,7 @@ from tasks.reporting.page import (
     shown_settings,
 )
 from tasks.reporting.pictures import Picture
+from tasks.reporting.review import worst_images
 from tasks.reporting.training import training_page
 
 SEMANTIC_METHODS = {"cam": "CAM", "cam_crf": "CAM + CRF", "walk": "Random walk", "labels": "Labels"}
@@ -100,6 +101,8 @@ def labels_page(run: Path, record: RunRecord, num_images: int) -> Page:
         rows=rows,
         images_note=f"{len(rows)} of {len(samples)} images. Every class in turn, images of several instances first.",
         full_px=full_px,
+        review=worst_images(run),
+        reliability=reliability if (reliability := metrics.get("confidence", {})).get("bins") else None,
     )
 
 

@@ -23,6 +23,7 @@ from tasks.evaluation.semantic_metrics import confusion, image_iou, iou
 from tasks.reporting import pictures
 from tasks.reporting.figures import read_run_metrics
 from tasks.reporting.page import PICTURE_HEIGHT, Column, Page, Row, Table, flatten, names_of_classes, shown_settings
+from tasks.reporting.review import mean_measures
 
 SHOWN_DIGITS = 8
 # What of a request decides the labels, beside the settings.
@@ -83,8 +84,8 @@ def compare_labels(runs: Sequence[LabelledRun], num_images: int) -> dict[str, An
     Returns:
         "runs": names and folders; "settings": dotted name -> a value per run, where they differ; "code": stage -> a
         digest per run, where they differ; "semantic": method -> an mIoU per run; "instances": method -> an AP50 per
-        run; "per_class": class -> an IoU of the labels per run; "pairs": for each run but the first what `compare_pair`
-        returns.
+        run; "per_class": class -> an IoU of the labels per run; "quality": measure of `quality.csv` -> its mean per
+        run; "pairs": for each run but the first what `compare_pair` returns.
 
     Raises:
         ArtifactError: The list of a run's images cannot be read.
@@ -98,6 +99,7 @@ def compare_labels(runs: Sequence[LabelledRun], num_images: int) -> dict[str, An
         "semantic": _side_by_side([_scores(run.metrics, "semantic", "miou") for run in runs]),
         "instances": _side_by_side([_scores(run.metrics, "instances", "ap50") for run in runs]),
         "per_class": _side_by_side([_class_scores(run.metrics) for run in runs]),
+        "quality": _side_by_side([mean_measures(run.folder) for run in runs]),
         "pairs": [compare_pair(first, other, num_images) for other in runs[1:]],
     }
 

@@ -31,7 +31,14 @@ def labelled(root: Path, *names: str) -> Path:
     return root
 
 
-SURELY = ("SegmentationClassAug", "segmentationclassraw", "segmentationclass", "SegmentationSure", "Saliency")
+SURELY = (
+    "SegmentationClassAug",
+    "segmentationclassraw",
+    "segmentationclass",
+    "SegmentationSure",
+    "SegmentationConfidence",
+    "Saliency",
+)
 PERHAPS = ("masks", "mask", "Labels", "annotations", "gt", "ground_truth", "Segmentation Masks", "x/masks")
 
 

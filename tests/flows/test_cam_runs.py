@@ -112,7 +112,8 @@ def test_a_changed_map_repeats_its_own_shard_where_the_networks_are_kept(
     assert f"1 image with other attention maps: {sample.id}" in str(status["cams"]["reasons"])
     assert pseudomask(*first).returncode == 0
     new = {stage: len(keys - before[stage]) for stage, keys in made(place / "store").items()}
-    assert {stage for stage, count in new.items() if count} == {"cams", "walk", "labels", "scores", "metrics"}
+    repeated = {"cams", "walk", "labels", "quality", "scores", "metrics"}
+    assert {stage for stage, count in new.items() if count} == repeated
     assert all(new[stage] == 1 for stage in ("cams", "walk", "labels"))
 
 

@@ -12,7 +12,7 @@ from tests_flows_support import ROOT, pseudomask, run_words
 
 pytestmark = pytest.mark.slow
 STAGES = ["classifier", "cams", "thresholds", "relations", "irnet", "fields"]
-STAGES += ["walk", "label-thresholds", "pixel-classifier", "pixel-scores", "labels", "scores", "metrics"]
+STAGES += ["walk", "label-thresholds", "pixel-classifier", "pixel-scores", "labels", "quality", "scores", "metrics"]
 
 
 def labels_of(folder: Path) -> dict[str, bytes]:

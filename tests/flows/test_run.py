@@ -12,8 +12,10 @@ import pytest
 from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, run_words
 
+from data.formats.quality import read_quality
+
 STAGES = ["classifier", "cams", "thresholds", "relations", "irnet", "fields"]
-STAGES += ["walk", "label-thresholds", "pixel-classifier", "pixel-scores", "labels", "scores", "metrics"]
+STAGES += ["walk", "label-thresholds", "pixel-classifier", "pixel-scores", "labels", "quality", "scores", "metrics"]
 
 
 def made(folder: Path) -> dict[str, float]:
@@ -39,8 +41,10 @@ def states(folder: Path, root: Path = ROOT) -> dict[str, str]:
 def test_a_run_gives_labels_metrics_and_one_json_object(first_run: tuple[Path, dict], tiny_data: Path) -> None:
     folder, answer = first_run
     ids = (tiny_data / "ImageSets/Segmentation/train.txt").read_text().split()
-    for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure"):
+    for kind in ("SegmentationClass", "SegmentationObject", "SegmentationSure", "SegmentationConfidence"):
         assert sorted(p.stem for p in (folder / "run/labels" / kind).glob("*.png")) == sorted(ids)
+    assert [row.image for row in read_quality(folder / "run/quality.csv")] == sorted(ids)
+    assert answer["confidence"]["pixels"] > 0
     assert answer["semantic"]["labels"]["miou"] >= 0
     assert set(answer["semantic"]) == {"cam", "cam_crf", "walk", "labels"}
     assert answer["semantic"]["labels"]["threshold"] == 0.5

@@ -15,6 +15,7 @@ from kernels.crf import (
     geometry,
     label_marginals,
     lattice,
+    marginals_of_many,
     refine_batch,
     refine_labels,
     refine_many,
@@ -85,6 +86,18 @@ def test_marginals_are_distributions_that_follow_the_confidence(backend):
         np.testing.assert_allclose(start.sum(0), 1, atol=1e-5)
         np.testing.assert_allclose(start.max(0), confidence, atol=1e-5)
     assert (label_marginals(image, np.zeros_like(labels), 1, 3, 0.7, backend=backend) == 1).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_marginals_of_many_maps_are_those_of_each_and_their_labels_those_of_refine_many(backend):
+    image, maps, counts = two_tone(), [labels_up_to(34), labels_up_to(20), np.zeros((40, 60), np.int64)], [2, 3, 4]
+    found = marginals_of_many(image, maps, counts, 3, backend=backend)
+    refined = refine_many(image, maps, counts, iterations=3, backend=backend)
+    for marginals, labels, count, expected in zip(found, maps, counts, refined, strict=True):
+        alone = label_marginals(image, labels, count, 3, 0.7, backend=backend)
+        np.testing.assert_allclose(marginals, alone, atol=1e-6)
+        assert np.array_equal(marginals.argmax(0), expected)
+    assert marginals_of_many(image, [], [], 3, backend=backend) == []
 
 
 def test_labels_of_a_photograph_are_those_of_pydensecrf():

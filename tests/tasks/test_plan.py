@@ -127,7 +127,7 @@ def test_paths_are_not_part_of_a_key() -> None:
 
 def test_a_setting_changes_its_stage_and_what_follows() -> None:
     changed = _changed(_plan(), _plan(config=CONFIG.model_copy(update={"walk": WalkConfig(beta=8)})))
-    assert changed == {"walk": 4, "labels": 4, "scores": 4, "metrics": 1}
+    assert changed == {"walk": 4, "labels": 4, "quality": 4, "scores": 4, "metrics": 1}
 
 
 def test_the_seed_and_the_weights_change_everything() -> None:
@@ -146,7 +146,7 @@ def test_an_edited_source_changes_its_stage_and_what_follows(monkeypatch: pytest
         "source_digest",
         lambda name: "edited" if name == "tasks.pipeline.walk:walk_scores" else real(name),
     )
-    assert set(_changed(before, _plan())) == {"walk", "labels", "scores", "metrics"}
+    assert set(_changed(before, _plan())) == {"walk", "labels", "quality", "scores", "metrics"}
 
 
 def test_ground_truth_changes_the_scores_only() -> None:
@@ -165,7 +165,7 @@ def test_saliency_is_a_stage_that_every_reader_of_scores_needs_and_changes_nothi
     before, (dataset, digests) = _plan(), _with_saliency(_dataset())
     after = _plan(dataset, digests=digests)
     readers = [stage for stage in after.stages if "saliency" in after.of(stage)[0].inputs]
-    assert readers == ["relations", "walk", "labels", "scores"]
+    assert readers == ["relations", "walk", "labels", "quality", "scores"]
     assert not {"classifier", "cams"} & _changed(before, after).keys()
     for walk, saliency in zip(after.of("walk"), after.of("saliency"), strict=True):
         assert walk.inputs["saliency"] == (saliency.key,)
@@ -189,7 +189,7 @@ def test_one_other_map_of_saliency_repeats_its_shard_and_what_follows() -> None:
     dataset, digests = _with_saliency(_dataset())
     other = digests | {"image005": replace(digests["image005"], saliency="other")}
     changed = _changed(*(_plan(dataset, digests=each, networks=networks) for each in (digests, other)))
-    assert changed == {"saliency": 1, "walk": 1, "labels": 1, "scores": 1, "metrics": 1}
+    assert changed == {"saliency": 1, "walk": 1, "labels": 1, "quality": 1, "scores": 1, "metrics": 1}
     trained = _changed(_plan(dataset, digests=digests), _plan(dataset, digests=other))
     assert (trained["saliency"], trained["relations"], trained["irnet"]) == (1, 1, 1)
     assert not {"classifier", "cams"} & trained.keys()
@@ -362,7 +362,7 @@ def test_one_changed_map_repeats_its_own_work_alone_where_networks_are_kept_and_
     changed = digests | {"image005": replace(digests["image005"], cams="other")}
     networks = Networks("store", {"irnet": "key"})
     plans = [_plan(dataset, digests=each, networks=networks) for each in (digests, changed)]
-    assert _changed(*plans) == {"cams": 1, "walk": 1, "labels": 1, "scores": 1, "metrics": 1}
+    assert _changed(*plans) == {"cams": 1, "walk": 1, "labels": 1, "quality": 1, "scores": 1, "metrics": 1}
     trained = _changed(*(_plan(dataset, digests=each) for each in (digests, changed)))
     assert trained["relations"] == trained["cams"] == 1
     assert trained["irnet"] == 1

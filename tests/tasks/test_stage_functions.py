@@ -336,6 +336,8 @@ def perfect_labels(dataset: Dataset, folder: Path) -> None:
         assert truth.semantic is not None
         assert truth.instances is not None
         write_label_map(folder / "SegmentationClass" / f"{sample.id}.png", truth.semantic)
+        sure = np.full_like(truth.semantic, 204)
+        write_label_map(folder / "SegmentationConfidence" / f"{sample.id}.png", sure, grey=True)
         for number in np.unique(truth.instances[truth.instances > 0]):
             mask = truth.instances == number
             detections.append(
@@ -368,6 +370,8 @@ def test_perfect_labels_score_one_and_baselines_less(tiny_set, artifacts, run_st
     metrics_folder = run_stage(on_known(summarize), config, scores=scores)
     metrics = json.loads((metrics_folder / "metrics.json").read_text())
     assert metrics["semantic"]["labels"]["miou"] == 1
+    assert metrics["confidence"]["accuracy"] == 1
+    assert metrics["confidence"]["ece"] == pytest.approx(0.2)
     assert metrics["instances"]["labels"]["ap50"] == metrics["instances"]["labels"]["ap70"] == 1
     cam = metrics["semantic"]["cam"]
     assert cam["miou"] == max(cam["sweep"].values()) < 1

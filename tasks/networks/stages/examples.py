@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data.dataset import DatasetError, LabelMap, Problem, Sample
 from data.formats.images import read_image
+from data.formats.label_maps import read_label_map
 from models.segmenter import Segmenter
 from tasks.networks.segnet import SceneConfig
 from tasks.networks.trainer import SegmenterConfig
@@ -22,6 +23,9 @@ from tasks.training.inference import Pyramid
 Image = NDArray[np.uint8]
 Example = tuple[Tensor, Tensor]
 """Network input [3, H, W], and uint8 or int32 [H, W] of the classes' values, `VOID` where none is known."""
+# Of labels with their confidence: the lower bits have the class, those above the confidence.
+NUM_CLASS_BITS = 16
+CLASS_BITS = (1 << NUM_CLASS_BITS) - 1
 ExampleOf = Callable[[Image, LabelMap, np.random.Generator], Example]
 
 
@@ -45,6 +49,38 @@ def load_example(
         message = f"expected the image's size {image.shape[:2]}, found {labels.shape}"
         raise DatasetError([Problem(sample.semantic or sample.image, message, sample.id)])
     return example(image, labels, rng)
+
+
+def with_confidence(read: Callable[[Sample], LabelMap]) -> Callable[[Sample], NDArray[np.int32]]:
+    """Return a reader of label maps that have the confidence of each pixel in their upper bits, for `split_labels`.
+
+    What resizes, flips and cuts a label map so does the same to its confidence.
+    """
+
+    def read_both(sample: Sample) -> NDArray[np.int32]:
+        if sample.confidence is None:
+            message = "expected labels with their confidence, which those of a run have, found none"
+            raise DatasetError([Problem(sample.semantic or sample.image, message, sample.id)])
+        labels, confidence = read(sample), read_label_map(sample.confidence)
+        if labels.shape != confidence.shape:
+            message = f"expected the size of the labels {labels.shape}, found {confidence.shape}"
+            raise DatasetError([Problem(sample.confidence, message, sample.id)])
+        return labels.astype(np.int32) | confidence.astype(np.int32) << NUM_CLASS_BITS
+
+    return read_both
+
+
+def split_labels(labels: Tensor, power: float) -> tuple[Tensor, Tensor | None]:
+    """Return the class values of label maps [B, H, W], and the weights of their pixels in the loss.
+
+    Args:
+        labels: As `with_confidence` reads them, or plain ones where `power` is 0.
+        power: Of the confidence; with 0 there are no weights.
+    """
+    if not power:
+        return labels.long(), None
+    weights = (labels >> NUM_CLASS_BITS).float() / 255
+    return (labels & CLASS_BITS).long(), weights**power
 
 
 def view_of(image_size: tuple[int, int] | None, scales: tuple[float, ...], image: Image) -> Pyramid:

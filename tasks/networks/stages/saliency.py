@@ -25,7 +25,14 @@ from models.segmenter import Segmenter
 from tasks.engine.job import Job
 from tasks.evaluation.truth import label_reader, refuse_void
 from tasks.networks.saliency import SaliencyConfig
-from tasks.networks.stages.examples import example_of, load_example, view_of
+from tasks.networks.stages.examples import (
+    CLASS_BITS,
+    example_of,
+    load_example,
+    split_labels,
+    view_of,
+    with_confidence,
+)
 from tasks.networks.stages.recipe import finish, parameter_groups, recipe_of
 from tasks.networks.stages.saliency_targets import SALIENCY_FILE, derive_mask, has_own_mask, read_mask, salient_values
 from tasks.networks.stages.segmentation import (
@@ -140,6 +147,7 @@ def task_losses(
     labels: Int[Tensor, "b h w"],
     masks: Int[Tensor, "m h w"],
     weights: Float[Tensor, " values"],
+    sure: Float[Tensor, "b h w"] | None = None,
 ) -> tuple[Float[Tensor, " tasks"], Float[Tensor, " tasks"]]:
     """Return the cross-entropies of segmentation and saliency (L1 and L2 of Eq. 8), and the shares that have labels.
 
@@ -151,10 +159,12 @@ def task_losses(
         labels: Values of the classes, `VOID` where none is known.
         masks: 1 for salient, 0, `VOID` where it is not known.
         weights: Of the values.
+        sure: Weights of the pixels of `labels`; None where each counts 1.
     """
     of_classes = F.cross_entropy(maps.classes.float(), labels, ignore_index=VOID, reduction="none")
     of_saliency = F.binary_cross_entropy_with_logits(maps.saliency.float(), (masks == 1).float(), reduction="none")
-    weighted = ((of_classes, weights[labels]), (of_saliency, (masks != VOID).float()))
+    of_labels = weights[labels] if sure is None else weights[labels] * sure
+    weighted = ((of_classes, of_labels), (of_saliency, (masks != VOID).float()))
     means, shares = zip(*(_mean_of_images(*task) for task in weighted), strict=True)
     return torch.stack(means), torch.stack(shares)
 
@@ -174,13 +184,17 @@ def _recipe(
     Without any masks the network is one without saliency.
     """
     example, read = example_of(net, config), label_reader(net.num_classes)
+    power = config.confidence_weight
+    if power:
+        read = with_confidence(read)
     read_own_mask = partial(read_mask, num_classes=net.num_classes)
     weights = loss_weights(config, job.samples, net.num_classes).to(job.device)
 
     def load(index: int, rng: np.random.Generator) -> Labelled:
         pixels, labels = load_example(job.samples[index], read, example, rng)
         if not masked:
-            mask = torch.from_numpy(derive_mask(labels.numpy(), salient)) if salient else torch.full_like(labels, VOID)
+            values = labels & CLASS_BITS if power else labels
+            mask = torch.from_numpy(derive_mask(values.numpy(), salient)) if salient else torch.full_like(labels, VOID)
             return pixels, labels, mask
         chosen = masked[int(rng.integers(len(masked)))]
         others, mask = load_example(chosen, read_own_mask, example, rng)
@@ -194,7 +208,8 @@ def _recipe(
         with autocast(job.device, config.precision):
             found = net(*inputs)
         maps = found if isinstance(found, Maps) else Maps(found, torch.zeros_like(found[:, 0]))
-        losses, shares = task_losses(maps, labels.long().to(job.device), masks.long().to(job.device), weights)
+        values, sure = split_labels(labels.to(job.device), power)
+        losses, shares = task_losses(maps, values, masks.long().to(job.device), weights, sure)
         loss = joint_loss(losses, shares)
         tasks = TASKS if config.learns_saliency else TASKS[:1]
         return loss, {"loss": loss.item(), **dict(zip(tasks, losses.tolist(), strict=False)), **_sigmas(joint_loss)}

@@ -27,7 +27,14 @@ from tasks.engine.job import Job
 from tasks.evaluation.semantic_metrics import confusion, iou, recall
 from tasks.evaluation.truth import label_reader, read_labels, refuse_void
 from tasks.networks.segnet import SceneConfig
-from tasks.networks.stages.examples import Example, example_of, load_example, view_of
+from tasks.networks.stages.examples import (
+    Example,
+    example_of,
+    load_example,
+    split_labels,
+    view_of,
+    with_confidence,
+)
 from tasks.networks.stages.recipe import finish, parameter_groups, recipe_of
 from tasks.networks.trainer import PixelTrainerConfig, SegmentationConfig, SegmenterConfig
 from tasks.training import Recipe, autocast, fit
@@ -203,20 +210,23 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
     weights = loss_weights(config, job.samples, num_classes)[:num_classes].to(job.device)
 
     read, example = label_reader(num_classes), example_of(net, config)
-    output_weights = net.output_weights
+    output_weights, power = net.output_weights, config.confidence_weight
+    if power:
+        read = with_confidence(read)
 
     def load(index: int, rng: np.random.Generator) -> Example:
         return load_example(job.samples[index], read, example, rng)
 
     def weigh(batch: list[Example]) -> float:
-        return float(sum((labels != VOID).sum() for _, labels in batch))
+        return float(sum(_total_weight(*split_labels(labels, power)) for _, labels in batch))
 
     def step(net: nn.Module, batch: list[Example], _: float) -> tuple[Tensor, dict[str, float]]:
         images, labels = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
             logits = net(images)
-        loss = summed_cross_entropy(logits, labels.long().to(job.device), weights, output_weights)
+        values, sure = split_labels(labels.to(job.device), power)
+        loss = summed_cross_entropy(logits, values, weights, output_weights, sure)
         # Not by their weights, or a batch of common classes alone would count as much as any. One of void alone is 0.
         loss = loss / (weigh(batch) or 1.0)
         return loss, {"loss": loss.item()}
@@ -230,6 +240,11 @@ def _recipe(net: Segmenter, config: SegmenterConfig | SceneConfig, job: Job) -> 
     groups = parameter_groups(net, net.backbones, config)
     checked = validate if job.validation else None
     return recipe_of(config, load, step, groups, weigh=weigh, validate=checked, best=config.keep_by)
+
+
+def _total_weight(labels: Int[Tensor, "h w"], sure: Float[Tensor, "h w"] | None) -> float:
+    known = labels != VOID
+    return float(known.sum() if sure is None else sure[known].sum())
 
 
 def loss_weights(config: PixelTrainerConfig, samples: Sequence[Sample], num_classes: int) -> Float[Tensor, " values"]:
@@ -247,6 +262,7 @@ def summed_cross_entropy(
     labels: Int[Tensor, "b h w"],
     weights: Float[Tensor, " c"],
     output_weights: Sequence[float] | None = None,
+    sure: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the weighted cross-entropy, summed over the pixels that are not void.
 
@@ -255,9 +271,14 @@ def summed_cross_entropy(
         labels: Values of the classes, `VOID` where none is known.
         weights: Of the classes.
         output_weights: Of the N losses; None where each counts 1.
+        sure: Weights of the pixels; None where each counts 1.
     """
     networks = logits.float() if logits.dim() == 5 else logits.float()[None]
-    losses = [F.cross_entropy(one, labels, weights, ignore_index=VOID, reduction="sum") for one in networks]
+    if sure is None:
+        losses = [F.cross_entropy(one, labels, weights, ignore_index=VOID, reduction="sum") for one in networks]
+    else:
+        of_pixels = (F.cross_entropy(one, labels, weights, ignore_index=VOID, reduction="none") for one in networks)
+        losses = [(sure * each).sum() for each in of_pixels]
     if output_weights is not None:
         losses = [weight * loss for weight, loss in zip(output_weights, losses, strict=True)]
     return torch.stack(losses).sum()

@@ -1,0 +1,1 @@
+"""How sure labels are: of each pixel, and of each image."""

@@ -1,0 +1,124 @@
+"""How sure the labels are: for each pixel the probability that its label is right.
+
+Two things are known of a pixel beside its label. The scores: an image's classes compete with a background of the
+labels' threshold t, so that w = (t, s_1, ..., s_K) has the odds w_label / (sum of the others); of the pixel
+classifier's probabilities p, w is ((1 - sum of p) t / (1 - t), p_1, ..., p_K). And the dense CRF: the odds of its
+marginal. The logarithms of both, weighted, and a constant that differs for background and classes, are the log odds of
+the label being right (Platt scaling with two features). `CALIBRATIONS` has the numbers, which no ground truth of a user
+enters: `docs/how-to/confidence.md` says what they were fitted on, and `benchmarks/confidence.py` fits them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
+
+LIMIT = 6.0
+"""Log odds further from 0 are not told apart."""
+MISSING = 0.5
+"""Most that background can have in an image with a tag that no pixel has: the class lies somewhere in it."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Log odds of a label being right, from what is known of its pixel.
+
+    Attributes:
+        scores: Weight of the log odds of the scores.
+        crf: Weight of the log odds of the CRF's marginal; 0 without a CRF.
+        background: Constant where the label is background.
+        foreground: Constant where it is a class.
+    """
+
+    scores: float
+    crf: float
+    background: float
+    foreground: float
+
+
+CALIBRATIONS = {
+    # (by the pixel classifier, with a CRF)
+    (False, False): Calibration(1.0, 0.0, 0.0, 0.0),
+    (False, True): Calibration(1.0, 0.0, 0.0, 0.0),
+    (True, False): Calibration(1.0, 0.0, 0.0, 0.0),
+    (True, True): Calibration(1.0, 0.0, 0.0, 0.0),
+}
+
+
+def score_odds(
+    levels: Float[Tensor, "k h w"], rows: Int[np.ndarray, "h w"], threshold: float, *, by_pixels: bool
+) -> Float32[np.ndarray, "h w"]:
+    """Return the log odds of each pixel's label among the image's classes and background, within `LIMIT` of 0.
+
+    Args:
+        levels: Walked scores over the image's highest, or the pixel classifier's probabilities.
+        rows: The labels: 1 + a row of `levels`, 0 for background.
+        threshold: Background threshold of the labels.
+        by_pixels: Whether `levels` are probabilities.
+    """
+    if by_pixels:
+        background = (1 - levels.sum(0)).clamp(min=0) * (threshold / max(1 - threshold, 1e-6))
+    else:
+        background = torch.full_like(levels[0], threshold)
+    weights = torch.cat([background[None], levels])
+    own = weights.gather(0, torch.from_numpy(rows)[None].long())[0]
+    return _log_odds(own, weights.sum(0) - own)
+
+
+def log_odds(probabilities: Float[Tensor, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Return the log odds of probabilities, within `LIMIT` of 0."""
+    return _log_odds(probabilities, 1 - probabilities)
+
+
+def features_of(
+    scores: Float[np.ndarray, "h w"], crf: Float[np.ndarray, "h w"] | None, rows: Int[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w 4"]:
+    """Return what a `Calibration` weighs, in the order of its fields."""
+    is_background = rows == 0
+    return np.stack([scores, np.zeros_like(scores) if crf is None else crf, is_background, ~is_background], axis=-1)
+
+
+def calibrated(
+    features: Float[np.ndarray, "h w 4"], calibration: Calibration, *, lacks_a_tag: bool = False
+) -> Float[np.ndarray, "h w"]:
+    """Return the probability of each label being right, in (0, 1).
+
+    Args:
+        features: From `features_of`.
+        calibration: Their weights.
+        lacks_a_tag: The image has a tag that no pixel has.
+    """
+    weights = (calibration.scores, calibration.crf, calibration.background, calibration.foreground)
+    found = expit(features @ np.array(weights, np.float32))
+    return np.where(features[..., 2] > 0, np.minimum(found, MISSING), found) if lacks_a_tag else found
+
+
+def as_bytes(probabilities: NDArray[np.floating]) -> UInt8[np.ndarray, "*size"]:
+    """Return probabilities as a map stores them: 255 times, rounded."""
+    return np.rint(255 * probabilities).astype(np.uint8)
+
+
+def soft_minimum(confidence: UInt8[np.ndarray, "*size"], temperature: float) -> float:
+    """Return the mean of an image's confidences c, weighted by exp((1 - c) / temperature) (Lad and Mueller 2023).
+
+    The temperature tells how far the lowest decide: with a high one it is their mean, with a low one their minimum.
+
+    Args:
+        confidence: As a map stores it; c is it over 255.
+        temperature: Above 0.
+    """
+    counts = np.bincount(confidence.ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    weights = counts * np.exp((levels[counts > 0].min() - levels) / temperature)
+    return float((weights * levels).sum() / weights.sum())
+
+
+def _log_odds(own: Tensor, others: Tensor) -> Float32[np.ndarray, "h w"]:
+    odds = own.clamp(min=1e-9).log() - others.clamp(min=1e-9).log()
+    return odds.clamp(-LIMIT, LIMIT).float().cpu().numpy()

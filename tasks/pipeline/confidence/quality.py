@@ -1,0 +1,93 @@
+"""Stage `quality`: what is known of each image's labels without ground truth, for the order of review."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.dataset import LabelMap, Sample
+from data.formats.coco import read_detections
+from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC
+from data.formats.label_maps import read_label_map
+from data.formats.quality import QUALITY, ImageQuality, quality_text
+from tasks.engine.job import Job
+from tasks.pipeline.confidence.odds import soft_minimum
+from tasks.pipeline.score_maps import MapReader, saliency_factors
+from tasks.pipeline.settings import QualityConfig
+
+
+def measure_quality(job: Job) -> dict[str, Any]:
+    """Write `quality.csv`, a line per image.
+
+    Summary: "tags" and "lost", class number -> images with the tag whose attention map of it is not empty, and those of
+    them whose label map has no pixel of it.
+    """
+    config = job.config
+    assert isinstance(config, QualityConfig)
+    labels_folder = job.input("labels")
+    masks = Counter(detection["image"] for detection in read_detections(labels_folder / DETECTIONS))
+    rows: list[ImageQuality] = []
+    tags, lost = Counter(), Counter()
+    with MapReader(job.input("cams") / "cams.safetensors", saliency_factors(job)) as cams:
+        for done, sample in enumerate(job.samples, start=1):
+            labels, confidence = (_read(labels_folder, kind, sample) for kind in (SEMANTIC, CONFIDENCE))
+            maps = cams[sample.id] if sample.id in cams else torch.zeros(0, 1, 1)
+            missing = [c for c in sample.labels if not (labels == c + 1).any()]
+            shown = [c for c, each in zip(sample.labels, maps, strict=bool(len(maps))) if each.any()]
+            tags.update(shown)
+            lost.update(c for c in shown if c in missing)
+            rows.append(
+                ImageQuality(
+                    image=sample.id,
+                    quality=soft_minimum(confidence, config.temperature),
+                    confidence=float(confidence.mean() / 255),
+                    unsure=float((confidence < 255 * config.unsure).mean()),
+                    cam_agreement=cam_agreement(maps, labels, sample.labels),
+                    foreground=float((labels > 0).mean()),
+                    masks=masks[sample.id],
+                    components=count_components(labels),
+                    tags_without_a_pixel=len(missing),
+                )
+            )
+            job.progress(done, len(job.samples))
+    (job.out / QUALITY).write_text(quality_text(rows), encoding="utf-8")
+    return {"tags": dict(tags), "lost": dict(lost)}
+
+
+def cam_agreement(cams: Float[Tensor, "k h w"], labels: LabelMap, classes: tuple[int, ...]) -> float:
+    """Return the share of labelled cells that the attention maps give the same class.
+
+    The maps' cells are those of the highest scores, as many as the labels have, so that no threshold plays a part. The
+    labels are looked at on the maps' grid. An image without tags agrees; one with tags and without a labelled cell does
+    not.
+    """
+    if not classes:
+        return 1.0
+    values = torch.from_numpy(labels.astype(np.float32))[None, None]
+    # Of each cell the pixel in its middle.
+    cells = F.interpolate(values, cams.shape[1:], mode="nearest-exact")[0, 0].long()
+    count = int((cells > 0).sum())
+    if not count or not len(cams):
+        return 0.0
+    scores, rows = cams.max(dim=0)
+    highest = scores.flatten().topk(count).indices
+    named = torch.tensor(classes)[rows].flatten()[highest] + 1
+    return float((named == cells.flatten()[highest]).float().mean())
+
+
+def count_components(labels: LabelMap) -> int:
+    """Return how many connected areas (4 neighbours) of one class a label map has, background left out."""
+    return sum(ndimage.label(labels == value)[1] for value in np.unique(labels) if value)  # pyright: ignore
+
+
+def _read(folder: Path, kind: str, sample: Sample) -> NDArray[np.unsignedinteger]:
+    return read_label_map(folder / kind / f"{sample.id}.png")

@@ -1,0 +1,179 @@
+"""The artifacts of a finished run, as jobs read them, and its walk under other settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+from data.dataset import Sample
+from data.store import ArtifactError, open_store
+from tasks.engine.build import Means, Order, make
+from tasks.engine.image_list import read_images
+from tasks.engine.job import Job
+from tasks.engine.plan import Images, Node, Part, Reads, long_side_of, recipe_key
+from tasks.engine.run_record import RunRecord, read_run
+from tasks.engine.stage import Stage
+from tasks.engine.workers import WorkerPool
+from tasks.pipeline import STAGES
+from tasks.pipeline.plan import pipeline_settings
+from tasks.pipeline.settings import LabelsConfig, WalkConfig
+from tasks.pipeline.thresholds import CAMS, FILE, WALK
+
+Keys = Mapping[int, str]
+"""Number of a shard -> key of its artifact."""
+_TABLE = {stage.name: stage for stage in STAGES}
+
+
+class RunArtifacts:
+    """A finished run that made labels.
+
+    Attributes:
+        record: The run's record.
+        settings: Settings of all stages, as they were.
+        labels: Settings of the labels, with the thresholds that were chosen on the set as numbers.
+        second_round: Whether a pixel classifier decides the labels.
+
+    Args:
+        run: Folder of the run.
+
+    Raises:
+        ArtifactError: It holds no finished run that made labels, or its store no longer has what labels are made from.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.record: RunRecord = read_run(run)
+        if "network" in self.record.settings:
+            raise ArtifactError(f"{run}: expected a run that made labels, found a training")
+        self._store = open_store(self.record.store)
+        if "labels" not in self.record.stages or not (run / "metrics.json").is_file():
+            raise ArtifactError(f"{run}: expected a finished run; the same command goes on with it")
+        self.settings = pipeline_settings(self.record)
+        self.second_round = "pixel-scores" in self.record.stages
+        key = next(iter(self.record.stages["labels"].keys.values()))
+        text = (self._store.fetch("labels", key) / "settings.json").read_text(encoding="utf-8")
+        self.labels = LabelsConfig.model_validate_json(text)
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The images, in the order of their ids."""
+        return self.record.dataset.samples
+
+    @property
+    def cam_threshold(self) -> float:
+        """The background threshold of the CAMs: chosen for the set, or midway between those of the relations."""
+        key = self.record.network("thresholds")
+        if key is not None:
+            return float(json.loads((self._store.fetch("thresholds", key) / FILE).read_text())["threshold"])
+        pair = self.settings.relations.foreground_threshold, self.settings.relations.background_threshold
+        numbers = [value for value in pair if value != "auto"]
+        return sum(numbers) / len(numbers) if numbers else 0.3
+
+    def jobs(self, samples: Mapping[str, Sample], labels: LabelsConfig, walk: Keys | None = None) -> Iterator[Job]:
+        """Yield jobs of stage `labels` that read the run's artifacts; together they have the given images.
+
+        Args:
+            samples: Id -> image; none of another run.
+            labels: Settings of the labels.
+            walk: Artifacts of another walk, by shard.
+        """
+        for part in self._parts:
+            chosen = tuple(samples[sample.id] for sample in part.samples if sample.id in samples)
+            if chosen:
+                yield self._job(part, chosen, labels, walk)
+
+    def read_cams(self, job: Job) -> Path:
+        """Return the file of the attention maps of a job's images."""
+        return job.input(CAMS.stage) / CAMS.name
+
+    def walk_keys(
+        self, config: WalkConfig, *, workers: int, device: str, progress: Callable[[str], None] = lambda text: None
+    ) -> Keys:
+        """Return the artifacts of the walk under some settings, and make those that the store lacks.
+
+        Args:
+            config: Of the walk.
+            workers: Processes that make them.
+            device: "cpu" or "cuda".
+            progress: Called with a sentence where there is something to make.
+
+        Raises:
+            StageError: The stage failed.
+            ArtifactError: The store cannot be written.
+        """
+        recorded = self.record.stages[WALK.stage]
+        if config == self.settings.walk:
+            return recorded.keys
+        orders = {_number(part): self._walk_order(part, config) for part in self._parts}
+        missing = [order for order in orders.values() if not self._store.has(WALK.stage, order.key)]
+        if missing:
+            progress(f"the walk is made of {len(missing)} of {len(orders)} shards, with {_told(config)}")
+            self._store.prepare()
+            with WorkerPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
+                means = Means(pool, device, 1)
+                list(threads.map(lambda order: make(order, self._store, means), missing))
+        return {number: order.key for number, order in orders.items()}
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        """The shards of the run, as its walk has them."""
+        images, stage = self._images, self.record.stages[WALK.stage]
+        return images.deal(images.samples, stage.num_shards, Reads())
+
+    @cached_property
+    def _images(self) -> Images:
+        pairs = list(read_images(self.record.folder, self.record.images, self.record.root))
+        return Images(tuple(sample for sample, _ in pairs), {sample.id: digest for sample, digest in pairs})
+
+    def _inputs(self, stage: Stage, number: int) -> dict[str, tuple[str, ...]]:
+        """Return stage -> keys of what the run's artifact of a shard was made from."""
+        records = {name: self.record.stages[name] for name in stage.needs if name in self.record.stages}
+        return {name: (each.keys[number if each.num_shards else 0],) for name, each in records.items()}
+
+    def _walk_order(self, part: Part, config: WalkConfig) -> Order:
+        stage, number = _TABLE[WALK.stage], _number(part)
+        inputs = self._inputs(stage, number)
+        # As `tasks.engine.plan` has it, so that a run with these settings finds the artifact.
+        common = {
+            **(self.record.stages[WALK.stage].common or {}),
+            "source": stage.source,
+            "settings": config.model_dump(mode="json"),
+        }
+        key = recipe_key({**common, "samples": part.digest, "inputs": inputs})
+        node = Node(stage, stage.name, key, part.samples, config, common, inputs, images=self._images, shard=part.shard)
+        settings = self.settings
+        return Order(
+            stage=stage,
+            key=key,
+            label=f"walk {number + 1}",
+            samples=part.samples,
+            classes=self.record.classes,
+            config=config,
+            recipe=node.recipe,
+            inputs=inputs,
+            origin=None,
+            validation=(),
+            backbone=settings.backbone,
+            weights=None,
+            seed=settings.seed,
+            long_side=long_side_of(settings),
+        )
+
+    def _job(self, part: Part, samples: tuple[Sample, ...], labels: LabelsConfig, walk: Keys | None) -> Job:
+        number = _number(part)
+        keys = self._inputs(_TABLE["labels"], number)
+        if walk is not None:
+            keys[WALK.stage] = (walk[number],)
+        folders = {name: tuple(self._store.fetch(name, key) for key in some) for name, some in keys.items()}
+        nowhere = self.record.folder
+        return Job(samples, self.record.classes, labels, nowhere, nowhere, folders, long_side=self.settings.long_side)
+
+
+def _number(part: Part) -> int:
+    return part.shard.number if part.shard else 0
+
+
+def _told(config: WalkConfig) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in config.model_dump().items())

@@ -1,0 +1,175 @@
+"""`pseudomask refine`: maps of any method become labels, without training, image by image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fabricated_run import make_run
+from support.cam_writers import draw_maps, write_maps
+from tests_flows_support import ROOT
+
+from data.dataset import Sample
+from data.formats.coco import read_coco
+from data.formats.images import image_size, read_image
+from data.formats.label_maps import read_label_map, write_label_map
+from data.readers import open_dataset
+from data.readers.cams import with_cams
+from data.store import Store
+from data.synthetic.dataset import write_synthetic
+from flows.cli import main
+from models.backbones.base import build_backbone
+from models.irnet import IRNet
+from tasks.in_memory import refine_cams
+from tasks.pipeline.fields import infer_batch
+from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
+from tasks.refining import AHEAD, Refining, Walls, refine_set
+from tasks.training.saving import save_network
+
+WALK, LABELS = WalkConfig(steps=8), LabelsConfig(crf_iterations=1)
+SETTINGS = ["--steps", "8", "--crf-iterations", "1", "--workers", "2", "--background-threshold", "0.25"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with `set` of five images, the last without tags, and `maps` and `walls` of the others."""
+    write_synthetic(tmp_path / "set", num_images=5, seed=2, size=(42, 50))
+    rows = (tmp_path / "set/labels.csv").read_text().splitlines()
+    (tmp_path / "set/labels.csv").write_text("\n".join([*rows[:-1], rows[-1].split(",")[0] + ","]) + "\n")
+    (tmp_path / "walls").mkdir()
+    for number, sample in enumerate(labelled(tmp_path)):
+        size = image_size(sample.image)
+        write_maps(tmp_path / "maps", "irn", sample.id, draw_maps(sample.labels, size, number), size)
+        wall = np.zeros((11, 13), np.float32)
+        wall[5] = 0.9
+        np.save(tmp_path / "walls" / f"{sample.id}.npy", wall)
+    return tmp_path
+
+
+def labelled(folder: Path) -> list[Sample]:
+    return [sample for sample in open_dataset(folder / "set")[0].samples if sample.labels]
+
+
+def words(folder: Path, boundary: Path, out: str = "out") -> list[str]:
+    given = {"--data": folder / "set", "--cams": folder / "maps", "--boundary": boundary, "--out": folder / out}
+    return ["refine", *(str(word) for pair in given.items() for word in pair), *SETTINGS]
+
+
+def test_labels_are_those_of_the_walk_in_memory(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words(folder, folder / "walls"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    samples = labelled(folder)
+    assert (said["images"], said["family"], said["instances"]) == (5, "irn", None)
+    images = [read_image(sample.image) for sample in samples]
+    maps = [draw_maps(sample.labels, image_size(sample.image), n) for n, sample in enumerate(samples)]
+    walls = [np.load(folder / "walls" / f"{sample.id}.npy") for sample in samples]
+    expected = refine_cams(images, [np.stack(list(m.values())) for m in maps], walls, None, WALK, LABELS)
+    for sample, found in zip(samples, expected, strict=True):
+        values = np.array([0, *(c + 1 for c in sample.labels)])
+        labels = read_label_map(folder / "out/SegmentationClass" / f"{sample.id}.png")
+        np.testing.assert_array_equal(labels, values[found.semantic])
+        sure = read_label_map(folder / "out/SegmentationConfidence" / f"{sample.id}.png")
+        np.testing.assert_array_equal(sure, found.confidence)
+    assert len(list((folder / "out/SegmentationClass").iterdir())) == 5
+    assert not (folder / "out/instances.json").exists()
+    names = (folder / "out/classes.txt").read_text().splitlines()
+    assert names == list(open_dataset(folder / "set")[0].classes.names)
+    assert main(words(folder, folder / "walls")) == 0
+    assert "next: pseudomask evaluate semantic" in capsys.readouterr().out
+
+
+def test_the_network_of_a_run_gives_instances(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(folder / "other")
+    torch.manual_seed(0)
+    net = IRNet(build_backbone("resnet18")).eval()
+    store = Store(folder / "other/store")
+    store.path("irnet", "i").rename(folder / "other/old")
+    with store.create("irnet", "i") as draft:
+        save_network(net, draft.folder)
+    assert main([*words(folder, run), "--min-area", "0", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    index = read_coco(folder / "out/instances.json")
+    assert said["instances"] == sum(map(len, index.annotations.values())) > 0
+    assert len(index.images) == 5
+    assert len(list((folder / "out/SegmentationObject").iterdir())) == 5
+    sample = labelled(folder)[0]
+    image = read_image(sample.image)
+    tensor = torch.tensor(image).permute(2, 0, 1)
+    with torch.no_grad():
+        ((boundary, displacement),) = infer_batch(net, [tensor], FieldsConfig(), "cpu")
+    cams = np.stack(list(draw_maps(sample.labels, image_size(sample.image), 0).values()))
+    config = LABELS.model_copy(update={"min_area": 0.0})
+    (found,) = refine_cams([image], [cams], [boundary], [displacement], WALK, config)
+    written = read_label_map(folder / "out/SegmentationObject" / f"{sample.id}.png")
+    assert (written == found.instances).mean() > 0.99
+    assert written.max() == found.instances.max()
+
+
+def test_what_is_missing_is_told_before_anything_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = labelled(folder)[1].id
+    (folder / "walls" / f"{sample}.npy").unlink()
+    for boundary, message in (
+        (folder / "walls", f"expected a map of boundaries, {sample}.png or .npy, found none"),
+        (folder / "nowhere", "expected the folder of a run, or of maps of boundaries"),
+        (make_run(folder / "bare"), "network"),
+    ):
+        assert main(words(folder, boundary)) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    np.save(folder / "walls" / f"{sample}.npy", np.full((11, 13), 1.5, np.float32))
+    assert main(words(folder, folder / "walls")) == 1
+    assert f"{sample}.npy: expected a map of boundaries from 0 to 1" in " ".join(capsys.readouterr().err.split())
+    (folder / "mine").mkdir()
+    (folder / "mine/letter.txt").write_text("dear")
+    assert main(words(folder, folder / "walls", "mine")) == 1
+    assert "holds something else" in capsys.readouterr().err
+
+
+def test_labels_that_were_corrected_by_hand_are_not_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(folder, folder / "walls")) == 0
+    file = folder / "out/SegmentationClass" / f"{labelled(folder)[0].id}.png"
+    write_label_map(file, np.full((42, 50), 1, np.uint8))
+    assert main(words(folder, folder / "walls")) == 1
+    assert "changed since pseudomask refine wrote it" in capsys.readouterr().err
+
+
+def test_a_few_images_are_in_memory_at_a_time(folder: Path) -> None:
+    dataset, _ = with_cams(open_dataset(folder / "set")[0], folder / "maps")
+    assert dataset.cams is not None
+    samples = tuple(dataset.samples[n % 4] for n in range(24))
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    def walls(given: Sequence[Sample]) -> Iterator[tuple[Sample, Walls]]:
+        nonlocal most
+        for sample in given:
+            boundary = torch.zeros(11, 13)
+            alive.append(weakref.ref(boundary))
+            most = max(most, sum(each() is not None for each in alive))
+            yield sample, Walls(boundary, None)
+            del boundary
+
+    from dataclasses import replace
+
+    how = Refining(dataset.cams, WALK, LabelsConfig(), False, None, "cpu", 1)
+    done: list[int] = []
+    out = folder / "out"
+    out.mkdir()
+    refine_set(replace(dataset, samples=samples), walls, out, how, lambda number, _: done.append(number))
+    assert done == list(range(1, 25))
+    # Those of a round, and the last of the round before.
+    assert most <= 2 * AHEAD + 1
+
+
+def test_nothing_of_prefect_is_loaded(folder: Path) -> None:
+    script = "import sys\nfrom flows.cli import main\ncode = main(sys.argv[1:])\nprint(code, 'prefect' in sys.modules)"
+    command = [sys.executable, "-c", script, *words(folder, folder / "walls"), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"
