@@ -187,7 +187,7 @@ def _in_threads(dataset: Dataset, walls: WallsOf, folder: Path, how: Refining) -
     with ThreadPoolExecutor(how.workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
         found = walls(labelled)
         while some := list(islice(found, AHEAD * how.workers)):
-            for made in threads.map(lambda pair: _refine(*pair, dataset, folder, how), some):
+            for made in threads.map(lambda pair: _refine(pair[0], pair[1], dataset, folder, how), some):
                 number += 1
                 yield made._replace(number=number)
 

@@ -135,8 +135,13 @@ def _is_run(boundary: Path) -> bool:
 def _open(request: RefineRequest) -> Dataset:
     """Read the lists, labels and attention maps of the set, and check its images."""
     dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes)
-    table = {"classes": request.cam_classes, "family": request.cam_family}
-    dataset, left_out = with_cams(dataset, request.cams, missing=request.missing_cams, **table)
+    dataset, left_out = with_cams(
+        dataset,
+        request.cams,
+        missing=request.missing_cams,
+        classes=request.cam_classes,
+        family=request.cam_family,
+    )
     dataset = set_aside(dataset, left_out) if left_out else dataset
     for note in dataset.notes:
         log.info("%s", note)

@@ -122,7 +122,9 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
     image = read_working_image(sample.image, job.long_side) if config.crf_iterations else None
     decided = decide_rows(maps, size, config, image, by_pixels=by_pixels)
     labels = to_size(values[decided.rows[0]], own_size)
-    sure = labels if len(decided.rows) == 1 else to_size(sure_labels(*decided.rows[1:], values), own_size)
+    sure = (
+        labels if len(decided.rows) == 1 else to_size(sure_labels(decided.rows[1], decided.rows[2], values), own_size)
+    )
     pieces, rows = scores.pieces(sample.id)
     refined = decided.rows[0] if config.crf_iterations or by_pixels else None
     found = instance_masks(pieces, rows, size, config, refined).at_size(own_size)

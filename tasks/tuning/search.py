@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -60,7 +60,7 @@ def search(space: Space, evaluate: Evaluate, file: Path, name: str, *, trials: i
 def _finished(space: Space, values: Values, figure: float) -> optuna.trial.FrozenTrial:
     """Return the record of a candidate that was evaluated."""
     places = {name: space.values[name].index(value) for name, value in values.items()}
-    ranges = {name: IntDistribution(0, len(space.values[name]) - 1) for name in values}
+    ranges: dict[str, BaseDistribution] = {name: IntDistribution(0, len(space.values[name]) - 1) for name in values}
     return optuna.trial.create_trial(params=places, distributions=ranges, value=figure)
 
 

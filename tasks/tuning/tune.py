@@ -158,7 +158,7 @@ def _search_semantic(
     if own not in tried:
         # The run's own settings need not be among those that were to be tried.
         looked.append(_look(Tables(_single(searched, own)), own))
-    candidates, counts = ([each[part] for each in looked] for part in (0, 1))
+    candidates, counts = [each[0] for each in looked], [each[1] for each in looked]
     rows = {"default": next(row for row, each in enumerate(candidates) if each.values == own)}
     rows["chosen"] = best_of(candidates[: len(tried)], criterion)
     if criterion is not None and candidates[0].score is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def example_of(net: Segmenter, config: SegmenterConfig | SceneConfig, *, augment
 
 
 def load_example(
-    sample: Sample, read: Callable[[Sample], LabelMap], example: ExampleOf, rng: np.random.Generator
+    sample: Sample, read: Callable[[Sample], NDArray[Any]], example: ExampleOf, rng: np.random.Generator
 ) -> Example:
     """Return the example of a sample's image and of the label map that `read` reads.
 
