@@ -5,7 +5,7 @@ labels' threshold t, so that w = (t, s_1, ..., s_K) has the odds w_label / (sum 
 classifier's probabilities p, w is ((1 - sum of p) t / (1 - t), p_1, ..., p_K). And the dense CRF: the odds of its
 marginal. The logarithms of both, weighted, and a constant that differs for background and classes, are the log odds of
 the label being right (Platt scaling with two features). `CALIBRATIONS` has the numbers, which no ground truth of a user
-enters: `docs/how-to/confidence.md` says what they were fitted on, and `benchmarks/confidence.py` fits them.
+enters: `docs/how-to/confidence.md` says what they were fitted on.
 """
 
 from __future__ import annotations
