@@ -1,6 +1,8 @@
 # What a machine needs: Python 3.11 or newer, git, gcc and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# Test files run side by side, on so many processes.
+WORKERS ?= 2
 
 .PHONY: demo test test-slow test-services test-gpu check lint format bench docs clean
 
@@ -8,7 +10,7 @@ demo: .venv/installed  ## the whole pipeline on a synthetic set, into runs/demo
 	$(BIN)/pseudomask demo --out runs/demo
 
 test: .venv/installed  ## what takes minutes on two cores
-	$(BIN)/pytest -m "not slow and not services and not gpu"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not services and not gpu"
 
 test-slow: .venv/installed  ## long runs: kills, resumes, the whole pipeline
 	$(BIN)/pytest -m slow

@@ -24,10 +24,8 @@ def over_preset(values: Any, presets: Mapping[str, Callable[[], BaseModel]]) -> 
     """
     if not isinstance(values, dict) or isinstance(values.get("settings"), BaseModel):
         return values
-    name = values.get("preset", "quick")
-    if name not in presets:
-        raise ValueError(f"preset {name!r}: expected one of {', '.join(presets)}")
-    return {**values, "settings": _merged(presets[name]().model_dump(), values.get("settings") or {})}
+    preset = presets[_preset_of(values, presets)]
+    return {**values, "settings": _merged(preset().model_dump(), _settings_of(values))}
 
 
 def over_file(values: Any, presets: Mapping[str, Callable[[], BaseModel]]) -> Any:
@@ -37,21 +35,35 @@ def over_file(values: Any, presets: Mapping[str, Callable[[], BaseModel]]) -> An
     configuration, as the command line makes them, what differs from the preset was said.
 
     Raises:
-        ValueError: The file cannot be read, or holds no settings.
+        ValueError: There is no such preset, or the file cannot be read, or holds no settings.
     """
     file = values.get(SETTINGS_FILE) if isinstance(values, dict) else None
     if file is None:
         return values
-    preset = presets.get(values.get("preset", "quick"))
-    if preset is None:
-        return values
-    of_file, settings = _read(Path(file), preset()), values.get("settings") or {}
+    if not isinstance(file, (str, Path)):
+        raise ValueError(f"{SETTINGS_FILE}: expected a path, found {type(file).__name__}")
+    preset = presets[_preset_of(values, presets)]
+    of_file, settings = _read(Path(file), preset()), _settings_of(values)
     if isinstance(settings, BaseModel):
         said = changed_values(settings.model_dump(), preset().model_dump())
         settings = type(settings).model_validate(_merged(settings.model_dump(), _merged(of_file, said)))
     else:
         settings = _merged(of_file, settings)
     return {**values, "settings": settings, SETTINGS_FILE: None}
+
+
+def _preset_of(values: dict[str, Any], presets: Mapping[str, Callable[[], BaseModel]]) -> str:
+    name = values.get("preset", "quick")
+    if not isinstance(name, str) or name not in presets:
+        raise ValueError(f"preset {name!r}: expected one of {', '.join(presets)}")
+    return name
+
+
+def _settings_of(values: dict[str, Any]) -> Any:
+    settings = values.get("settings") or {}
+    if not isinstance(settings, (BaseModel, dict)):
+        raise ValueError(f"settings: expected a table of settings, found {type(settings).__name__}")
+    return settings
 
 
 def _read(file: Path, base: BaseModel) -> dict[str, Any]:

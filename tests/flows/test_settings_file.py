@@ -65,6 +65,15 @@ def test_a_file_without_settings_is_refused_by_name(file: Path, text: str | None
         RunRequest.model_validate({**FOLDERS, "settings_file": file})
 
 
+@pytest.mark.parametrize("kind", [RunRequest, RegenerateRequest])
+@pytest.mark.parametrize(
+    "wrong", [{"settings_file": []}, {"preset": []}, {"preset": [], "settings_file": "x"}, {"settings": "x"}]
+)
+def test_values_of_another_kind_are_refused_by_name(kind: type[RunRequest], wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        kind.model_validate({**FOLDERS, **wrong})
+
+
 def test_the_command_line_takes_the_file_as_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--data", str(tmp_path), "--out", str(tmp_path / "x"), "--settings", str(tmp_path / "gone.json")]
     assert main(words) == 2
