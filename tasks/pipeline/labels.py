@@ -168,7 +168,8 @@ def decide_rows(
         by_pixels: Whether the scores are probabilities.
     """
     thresholds = thresholds_of(config, by_pixels=by_pixels)
-    levels = score_levels(scores, size, by_pixels=by_pixels)
+    full = upsample(scores, size)
+    levels = score_levels(full, by_pixels=by_pixels)
     rows = [strongest(levels, threshold)[0].cpu().numpy() for threshold in thresholds]
     crf = None
     if config.crf_iterations:
@@ -177,7 +178,7 @@ def decide_rows(
         # Torch's is several times as fast as numpy's here.
         best = [torch.from_numpy(marginals).max(0) for marginals in found]
         rows, crf = [each.indices.numpy() for each in best], log_odds(best[0].values)
-    odds = score_odds(levels.cpu(), rows[0], thresholds[0], by_pixels=by_pixels)
+    odds = score_odds((full if by_pixels else levels).cpu(), rows[0], thresholds[0], by_pixels=by_pixels)
     features = features_of(odds, crf, rows[0])
     lacks = not np.bincount(rows[0].ravel(), minlength=len(scores) + 1)[1:].all()
     calibration = CALIBRATIONS[by_pixels, bool(config.crf_iterations)]
@@ -235,17 +236,22 @@ def semantic_rows(
 
     The maps are upsampled to (H, W) and divided by their highest value first.
     """
-    rows, _ = strongest(score_levels(scores, size, by_pixels=False), background_threshold)
+    rows, _ = strongest(score_levels(upsample(scores, size), by_pixels=False), background_threshold)
     return rows.cpu().numpy()
 
 
-def score_levels(scores: Float[Tensor, "k h w"], size: tuple[int, int], *, by_pixels: bool) -> Float[Tensor, "k H W"]:
+def score_levels(scores: Float[Tensor, "k h w"], *, by_pixels: bool) -> Float[Tensor, "k h w"]:
     """Return what background thresholds are compared with at each pixel, in [0, 1].
 
-    Walked scores are divided by the image's highest; probabilities stay as they are.
+    Walked scores are divided by the image's highest. A probability p competes with background's, b, alone: p / (p + b).
+    So a pixel that several classes claim is not background because none of them has most of it.
     """
-    full = upsample(scores, size)
-    return full if by_pixels or not len(full) else full / full.max().clamp(min=1e-12)
+    if not len(scores):
+        return scores
+    if not by_pixels:
+        return scores / scores.max().clamp(min=1e-12)
+    background = (1 - scores.sum(dim=0)).clamp(min=0)
+    return scores / (scores + background).clamp(min=1e-12)
 
 
 def instance_masks(

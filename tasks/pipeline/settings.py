@@ -284,7 +284,8 @@ class LabelsConfig(Config):
     Attributes:
         background_threshold: Walked scores (relative to the image's highest) below this are background. "auto" is
             chosen for the set by `tasks.pipeline.thresholds`, from its images and scores.
-        pixel_threshold: Probabilities of the pixel classifier below this are background.
+        pixel_threshold: A pixel is background where each class's probability, against background's alone, is below
+            this (`tasks.pipeline.labels.score_levels`).
         sure_pixel_thresholds: As `sure_thresholds`, of these probabilities.
         walk_power: The odds that the pixel classifier gives a class are multiplied by this power of the walked score
             over its background threshold (of images judged as objects, the CAM over its own): 1 takes it for evidence

@@ -107,7 +107,7 @@ def measure_image(scores: ImageScores, how: Measuring) -> ImageCurves:
     thresholds = how.thresholds
     if how.walk_threshold is not None and not scores.by_pixels:
         thresholds = (how.walk_threshold,) * count
-    levels = score_levels(scores.maps, size, by_pixels=scores.by_pixels)
+    levels = score_levels(upsample(scores.maps, size), by_pixels=scores.by_pixels)
     if not how.iterations and not how.judge:
         counted = count_at_thresholds(levels, values, truth, thresholds, how.num_values)
         return ImageCurves(*counted, np.full((count, len(CRITERIA)), np.nan))

@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import torch
 
+from tasks.pipeline.labels import decide_rows, score_levels
 from tasks.pipeline.second_round import of_objects, ratio, with_evidence
+from tasks.pipeline.settings import LabelsConfig
 
 
 def test_odds_are_multiplied_by_the_evidence() -> None:
@@ -36,3 +39,17 @@ def test_an_object_has_the_class_with_the_most_evidence() -> None:
     torch.testing.assert_close(found[:, 0, 0], torch.tensor([2.0, 1.0]) / 4)
     torch.testing.assert_close(found[:, 0, 1], torch.tensor([1.8, 0.9]) / 3.7)
     assert found[1, 0, 2] > found[0, 0, 2]
+
+
+def test_a_pixel_that_two_classes_claim_is_not_background() -> None:
+    maps = torch.zeros(2, 4, 4)
+    # Background has 0.2 on the left, 0.5 in the third column, and 0.8 on the right.
+    maps[0], maps[1] = torch.tensor([0.42, 0.42, 0.3, 0.15]), torch.tensor([0.38, 0.38, 0.2, 0.05])
+    config = LabelsConfig(crf_iterations=0, pixel_threshold=0.5)
+    found = decide_rows(maps, (16, 16), config, None, by_pixels=True)
+    assert found.rows[0][8, [1, 5, 14]].tolist() == [1, 1, 0]
+    np.testing.assert_allclose(
+        score_levels(torch.tensor([[[0.3]], [[0.2]]]), by_pixels=True).ravel(), [0.375, 0.2 / 0.7], rtol=1e-6
+    )
+    # One class alone has its probability.
+    np.testing.assert_allclose(score_levels(torch.tensor([[[0.3]]]), by_pixels=True).ravel(), [0.3], rtol=1e-6)
