@@ -26,6 +26,7 @@ import tyro
 
 from benchmarks.generated_set import write_generated
 from benchmarks.machine import describe_machine, results_file, write_results
+from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import read_label_map, write_label_map
 from data.formats.voc import VOC_CLASSES
 
@@ -105,6 +106,7 @@ def run_set(name: str, seed: int, work: Path, weights: Path) -> dict[str, Any]:
         "iou": labels["iou"],
         "empty": tags["labels"]["images_without_a_pixel"] / tags["labels"]["tagged_images"],
         "tags_without_a_pixel": sum(tags["labels"]["tags_without_a_pixel"].values()) / tags["labels"]["tags"],
+        "ap50": found["instances"]["labels"]["ap50"] if found["instances"] else None,
         "warnings": found["warnings"],
         "stages": found["seconds"],
     }
@@ -154,6 +156,8 @@ def copy_set(
 ) -> None:
     """Copy a real set into a plain folder: images, `labels.csv`, and label maps whose values count the tags.
 
+    Instances are copied where there are any, unless some tags are left out: they would be instances of no class.
+
     Args:
         source: Its folder below the real data.
         target: The new folder.
@@ -175,15 +179,18 @@ def copy_set(
     names = sorted({rename.get(tag, tag) for given in tags.values() for tag in given})
     value = {table.index(tag) + 1: names.index(rename.get(tag, tag)) + 1 for given in tags.values() for tag in given}
     lookup = np.array([value.get(old, 255 if old == 255 else 0) for old in range(256)], np.uint8)
-    (target / "SegmentationClass").mkdir(parents=True, exist_ok=True)
+    (target / SEMANTIC).mkdir(parents=True, exist_ok=True)
     shown = list(tags.values())
     if shuffle is not None:
         shown = [shown[row] for row in np.random.default_rng(shuffle).permutation(len(shown))]
     rows = []
     for id, given in zip(tags, shown, strict=True):
         shutil.copyfile(root / "JPEGImages" / f"{id}.jpg", target / f"{id}.jpg")
-        labels = read_label_map(root / "SegmentationClass" / f"{id}.png")
-        write_label_map(target / "SegmentationClass" / f"{id}.png", lookup[labels])
+        labels = read_label_map(root / SEMANTIC / f"{id}.png")
+        write_label_map(target / SEMANTIC / f"{id}.png", lookup[labels])
+        if not only and (instances := root / INSTANCES / f"{id}.png").is_file():
+            (target / INSTANCES).mkdir(exist_ok=True)
+            shutil.copyfile(instances, target / INSTANCES / instances.name)
         rows.append(f"{id},{';'.join(rename.get(tag, tag) for tag in given)}\n")
     (target / "labels.csv").write_text("image,labels\n" + "".join(rows))
 

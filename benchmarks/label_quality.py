@@ -36,6 +36,7 @@ SETS: dict[str, Callable[[Path], None]] = {
     "voc_small train": lambda root: copy_set("voc_small", root, "train"),
     "msrc_small": lambda root: copy_set("msrc_small", root, "train"),
     "wbc_small": lambda root: copy_set("wbc_small", root, "train"),
+    "coco_small": lambda root: copy_set("coco_small", root),
     "synthetic": lambda root: write_synthetic(root, num_images=256, seed=0),
 }
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -106,7 +107,7 @@ def label(
         write_images(images, f"{name} / {option} / {seed}", data, run)
     scores = {method: metrics["semantic"][method]["miou"] for method in ("cam", "cam_crf", "labels")}
     found |= scores | {"iou": metrics["semantic"]["labels"]["iou"]}
-    return found | ({"ap50": metrics["instances"]["labels"]["ap50"]} if "instances" in metrics else {})
+    return found | ({"ap50": metrics["instances"]["labels"]["ap50"]} if metrics.get("instances") else {})
 
 
 def write_images(file: Path, run_name: str, data: Path, run: Path) -> None:
