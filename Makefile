@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Test files run side by side, on so many processes.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow test-services test-gpu check lint format bench docs clean
+.PHONY: demo bench-gpu test test-slow test-services test-gpu check lint format bench docs clean
 
 demo: .venv/installed  ## the whole pipeline on a synthetic set, into runs/demo
 	$(BIN)/pseudomask demo --out runs/demo
@@ -20,6 +20,9 @@ test-services: .venv/installed  ## Prefect servers (SQLite, PostgreSQL), workers
 
 test-gpu: .venv/installed  ## needs a CUDA device
 	$(BIN)/pytest -m gpu
+
+bench-gpu:  ## needs a CUDA device, not Prefect: tests, kernels, every stage's throughput and memory; WORK= WEIGHTS=
+	PYTHON=$(PYTHON) benchmarks/gpu.sh $(or $(WORK),runs/gpu) $(WEIGHTS)
 
 check: lint test  ## what CI runs
 
