@@ -118,7 +118,8 @@ def measure(data: Path, config: PipelineConfig, store_folder: Path, device: str,
     dataset, _ = open_dataset(data)
     plan = plan_labels(dataset, config, digest_samples(dataset), weights=weights_digest(config))
     store = Store(store_folder)
-    with InProcess() as pool:
+    pool = InProcess()
+    with pool:
         means = Means(pool, device, threads or torch.get_num_threads())
         for node in plan.nodes:
             make(order(plan, node), store, means)
