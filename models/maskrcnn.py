@@ -151,10 +151,11 @@ class FeaturePyramid(nn.Module):
 
 
 class _Transform(GeneralizedRCNNTransform):
-    """Resizes by exact sizes, and ignored boxes with the others.
+    """Resizes by exact sizes, and ignored boxes with the others; what it shrinks does not alias.
 
     torchvision's own sizes are products of rounded numbers, and one pixel less for some images; traced, as for an
-    export, they are rounded otherwise.
+    export, they are rounded otherwise. It interpolates single pixels, also where it shrinks, and its masks move by up
+    to half a pixel against the image.
     """
 
     def __init__(self, short_side: int, long_side: int, mean: list[float], std: list[float]) -> None:
@@ -166,13 +167,33 @@ class _Transform(GeneralizedRCNNTransform):
         by_short, by_long = size * self._short_side // size.min(), size * self.max_size // size.max()
         new_size = torch.minimum(by_short, by_long).clamp(min=1)
         sides: Any = list(new_size) if torch.jit.is_tracing() else new_size.tolist()  # pyright: ignore
-        resized = F.interpolate(image[None], sides, mode="bilinear", align_corners=False)[0]
+        resized = _resized(image, sides)
         if target is None:
             return resized, None
         sizes = list(image.shape[-2:]), list(resized.shape[-2:])
-        masks = F.interpolate(target["masks"][:, None].float(), sides)[:, 0].byte()
+        masks = F.interpolate(target["masks"][:, None].float(), sides, mode="nearest-exact")[:, 0].byte()
         boxes = {name: resize_boxes(target[name], *sizes) for name in ("boxes", "ignored")}
         return resized, {**target, **boxes, "masks": masks}
+
+
+def _resized(image: Float[Tensor, "c h w"], sides: Any) -> Float[Tensor, "c p q"]:
+    """Resize bilinearly, as Pillow does: a pixel that is smaller than the image's is a mean of those it covers."""
+    if not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return F.interpolate(image[None], sides, mode="bilinear", align_corners=False, antialias=True)[0]
+    # The same in operations that other programs know.
+    down, right = (
+        _triangles(size, new, image) for size, new in zip(shape_as_tensor(image)[-2:], sides, strict=True)
+    )
+    return down @ image @ right.T
+
+
+def _triangles(size: Tensor, new_size: Tensor, like: Tensor) -> Float[Tensor, "new old"]:
+    """Return the weights of a side's pixels in each of its new ones: triangles as wide as the larger of both."""
+    scale = size.to(like.dtype) / new_size
+    centres = (torch.arange(new_size, device=like.device)[:, None] + 0.5) * scale
+    places = torch.arange(size, device=like.device)[None] + 0.5
+    weights = (1 - (places - centres).abs() / scale.clamp(min=1)).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
 
 
 class _ProposalNetwork(RegionProposalNetwork):

@@ -96,8 +96,9 @@ def torchvision_twin(net: MaskRCNN) -> detection.MaskRCNN:
 
 def test_without_ignored_boxes_losses_and_detections_are_torchvision_s(net: MaskRCNN) -> None:
     twin = torchvision_twin(net)
-    images = [image(64, 80), image(50, 40)]
-    targets = [target((5, 8, 40, 30), (20, 20, 60, 50), size=(64, 80)), target((3, 3, 30, 40), size=(50, 40))]
+    # Of sides that stay or double, torchvision's masks lie over their images too.
+    images = [image(64, 80), image(40, 32)]
+    targets = [target((5, 8, 40, 30), (20, 20, 60, 50), size=(64, 80)), target((3, 3, 30, 36), size=(40, 32))]
     ours, theirs = losses(net, images, targets), losses(twin, images, targets)
     assert ours.keys() == theirs.keys()
     for name in ours:
@@ -158,6 +159,23 @@ def test_ignored_boxes_are_resized_with_the_image(net: MaskRCNN) -> None:
     assert resized["boxes"].tolist() == [[8, 8, 32, 32]]
     assert resized["ignored"].tolist() == [[0, 16, 40, 64]]
     assert truth["ignored"].tolist() == [[0, 8, 20, 32]]
+
+
+def test_images_that_are_shrunk_do_not_alias_and_masks_lie_over_them(net: MaskRCNN) -> None:
+    lines = torch.zeros(3, 256, 256)
+    lines[:, :, ::4] = 255
+    resized, _ = net.transform.resize(lines)
+    assert resized.shape == (3, 64, 64)
+    assert resized.min() > 20
+    assert resized.mean() == pytest.approx(255 / 4, rel=0.02)
+    for size in ((100, 150), (50, 40)):
+        truth = target((7, 11, 38, 30), size=size)
+        resized, given = net.transform.resize(image(*size), truth)
+        assert given is not None
+        assert given["masks"].shape[1:] == resized.shape[1:]
+        new, old = resized.shape[1:], size
+        rows, columns = (((torch.arange(a) + 0.5) * b / a).long() for a, b in zip(new, old, strict=True))
+        assert torch.equal(given["masks"][0], truth["masks"][0][rows][:, columns])
 
 
 def test_images_without_objects_train_and_one_that_is_all_ignored_teaches_nothing(net: MaskRCNN) -> None:

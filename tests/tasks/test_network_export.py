@@ -31,11 +31,11 @@ def deeplab() -> DeepLabV2:
     return DeepLabV2(Backbone("mobilenet_v2", "tensorflow", 8), num_classes=4)
 
 
-@pytest.fixture(scope="module")
-def maskrcnn() -> MaskRCNN:
+@pytest.fixture(scope="module", params=[("resnet18", "torchvision"), ("mobilenet_v2", "tensorflow")])
+def maskrcnn(request: pytest.FixtureRequest) -> MaskRCNN:
     """A small Mask R-CNN whose scores lie so far apart that rounding does not change their order."""
     torch.manual_seed(1)
-    backbone = Backbone("resnet18", "torchvision", 32)
+    backbone = Backbone(*request.param, 32)
     options = {"anchor_sizes": (16, 24, 32, 48, 64), "channels": 16, "num_proposals": 40, "num_sampled": 8}
     net = MaskRCNN(backbone, 3, min_size=96, max_size=160, **options)
     net.roi_heads.detections_per_img = 5
@@ -74,13 +74,23 @@ def test_a_semantic_export_takes_pixels_of_any_size_and_batch(
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["deeplabv2", "deeplabv3plus"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deeplabv2", {}),
+        ("deeplabv3plus", {"dsc": True}),
+        ("pspnet", {}),
+        ("saliency-deeplabv3plus", {}),
+        ("cooperative-danet", {"connections": "same-layer"}),
+        ("cooperative-deeplabv3plus", {"connections": "multi-layer", "separable_decoder": True}),
+    ],
+)
 def test_networks_on_tensorflows_mobilenet_export_at_even_and_odd_sizes(
-    name: str, tmp_path: Path, real_data: Path
+    name: str, options: dict[str, Any], tmp_path: Path, real_data: Path
 ) -> None:
     torch.manual_seed(0)
     backbone = BackboneChoice("mobilenet_v2", real_data / "weights" / "mobilenet_v2_imagenet_fp16.pth")
-    net = NETWORKS[name].build(21, backbone).eval()
+    net = NETWORKS[name].build(21, backbone, options).eval()
     assert net.backbone.convention == "tensorflow", "pads by whether a size is even"
     export_onnx(net, tmp_path / "net")
     differences = {}

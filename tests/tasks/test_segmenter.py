@@ -246,6 +246,11 @@ def test_images_are_enlarged_smoothly_and_shrunk_to_means() -> None:
     assert shrunk[0].tolist() == [[0, 200], [0, 200]]
     (shrunk,) = view_of((1, 1), (1.0,), image).scales
     assert shrunk.flatten().tolist() == [100, 100, 100]
+    # Lines across a side that gets shorter stay grey, whatever the other side does.
+    lines = np.zeros((8, 64, 3), np.uint8)
+    lines[:, ::4] = 200
+    (squeezed,) = view_of((16, 16), (1.0,), lines).scales
+    assert squeezed.flatten().tolist() == [50] * (3 * 16 * 16)
 
 
 @pytest.mark.parametrize(("asked", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])

@@ -130,7 +130,9 @@ def _as_tensor(labels: LabelMap) -> Tensor:
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:
-    return to_shape(image, size, cv2.INTER_LINEAR)
+    """Resize to (H, W), first the sides that get shorter: interpolation alone, of both at once, would alias there."""
+    height, width = (min(own, wanted) for own, wanted in zip(image.shape[:2], size, strict=True))
+    return to_shape(to_shape(image, (height, width), cv2.INTER_LINEAR), size, cv2.INTER_LINEAR)
 
 
 def _resized_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
