@@ -181,9 +181,7 @@ def _resized(image: Float[Tensor, "c h w"], sides: Any) -> Float[Tensor, "c p q"
     if not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return F.interpolate(image[None], sides, mode="bilinear", align_corners=False, antialias=True)[0]
     # The same in operations that other programs know.
-    down, right = (
-        _triangles(size, new, image) for size, new in zip(shape_as_tensor(image)[-2:], sides, strict=True)
-    )
+    down, right = (_triangles(size, new, image) for size, new in zip(shape_as_tensor(image)[-2:], sides, strict=True))
     return down @ image @ right.T
 
 

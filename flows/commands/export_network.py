@@ -10,6 +10,7 @@ from rich.console import Console
 
 from data.ownership import refuse_other
 from data.store import ArtifactError
+from flows.commands.tables import percent
 from flows.training.request import settings_of
 from tasks.engine.run_record import read_run
 
@@ -55,6 +56,13 @@ def show_network(result: dict[str, Any], console: Console) -> None:
     console.print(f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB", highlight=False, soft_wrap=True)
     errors = ", ".join(f"{size} {error:.1g}" for size, error in result["errors"].items())
     console.print(f"largest difference to the network, by size of image: {errors}", highlight=False)
+    if (flat := result["flat_error"]) and flat > max(result["errors"].values()):
+        console.print(
+            f"of an image of one colour {percent(flat)} % of the pixels are of another class: where values are equal but "
+            "for rounding, unpooling may bring them to other places",
+            highlight=False,
+            soft_wrap=True,
+        )
     if result["image_size"]:
         height, width = result["image_size"]
         console.print(

@@ -170,6 +170,8 @@ def test_networks_of_scenes_are_exported_with_their_pooling_and_their_input(
     net.image_size = (96, 128)
     answer = export(net, tmp_path / "net", ("road", "sky", "car", "tree"))
     assert max(answer["errors"].values()) <= (UNPOOLING_TOLERANCE if net.unpools else TOLERANCE)
+    # Of one colour, unpooling may go wrong, and that is told; without it nothing may.
+    assert 0 <= answer["flat_error"] <= (1 if net.unpools else TOLERANCE)
     # What the terminal said is with the file.
     if export is export_onnx:
         said = onnxruntime.InferenceSession(str(tmp_path / "net")).get_modelmeta().custom_metadata_map
@@ -228,6 +230,18 @@ def test_an_export_that_differs_is_refused_and_leaves_the_folder_as_it_was(
 
 
 @FORMATS
+@pytest.mark.parametrize(("step", "where"), [(0.5, "at 97x129"), (1e-6, "of one colour")])
+def test_an_export_that_differs_on_smooth_images_alone_is_refused(
+    tmp_path: Path, export: Export, monkeypatch: pytest.MonkeyPatch, step: float, where: str
+) -> None:
+    net = _OfSmoothImages(step)
+    monkeypatch.setattr(torch.onnx, "export", _after(torch.onnx.export, _shift_smooth))
+    monkeypatch.setattr(torch.jit, "trace", _after(torch.jit.trace, _shift_smooth))
+    with pytest.raises(ArtifactError, match=rf"net: not written: {where} .* differ by"):
+        export(net, tmp_path / "net")
+
+
+@FORMATS
 def test_an_export_that_knows_one_size_only_is_refused(tmp_path: Path, export: Export) -> None:
     with pytest.raises(ArtifactError, match=r"not written: at 128x160 .* differ by inf"):
         export(_OfOneSize(), tmp_path / "net")
@@ -247,6 +261,21 @@ class _OfOneSize(nn.Module):
         return nn.functional.interpolate(self.head(x), (height, width))
 
 
+class _OfSmoothImages(nn.Module):
+    """Once it is exported, adds to the logits of images whose neighbouring pixels differ by less than a step."""
+
+    def __init__(self, step: float) -> None:
+        super().__init__()
+        self.backbone = Backbone("resnet18")
+        self.head = nn.Conv2d(3, 2, 1)
+        self.step, self.exported = step, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.exported and x.diff(dim=-1).abs().median() < self.step:
+            return self.head(x) + 1
+        return self.head(x)
+
+
 def _after(function: Callable[..., Any], change: Callable[[nn.Module], None]) -> Callable[..., Any]:
     """Return a function that changes the module behind the one it exports."""
 
@@ -256,6 +285,12 @@ def _after(function: Callable[..., Any], change: Callable[[nn.Module], None]) ->
         return exported
 
     return changed
+
+
+def _shift_smooth(graph: nn.Module) -> None:
+    net = graph.get_submodule("net")
+    assert isinstance(net, _OfSmoothImages)
+    net.exported = True
 
 
 def _shift_logits(graph: nn.Module) -> None:
