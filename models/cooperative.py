@@ -83,7 +83,8 @@ class Cooperative(Segmenter):
             if self.prediction == "mean":
                 return torch.logaddexp(self.first(x).log_softmax(1), self.second(x).log_softmax(1))
             if taps:
-                self.first(x)
+                # For its features: nobody looks at its logits.
+                self.first.coarse(x)
             return self.second(x)
         finally:
             for tap in taps:

@@ -116,14 +116,23 @@ class DANet(Segmenter):
 
         With stream losses, in training: those of the sum, of the position stream and of the channel stream.
         """
+        outputs = self._outputs(x)
+        logits = [F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False) for maps in outputs]
+        return logits[0] if len(logits) == 1 else torch.stack(logits)
+
+    def coarse(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+        """Return the classes' logits for normalised input at stride 8."""
+        return self._outputs(x)[0]
+
+    def _outputs(self, x: Tensor) -> list[Tensor]:
+        """Return what the classifiers say at stride 8: of the sum, and in training of each stream that has one."""
         features = self.backbone(x)[-1]
         streams = [self.position(features), self.channel(features)]
         outputs = [self.classifier(self.dropout(streams[0] + streams[1]))]
         if self.training:
             pairs = zip(self.stream_classifiers, streams, strict=False)
             outputs += [classifier(self.dropout(maps)) for classifier, maps in pairs]
-        logits = [F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False) for maps in outputs]
-        return logits[0] if len(logits) == 1 else torch.stack(logits)
+        return outputs
 
 
 def build(backbone: BackboneFactory, num_classes: int, *, stream_losses: bool = False) -> DANet:

@@ -98,9 +98,12 @@ class DeepLabV3Plus(Segmenter):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input, upsampled to its size."""
+        return F.interpolate(self.coarse(x), x.shape[-2:], mode="bilinear", align_corners=False)
+
+    def coarse(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+        """Return the classes' logits for normalised input at stride 4."""
         levels = self.backbone(x)
-        logits = self.decoder(self.aspp(levels[-1]), levels[1])
-        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+        return self.decoder(self.aspp(levels[-1]), levels[1])
 
 
 def build(

@@ -55,6 +55,10 @@ class Segmenter(nn.Module):
         """Return RGB pixels [B, 3, H, W] in [0, 255] as the network's input."""
         return self.backbone.normalize(pixels)  # pyright: ignore
 
+    def coarse(self, x: Tensor) -> Tensor:
+        """Return logits for normalised input at whatever size they are computed at, outside of training."""
+        return self(x)
+
     @property
     def backbones(self) -> tuple[nn.Module, ...]:
         """All parts that may start from ImageNet's weights."""

@@ -14,6 +14,9 @@ from flows.commands.tables import percent
 from flows.training.request import settings_of
 from tasks.engine.run_record import read_run
 
+# Of an image's pixels.
+SHARE_TO_TELL = 0.001
+
 
 def _is_torchscript(file: Path) -> bool:
     try:
@@ -56,10 +59,10 @@ def show_network(result: dict[str, Any], console: Console) -> None:
     console.print(f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB", highlight=False, soft_wrap=True)
     errors = ", ".join(f"{size} {error:.1g}" for size, error in result["errors"].items())
     console.print(f"largest difference to the network, by size of image: {errors}", highlight=False)
-    if (flat := result["flat_error"]) and flat > max(result["errors"].values()):
+    if (flat := result["flat_error"] or 0) > SHARE_TO_TELL:
         console.print(
-            f"of an image of one colour {percent(flat)} % of the pixels are of another class: where values are equal but "
-            "for rounding, unpooling may bring them to other places",
+            f"of an image of one colour {percent(flat)} % of the pixels are of another class: where values are equal "
+            "but for rounding, unpooling may bring them to other places",
             highlight=False,
             soft_wrap=True,
         )

@@ -154,6 +154,22 @@ def test_an_ensemble_of_which_the_second_counts_runs_the_second_alone(monkeypatc
         torch.testing.assert_close(net(x), expected)
 
 
+@each_kind
+def test_of_the_first_network_no_logits_are_enlarged_where_the_second_counts(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = pair(kind).eval()
+    x = torch.randn(1, 3, 64, 80)
+    enlarged = []
+    interpolate = F.interpolate
+    monkeypatch.setattr(
+        F, "interpolate", lambda maps, size, **more: enlarged.append(tuple(size)) or interpolate(maps, size, **more)
+    )
+    with torch.no_grad():
+        net(x)
+    assert enlarged.count((64, 80)) == 1
+
+
 def test_networks_of_separable_convolutions_share_features_and_a_decoder_has_fewer_parameters() -> None:
     torch.manual_seed(0)
     first, second = (DeepLabV3Plus(Backbone("resnet18", dilated=True), 5, separable_decoder=True) for _ in range(2))
