@@ -92,19 +92,21 @@ def compare_runs(
 
 
 def evaluate(
-    kind: Positional[Literal["semantic", "instances"]],
+    kind: Positional[Literal["semantic", "instances", "saliency"]],
     pred: Path,
     gt: Path,
     classes: Path | None = None,
     split: str | None = None,
     json: bool = False,
 ) -> None:
-    """Labels against ground truth: mIoU, or average precision of masks.
+    """Labels against ground truth: mIoU, average precision of masks, or error and largest F of saliency.
 
     Args:
         kind: What to compare.
-        pred: Folder of label maps, of a run or of a training, or COCO JSON with scores for instances.
-        gt: Folder of label maps, or COCO JSON for instances; sets of scenes are known by their layout.
+        pred: Folder of label maps, of a run or of a training, or COCO JSON with scores for instances; for saliency of
+            maps in grey, 255 where it is sure.
+        gt: Folder of label maps, or COCO JSON for instances; sets of scenes, and of masks of salient objects, are known
+            by their layout.
         classes: File with the name of a class per line; called values.txt, of a value per line, where there is no
             background. By default the set's own table, or `classes.txt` beside either, else VOC's.
         split: The images of the ground truth to score: a list of the set, or a file; by default all.

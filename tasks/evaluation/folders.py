@@ -1,4 +1,4 @@
-"""Label maps and detections from anywhere, scored against ground truth by the metrics that the pipeline uses."""
+"""Label maps, detections and saliency from anywhere, scored against ground truth by the metrics of the pipeline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from data.formats.coco import (
     read_results,
 )
 from data.formats.label_codings import LABEL_CODINGS, read_coded
-from data.formats.label_folder import CLASSES, INSTANCES, KINDS, SEMANTIC, VALUES
+from data.formats.label_folder import CLASSES, INSTANCES, KINDS, SALIENCY, SEMANTIC, VALUES
 from data.formats.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
 from data.formats.voc import VOC_CLASSES
 from data.names import clean_name, shortened
@@ -46,10 +46,13 @@ from tasks.evaluation.instance_metrics import (
     match_image,
     mean_precision,
 )
+from tasks.evaluation.saliency_metric import add_saliency, saliency_summary, saliency_sums
 from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 
 LABELS, PREDICTED = "labels", "predictions"
 """Where a run has its label maps, and where a training has those that its network gives the validation images."""
+MASKS = "saliency"
+"""The coding of masks of salient objects: what is brighter than half."""
 _NO_CATEGORY = -1
 MAX_MASK_BYTES = 2**33
 
@@ -163,6 +166,45 @@ def evaluate_instances(
         "images": len(pairs),
         "ignored": len(predicted.images) - len(pairs) + predicted.strangers,
     }
+
+
+def evaluate_saliency(pred: Path, gt: Path, split: str | Path | None = None) -> dict[str, Any]:
+    """Score maps of saliency by their mean absolute error and their largest F (`tasks.evaluation.saliency_metric`).
+
+    Args:
+        pred: A folder of grey PNGs of 8 bits, 255 times the probability, one that has them in `Saliency`, or a
+            training. Images that `gt` lacks are ignored.
+        gt: A set with masks of salient objects (`data.readers.scenes`), or a folder of such masks.
+        split: As for `evaluate_semantic`.
+
+    Returns:
+        `mae` and `max_f`, fractions in [0, 1] (None where there is nothing to score); the numbers of `images`, and of
+        predictions `ignored`.
+
+    Raises:
+        DatasetError: Lists every image that has no map, or one of another size.
+    """
+    base = _base(pred)
+    folder = base / SALIENCY if (base / SALIENCY).is_dir() else pred
+    predicted, truth = _LabelMaps(_png_files(folder)), _label_maps(gt, split)
+    if truth.coding not in (None, MASKS):
+        raise DatasetError([Problem(gt, "expected masks of salient objects, found label maps of a set of scenes")])
+    truth = _LabelMaps(truth.files, MASKS)
+    pairs, problems = _pair(predicted.files, truth.files, gt)
+    sums = []
+    for pred_id, gt_id in pairs:
+        try:
+            found = predicted.read(pred_id)
+            if found.dtype != np.uint8:
+                raise ValueError(f"expected a map of 8 bits, found {found.dtype}")
+            sums.append(saliency_sums(truth.read(gt_id), found))
+        except ValueError as error:
+            problems.append(Problem(predicted.files[pred_id], str(error), gt_id))
+        except DatasetError as error:
+            problems += error.problems
+    if problems:
+        raise DatasetError(problems)
+    return {**saliency_summary(add_saliency(sums)), "ignored": len(predicted.files) - len(pairs)}
 
 
 @dataclass(frozen=True)
@@ -330,9 +372,9 @@ def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int,
 
 
 def _base(path: Path) -> Path:
-    """Return the folder that has the folders of label maps: a run's labels, a training's predictions, or the path."""
+    """Return the folder that has the folders of maps: a run's labels, a training's predictions, or the path."""
     places = (path, path / LABELS, path / PREDICTED)
-    return next((place for place in places if any((place / kind).is_dir() for kind in KINDS)), path)
+    return next((place for place in places if any((place / kind).is_dir() for kind in (*KINDS, SALIENCY))), path)
 
 
 def _label_maps(path: Path, split: str | Path | None = None) -> _LabelMaps:

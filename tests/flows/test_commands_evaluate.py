@@ -4,10 +4,12 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fabricated_run import make_run
 from rich.console import Console
 
+from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map, write_label_map
 from flows.commands.evaluate import evaluate, show_scores
 
@@ -57,3 +59,13 @@ def test_instance_scores_are_shown_with_the_number_of_objects(run: Path, tmp_pat
     assert "COCO: AP 100.0, AP50 100.0, AP75 100.0" in text
     assert str(sum(score["gt"] for score in result["per_class"].values())) in text
     assert "1 predictions without ground truth were ignored" in text
+
+
+def test_scores_of_saliency_are_shown_in_percent_and_have_no_classes(tmp_path: Path):
+    for folder, value in (("pred", 51), ("gt", 255)):
+        write_label_map(tmp_path / folder / "a.png", np.full((4, 6), value, np.uint8), grey=True)
+    text = shown(evaluate("saliency", tmp_path / "pred", tmp_path / "gt"))
+    assert "MAE 80.0, max F 100.0" in text
+    assert "1 images" in text
+    with pytest.raises(DatasetError, match="saliency has no classes"):
+        evaluate("saliency", tmp_path / "pred", tmp_path / "gt", tmp_path / "classes.txt")

@@ -11,7 +11,7 @@ from data.formats.coco import Detection, ImageInfo, coco_json, encode_mask
 from data.formats.label_folder import index_files
 from data.formats.label_maps import write_label_map
 from data.formats.voc import VOC_CLASSES
-from tasks.evaluation.folders import evaluate_instances, evaluate_semantic
+from tasks.evaluation.folders import evaluate_instances, evaluate_saliency, evaluate_semantic
 
 CLASSES = ("cat", "dog")
 SIZE = (4, 6)
@@ -382,3 +382,29 @@ def test_a_label_map_that_cannot_be_opened_is_not_left_out(tmp_path: Path):
     (gt / "b.png").symlink_to("away.png")
     with pytest.raises(DatasetError, match=r"b.png: expected a label map, found no file"):
         evaluate_semantic(pred, gt)
+
+
+def test_maps_of_saliency_are_scored_against_masks(tmp_path: Path):
+    masks = {"a": label_map(*[255] * 3, 0, 0, 0), "b": label_map(*[0] * 5, 255)}
+    for image, mask in masks.items():
+        write_label_map(tmp_path / "set/images" / f"{image}.png", mask, grey=True)
+        write_label_map(tmp_path / "set/ground_truth_mask" / f"{image}.png", mask, grey=True)
+        write_label_map(tmp_path / "masks" / f"{image}.png", mask // 255, grey=True)
+    found = {"a": label_map(255, 255, 204, 204, 0, 0), "b": label_map(*[0] * 5, 255), "c": label_map(*[0] * 6)}
+    for image, values in found.items():
+        write_label_map(tmp_path / "net/predictions/Saliency" / f"{image}.png", values, grey=True)
+    for pred in (tmp_path / "net", tmp_path / "net/predictions/Saliency"):
+        for gt in (tmp_path / "set", tmp_path / "masks"):
+            result = evaluate_saliency(pred, gt)
+            assert result["mae"] == pytest.approx((0.2 + 0.8) / 6 / 2)
+            # At 204: precision (3/4 + 1) / 2, recall 1. At 255: precision 1, recall (2/3 + 1) / 2.
+            assert result["max_f"] == pytest.approx(max(1.3 * 7 / 8 / (0.3 * 7 / 8 + 1), 1.3 * 5 / 6 / (0.3 + 5 / 6)))
+            assert (result["images"], result["ignored"]) == (2, 1)
+    (tmp_path / "some.txt").write_text("b\n")
+    result = evaluate_saliency(tmp_path / "net", tmp_path / "set", tmp_path / "some.txt")
+    assert (result["images"], result["mae"], result["max_f"]) == (1, 0, 1)
+    write_label_map(tmp_path / "net/predictions/Saliency/b.png", found["b"][:2], grey=True)
+    with pytest.raises(DatasetError, match=r"b\.png: expected maps of one size"):
+        evaluate_saliency(tmp_path / "net", tmp_path / "set")
+    with pytest.raises(DatasetError, match="expected masks of salient objects, found label maps of a set of scenes"):
+        evaluate_saliency(tmp_path / "net", write_scenes(tmp_path / "scenes"))
