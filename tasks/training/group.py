@@ -26,6 +26,21 @@ class Group:
             return cls(dist.get_rank(), dist.get_world_size(), device)
         return cls(0, 1, device)
 
+    def is_always_busy(self, num_samples: int, batch_size: int, num_parts: int) -> bool:
+        """Return whether every process has images of its own in all parts of all steps of a training.
+
+        Args:
+            num_samples: In the set, of which the last batch of an epoch has what is left.
+            batch_size: Images of a step, of all processes together.
+            num_parts: Parts that a process's share of a batch is computed in.
+        """
+        part_size = -(-batch_size // (self.size * num_parts))
+        for images in (min(batch_size, num_samples), num_samples % batch_size):
+            least, most = images // self.size, -(-images // self.size)
+            if -(-least // part_size) < -(-most // part_size):
+                return False
+        return True
+
     def sum(self, values: list[float]) -> list[float]:
         """Add up each number over the processes, in double precision."""
         if self.size == 1:

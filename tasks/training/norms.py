@@ -39,19 +39,23 @@ def freeze_norms(net: nn.Module, *, scale: bool = True) -> None:
             module.requires_grad_(not scale)
 
 
-def synchronize_norms(net: nn.Module, device: str) -> nn.Module:
+def synchronize_norms(net: nn.Module, device: str, *, always_busy: bool = False) -> nn.Module:
     """Return the network with batch norms whose statistics are those of all processes' images together.
 
     A process that is alone keeps the network as it is.
+
+    Args:
+        always_busy: Every process has images of its own in all parts of all steps (`Group.is_always_busy`): on a GPU
+            torch's layer is taken then, which is faster and counts every image that it sees.
     """
     if not dist.is_initialized():
         return net
-    if device != "cpu":
+    if always_busy and device != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(net)
     for parent in net.modules():
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm2d:
-                setattr(parent, name, SyncBatchNormCpu.of(child))
+                setattr(parent, name, SharedBatchNorm.of(child))
     return net
 
 
@@ -92,8 +96,8 @@ def recompute_norms(net: nn.Module, batches: Iterable[Callable[[], object]], gro
 
 @contextlib.contextmanager
 def left_out_of_norms(net: nn.Module, *, left_out: bool) -> Iterator[None]:
-    """Keep what this process shows the network out of the statistics of all processes; on a CPU alone."""
-    norms = [module for module in net.modules() if isinstance(module, SyncBatchNormCpu)]
+    """Keep what this process shows the network out of the statistics of all processes."""
+    norms = [module for module in net.modules() if isinstance(module, SharedBatchNorm)]
     for norm in norms:
         norm.share = 0.0 if left_out else 1.0
     yield
@@ -101,8 +105,8 @@ def left_out_of_norms(net: nn.Module, *, left_out: bool) -> Iterator[None]:
         norm.share = 1.0
 
 
-class SyncBatchNormCpu(nn.BatchNorm2d):
-    """What `nn.SyncBatchNorm` does, which refuses tensors on the CPU.
+class SharedBatchNorm(nn.BatchNorm2d):
+    """What `nn.SyncBatchNorm` does, which refuses tensors on the CPU and cannot leave a process's images out.
 
     Attributes:
         share: How much this process's images count in the statistics: 1, or 0 for not at all.
@@ -111,7 +115,7 @@ class SyncBatchNormCpu(nn.BatchNorm2d):
     share = 1.0
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d) -> SyncBatchNormCpu:
+    def of(cls, norm: nn.BatchNorm2d) -> SharedBatchNorm:
         """Return a copy that shares the parameters and buffers of `norm`, and its mode."""
         copy = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         copy.load_state_dict(norm.state_dict())

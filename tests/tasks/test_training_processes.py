@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 import toy_trainings
+from torch import nn
 
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
 from tasks.engine.job import Job
-from tasks.training import TrainingError
+from tasks.training import Recipe, TrainingError
+from tasks.training.group import Group
 from tasks.training.launch import run_in_processes
+from tasks.training.loop import _batches
+from tasks.training.norms import SharedBatchNorm, synchronize_norms
 
 
 def _job(folder: Path, num_samples: int, kind: str, progress: Callable[..., None] = Job.progress) -> Job:
@@ -68,6 +72,28 @@ def test_norms_count_each_image_once_where_a_process_has_none(tmp_path: Path) ->
     one = run_in_processes(toy_trainings.train, _job(tmp_path / "one", 2, "with norm"), 1)
     three = run_in_processes(toy_trainings.train, _job(tmp_path / "three", 2, "with norm"), 3)
     assert _losses(three) == pytest.approx(_losses(one), abs=1e-5)
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3])
+@pytest.mark.parametrize("num_processes", [2, 3, 4])
+def test_norms_that_count_every_image_are_taken_where_no_process_is_ever_idle(
+    num_processes: int, num_parts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    found = set()
+    for num_samples in range(1, 20):
+        idle = False
+        for rank in range(num_processes):
+            group = Group(rank, num_processes, "cpu")
+            samples = _job(tmp_path / f"{num_samples}-{rank}", num_samples, "plain")
+            recipe = Recipe(lambda index, _: index, lambda *_: None, None, 8, 1, parts=num_parts)  # pyright: ignore
+            steps = recipe.num_steps(num_samples)
+            idle |= any(batch.num_own < len(batch.parts) for batch in _batches(recipe, samples, group, 0, steps))
+        busy = Group(0, num_processes, "cuda").is_always_busy(num_samples, 8, num_parts)
+        assert busy is not idle, num_samples
+        net = synchronize_norms(toy_trainings.network(with_norm=True), "cuda", always_busy=busy)
+        found |= {(idle, type(layer)) for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
+    assert found == {(True, SharedBatchNorm), (False, nn.SyncBatchNorm)}
 
 
 def test_parts_of_processes_with_unequally_many_images_wait_for_one_another(tmp_path: Path) -> None:

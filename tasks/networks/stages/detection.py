@@ -24,6 +24,7 @@ from tasks.networks.maskrcnn import DetectionConfig, DetectorConfig
 from tasks.networks.stages.instance_targets import jitter, read_instances, target
 from tasks.networks.stages.recipe import finish, parameter_groups, recipe_of
 from tasks.training import Recipe, autocast, fit
+from tasks.training.group import Group
 from tasks.training.inference import batches
 from tasks.training.launch import run_in_processes
 from tasks.training.norms import synchronize_norms
@@ -45,7 +46,8 @@ def train_here(job: Job) -> dict[str, Any]:
     assert isinstance(net, MaskRCNN)
     net.to(job.device)
     if config.sync_norm:
-        synchronize_norms(net, job.device)
+        busy = Group.current(job.device).is_always_busy(len(job.samples), config.batch_size, config.batch_parts)
+        synchronize_norms(net, job.device, always_busy=busy)
     recipe = _recipe(net, config, job)
     history = fit(net.train(), recipe, job)
     look = lambda sample: find_instances(net, [as_pixels(read_image(sample.image))], job.device, DetectionConfig())  # noqa: E731

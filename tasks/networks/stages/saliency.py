@@ -73,9 +73,10 @@ def train_here(job: Job) -> dict[str, Any]:
     Raises:
         DatasetError: There are no samples with label maps of classes, or no masks can be derived.
     """
-    net, config = build_network(job)
-    assert isinstance(config, SaliencyConfig)
     scenes, masked = ([s for s in job.samples if has_own_mask(s) is own] for own in (False, True))
+    on_scenes = replace(job, samples=tuple(scenes))
+    net, config = build_network(on_scenes)
+    assert isinstance(config, SaliencyConfig)
     if not scenes:
         raise DatasetError([Problem(masked[0].image, "expected images with label maps of classes too, found none")])
     refuse_void(scenes, net.num_classes, "training")
@@ -89,7 +90,6 @@ def train_here(job: Job) -> dict[str, Any]:
         log.warning("no set with masks of salient objects: they are derived from the label maps: %s", ", ".join(names))
     if masked or salient:
         _warn_of_one_value(masked or scenes, partial(read_mask, num_classes=net.num_classes, salient=salient))
-    on_scenes = replace(job, samples=tuple(scenes))
     recipe = _recipe(net, config, on_scenes, masked, salient)
     history = fit(net, recipe, on_scenes)
 

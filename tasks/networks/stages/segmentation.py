@@ -88,7 +88,8 @@ def build_network(job: Job) -> tuple[Segmenter, SegmenterConfig | SceneConfig]:
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     net.train()
     if config.sync_norm:
-        synchronize_norms(net, job.device)
+        busy = Group.current(job.device).is_always_busy(len(job.samples), config.batch_size, config.batch_parts)
+        synchronize_norms(net, job.device, always_busy=busy)
     for backbone in net.backbones:
         if config.freeze_norm and backbone.pretrained:
             freeze_norms(backbone)
