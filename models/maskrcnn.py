@@ -185,8 +185,11 @@ def _resized(image: Float[Tensor, "c h w"], sides: Any) -> Float[Tensor, "c p q"
     return down @ image @ right.T
 
 
-def _triangles(size: Tensor, new_size: Tensor, like: Tensor) -> Float[Tensor, "new old"]:
-    """Return the weights of a side's pixels in each of its new ones: triangles as wide as the larger of both."""
+def _triangles(size: Any, new_size: Any, like: Tensor) -> Float[Tensor, "new old"]:
+    """Return the weights of a side's pixels in each of its new ones: triangles as wide as the larger of both.
+
+    The sizes are tensors, so that a traced graph has any size.
+    """
     scale = size.to(like.dtype) / new_size
     centres = (torch.arange(new_size, device=like.device)[:, None] + 0.5) * scale
     places = torch.arange(size, device=like.device)[None] + 0.5
