@@ -1,0 +1,361 @@
+"""Corrections that people made of labels, kept apart from the versions of these labels, for good.
+
+<root>/<image id>/c00001.json             who, when, on which version and which bytes of the image, and what
+<root>/<image id>/c00001-semantic.png     the classes that pixels have instead
+<root>/<image id>/c00001-instances.png    the instances that pixels belong to instead
+
+Records are added and never changed: a later one lies over the earlier ones. The masks name what they hold by the
+record's own list of classes, so that no class table can change what a correction means. A record appears last, so that
+a correction is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data.dataset import VOID, DatasetError, LabelMap, Problem, value_type
+from data.files import atomic_write, explain_os_errors, file_digest, file_lock, sync
+from data.formats.label_maps import read_label_map, write_label_map
+from data.names import is_unsafe
+
+FOLDER = "corrections"
+UNCHANGED, BACKGROUND, UNSURE, FIRST_CLASS = 0, 1, 2, 3
+"""Values of a semantic mask: as it was, background, void, and the first of the record's classes."""
+NO_INSTANCE, FIRST_INSTANCE = 1, 2
+"""Values of an instance mask beside `UNCHANGED`: none, and the first of the new instances."""
+MOST_INSTANCES = 1 << 15
+Verdict = Literal["accepted", "rejected"]
+MOST_TEXT, FORMAT = 1000, 1
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One correction of one image.
+
+    Attributes:
+        image: The sample's id.
+        digest: SHA-256 of the image's bytes that the person saw.
+        author: Who made it.
+        created: When, in ISO 8601 with its zone.
+        made_on: The number of the version that was corrected; None of a run's labels.
+        verdict: What the person said of the labels as they are, or None.
+        tags: The names of the image's image-level labels from now on, or None for those it has.
+        classes: What the values of the semantic mask mean, from `FIRST_CLASS`.
+        semantic: SHA-256 of the semantic mask's file, or None where no pixel's class was changed.
+        instances: The same of the mask of instances.
+        format: Of this record.
+    """
+
+    image: str
+    digest: str
+    author: str
+    created: str
+    made_on: int | None = None
+    verdict: Verdict | None = None
+    tags: tuple[str, ...] | None = None
+    classes: tuple[str, ...] = ()
+    semantic: str | None = None
+    instances: str | None = None
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, text: bytes) -> Record:
+        """Read a record's file.
+
+        Raises:
+            ValueError: It is not what `Corrections.add` writes.
+        """
+        document: Any = json.loads(text)
+        if not isinstance(document, dict) or document.keys() != CHECKS.keys():
+            raise ValueError(f"expected the fields {', '.join(CHECKS)}")
+        _check_fields(document)
+        fields: dict[str, Any] = dict(document)
+        for name in ("tags", "classes"):
+            fields[name] = None if fields[name] is None else tuple(fields[name])
+        return cls(**fields)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MOST_TEXT
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "format": (lambda value: type(value) is int and value == FORMAT, str(FORMAT)),
+    "image": (_is_text, "the id of an image"),
+    "digest": (_is_digest, "a SHA-256"),
+    "author": (_is_text, "a name"),
+    "created": (_is_time, "a time with its zone"),
+    "made_on": (
+        lambda value: value is None or (type(value) is int and value > 0),
+        "the number of a version, or null",
+    ),
+    "verdict": (lambda value: value in (None, "accepted", "rejected"), "accepted, rejected or null"),
+    "tags": (lambda value: value is None or _are_names(value), "names, each once, or null"),
+    "classes": (_are_names, "names, each once"),
+    "semantic": (lambda value: value is None or _is_digest(value), "a SHA-256, or null"),
+    "instances": (lambda value: value is None or _is_digest(value), "a SHA-256, or null"),
+}
+"""Field of a record -> whether a value of JSON can be its, and what is expected."""
+
+
+def _check_fields(document: Mapping[str, Any]) -> None:
+    for name, value in document.items():
+        fits, expected = CHECKS[name]
+        if not fits(value):
+            raise ValueError(f"{name}: expected {expected}, found {value!r:.80}")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A record with its masks.
+
+    Attributes:
+        record: What it says.
+        semantic: [H, W] of the image: `UNCHANGED`, `BACKGROUND`, `UNSURE`, or a class of the record; or None.
+        instances: [H, W]: `UNCHANGED`, `NO_INSTANCE`, or a new instance from `FIRST_INSTANCE`; or None.
+    """
+
+    record: Record
+    semantic: NDArray[np.integer] | None = None
+    instances: NDArray[np.integer] | None = None
+
+
+class Corrections:
+    """The corrections in a folder.
+
+    Raises:
+        DatasetError: From each method that reads: a record or a mask is not what was written; it names the file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def images(self) -> list[str]:
+        """The ids of the images that have corrections, ascending."""
+        files = self.root.rglob("c[0-9]*.json") if self.root.is_dir() else ()
+        return sorted({file.parent.relative_to(self.root).as_posix() for file in files if _number(file)})
+
+    def records(self, image: str) -> list[Record]:
+        """Read what was said of an image, the oldest first."""
+        return [self._record(file, image) for file in self._files(image)]
+
+    def of(self, image: str, digest: str) -> Iterator[Correction]:
+        """Yield the corrections that were made on these bytes of an image, the oldest first."""
+        for file in self._files(image):
+            record = self._record(file, image)
+            if record.digest == digest:
+                yield Correction(record, *(self._mask(file, record, kind) for kind in ("semantic", "instances")))
+
+    def stale(self, image: str, digest: str) -> int:
+        """Return how many corrections of an image were made on other bytes than these."""
+        return sum(record.digest != digest for record in self.records(image))
+
+    def state(self, image: str, digest: str) -> str | None:
+        """Return a digest of what the corrections of these bytes change of the masks; None where they change none."""
+        said = [
+            [record.semantic, record.instances, record.classes]
+            for record in self.records(image)
+            if record.digest == digest and (record.semantic or record.instances)
+        ]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest() if said else None
+
+    def tags(self, image: str, digest: str) -> tuple[str, ...] | None:
+        """Return the tags that a person gave these bytes of an image last; None where nobody did."""
+        given = [r.tags for r in self.records(image) if r.digest == digest and r.tags is not None]
+        return given[-1] if given else None
+
+    def add(
+        self,
+        image: str,
+        digest: str,
+        *,
+        author: str,
+        made_on: int | None = None,
+        verdict: Verdict | None = None,
+        tags: Iterable[str] | None = None,
+        classes: Iterable[str] = (),
+        semantic: NDArray[np.integer] | None = None,
+        instances: NDArray[np.integer] | None = None,
+    ) -> Record:
+        """Write a correction down; it is on disk when this returns. The arguments are those of `Record`, with masks.
+
+        Raises:
+            ValueError: A mask holds a value that is none of those said, the masks are not of one size, or a name is
+                empty, too long, or there twice.
+            ArtifactError: The folder cannot be written, or the disk is full.
+        """
+        names = list(classes)
+        masks = {"semantic": semantic, "instances": instances}
+        masks = {kind: mask for kind, mask in masks.items() if mask is not None and (mask != UNCHANGED).any()}
+        _check_masks(masks, len(names))
+        said: dict[str, Any] = {"image": image, "digest": digest, "author": author, "made_on": made_on}
+        said |= {"verdict": verdict, "tags": None if tags is None else sorted(tags)}
+        said["classes"] = names if "semantic" in masks else []
+        _check_fields(said)
+        with explain_os_errors(self.root):
+            folder = self._folder(image)
+            folder.mkdir(parents=True, exist_ok=True)
+            with file_lock(self.root / ".lock"):
+                number = 1 + max((_number(file) for file in self._files(image)), default=0)
+                stem = f"c{number:05d}"
+                for kind, mask in masks.items():
+                    file = folder / f"{stem}-{kind}.png"
+                    write_label_map(file, mask.astype(np.uint16), grey=True)
+                    sync(file)
+                    said[kind] = file_digest(file)
+                said |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "format": FORMAT}
+                document = {name: said.get(name) for name in CHECKS}
+                atomic_write(folder / f"{stem}.json", json.dumps(document, indent=1), durable=True)
+                sync(folder)
+        return Record.read(json.dumps(document).encode())
+
+    def _folder(self, image: str) -> Path:
+        if not image or is_unsafe(image):
+            raise DatasetError([Problem(self.root, f"expected the id of an image, found {image!r}")])
+        return self.root / image
+
+    def _files(self, image: str) -> list[Path]:
+        found = self._folder(image).glob("c*.json")
+        return sorted((file for file in found if _number(file)), key=_number)
+
+    def _record(self, file: Path, image: str) -> Record:
+        try:
+            record = Record.read(file.read_bytes())
+        except OSError as error:
+            raise DatasetError([Problem(file, f"cannot be read ({error.strerror})", image)]) from None
+        except (ValueError, RecursionError) as error:
+            raise DatasetError([Problem(file, f"expected a correction, but {error}", image)]) from None
+        if record.image != image:
+            raise DatasetError([Problem(file, f"expected a correction of {image}, found one of {record.image}", image)])
+        return record
+
+    def _mask(self, file: Path, record: Record, kind: Literal["semantic", "instances"]) -> NDArray[np.integer] | None:
+        expected = getattr(record, kind)
+        if expected is None:
+            return None
+        path = file.with_name(f"{file.stem}-{kind}.png")
+        if not path.is_file() or file_digest(path) != expected:
+            raise DatasetError(
+                [Problem(path, f"expected the mask of {file.name}, found another or none", record.image)]
+            )
+        mask = read_label_map(path)
+        try:
+            _check_masks({kind: mask}, len(record.classes))
+        except ValueError as error:
+            raise DatasetError([Problem(path, str(error), record.image)]) from None
+        return mask
+
+
+def apply_corrections(
+    labels: LabelMap, objects: LabelMap, corrections: Iterable[Correction], values: Mapping[str, int]
+) -> tuple[LabelMap, LabelMap]:
+    """Return an image's labels and instances with corrections laid over them, one after another.
+
+    Pixels that get a class and no instance join the instance of that class that they touch most; a region that touches
+    none is a new one. Pixels that are background or void belong to no instance.
+
+    Args:
+        labels: [H, W] of class values.
+        objects: [H, W], an id for each instance, 0 for none, 255 for void.
+        corrections: Of this image, the oldest first.
+        values: The class value of each name.
+
+    Raises:
+        ValueError: A mask is of another size, or of a class that has no value.
+    """
+    values_now, owners = labels.astype(np.int64), objects.astype(np.int64)
+    for correction in corrections:
+        semantic, instances = correction.semantic, correction.instances
+        for mask in (semantic, instances):
+            if mask is not None and mask.shape != values_now.shape:
+                raise ValueError(
+                    f"expected a correction of {_size(values_now.shape)}, found one of {_size(mask.shape)}"
+                )
+        if semantic is not None:
+            owners[_unowned(values_now, semantic, correction.record, values)] = 0
+            free = (semantic != UNCHANGED) & (values_now != 0) & (values_now != VOID) & (owners == 0)
+            _join(values_now, owners, free)
+        if instances is not None:
+            owners[instances == NO_INSTANCE] = 0
+            for number in np.unique(instances[instances >= FIRST_INSTANCE]):
+                owners[instances == number] = _new_id(owners)
+    kinds = (value_type(max(values.values(), default=0) + 1), value_type(int(owners.max(initial=0)) + 1))
+    return values_now.astype(kinds[0]), owners.astype(kinds[1])
+
+
+def _unowned(
+    labels: NDArray[np.int64], semantic: NDArray[np.integer], record: Record, values: Mapping[str, int]
+) -> NDArray[np.bool_]:
+    """Give pixels their new values, in place; return those that no longer belong to the instance that they had."""
+    if unknown := [name for name in record.classes if name not in values]:
+        raise ValueError(f"a correction names {', '.join(unknown)}, which the classes do not")
+    lookup = np.array([0, 0, VOID, *(values[name] for name in record.classes)])
+    new = np.where(semantic == UNCHANGED, labels, lookup[semantic])
+    changed = new != labels
+    labels[...] = new
+    return changed
+
+
+def _join(labels: NDArray[np.int64], objects: NDArray[np.int64], free: NDArray[np.bool_]) -> None:
+    """Give each region of free pixels of one class the instance that it touches most, or a new one; in place."""
+    for value in np.unique(labels[free]):
+        parts, count = ndimage.label(free & (labels == value))  # pyright: ignore[reportGeneralTypeIssues]
+        owners = np.where((labels == value) & (objects != VOID), objects, 0)
+        for number in range(1, count + 1):
+            part = parts == number
+            around = owners[ndimage.binary_dilation(part) & ~part]
+            touched = np.bincount(around[around > 0])
+            objects[part] = int(touched.argmax()) if len(touched) else _new_id(objects)
+
+
+def _new_id(objects: NDArray[np.int64]) -> int:
+    id = int(objects.max(initial=0, where=objects != VOID)) + 1
+    return id + (id == VOID)
+
+
+def _check_masks(masks: Mapping[str, NDArray[np.integer]], num_classes: int) -> None:
+    most = {"semantic": FIRST_CLASS + num_classes - 1, "instances": FIRST_INSTANCE + MOST_INSTANCES}
+    for kind, mask in masks.items():
+        if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(f"expected integers [H, W] as {kind}, got {mask.dtype} {list(mask.shape)}")
+        if mask.min() < UNCHANGED or mask.max() > most[kind]:
+            raise ValueError(f"expected {kind} of 0 to {most[kind]}, found {mask.min()} to {mask.max()}")
+    if len({mask.shape for mask in masks.values()}) > 1:
+        raise ValueError("expected masks of one size")
+
+
+def _number(file: Path) -> int:
+    digits = file.stem.removeprefix("c")
+    return int(digits) if file.stem.startswith("c") and digits.isdecimal() else 0
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"
