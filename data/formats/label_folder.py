@@ -8,6 +8,7 @@ Saliency/<id>.png              255 times the probability of being salient, of ne
 instances.json                 COCO's instance JSON, likewise
 classes.txt                    the name of a class a line; their values in the label maps count from 1 (of more than
                                254 classes, line 255 is "(void)", since 255 is void in every label map)
+automatic/                     of images that a person corrected in a published version: the same before that
 values.txt                     instead of it, of scenes, which have no background: the name of a value a line, from 0
 """
 
@@ -28,6 +29,7 @@ SALIENCY = "Saliency"
 MAPS = (*KINDS, SURE, CONFIDENCE, SALIENCY)
 """Every kind of map that such a folder may have."""
 DETECTIONS, CLASSES, VALUES = "instances.json", "classes.txt", "values.txt"
+AUTOMATIC = "automatic"
 
 
 def image_info(sample: Sample, dataset: Dataset) -> ImageInfo:

@@ -34,8 +34,8 @@ RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS,
 RECORD_FIELDS |= {"settings": dict, "store": str}
 ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
-# Of versions that were made with saliency, or with maps of another method.
-MORE_ENTRY_FIELDS = {"saliency": str, "cams": str}
+# Of versions that were made with saliency, or with maps of another method, and of images that a person corrected.
+MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str}
 MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
 RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
 
@@ -54,6 +54,7 @@ class Entry:
         instances: Instances found.
         saliency: SHA-256 of its map of saliency, or of the network that found it; None without.
         cams: SHA-256 of its class attention maps, where another method made them.
+        corrections: Which corrections lie over its labels (`data.store.corrections.Corrections.state`), or None.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Entry:
     instances: int
     saliency: str | None = None
     cams: str | None = None
+    corrections: str | None = None
 
 
 class Publication:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data.dataset import Problem
 from data.formats.label_folder import SEMANTIC
 from data.ownership import mark_place
 from data.store import ArtifactError, explain_os_errors, open_store
@@ -17,8 +18,17 @@ from flows.deployment.ui import show_labels, show_version
 from flows.engine.collect import write_run_record
 from flows.engine.request import Prepared
 from flows.labels.request import RunRequest, replan
-from flows.publishing.request import RegenerateRequest, Work, check_place, describe_work, find_work, run_request
-from tasks.publishing.assemble import agreement_with, keep_labels, new_labels, write_index
+from flows.publishing.request import (
+    RegenerateRequest,
+    Work,
+    check_place,
+    corrections_of,
+    describe_work,
+    find_work,
+    run_request,
+)
+from tasks.publishing.assemble import Part, agreement_with, keep_labels, new_labels, write_index
+from tasks.publishing.corrected import correct
 from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
 
 
@@ -80,6 +90,7 @@ def _publish(
             parts.append(keep_labels(publication, work.base, gone, draft))
         if made:
             parts.append(new_labels(made.plan, made.store, work.dataset, work.digests, draft))
+        parts, unfit = _with_corrections(publication, parts, draft)
         entries = write_index(parts, draft)
         new = parts[-1].entries if made else []
         agreement = None if work.base is None else agreement_with(publication, work.base, draft, new)
@@ -99,9 +110,21 @@ def _publish(
             "agreement": agreement,
             "held": held,
             "left_out": [str(problem) for problem in work.problems],
+            "corrected": sum(entry.corrections is not None for entry in entries),
+            "not_applied": [str(problem) for problem in unfit],
         }
         number = publication.publish(draft, facts, entries, hold=bool(held))
-    return describe_work(publication, work, number, held)
+    return describe_work(publication, work, number, held) | {name: facts[name] for name in ("corrected", "not_applied")}
+
+
+def _with_corrections(publication: Publication, parts: list[Part], draft: Path) -> tuple[list[Part], list[Problem]]:
+    """Lay what people corrected over the labels of a draft; return its parts, and the corrections that do not fit."""
+    done, problems = [], []
+    for part in parts:
+        corrected, unfit = correct(part, parts[-1].classes, corrections_of(publication), draft)
+        done.append(corrected)
+        problems += unfit
+    return done, problems
 
 
 def _settings(request: RegenerateRequest, publication: Publication, work: Work) -> dict[str, Any]:

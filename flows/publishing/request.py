@@ -12,11 +12,13 @@ from data.class_tables import extended, in_table
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.ownership import refuse_foreign, refuse_nesting
 from data.store import ArtifactError, open_store
+from data.store.corrections import FOLDER, Corrections
 from data.store.publication import RUNS, Publication, name_of
 from flows.labels.request import LabelsRequest, RunRequest, check_files, open_set
 from tasks.config import Fraction
 from tasks.engine.plan import SampleDigest, digest_samples
 from tasks.engine.run_record import read_run
+from tasks.publishing.corrected import with_corrected_tags
 from tasks.publishing.decide import Changes, Decision, Gate, Retrain, compare, decide, unchanged
 
 
@@ -85,6 +87,7 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     dataset, problems = open_set(request)
     dataset = _in_published_table(dataset, publication)
     digests = digest_samples(dataset)
+    dataset = with_corrected_tags(dataset, corrections_of(publication), digests)
     work = _compare(request, publication, dataset, digests)
     wanted = set() if work.nothing else set(work.decision.images)
     suspects = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id in wanted))
@@ -96,6 +99,11 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
         good = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in bad))
         work = _compare(request, publication, good, digests)
     return replace(work, problems=(*problems, *found))
+
+
+def corrections_of(publication: Publication) -> Corrections:
+    """Return what people corrected of a publication's labels."""
+    return Corrections(publication.root / FOLDER)
 
 
 def run_request(request: RegenerateRequest, publication: Publication, work: Work) -> RunRequest:
@@ -183,7 +191,7 @@ def _compare(
         changes = compare(dataset, digests, ())
         before, trained_on = None, None
     else:
-        changes = compare(dataset, digests, publication.entries(base))
+        changes = compare(dataset, digests, publication.entries(base), corrections_of(publication))
         before, trained_on = (
             publication.record(base, "settings")["settings"],
             read_run(networks_of(publication, base)).dataset,
@@ -195,7 +203,7 @@ def _compare(
     for number in sorted((n for n in (*publication.published, *publication.held) if n > (base or 0)), reverse=True):
         settings = publication.record(number, "settings")["settings"]
         if unchanged(settings, request.settings, request.retrain) and not compare(
-            dataset, digests, publication.entries(number)
+            dataset, digests, publication.entries(number), corrections_of(publication)
         ):
             return replace(work, same=number)
     return work

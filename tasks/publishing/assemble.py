@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from data.dataset import VOID, ClassTable, Dataset
 from data.formats.coco import Detection, ImageInfo, read_detections
-from data.formats.label_folder import DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
+from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, Store
 from data.store.publication import Entry, Publication, link_file, provenance, provenance_file
@@ -99,7 +99,10 @@ def _read_index(file: Path, num_images: int) -> dict[str, Any]:
 
 
 def keep_labels(publication: Publication, base: int, gone: Collection[str], draft: Path) -> Part:
-    """Take over the labels that version `base` has of its images, but for those in `gone`."""
+    """Take over the labels that version `base` has of its images, but for those in `gone`.
+
+    Of images that a person corrected it is the automatic labels: what corrections there are is laid over them again.
+    """
     folder = publication.folder(base)
     entries = list(publication.entries(base))
     content = _read_index(folder / DETECTIONS, len(entries))
@@ -108,10 +111,30 @@ def keep_labels(publication: Publication, base: int, gone: Collection[str], draf
     categories = content["categories"]
     table = ClassTable(tuple(each["name"] for each in categories), tuple(each["id"] for each in categories))
     classes = {category: index for index, category in enumerate(table.category_ids)}
-    kept = [entry for entry in entries if entry.id not in gone]
-    for entry in kept:
+    kept: list[Entry] = []
+    before: list[Detection] = []
+    for entry in entries:
+        if entry.id in gone:
+            continue
+        source = folder if entry.corrections is None else folder / AUTOMATIC
         for kind in KINDS:
-            link_file(folder / kind / f"{entry.id}.png", draft / kind / f"{entry.id}.png")
+            link_file(source / kind / f"{entry.id}.png", draft / kind / f"{entry.id}.png")
+        if entry.corrections is not None:
+            maps = (read_label_map(source / kind / f"{entry.id}.png") for kind in KINDS)
+            entry = replace(entry, corrections=None, **statistics(*maps))
+            before += read_detections(source / DETECTIONS / f"{entry.id}.json")
+        kept.append(entry)
+    corrected = {entry.id for entry in entries if entry.corrections is not None}
+    detections: list[Detection] = [
+        {
+            "image": ids[found["image_id"]],
+            "class": classes[found["category_id"]],
+            "score": found["score"],
+            "segmentation": found["segmentation"],
+        }
+        for found in content["annotations"]
+        if ids[found["image_id"]] not in corrected.union(gone)
+    ]
     return Part(
         table,
         partial(publication.manifest, base),
@@ -121,16 +144,7 @@ def keep_labels(publication: Publication, base: int, gone: Collection[str], draf
             for image in content["images"]
             if ids[image["id"]] not in gone
         ],
-        [
-            {
-                "image": ids[found["image_id"]],
-                "class": classes[found["category_id"]],
-                "score": found["score"],
-                "segmentation": found["segmentation"],
-            }
-            for found in content["annotations"]
-            if ids[found["image_id"]] not in gone
-        ],
+        detections + before,
     )
 
 

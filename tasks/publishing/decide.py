@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 
 from data.dataset import VOID, Dataset, LabelMap
+from data.store.corrections import Corrections
 from data.store.publication import Entry
 from tasks.config import Config, Fraction, PositiveInt, ascending
 from tasks.engine.plan import SampleDigest
@@ -66,9 +67,11 @@ class Changes:
     removed: tuple[str, ...] = ()
     with_other_saliency: tuple[str, ...] = ()
     with_other_maps: tuple[str, ...] = ()
+    with_other_corrections: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.added, self.changed, self.relabelled, self.removed, self.with_other_maps))
+        others = (self.with_other_maps, self.with_other_corrections)
+        return any((self.added, self.changed, self.relabelled, self.removed, *others))
 
     @property
     def to_infer(self) -> tuple[str, ...]:
@@ -77,7 +80,7 @@ class Changes:
         return tuple(sorted({*self.added, *self.changed, *self.relabelled, *others}))
 
     def counts(self) -> dict[str, int]:
-        """Return how many there are of each kind; of saliency and of maps only where there are any."""
+        """Return how many there are of each kind; of other saliency, maps and corrections only where there are any."""
         return {name: len(ids) for name, ids in vars(self).items() if ids or not name.startswith("with_other")}
 
 
@@ -96,9 +99,18 @@ class Decision:
     reasons: tuple[str, ...] = field(default=())
 
 
-def compare(dataset: Dataset, digests: Mapping[str, SampleDigest], entries: Iterable[Entry]) -> Changes:
-    """Compare a data set with a version by the images' bytes, the names of their labels, and the bytes of their
-    saliency and of their class attention maps."""
+def compare(
+    dataset: Dataset,
+    digests: Mapping[str, SampleDigest],
+    entries: Iterable[Entry],
+    corrections: Corrections | None = None,
+) -> Changes:
+    """Compare a data set with a version by the images' bytes, the names of their labels, the bytes of their saliency
+    and of their class attention maps, and what people corrected.
+
+    Raises:
+        DatasetError: A correction cannot be read.
+    """
     before = {entry.id: entry for entry in entries}
     labels = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     both = sorted(labels.keys() & before.keys())
@@ -106,6 +118,10 @@ def compare(dataset: Dataset, digests: Mapping[str, SampleDigest], entries: Iter
     relabelled = {id for id in both if labels[id] != before[id].labels}
     other_saliency = {id for id in both if digests[id].saliency != before[id].saliency}
     other_maps = {id for id in both if digests[id].cams != before[id].cams}
+    # What is corrected of images that are new to the version is laid over the labels that they get.
+    known = set(corrections.images) if corrections else ()
+    states = {id: corrections.state(id, digests[id].image) for id in both if corrections and id in known}
+    corrected = {id for id in both if states.get(id) != before[id].corrections}
     return Changes(
         added=tuple(sorted(labels.keys() - before.keys())),
         changed=changed,
@@ -113,6 +129,7 @@ def compare(dataset: Dataset, digests: Mapping[str, SampleDigest], entries: Iter
         with_other_saliency=tuple(sorted(other_saliency.difference(changed, relabelled))),
         with_other_maps=tuple(sorted(other_maps.difference(changed, relabelled))),
         removed=tuple(sorted(before.keys() - labels.keys())),
+        with_other_corrections=tuple(sorted(corrected.difference(changed))),
     )
 
 

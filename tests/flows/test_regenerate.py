@@ -7,13 +7,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 from tests_flows_support import ROOT, pseudomask, tiny_settings
 
 from data.dataset import ClassTable, Dataset, DatasetError
+from data.files import file_digest
+from data.formats.label_maps import read_label_map
 from data.readers import open_dataset
+from data.store.corrections import BACKGROUND, FIRST_CLASS, FOLDER, Corrections
 from data.store.publication import Publication
 from flows.labels.request import CHOSEN_STAGES, TRAINED_STAGES
 from flows.publishing.request import _in_published_table
@@ -227,3 +231,57 @@ def test_new_classes_train_the_networks_and_a_bad_image_is_named(place: Place) -
     left = place.regenerate("--skip-bad")
     assert left["version"] is None
     assert "val_00000.jpg" in left["left_out"][0]
+
+
+def test_corrections_stand_in_every_version_after_them(place: Place) -> None:
+    corrections = Corrections(place.labels / FOLDER)
+    id, other, *_ = place.list.read_text().split()
+    image = place.data / "JPEGImages" / f"{id}.jpg"
+    labels, objects = (read_label_map(place.labels / "latest" / kind / f"{id}.png") for kind in KINDS)
+    names = (place.labels / "latest/classes.txt").read_text().split()
+    mask = np.zeros(labels.shape, np.uint16)
+    mask[:10, :20], mask[-10:, -20:] = FIRST_CLASS, BACKGROUND
+    corrections.add(id, file_digest(image), author="Ada", made_on=1, classes=names[:1], semantic=mask)
+    answer = place.regenerate()
+    assert (answer["version"], answer["images"], answer["corrected"], answer["not_applied"]) == (2, 0, 1, [])
+    assert answer["changes"]["with_other_corrections"] == 1
+    found = read_label_map(place.labels / "latest" / KINDS[0] / f"{id}.png")
+    np.testing.assert_array_equal(found, np.where(mask == FIRST_CLASS, 1, np.where(mask == BACKGROUND, 0, labels)))
+    # What was there before is untouched, in its own version and beside the corrected labels.
+    for kept in (place.labels / "v00001", place.labels / "v00002/automatic"):
+        np.testing.assert_array_equal(read_label_map(kept / KINDS[0] / f"{id}.png"), labels)
+        np.testing.assert_array_equal(read_label_map(kept / KINDS[1] / f"{id}.png"), objects)
+    coco = COCO(place.labels / "latest/instances.json")
+    (number,) = [each["id"] for each in coco.imgs.values() if Path(each["file_name"]).stem == id]
+    marked = [coco.annToMask(each)[:10, :20] for each in coco.loadAnns(coco.getAnnIds(imgIds=[number]))]
+    assert any(part.all() for part in marked)
+    # Nothing new makes no version; another image that changed leaves the correction in place.
+    assert place.regenerate()["version"] is None
+    with Image.open(place.data / "JPEGImages" / f"{other}.jpg") as photograph:
+        photograph.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(place.data / "JPEGImages" / f"{other}.jpg")
+    answer = place.regenerate()
+    assert (answer["version"], answer["images"], answer["corrected"]) == (3, 1, 1)
+    np.testing.assert_array_equal(read_label_map(place.labels / "latest" / KINDS[0] / f"{id}.png"), found)
+    # A rollback loses none, and a correction taken back by hand is not there in the next version.
+    assert pseudomask("rollback", place.labels, "--to", "1").returncode == 0
+    assert place.regenerate()["same"] == 3
+    shutil.rmtree(corrections.root / id)
+    assert pseudomask("rollback", place.labels, "--to", "3").returncode == 0
+    assert place.regenerate()["corrected"] == 0
+    np.testing.assert_array_equal(read_label_map(place.labels / "latest" / KINDS[0] / f"{id}.png"), labels)
+
+
+def test_corrected_tags_count_and_what_does_not_fit_is_told(place: Place) -> None:
+    corrections = Corrections(place.labels / FOLDER)
+    id, other, *_ = place.list.read_text().split()
+    digests = {each: file_digest(place.data / "JPEGImages" / f"{each}.jpg") for each in (id, other)}
+    corrections.add(id, digests[id], author="Ada", tags=[])
+    corrections.add(other, digests[other], author="Ada", classes=["teapot"], semantic=np.full((4, 4), FIRST_CLASS))
+    corrections.add(other, "0" * 64, author="Ada", tags=[])
+    answer = place.regenerate()
+    assert answer["changes"]["relabelled"] == 1
+    assert not read_label_map(place.labels / "latest" / KINDS[0] / f"{id}.png").any()
+    (fault,) = answer["not_applied"]
+    assert "teapot" in fault or "4 x 4" in fault
+    # It is told once, and makes no version every night.
+    assert place.regenerate()["version"] is None

@@ -1,0 +1,121 @@
+"""Corrections of people in a version of published labels: laid over the automatic labels, which are kept beside."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.class_tables import extended
+from data.dataset import VOID, ClassTable, Dataset, LabelMap, Problem
+from data.formats.coco import Detection, as_detections, decode_mask, write_detections
+from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
+from data.formats.label_maps import read_label_map, write_label_map
+from data.store.corrections import Corrections, apply_corrections
+from data.store.publication import Entry, link_file
+from tasks.engine.plan import SampleDigest
+from tasks.publishing.assemble import Part
+from tasks.publishing.decide import statistics
+
+SAME_OBJECT = 0.5
+"""An instance keeps the score of an automatic one that it has this intersection over union with."""
+
+
+def correct(part: Part, classes: ClassTable, corrections: Corrections, draft: Path) -> tuple[Part, list[Problem]]:
+    """Lay the corrections of a part's images over their labels in a draft.
+
+    What the labels were goes below `AUTOMATIC`, so that the next version starts from it.
+
+    Args:
+        part: Its files lie in the draft.
+        classes: The version's table, of which the part's is the beginning.
+        corrections: Of the publication.
+        draft: The version's folder.
+
+    Returns:
+        The part with the statistics and detections of the corrected labels, and the corrections that fit no more: of a
+        class that the table lacks, or of another size. Those images keep their automatic labels.
+    """
+    found: dict[str, list[Detection]] = defaultdict(list)
+    for detection in part.detections:
+        found[detection["image"]].append(detection)
+    values = {name: index + 1 for index, name in enumerate(classes.names)}
+    entries, problems, images = [], [], set(corrections.images)
+    for entry in part.entries:
+        state = corrections.state(entry.id, entry.image) if entry.id in images else None
+        if state is None:
+            entries.append(entry)
+            continue
+        _set_aside(entry, found[entry.id], draft)
+        before, objects_before = (read_label_map(draft / kind / f"{entry.id}.png") for kind in KINDS)
+        try:
+            given = corrections.of(entry.id, entry.image)
+            labels, objects = apply_corrections(before, objects_before, given, values)
+        except ValueError as error:
+            problems.append(Problem(corrections.root / entry.id, f"not applied: {error}", entry.id))
+            entries.append(replace(entry, corrections=state))
+            continue
+        for kind, corrected in zip(KINDS, (labels, objects), strict=True):
+            file = draft / kind / f"{entry.id}.png"
+            # It may be one file with that of an earlier version.
+            file.unlink()
+            write_label_map(file, corrected)
+        found[entry.id] = _detections(entry.id, labels, objects, found[entry.id])
+        entries.append(replace(entry, **statistics(labels, objects), corrections=state))
+    detections = [detection for entry in entries for detection in found[entry.id]]
+    return replace(part, entries=entries, detections=detections), problems
+
+
+def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]) -> Dataset:
+    """Return a set whose images have the tags that people gave them; new classes come at the end of the table."""
+    given, images = {}, set(corrections.images)
+    for sample in dataset.samples:
+        tags = corrections.tags(sample.id, digests[sample.id].image) if sample.id in images else None
+        if tags is not None:
+            given[sample.id] = tags
+    if not given:
+        return dataset
+    new = {name for tags in given.values() for name in tags}.difference(dataset.classes.names)
+    table = extended(dataset.classes, ClassTable(tuple(sorted(new))))
+    index = {name: number for number, name in enumerate(table.names)}
+    samples = tuple(
+        replace(sample, labels=tuple(sorted(index[name] for name in given[sample.id])))
+        if sample.id in given
+        else sample
+        for sample in dataset.samples
+    )
+    return replace(dataset, classes=table, samples=samples)
+
+
+def _set_aside(entry: Entry, detections: Sequence[Detection], draft: Path) -> None:
+    for kind in KINDS:
+        link_file(draft / kind / f"{entry.id}.png", draft / AUTOMATIC / kind / f"{entry.id}.png")
+    file = draft / AUTOMATIC / DETECTIONS / f"{entry.id}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_detections(file, detections)
+
+
+def _detections(image: str, labels: LabelMap, objects: LabelMap, before: Sequence[Detection]) -> list[Detection]:
+    """Return the records of a corrected map's instances: each of the class that most of its pixels have."""
+    masks, classes, scores = [], [], []
+    old = [(found["class"], float(found["score"]), decode_mask(found["segmentation"])) for found in before]
+    for id in np.unique(objects[(objects != 0) & (objects != VOID)]):
+        mask = objects == id
+        counts = np.bincount(labels[mask])
+        counts[[value for value in (0, VOID) if value < len(counts)]] = 0
+        if not counts.any():
+            continue
+        classes.append(int(counts.argmax()) - 1)
+        masks.append(mask)
+        scores.append(max((s for c, s, m in old if c == classes[-1] and _iou(m, mask) > SAME_OBJECT), default=1.0))
+    return as_detections(image, masks, classes, scores)
+
+
+def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    if first.shape != second.shape:
+        return 0.0
+    return float((first & second).sum() / max((first | second).sum(), 1))
