@@ -89,27 +89,19 @@ class SaliencyPrior:
         """Return floor + (1 - floor) * saliency, in [0, 1]."""
         return self.floor + (1 - self.floor) * self.saliency(sample_id)
 
+    def evidence(self, sample_id: str) -> Float[Tensor, "k h w"]:
+        """Return what saliency s multiplies the odds of each class against background by; f is the floor.
+
+        (f + (1 - f) s) / (1 - (1 - f) s): f where it is 0, 1 where it is 0.5, 1 / f where it is 1, and 1 everywhere
+        for classes that are not salient.
+        """
+        salient = (1 - self.floor) * self.saliency(sample_id)
+        found = (self.floor + salient) / (1 - salient).clamp(min=1e-9)
+        return torch.where(self.is_salient(sample_id), found, 1.0)
+
     def is_salient(self, sample_id: str) -> Bool[Tensor, "k 1 1"]:
         """Return of which of a sample's classes saliency says anything."""
         return torch.tensor(self._salient[sample_id])[:, None, None]
-
-
-def probabilities_with(prior: SaliencyPrior, probabilities: Float[Tensor, "k h w"], sample_id: str) -> Tensor:
-    """Return probabilities of classes once saliency is known, where both are independent evidence of them.
-
-    Odds are multiplied: p / (1 - p) by (f + (1 - f) s) / (1 - (1 - f) s), with saliency s and a floor f. Saliency of 0
-    leaves the share f of the odds, of 0.5 changes nothing, and of 1 multiplies them by 1 / f.
-
-    Args:
-        prior: Of the run.
-        probabilities: Of the sample's classes.
-        sample_id: Of the image.
-    """
-    salient = (1 - prior.floor) * prior.saliency(sample_id)
-    likely = probabilities * (prior.floor + salient)
-    changed = likely / (likely + (1 - probabilities) * (1 - salient)).clamp(min=1e-9)
-    # Saliency says nothing of the other classes.
-    return torch.where(prior.is_salient(sample_id), changed, probabilities)
 
 
 def saliency_prior(job: Job) -> SaliencyPrior | None:

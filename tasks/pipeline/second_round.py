@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tasks.engine.job import Job
-from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, probabilities_with, saliency_prior
+from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, saliency_prior
 from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import FILE
 
@@ -65,7 +65,7 @@ class SecondRound(contextlib.ExitStack):
             found = of_objects(self._objects[sample_id], evidence**self._power)
         else:
             return None
-        return found if self._prior is None else probabilities_with(self._prior, found, sample_id)
+        return found if self._prior is None else with_evidence(found, self._prior.evidence(sample_id))
 
 
 class LabelScores(contextlib.ExitStack):

@@ -22,8 +22,9 @@ from models.onnx_saliency import IMAGENET_MEAN, IMAGENET_STD, SaliencyNetwork
 from tasks.engine.job import Job
 from tasks.pipeline.labels import synthesize_labels
 from tasks.pipeline.relations import mine_relations
-from tasks.pipeline.score_maps import MapReader, SaliencyPrior, grid_size, probabilities_with, save_maps
+from tasks.pipeline.score_maps import MapReader, SaliencyPrior, grid_size, save_maps
 from tasks.pipeline.scores import score_shard
+from tasks.pipeline.second_round import with_evidence
 from tasks.pipeline.seeds.saliency_prior import find_saliency, to_grid
 from tasks.pipeline.settings import LabelsConfig, RelationsConfig, SaliencyPriorConfig, ScoresConfig, WalkConfig
 from tasks.pipeline.thresholds import choose_thresholds
@@ -310,13 +311,11 @@ class _Prior:
 
 
 def test_saliency_multiplies_the_odds_of_salient_classes_alone() -> None:
-    before = torch.full((2, 1, 3), 0.4)
-    after = probabilities_with(cast(SaliencyPrior, _Prior()), before, "dog")
-    odds = after[0] / (1 - after[0])
-    torch.testing.assert_close(odds, 0.4 / 0.6 * torch.tensor([[0.1, 1.0, 10.0]]))
-    assert torch.equal(after[1], before[1])
-
-
-def test_probabilities_of_0_and_1_stay_what_they_are() -> None:
-    before = torch.tensor([[[0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]]])
-    assert torch.equal(probabilities_with(cast(SaliencyPrior, _Prior()), before, "dog"), before)
+    evidence = SaliencyPrior.evidence(cast(SaliencyPrior, _Prior()), "dog")
+    torch.testing.assert_close(evidence[:, 0], torch.tensor([[0.1, 1.0, 10.0], [1.0, 1.0, 1.0]]))
+    before = torch.tensor([0.4, 0.2])[:, None, None].expand(2, 1, 3)
+    after = with_evidence(before, evidence)
+    background = 1 - after.sum(0)
+    assert (background > 0).all()
+    torch.testing.assert_close(after[0] / background, 0.4 / 0.4 * torch.tensor([[0.1, 1.0, 10.0]]))
+    torch.testing.assert_close(after[1] / background, torch.full((1, 3), 0.2 / 0.4))
