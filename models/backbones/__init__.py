@@ -1,4 +1,6 @@
-"""Registry of the backbones: `BACKBONES` is the one list. No torch here, since planning reads the names.
+"""Registry of the backbones: `BACKBONES` is the one list of ours; those of timm are in timm's own.
+
+No torch here, since planning reads the names.
 
 `docs/how-to/add_a_backbone.md` says how to add one.
 """
@@ -9,6 +11,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 OutputStride = Literal[8, 16, 32]
+TIMM = "timm:"
+"""What the names of backbones from the package timm begin with; `models.backbones.timm_networks` builds them."""
+
+
+def is_timm(name: str) -> bool:
+    """Return whether a backbone's name is "timm:NAME".
+
+    What stands under `if is_timm(...)` is left out of the source digests of stages (`tasks.engine.source`): it counts
+    in the keys of runs on such a backbone alone.
+    """
+    return name.startswith(TIMM)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ PACKAGES = ("flows", "tasks", "models", "kernels", "data")
 ROOT = Path(__file__).resolve().parents[2]
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# A branch of a function that is taken for backbones of timm alone, in whose keys it counts by itself.
+_OPTIONAL = "is_timm"
 _DYNAMIC_IMPORTS = ("import_module", "__import__", "find_spec")
 
 
@@ -42,7 +44,8 @@ def source_parts(function: str, root: Path = ROOT) -> dict[str, str]:
     re-exports, attributes of modules, decorators, defaults and base classes. What cannot be told statically counts
     too much rather than too little: a module that is used as a value counts whole, and so does every module that a
     computed `import_module` could mean. Statements that run when a module is imported count for every module that
-    the stage's modules import. Names are not told apart from local variables of the same name.
+    the stage's modules import. Names are not told apart from local variables of the same name. A function's own branch
+    `if is_timm(...)` does not count; see `models.backbones.is_timm`.
 
     Returns:
         "package.module:name" -> hexadecimal digest; "package.module:" holds the module's own statements.
@@ -85,6 +88,8 @@ def _parse(file: Path, root: Path) -> _Module:
     package = name if is_package else name.rpartition(".")[0]
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     for node in ast.walk(tree):
+        if isinstance(node, _Definition):
+            node.body = [line for line in node.body if not _is_optional(line)]
         if isinstance(node, ast.Module | _Definition):
             # Docstrings go, those of attributes too; a function that had nothing else gets a `pass`.
             node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
@@ -282,6 +287,16 @@ def _loads(line: ast.AST) -> list[str]:
 def _is_script(line: ast.stmt) -> bool:
     """Whether it is `if __name__ == "__main__"`, which an import does not run."""
     return isinstance(line, ast.If) and ast.unparse(line.test) == "__name__ == '__main__'" and not line.orelse
+
+
+def _is_optional(line: ast.stmt) -> bool:
+    """Whether it is `if is_timm(...)` without an `else`: what the keys of other runs must not depend on."""
+    return (
+        isinstance(line, ast.If)
+        and isinstance(line.test, ast.Call)
+        and _last_name(line.test.func) == _OPTIONAL
+        and not line.orelse
+    )
 
 
 def _is_decorated_by(line: ast.stmt, module: _Module) -> bool:

@@ -179,3 +179,13 @@ def test_every_stage_of_the_table_has_a_source_without_the_engine(stage) -> None
     assert not [module for module in modules if module.startswith(("flows", "tasks.reporting", "data.store"))]
     # A training in several processes lets its processes die with it, and uses no more of the workers' module.
     assert not parts.keys() & {"tasks.engine.workers:WorkerPool", "tasks.engine.workers:main"}
+
+
+def test_a_branch_for_timm_alone_does_not_count(tmp_path: Path) -> None:
+    plain = FILES | {"tasks/walk.py": FILES["tasks/walk.py"].replace("import LIMIT", "import LIMIT, is_timm")}
+    branch = "def walk(job):\n    if is_timm(job):\n        return unused(job)\n"
+    with_branch = plain | {"tasks/walk.py": plain["tasks/walk.py"].replace("def walk(job):\n", branch)}
+    assert not _changes(tmp_path / "branch", plain, with_branch)
+    otherwise = branch + "    else:\n        job = None\n"
+    with_else = plain | {"tasks/walk.py": plain["tasks/walk.py"].replace("def walk(job):\n", otherwise)}
+    assert _changes(tmp_path / "else", plain, with_else)
