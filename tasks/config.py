@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from data.store import store_address
 from data.text import one_line
-from models.backbones import BACKBONES
+from models.backbones import BACKBONES, TIMM, is_timm
 from models.pretrained import ImageNetWeights, imagenet_version
 
 
@@ -30,7 +30,14 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-BackboneName: TypeAlias = Literal[tuple(BACKBONES)]  # pyright: ignore
+def _known_backbone(name: str) -> str:
+    if name not in BACKBONES and not (is_timm(name) and name.isascii() and name.isprintable() and " " not in name):
+        raise ValueError(f"expected one of {', '.join(BACKBONES)}, or {TIMM}NAME for a network of timm")
+    return name
+
+
+BackboneName: TypeAlias = Annotated[Literal[tuple(BACKBONES)] | str, AfterValidator(_known_backbone)]  # pyright: ignore
+"""One of ours, or "timm:NAME": whether timm has it, a request checks, not the settings, which are read without timm."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ClassWeights = Literal["none", "median_frequency", "inverse_log"]
@@ -63,10 +70,12 @@ class RunConfig(Config):
 
     Attributes:
         seed: Everything random derives from it.
-        backbone: The network that all others of a run are built on.
+        backbone: The network that all others of a run are built on: one of ours, or timm:NAME for one of timm's, such
+            as timm:convnext_tiny.fb_in22k (`pip install 'pseudomask[timm]'`).
         weights: ImageNet weights: a file in torchvision's key layout; "imagenet-v1" or "imagenet-v2" for torchvision's
             download, of its first training, which older papers start from, or its second; "imagenet" for the newest
-            of the backbone; or None to train from random weights.
+            of the backbone; or None to train from random weights. Of timm:NAME a file of timm's, or "imagenet" for
+            timm's download.
         shard_size: Images a task of a sharded stage takes; about, since shards are hashed buckets.
     """
 
@@ -77,7 +86,13 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _weights_are_to_be_had(self) -> Self:
-        if isinstance(self.weights, str):
+        if isinstance(self.weights, str) and is_timm(self.backbone):
+            if self.weights != "imagenet":
+                raise ValueError(
+                    f"weights {self.weights!r}: expected imagenet, for timm's download of what the name's tag says, or "
+                    "a file"
+                )
+        elif isinstance(self.weights, str):
             imagenet_version(self.backbone, self.weights)
         return self
 

@@ -74,7 +74,7 @@ def compare(
         rows: Of the table; all if none are named.
         weightings: Of the classes in the loss; one or several of them, by default the preset's.
         seeds: Every network is trained once for each.
-        backbone: Of the networks; by default the preset's.
+        backbone: Of the networks, which may be timm:NAME; by default the preset's.
         weights: ImageNet weights of the backbone, a file or torchvision's ("imagenet-v1"); by default the preset's.
         row_weights: ImageNet weights of the rows that are named after a backbone, such as densenet121=FILE.
         set: Training settings that are other than the preset's, such as epochs=20 or image_size=[64,96].

@@ -150,17 +150,20 @@ def export(
         answer(export_labels(Path(folder), out, format), show_export, json)
 
 
-def models(classes: int = 20, size: tuple[int, int] = (512, 512), json: bool = False) -> None:
+def models(
+    classes: int = 20, size: tuple[int, int] = (512, 512), backbone: str | None = None, json: bool = False
+) -> None:
     """Every network: parameters and multiply-adds.
 
     Args:
         classes: Foreground classes.
         size: Height and width of the input that the multiply-adds are counted for.
+        backbone: Only the networks on this one, which may be timm:NAME; by default all on every one of ours.
         json: Print one JSON list on standard output.
     """
     from flows.commands.models import list_models, show_models
 
-    result = list_models(classes, size)
+    result = list_models(classes, size, backbone)
     answer(result, lambda shown, console: show_models(shown, console, classes=classes, size=size), json)
 
 

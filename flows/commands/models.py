@@ -5,27 +5,42 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import Field, validate_call
+from pydantic import AfterValidator, Field, validate_call
 from rich.console import Console
 from rich.table import Table
 
-from tasks.measurement.sizes import SIZED, network_size
+from models.backbones import is_timm
+from models.backbones.timm_names import check_timm
+from tasks.config import BackboneName
+from tasks.measurement.sizes import SIZED, network_size, on_backbone
+
+
+def _present(backbone: str) -> str:
+    if is_timm(backbone):
+        check_timm(backbone, None)
+    return backbone
+
 
 Count = Annotated[int, Field(ge=1)]
+Present = Annotated[BackboneName, AfterValidator(_present)]
 
 
 @validate_call
-def list_models(classes: Count = 20, size: tuple[Count, Count] = (512, 512)) -> list[dict[str, Any]]:
+def list_models(
+    classes: Count = 20, size: tuple[Count, Count] = (512, 512), backbone: Present | None = None
+) -> list[dict[str, Any]]:
     """Return the `models.profile.Profile` of every network.
 
     Args:
         classes: Without the background.
         size: (H, W) of the image.
+        backbone: Only the networks on this one, ours or "timm:NAME"; None for all on every one of ours.
 
     Raises:
-        pydantic.ValidationError: A number is not positive.
+        pydantic.ValidationError: A number is not positive, or the backbone is not there.
     """
-    return [asdict(network_size(name, num_classes=classes, size=size)) for name in SIZED]
+    networks = SIZED if backbone is None else on_backbone(backbone)
+    return [asdict(network_size(name, num_classes=classes, size=size, networks=networks)) for name in networks]
 
 
 def show_models(result: list[dict[str, Any]], console: Console, *, classes: int, size: tuple[int, int]) -> None:

@@ -159,6 +159,8 @@ def _differences(node: Node, known: _Known) -> list[str]:
     found += known.image_changes(node)
     names = ("classes", "seed", "backbone", "weights", "validation")
     found += [f"{name} changed" for name in names if new.get(name) != old.get(name)]
+    if new.get("backbone_source") != old.get("backbone_source"):
+        found.append("the source of the backbone changed")
     again = [stage for stage, keys in node.inputs.items() if not known.artifacts.issuperset((stage, k) for k in keys)]
     return [*found, f"{' and '.join(again)} would be made again"] if again else found
 

@@ -13,7 +13,9 @@ from pydantic import Field
 
 from data.dataset import Problem
 from data.store import Store, store_address
-from tasks.config import Config, StoreAddress
+from models.backbones import is_timm
+from models.backbones.timm_names import check_timm
+from tasks.config import Config, RunConfig, StoreAddress
 from tasks.engine.plan import Node, Plan
 
 
@@ -68,6 +70,16 @@ class Request(LocalRequest):
     def store_address(self) -> str:
         """The address of the artifacts."""
         return self.store or store_address(self.out.absolute().parent / "store")
+
+
+def check_backbone(settings: RunConfig) -> None:
+    """Check that the backbone of settings is there, and weights of it that are to be downloaded.
+
+    Raises:
+        ValueError: It is one of timm, which is not installed or has no such network or weights.
+    """
+    if is_timm(settings.backbone):
+        check_timm(settings.backbone, settings.weights)
 
 
 @dataclass(frozen=True)

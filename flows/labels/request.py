@@ -19,7 +19,7 @@ from data.saliency_maps import is_network
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
-from flows.engine.request import Prepared, Request, is_made
+from flows.engine.request import Prepared, Request, check_backbone, is_made
 from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
@@ -76,6 +76,11 @@ class LabelsRequest(Request):
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
         return over_preset(over_file(values, PRESETS), PRESETS)
+
+    @model_validator(mode="after")
+    def _backbone_is_there(self) -> Self:
+        check_backbone(self.settings)
+        return self
 
     @model_validator(mode="after")
     def _saliency_has_a_source(self) -> Self:

@@ -16,7 +16,7 @@ from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.engine.presets import over_preset
-from flows.engine.request import Prepared, Request, is_made
+from flows.engine.request import Prepared, Request, check_backbone, is_made
 from tasks.engine.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.networks import NETWORKS, NetworkSettings
@@ -95,6 +95,11 @@ class TrainRequest(Request):
         presets = NETWORKS[self.settings.network].presets
         if self.preset not in presets:
             raise ValueError(f"preset {self.preset!r} of {self.settings.network}: expected one of {', '.join(presets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _backbone_is_there(self) -> TrainRequest:
+        check_backbone(self.settings)
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import BACKBONES, OutputStride
+from models.backbones import BACKBONES, OutputStride, is_timm
 from models.backbones.family import Family
 from models.pretrained import ImageNetWeights, imagenet_version, recorded_network
 
@@ -146,9 +146,9 @@ def build_backbone(
     """Build a backbone, with weights where asked for.
 
     Args:
-        name: One of `models.backbones.BACKBONES`.
+        name: One of `models.backbones.BACKBONES`, or "timm:NAME" for a network of timm.
         weights: A file in torchvision's key layout or of a trained network, one of `ImageNetWeights` for torchvision's
-            own download, or None.
+            own download, or None. Of networks of timm, see `models.backbones.timm_networks.build_timm_backbone`.
         convention: Which input the weights expect. "auto" takes what `network.json` beside the file says; without
             such, TensorFlow's where every batch norm of the file is folded (mean 0, variance 1), as converted
             checkpoints have it, and torchvision's elsewhere.
@@ -156,8 +156,14 @@ def build_backbone(
         dilated: Dilate the last level at output stride 16 too.
 
     Raises:
-        ValueError: The file's keys or shapes are not those of the network.
+        ValueError: The file's keys or shapes are not those of the network; or timm is not installed, or has no such
+            network.
     """
+    if is_timm(name):
+        # Who has no such backbone needs no timm.
+        from models.backbones.timm_networks import build_timm_backbone
+
+        return build_timm_backbone(name, weights, output_stride=output_stride)
     state = load_imagenet_state(name, weights) if weights is not None else None
     if convention == "auto":
         recorded = recorded_network(Path(weights)) if weights is not None else {}

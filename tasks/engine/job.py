@@ -31,7 +31,7 @@ class Job:
         scratch: A folder that outlives a kill under the same key: a training keeps its checkpoints here.
         stage: Name of the stage; where one function trains several networks, of the network.
         model: "module:function" of the network's builder, where one function serves several networks.
-        backbone: Name in `models.backbones.BACKBONES`.
+        backbone: Name in `models.backbones.BACKBONES`, or "timm:NAME".
         weights: File of ImageNet weights, one of `models.pretrained.ImageNetWeights` for torchvision's download, or
             None for random weights.
         device: "cpu", "cuda", "cuda:1".

@@ -21,11 +21,15 @@ from typing import Any, NamedTuple
 from data.concurrency import gc_paused, map_in_threads
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
 from data.files import current_digest, file_digest
+from models.backbones import is_timm
+from models.backbones.timm_names import full_name
 from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config, RunConfig
+from tasks.engine.source import source_digest
 from tasks.engine.stage import ExternalCamConfig, Stage
 
 KEY_LENGTH = 20
+_TIMM_SOURCE = "models.backbones.timm_networks:build_timm_backbone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,9 @@ def weights_digest(config: RunConfig) -> str | None:
     if config.weights is None:
         return None
     if isinstance(config.weights, str):
+        if is_timm(config.backbone):
+            # The tag in the backbone's full name tells which.
+            return config.weights
         return f"imagenet-v{imagenet_version(config.backbone, config.weights)}"
     try:
         recorded = recorded_network(config.weights)
@@ -428,6 +435,8 @@ class _Planner:
             common["seed"] = self.config.seed
         if stage.uses_pretrained:
             common |= {"backbone": self.config.backbone, "weights": self.weights}
+            if is_timm(self.config.backbone):
+                common |= {"backbone": full_name(self.config.backbone), "backbone_source": source_digest(_TIMM_SOURCE)}
         if watched.samples:
             (part,) = watched.deal(watched.samples, None, Reads(truth=True))
             common["validation"] = part.digest

@@ -111,8 +111,8 @@ class NetworkSpec:
     @property
     def backbones(self) -> tuple[str, ...]:
         """Names in the registry of the backbones that it can be built on; none where its encoder is its own."""
-        names = get_args(self.settings.model_fields["backbone"].annotation)
-        return tuple(name for name in names if name in BACKBONES)
+        kinds = get_args(self.settings.model_fields["backbone"].annotation)
+        return tuple(name for kind in kinds for name in get_args(kind) if name in BACKBONES)
 
     @property
     def pipeline(self) -> tuple[Stage, ...]:

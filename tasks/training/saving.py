@@ -15,7 +15,7 @@ from torch import nn
 
 from data.dataset import DatasetError, Problem
 from data.validation import MAX_CLASSES
-from models.backbones import OutputStride
+from models.backbones import OutputStride, is_timm
 from models.backbones.base import Backbone
 from models.cam import CAMNet
 from models.irnet import IRNet
@@ -131,6 +131,12 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
 
 
 def _backbone(recipe: dict[str, Any], *, dilated: bool = False) -> Backbone:
+    if is_timm(recipe["backbone"]):
+        from models.backbones.timm_networks import TimmBackbone
+
+        of_timm = TimmBackbone(recipe["backbone"], recipe["output_stride"])
+        of_timm.pretrained = recipe["pretrained"]
+        return of_timm
     backbone = Backbone(recipe["backbone"], recipe["convention"], recipe["output_stride"], dilated=dilated)
     backbone.pretrained = recipe["pretrained"]
     return backbone

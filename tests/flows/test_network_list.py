@@ -111,7 +111,8 @@ def test_networks_that_follow_a_run_have_its_presets_and_need_no_other_images() 
 
 
 def test_the_names_of_backbones_in_the_settings_are_the_registrys() -> None:
-    assert get_args(BackboneName) == tuple(BACKBONES)
+    literal = get_args(get_args(BackboneName)[0])[0]
+    assert get_args(literal) == tuple(BACKBONES)
     assert [name for name, spec in BACKBONES.items() if spec.name != name] == []
 
 

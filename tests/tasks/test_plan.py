@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample
 from tasks.config import RunConfig
+from tasks.engine import plan as plan_module
 from tasks.engine import stage as stage_module
 from tasks.engine.plan import (
     Images,
@@ -387,3 +388,16 @@ def test_the_bytes_of_maps_are_digested(tmp_path: Path) -> None:
     (tmp_path / "a.npy").unlink()
     with pytest.raises(DatasetError, match=r"a\.npy: cannot be read"):
         digest_samples(dataset)
+
+
+def test_a_backbone_of_timm_is_in_the_keys_by_its_full_name_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "full_name", lambda name: f"{name}.tag")
+    ours, timms = (_plan(config=CONFIG.model_copy(update={"backbone": n})) for n in ("resnet50", "timm:resnet50"))
+    (before,), (after,) = ours.of("classifier"), timms.of("classifier")
+    assert before.recipe is not None
+    assert after.recipe is not None
+    assert "backbone_source" not in before.recipe
+    assert after.recipe["backbone"] == "timm:resnet50.tag"
+    assert len(after.recipe["backbone_source"]) == 64
+    assert before.key != after.key
+    assert weights_digest(RunConfig(backbone="timm:resnet50", weights="imagenet")) == "imagenet"
