@@ -61,6 +61,10 @@ class MapReader:
         return maps if self._factors is None else maps * self._factors(sample_id)
 
 
+NEUTRAL = 0.25
+"""Saliency that says nothing: what networks of saliency find salient of a photograph, about a quarter."""
+
+
 class SaliencyPrior:
     """The saliency that a job reads, and what it makes of the scores of each sample's classes.
 
@@ -90,14 +94,18 @@ class SaliencyPrior:
         return self.floor + (1 - self.floor) * self.saliency(sample_id)
 
     def evidence(self, sample_id: str) -> Float[Tensor, "k h w"]:
-        """Return what saliency s multiplies the odds of each class against background by; f is the floor.
+        """Return what saliency s multiplies the odds of each class against background by: o(s) / o(`NEUTRAL`).
 
-        (f + (1 - f) s) / (1 - (1 - f) s): f where it is 0, 1 where it is 0.5, 1 / f where it is 1, and 1 everywhere
-        for classes that are not salient.
+        o(s) = (f + (1 - f) s) / (1 - (1 - f) s) are its own odds, with the floor f. A map's odds before anything is
+        seen are those of the share of an image that is salient; what it says beyond is evidence. Classes that are not
+        salient get 1 everywhere.
         """
-        salient = (1 - self.floor) * self.saliency(sample_id)
-        found = (self.floor + salient) / (1 - salient).clamp(min=1e-9)
+        found = self._odds(self.saliency(sample_id)) / self._odds(torch.tensor(NEUTRAL))
         return torch.where(self.is_salient(sample_id), found, 1.0)
+
+    def _odds(self, saliency: Tensor) -> Tensor:
+        salient = (1 - self.floor) * saliency
+        return (self.floor + salient) / (1 - salient).clamp(min=1e-9)
 
     def is_salient(self, sample_id: str) -> Bool[Tensor, "k 1 1"]:
         """Return of which of a sample's classes saliency says anything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import load_file
 
-from data.dataset import Dataset, DatasetError
+from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_label_map
 from models.onnx_saliency import IMAGENET_MEAN, IMAGENET_STD, SaliencyNetwork
@@ -298,24 +297,23 @@ def test_the_stage_runs_a_network_over_images_with_labels_and_names_it_where_it_
         run(dataset, tmp_path / "again", find_saliency, SaliencyPriorConfig())
 
 
-class _Prior:
-    """Saliency of one image with two classes, the second of which is not salient."""
-
-    floor = 0.1
-
-    def saliency(self, sample_id: str) -> torch.Tensor:
-        return torch.stack([torch.tensor([[0.0, 0.5, 1.0]]), torch.ones(1, 3)])
-
-    def is_salient(self, sample_id: str) -> torch.Tensor:
-        return torch.tensor([True, False])[:, None, None]
-
-
-def test_saliency_multiplies_the_odds_of_salient_classes_alone() -> None:
-    evidence = SaliencyPrior.evidence(cast(SaliencyPrior, _Prior()), "dog")
-    torch.testing.assert_close(evidence[:, 0], torch.tensor([[0.1, 1.0, 10.0], [1.0, 1.0, 1.0]]))
+def test_saliency_beyond_what_is_usual_multiplies_the_odds_of_salient_classes_alone(tmp_path: Path) -> None:
+    prior = salient_prior(tmp_path, [[0.0, 0.25, 1.0]], "dog", "sky")
+    evidence = prior.evidence("a")
+    usual = (0.1 + 0.9 * 0.25) / (1 - 0.9 * 0.25)
+    torch.testing.assert_close(evidence[:, 0], torch.tensor([[0.1 / usual, 1.0, 10.0 / usual], [1.0, 1.0, 1.0]]))
     before = torch.tensor([0.4, 0.2])[:, None, None].expand(2, 1, 3)
     after = with_evidence(before, evidence)
     background = 1 - after.sum(0)
     assert (background > 0).all()
-    torch.testing.assert_close(after[0] / background, 0.4 / 0.4 * torch.tensor([[0.1, 1.0, 10.0]]))
+    torch.testing.assert_close(after[0] / background, evidence[0])
     torch.testing.assert_close(after[1] / background, torch.full((1, 3), 0.2 / 0.4))
+
+
+def salient_prior(folder: Path, saliency: list[list[float]], *classes: str) -> SaliencyPrior:
+    """Return the prior of an image `a` with all classes, of which the last is not salient, and a floor of 0.1."""
+    save_maps(folder / "saliency.safetensors", {"a": torch.tensor([saliency])})
+    (folder / "settings.json").write_text(SaliencyPriorConfig(floor=0.1, non_salient=classes[-1:]).model_dump_json())
+    sample = Sample("a", folder / "a.jpg", tuple(range(len(classes))))
+    job = Job((sample,), ClassTable(classes), SaliencyPriorConfig(), folder, folder, inputs={"saliency": (folder,)})
+    return SaliencyPrior(job)
