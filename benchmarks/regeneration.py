@@ -25,7 +25,7 @@ from rich.table import Table
 
 from data.store import Store
 from data.synthetic.dataset import write_synthetic
-from flows.labels.request import TRAINED_STAGES
+from tasks.pipeline import trained_stages
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +126,7 @@ def _regenerate(folder: Path, what: str) -> Regeneration:
     seconds = perf_counter() - begin
     made = _count_artifacts(folder) - before
     answer = json.loads(done.stdout)
-    trained = sum(made[stage] for stage in TRAINED_STAGES)
+    trained = sum(made[stage] for stage in trained_stages("irnet"))
     return Regeneration(what, seconds, answer["version"], answer["images"], trained, made.total())
 
 

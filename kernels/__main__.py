@@ -13,9 +13,10 @@ from kernels.affinity import boundary_to_affinity
 from kernels.convolution import convolve
 from kernels.crf import refine_many
 from kernels.displacement import find_centroids
+from kernels.feature_affinity import feature_affinity
 from kernels.pair_losses import pair_terms
 from kernels.pooling import max_pool, max_unpool
-from kernels.random_walk import propagate
+from kernels.random_walk import propagate, propagate_affinities
 
 SIZE = (24, 24)
 
@@ -25,6 +26,10 @@ def main() -> None:
     steps: dict[str, Callable[[], object]] = {
         "path affinity": lambda: boundary_to_affinity(torch.rand(SIZE), 5),
         "random walk": lambda: propagate(torch.rand(2, *SIZE), torch.rand(SIZE), steps=8),
+        "feature affinity": _feature_affinity,
+        "random walk by affinities": lambda: propagate_affinities(
+            torch.rand(2, *SIZE), torch.zeros(34, *SIZE), steps=8
+        ),
         "pair losses": _pair_losses,
         "displacement": lambda: find_centroids(torch.rand(2, *SIZE), 2),
         "dense CRF": _crf,
@@ -36,6 +41,10 @@ def main() -> None:
         begin = time.perf_counter()
         step()
         console.print(f"{name}: ready after {time.perf_counter() - begin:.1f} s", highlight=False)
+
+
+def _feature_affinity() -> None:
+    feature_affinity(torch.rand(1, 4, *SIZE, requires_grad=True), 5).sum().backward()
 
 
 def _pair_losses() -> None:

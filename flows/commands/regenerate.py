@@ -9,7 +9,7 @@ from rich.console import Console
 from data.store.publication import Publication
 from flows.commands.run import embedded_server
 from flows.publishing.request import RegenerateRequest, check_place, describe_work, find_work
-from tasks.pipeline import STAGES
+from tasks.pipeline import stages_of
 
 
 def regenerate_published(request: RegenerateRequest, *, dry_run: bool = False) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def regenerate_published(request: RegenerateRequest, *, dry_run: bool = False) -
     work = find_work(request, publication)
     if dry_run or work.nothing:
         return {**describe_work(publication, work), "dry_run": dry_run}
-    with embedded_server(request, STAGES):
+    with embedded_server(request, stages_of(request.settings.refiner)):
         from flows.publishing.flow import regenerate_labels
 
         return {**regenerate_labels(request), "dry_run": False}

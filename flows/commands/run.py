@@ -26,7 +26,7 @@ from flows.labels.request import RunRequest, open_set
 from tasks.engine.stage import Stage
 from tasks.engine.workers import StageError
 from tasks.networks import NETWORKS
-from tasks.pipeline import STAGES
+from tasks.pipeline import stages_of
 
 DEMO_SIZE = (128, 160)
 DEMO_STAMP = "recipe.json"
@@ -42,7 +42,10 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     with writing(request, "run"):
         # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
         open_set(request)
-        stages = (*STAGES, *(stage for name in request.train for stage in NETWORKS[name].pipeline))
+        stages = (
+            *stages_of(request.settings.refiner),
+            *(stage for name in request.train for stage in NETWORKS[name].pipeline),
+        )
         with embedded_server(request, stages):
             from flows.labels.flow import pseudo_labels
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasks.pipeline.settings import (
+    AffinitiesConfig,
+    AffinityNetConfig,
+    AffinityRelationsConfig,
+    AffinityWalkConfig,
     CamConfig,
     ClassifierConfig,
     FieldsConfig,
@@ -34,7 +38,13 @@ def voc12() -> PipelineConfig:
     """
     relations = RelationsConfig(unseen_tags="background")
     fields = FieldsConfig(pad_to=512)
-    return PipelineConfig(backbone="resnet50", weights="imagenet-v1", relations=relations, fields=fields)
+    return PipelineConfig(
+        backbone="resnet50",
+        weights="imagenet-v1",
+        relations=relations,
+        fields=fields,
+        affinity_relations=AffinityRelationsConfig(unseen_tags="background"),
+    )
 
 
 def quick() -> PipelineConfig:
@@ -92,6 +102,19 @@ def quick() -> PipelineConfig:
             centering_weight=0.1,
             rest_warmup=0.5,
         ),
+        affinity_relations=AffinityRelationsConfig(foreground_power="auto", background_power="auto"),
+        affinitynet=AffinityNetConfig(
+            crop_size=320,
+            steps=(240, 480),
+            restarts=1,
+            precision="fastest",
+            optimizer="adamw",
+            learning_rate=1e-3,
+            backbone_lr_factor=0,
+            weight_decay=1e-4,
+        ),
+        affinities=AffinitiesConfig(precision="fastest"),
+        affinity_walk=AffinityWalkConfig(background_power="auto"),
         pixels=PixelsConfig(folds=3),
         labels=LabelsConfig(
             background_threshold="auto", crf_iterations=5, sure_thresholds="auto", min_area_of_largest=0.25
@@ -132,6 +155,15 @@ def demo() -> PipelineConfig:
             displacement_lr_factor=1,
             centering_weight=0.1,
         ),
+        affinitynet=AffinityNetConfig(
+            backbone_from="classifier",
+            crop_size=112,
+            photometric=0,
+            epochs=6,
+            optimizer="adamw",
+            learning_rate=2e-3,
+        ),
+        affinity_walk=AffinityWalkConfig(steps=24),
         walk=WalkConfig(steps=24, centroid_threshold_px=1.5),
         labels=LabelsConfig(background_threshold=0.25, crf_iterations=5, sure_thresholds=(0.05, 0.5)),
         scores=ScoresConfig(crf_thresholds=(0.15, 0.2, 0.25)),

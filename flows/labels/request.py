@@ -24,11 +24,11 @@ from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
+from tasks.pipeline import trained_stages
 from tasks.pipeline.plan import pipeline_settings, plan_labels
 from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
-TRAINED_STAGES = ("classifier", "irnet")
 # What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
 CHOSEN_STAGES = ("thresholds", "label-thresholds", "pixel-classifier")
 if TYPE_CHECKING:
@@ -103,20 +103,23 @@ class LabelsRequest(Request):
         return self
 
     @model_validator(mode="after")
-    def _irnet_has_a_backbone_without_a_classifier(self) -> Self:
-        irnet, kept = self.settings.irnet, getattr(self, "networks", None)
-        if self.cams is None or kept:
+    def _the_refiner_has_a_backbone_without_a_classifier(self) -> Self:
+        refiner, kept = self.settings.refiner, getattr(self, "networks", None)
+        if self.cams is None or kept or refiner == "none":
             return self
-        if irnet.backbone_from == "classifier":
+        name, trained = (
+            ("IRNet", self.settings.irnet) if refiner == "irnet" else ("AffinityNet", self.settings.affinitynet)
+        )
+        if trained.backbone_from == "classifier":
             raise ValueError(
-                "irnet.backbone_from classifier: with maps of another method (--cams) no classifier is trained; take "
-                "pretrained, and give --weights"
+                f"{refiner}.backbone_from classifier: with maps of another method (--cams) no classifier is trained; "
+                "take pretrained, and give --weights"
             )
-        if self.settings.weights is None and not irnet.backbone_lr_factor:
+        if self.settings.weights is None and not trained.backbone_lr_factor:
             raise ValueError(
-                "weights: with maps of another method (--cams) no classifier is trained that IRNet could take its "
+                f"weights: with maps of another method (--cams) no classifier is trained that {name} could take its "
                 "backbone from; give ImageNet weights (--weights FILE or imagenet), the networks of an earlier run "
-                "(--networks RUN), or have IRNet train its backbone (--irnet.backbone-lr-factor 1)"
+                f"(--networks RUN), or have {name} train its backbone (--{refiner}.backbone-lr-factor 1)"
             )
         return self
 
@@ -240,6 +243,7 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         dataset = _as_trained(dataset, source)
     if dataset.cams:
         settings = with_cam_thresholds(settings, dataset.cams, request.preset)
+    settings = with_refiner_thresholds(settings, request.preset)
     return plan_labels(dataset, settings, digest_samples(dataset), weights=weights_digest(settings), networks=networks)
 
 
@@ -261,13 +265,32 @@ def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) 
     return settings.model_copy(update={"relations": relations, "labels": labels})
 
 
+def with_refiner_thresholds(settings: PipelineConfig, preset: str) -> PipelineConfig:
+    """Return settings of labels that fit the refiner, where they are the preset's numbers, which are IRNet's.
+
+    AffinityNet decides for a class where its share exceeds 0.5, and without a refiner the CRF is all that there is.
+    """
+    ours, labels = PRESETS[preset]().labels, settings.labels
+    update: dict[str, object] = {}
+    same = (labels.background_threshold, labels.sure_thresholds) == (ours.background_threshold, ours.sure_thresholds)
+    if settings.refiner == "affinitynet" and same and labels.background_threshold != "auto":
+        update["background_threshold"] = 0.5
+        if labels.sure_thresholds is not None:
+            update["sure_thresholds"] = (0.3, 0.7)
+    if settings.refiner != "irnet" and labels.crf_iterations == ours.crf_iterations == 0:
+        update["crf_iterations"] = 10
+    return settings.model_copy(update={"labels": labels.model_copy(update=update)}) if update else settings
+
+
 def _networks_of(source: RunRecord, request: LabelsRequest) -> dict[str, str]:
     """Return stage -> key of the networks of an earlier run that a run needs, and of what was chosen with them.
 
     Raises:
         ArtifactError: It has not all of them.
     """
-    needed = TRAINED_STAGES if request.cams is None else ("irnet",)
+    needed = [
+        stage for stage in trained_stages(request.settings.refiner) if stage != "classifier" or request.cams is None
+    ]
     # What was chosen for maps of another kind does not fit.
     chosen = CHOSEN_STAGES if bool(source.request.get("cams")) == bool(request.cams) else ()
     keys = {stage: key for stage in (*needed, *chosen) if (key := source.network(stage))}

@@ -57,7 +57,9 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
                 if method in metrics["semantic"]:
                     metrics["semantic"][method]["threshold"] = chosen["background"]
     understood, work = _understood(prepared), read_work(prepared.plan, prepared.store)
-    understood["warnings"] += warn_of_refinement(metrics.get("semantic", {}))
+    assert isinstance(prepared.plan.config, PipelineConfig)
+    refiner = prepared.plan.config.refiner
+    understood["warnings"] += warn_of_refinement(metrics.get("semantic", {}), refiner)
     return {**metrics, "images": len(prepared.plan.dataset.samples), **understood, **work}
 
 
@@ -66,7 +68,8 @@ def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
     plan = prepared.plan
     assert isinstance(plan.config, PipelineConfig)
     found: dict[str, dict[str, Any]] = {}
-    if plan.of("relations"):
+    # Relations of AffinityNet have powers instead, unless these follow from thresholds.
+    if plan.of("relations") and (plan.config.refiner == "irnet" or plan.of("thresholds")):
         relations = plan.config.relations
         found["relations"] = {
             "foreground": relations.foreground_threshold,

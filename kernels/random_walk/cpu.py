@@ -196,3 +196,33 @@ def _walk_band(
     within(totals).copy_(field).mul_(walk.first)
     _walk(fields.numpy(), others.numpy(), totals.numpy(), inverse, weights, shifts, walk.products, layout)
     return within(totals).contiguous()
+
+
+def propagate_affinities(
+    scores: Float[Tensor, "c h w"],
+    affinity: Float[Tensor, "k h w"],
+    radius: int,
+    beta: float,
+    steps: int,
+    tolerance: float,
+) -> Float[Tensor, "c h w"]:
+    """See `kernels.random_walk.propagate_affinities`; all weights at a time."""
+    count, height, width = affinity.shape
+    layout = _lay_out(height, width, radius - 1)
+    reach, lead, stride = layout.reach, layout.lead, layout.stride
+    weights = torch.zeros(lead + (height + reach) * count * stride)
+    rows = weights[lead + reach * count * stride :].view(height, count, stride)
+    rows[:, :, :width] = affinity.float().pow(beta).transpose(0, 1)
+    after = np.arange(count) * stride
+    steps_to = offsets(radius).numpy()
+    shifts = np.stack([steps_to @ (stride, 1), after, after - steps_to @ (count * stride, 1)], axis=1)
+    size = 2 * lead + (height + 2 * reach) * stride
+    inverse = np.zeros(size, np.float32)
+    _invert_row_sums(inverse, weights.numpy(), shifts, layout)
+    walk = schedule(steps, tolerance)
+    fields, others, totals = torch.zeros(3, len(scores), size)
+    within = slice(lead + reach * stride, lead + (reach + height) * stride)
+    for maps, share in ((fields, 1.0), (totals, walk.first)):
+        maps[:, within].unflatten(1, (height, stride))[:, :, :width] = share * scores.float()
+    _walk(fields.numpy(), others.numpy(), totals.numpy(), inverse, weights.numpy(), shifts, walk.products, layout)
+    return totals[:, within].unflatten(1, (height, stride))[:, :, :width].to(scores.dtype).contiguous()

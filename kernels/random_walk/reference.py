@@ -41,3 +41,15 @@ def propagate(
     for _ in range(steps):
         field = _add_neighbours(field, weights, radius) / row_sums
     return field.to(scores.dtype)
+
+
+def propagate_affinities(
+    scores: Float[Tensor, "c h w"], affinity: Float[Tensor, "k h w"], radius: int, beta: float, steps: int
+) -> Float[Tensor, "c h w"]:
+    """See `kernels.random_walk.propagate_affinities`; in double precision, as `propagate`."""
+    weights = affinity.double().pow(beta)
+    row_sums = _add_neighbours(torch.ones_like(weights[:1]), weights, radius)
+    field = scores.double()
+    for _ in range(steps):
+        field = _add_neighbours(field, weights, radius) / row_sums
+    return field.to(scores.dtype)

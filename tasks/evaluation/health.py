@@ -34,6 +34,8 @@ REMARKS = {
     "not finite": "these were taken for 0; make such maps again",
 }
 """What files of another method held -> what was made of it."""
+TRAINED = {"irnet": "IRNet", "affinitynet": "AffinityNet"}
+"""Refiner -> the name of its network."""
 CHECKED = ("classifier", "cams", "relations", "irnet", "walk", "labels", "quality")
 """The stages that are judged."""
 
@@ -110,7 +112,7 @@ def check_stage(
     if stage == "cams":
         return _check_cams(summaries, classes)
     if stage == "relations":
-        return _check_relations(summaries, classes, external)
+        return _check_relations(summaries, classes, external, config)
     if stage == "irnet":
         told = collapse_of(summaries[0], config.model_dump() if config else {})
         return Health(warnings=(told,) if told else ())
@@ -123,11 +125,12 @@ def check_stage(
     return Health()
 
 
-def warn_of_refinement(scores: Mapping[str, Any]) -> tuple[str, ...]:
+def warn_of_refinement(scores: Mapping[str, Any], refiner: str = "irnet") -> tuple[str, ...]:
     """Say that labels score lower against ground truth than the attention maps they were made from, and what to try.
 
     Args:
         scores: "semantic" of `metrics.json`: method -> its scores, those of "cam" at their best threshold.
+        refiner: Of the run.
     """
     found = {name: score["miou"] for name, score in scores.items() if score.get("miou") is not None}
     if not {"cam", "labels"} <= found.keys() or found["labels"] >= found["cam"]:
@@ -150,7 +153,9 @@ def warn_of_refinement(scores: Mapping[str, Any]) -> tuple[str, ...]:
         tries.append(f"the labels of the walk alone, {found['walk']:.1%} (--pixels.folds 0)")
     if found.get("cam_crf", 1) < found["cam"]:
         tries.append("no dense CRF, which makes the maps worse too (--labels.crf-iterations 0)")
-    tries += ["other thresholds (pseudomask tune RUN)", "a longer training of IRNet (--irnet.steps)"]
+    tries.append("other thresholds (pseudomask tune RUN)")
+    if refiner in TRAINED:
+        tries.append(f"a longer training of {TRAINED[refiner]} (--{refiner}.steps)")
     return (f"{told}. Try {_listed(tries, 'or')}",)
 
 
@@ -232,7 +237,9 @@ def _check_cams(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> 
     return Health(facts, (), tuple(warnings))
 
 
-def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable, external: bool) -> Health:
+def _check_relations(
+    summaries: Sequence[Mapping[str, Any]], classes: ClassTable, external: bool, config: Config | None
+) -> Health:
     tags, found = (_sum(summaries, name) for name in ("tags", "tags_found"))
     if not tags:
         return Health()
@@ -240,20 +247,22 @@ def _check_relations(summaries: Sequence[Mapping[str, Any]], classes: ClassTable
     area = _sum(summaries, "tags_area")
     areas = {classes.names[c]: round(area[c] / count, 4) for c, count in sorted(tags.items())}
     facts = {"relations": {"images_with_confident_pixels": shares, "confident_area": areas}}
+    network, remedy = "IRNet", "lower --relations.foreground-threshold"
+    if config is not None and "foreground_power" in type(config).model_fields:
+        network, remedy = "AffinityNet", "raise --affinity-relations.foreground-power"
     if not any(found.values()):
         better = "train the classifier longer (--classifier.steps), start it from ImageNet weights (--weights)"
         better = "name their form (--cam-family)" if external else better
         failure = (
-            f"No image has a pixel that is surely foreground ({_counted(sum(tags.values()), 'tag')}), so IRNet has "
-            f"nothing to learn from. The attention maps are empty or spread over the whole image: {better}, or lower "
-            "--relations.foreground-threshold"
+            f"No image has a pixel that is surely foreground ({_counted(sum(tags.values()), 'tag')}), so {network} has "
+            f"nothing to learn from. The attention maps are empty or spread over the whole image: {better}, or {remedy}"
         )
         return Health(facts, (failure,))
     none = [name for name, share in shares.items() if share == 0]
     warnings = ()
     if none:
         warnings = (
-            f"No image has a pixel that is surely {_listed(none, 'or')}, so IRNet learns no border "
+            f"No image has a pixel that is surely {_listed(none, 'or')}, so {network} learns no border "
             "of it: bring more images with such tags",
         )
     return Health(facts, (), warnings)

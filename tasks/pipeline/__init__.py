@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -62,6 +62,74 @@ STAGES = (
     Stage("metrics", "tasks.pipeline.metrics:summarize", ("scores",), sharded=False, reads_ground_truth=True),
 )
 RESULTS = ("labels", "quality", "metrics")
+_AFFINITY_STAGES = {
+    "relations": Stage(
+        "relations",
+        "tasks.pipeline.refiners.affinity_relations:mine_affinity_relations",
+        ("cams", "saliency", "thresholds"),
+        settings="affinity_relations",
+        on_device=True,
+    ),
+    "irnet": training_stage(
+        "affinitynet",
+        "tasks.pipeline.refiners.affinitynet:train_affinitynet",
+        ("classifier", "relations"),
+        settings="affinitynet",
+    ),
+    "fields": Stage(
+        "affinities",
+        "tasks.pipeline.refiners.affinities:infer_affinities",
+        ("affinitynet",),
+        settings="affinities",
+        on_device=True,
+    ),
+    "walk": Stage(
+        "walk",
+        "tasks.pipeline.refiners.affinity_walk:walk_by_affinities",
+        ("cams", "saliency", "thresholds", "affinities"),
+        settings="affinity_walk",
+        on_device=True,
+    ),
+    "pixel-classifier": _pixels(
+        "pixel-classifier",
+        "tasks.pipeline.refiners.affinity_pixels:train_affinity_pixels",
+        ("affinitynet", "walk", "saliency", "label-thresholds"),
+        sharded=False,
+        seeded=True,
+    ),
+    "pixel-scores": _pixels(
+        "pixel-scores",
+        "tasks.pipeline.refiners.affinity_pixels:infer_affinity_pixels",
+        ("affinitynet", "pixel-classifier"),
+    ),
+}
+# A stage of None is not there.
+_UNREFINED_STAGES = {
+    "relations": None,
+    "irnet": None,
+    "fields": None,
+    "walk": Stage("walk", "tasks.pipeline.refiners.unrefined:pass_cams", ("cams",)),
+    "pixel-classifier": None,
+    "pixel-scores": None,
+}
+_REFINERS: Mapping[str, Mapping[str, Stage | None]] = {
+    "irnet": {},
+    "affinitynet": _AFFINITY_STAGES,
+    "none": _UNREFINED_STAGES,
+}
+STAGES_OF_ALL = (*STAGES, *_AFFINITY_STAGES.values())
+"""The stages of every refiner; several have one name."""
+
+
+def stages_of(refiner: str) -> list[Stage]:
+    """Return the table of a run with a refiner: its stages take the places of IRNet's."""
+    others = _REFINERS[refiner]
+    return [stage for each in STAGES if (stage := others.get(each.name, each)) is not None]
+
+
+def trained_stages(refiner: str) -> tuple[str, ...]:
+    """Return the names of the stages that train the networks of a run with a refiner, in their order."""
+    return tuple(stage.name for stage in stages_of(refiner) if stage.uses_pretrained)
 
 
 def with_external_cams(stages: Sequence[Stage]) -> list[Stage]:

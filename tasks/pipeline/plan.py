@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from data.dataset import Dataset
 from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
 from tasks.engine.run_record import RunRecord
-from tasks.pipeline import RESULTS, STAGES, with_external_cams
+from tasks.pipeline import RESULTS, stages_of, with_external_cams
 from tasks.pipeline.settings import PipelineConfig
 
 
@@ -20,7 +20,9 @@ def plan_labels(
     networks: Networks | None = None,
 ) -> Plan:
     """Lay out all artifacts of a run that makes labels; the arguments are those of `make_plan`."""
-    stages = with_external_cams(STAGES) if dataset.cams else STAGES
+    stages = stages_of(config.refiner)
+    if dataset.cams:
+        stages = with_external_cams(stages)
     return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)
 
 

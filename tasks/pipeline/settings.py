@@ -31,6 +31,7 @@ Radius = Annotated[int, Field(ge=2)]
 # The last feature level of a smaller crop is one cell, and batch norm needs more.
 ClassifierSide = Annotated[int, Field(ge=32)]
 Auto = Literal["auto"]
+Refiner = Literal["irnet", "affinitynet", "none"]
 
 
 class ClassifierConfig(Config):
@@ -201,6 +202,106 @@ class IRNetConfig(Config):
         return self
 
 
+class AffinityRelationsConfig(Config):
+    """Mining of confident pixels for AffinityNet, from CAMs with a background score (1 - max) ** power and dense CRF.
+
+    The numbers are those of Ahn and Kwak 2018, Sec. 3.2 and 4.
+
+    Attributes:
+        foreground_power: Confident foreground is what wins against the background of this power. "auto" takes the power
+            whose background equals a score at `relations.foreground_threshold` as it was chosen for the set.
+        background_power: Confident background is what this one wins. "auto" as above, at the background threshold.
+        unseen_tags: As of `RelationsConfig`.
+        crf_iterations: Mean-field iterations.
+    """
+
+    foreground_power: Positive | Auto = 4.0
+    background_power: Positive | Auto = 24.0
+    unseen_tags: Literal["void", "background"] = "void"
+    crf_iterations: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _powers_leave_a_gap(self) -> AffinityRelationsConfig:
+        low, high = self.foreground_power, self.background_power
+        if low != "auto" and high != "auto" and low > high:
+            raise ValueError("foreground_power must not exceed background_power: the higher, the weaker the background")
+        return self
+
+
+class AffinityNetConfig(Config):
+    """Training of AffinityNet on the mined relations (Ahn and Kwak 2018, Sec. 3.3).
+
+    The defaults are those of the authors' code.
+
+    Attributes:
+        backbone_from: As of `IRNetConfig`.
+        crop_size: Side of the square training crop in pixels. At stride 8 it must hold a pair of `radius_px`.
+        photometric: Strength of random brightness, contrast and saturation.
+        radius_px: Pairs are closer than this, in pixels of the stride-8 grid (gamma in Eq. 4).
+        optimizer: "sgd" (the authors' code), "adam" (the paper) or "adamw".
+        learning_rate: Of the new layers.
+        backbone_lr_factor: The backbone learns at this share of the rate; 0 keeps it frozen.
+        momentum: Of SGD. The authors' code passes its weight decay here by mistake.
+        steps, restarts, precision: As of `ClassifierConfig`.
+    """
+
+    backbone_from: Literal["pretrained", "classifier"] = "pretrained"
+    crop_size: Annotated[int, Field(ge=32, multiple_of=16)] = 448
+    photometric: Fraction = 0.3
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 8
+    radius_px: Radius = 5
+    optimizer: OptimizerName = "sgd"
+    learning_rate: LearningRate = 1.0
+    backbone_lr_factor: Annotated[float, Field(ge=0, le=1e6)] = 0.1
+    momentum: Fraction = 5e-4
+    weight_decay: NonNegative = 5e-4
+    steps: Steps | None = None
+    restarts: Annotated[int, Field(ge=0, le=5)] = 0
+    precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _crops_hold_pairs(self) -> AffinityNetConfig:
+        if self.crop_size <= (least := 8 * (self.radius_px - 1)):
+            raise ValueError(
+                f"crop_size {self.crop_size}: expected more than {least} pixels, which is 8 * (radius_px - 1) with "
+                f"radius_px {self.radius_px}"
+            )
+        return self
+
+
+class AffinitiesConfig(Config):
+    """Inference of AffinityNet's affinities.
+
+    Attributes:
+        radius_px: Largest distance of a pair, and so of a step of the walk, in pixels of the stride-8 grid.
+        precision: Of the network's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
+    """
+
+    radius_px: Radius = 5
+    precision: Precision = "float32"
+
+
+class AffinityWalkConfig(Config):
+    """Propagation of CAMs and their background by AffinityNet's affinities (Ahn and Kwak 2018, Sec. 3.4).
+
+    What is written is each class's walked score over its sum with the background's, so that 0.5 is where the paper
+    decides for the class.
+
+    Attributes:
+        background_power: The background that walks is (1 - max) ** power. "auto" takes the power whose background
+            equals a score at the background threshold that was chosen for the set's CAMs.
+        beta: Hadamard power of the affinities (Eq. 9).
+        steps: Steps of the walk, t in Eq. 10.
+        tolerance: As of `WalkConfig`.
+    """
+
+    background_power: Positive | Auto = 16.0
+    beta: Positive = 8.0
+    steps: Annotated[int, Field(ge=0)] = 256
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-5
+
+
 class FieldsConfig(Config):
     """Inference of boundary and displacement.
 
@@ -367,15 +468,23 @@ class PipelineConfig(RunConfig):
     Attributes:
         long_side: Range in pixels that an image's long side is brought into before networks, CRF and walk see it; the
             labels have the image's own size. None leaves images as they are, as in the paper.
+        refiner: What makes labels of the CAMs: "irnet"; "affinitynet", which spreads classes alone, so that instances
+            are the connected components of the labels; or "none", the CAMs as they are and the CRF of the labels,
+            without a second round.
     """
 
     long_side: PixelRange | None = None
+    refiner: Refiner = "irnet"
     saliency: SaliencyPriorConfig = SaliencyPriorConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     cams: CamConfig = CamConfig()
     relations: RelationsConfig = RelationsConfig()
     irnet: IRNetConfig = IRNetConfig()
     fields: FieldsConfig = FieldsConfig()
+    affinity_relations: AffinityRelationsConfig = AffinityRelationsConfig()
+    affinitynet: AffinityNetConfig = AffinityNetConfig()
+    affinities: AffinitiesConfig = AffinitiesConfig()
+    affinity_walk: AffinityWalkConfig = AffinityWalkConfig()
     walk: WalkConfig = WalkConfig()
     pixels: PixelsConfig = PixelsConfig()
     labels: LabelsConfig = LabelsConfig()
@@ -388,4 +497,15 @@ class PipelineConfig(RunConfig):
             raise ValueError(
                 "pixels.taught_thresholds 'auto': expected two numbers where labels.sure_thresholds is not 'auto'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _powers_have_thresholds(self) -> PipelineConfig:
+        if self.refiner == "affinitynet" and "auto" not in dict(self.relations).values():
+            mined, walked = self.affinity_relations, self.affinity_walk
+            if "auto" in (mined.foreground_power, mined.background_power, walked.background_power):
+                raise ValueError(
+                    "affinity_relations and affinity_walk: powers are 'auto' where thresholds of the relations are: "
+                    "expected numbers where relations.foreground_threshold and background_threshold are numbers"
+                )
         return self

@@ -24,14 +24,27 @@ TRAINING = (
     "weights",
     "seed",
     "long_side",
+    "refiner",
     "saliency",
     "classifier",
     "cams",
     "relations",
     "irnet",
+    "affinity_relations",
+    "affinitynet",
     "pixels",
 )
-INFERENCE = ("long_side", "saliency", "cams", "fields", "walk", "labels")
+INFERENCE = (
+    "long_side",
+    "refiner",
+    "saliency",
+    "cams",
+    "fields",
+    "affinities",
+    "affinity_walk",
+    "walk",
+    "labels",
+)
 Share = Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)]
 Count = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(ascending)]
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from data.dataset import DatasetError, Problem
 from data.validation import MAX_CLASSES
+from models.affinitynet import AffinityNet
 from models.backbones import OutputStride, is_timm
 from models.backbones.base import Backbone
 from models.cam import CAMNet
@@ -59,6 +60,13 @@ def load_irnet(folder: Path, device: str = "cpu") -> IRNet:
     """Return the IRNet of an artifact, in evaluation mode."""
     with _as_saved(folder):
         net = IRNet(_backbone(_read_recipe(folder)))
+    return _filled(net, folder, device)
+
+
+def load_affinitynet(folder: Path, device: str = "cpu") -> AffinityNet:
+    """Return the AffinityNet of an artifact, in evaluation mode."""
+    with _as_saved(folder):
+        net = AffinityNet(_backbone(_read_recipe(folder)))
     return _filled(net, folder, device)
 
 

@@ -85,6 +85,8 @@ def make_space(
             raise ValueError(f"--set {name}: expected the values that are to be tried, such as --set {name} 0.2 0.3")
         if name in SECOND_ROUND and not second_round:
             raise ValueError(f"--set {name}: the run has no pixel classifier (pixels.folds); take {BACKGROUND}")
+        if name.startswith("walk.") and base.refiner != "irnet":
+            raise ValueError(f"--set {name}: a setting of IRNet's walk, and the run has the refiner {base.refiner}")
         if name in INSTANCES and not instances:
             raise ValueError(
                 f"--set {name}: settings of instances are chosen by ground truth of instances; there is none"

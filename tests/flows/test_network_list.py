@@ -95,9 +95,15 @@ def test_every_network_is_in_the_docs() -> None:
 
 
 def test_garbage_collection_keeps_every_network() -> None:
-    assert {*NETWORKS, "classifier", "irnet", "thresholds", "label-thresholds", "pixel-classifier"} == kept_stages(
-        ALL_STAGES
-    )
+    assert {
+        *NETWORKS,
+        "classifier",
+        "irnet",
+        "affinitynet",
+        "thresholds",
+        "label-thresholds",
+        "pixel-classifier",
+    } == kept_stages(ALL_STAGES)
     assert not [stage.name for spec in NETWORKS.values() for stage in spec.pipeline if stage not in ALL_STAGES]
 
 

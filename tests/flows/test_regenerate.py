@@ -19,8 +19,9 @@ from data.formats.label_maps import read_label_map
 from data.readers import open_dataset
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FOLDER, Corrections
 from data.store.publication import Publication
-from flows.labels.request import CHOSEN_STAGES, TRAINED_STAGES
+from flows.labels.request import CHOSEN_STAGES
 from flows.publishing.request import _in_published_table
+from tasks.pipeline import trained_stages
 
 KINDS = ("SegmentationClass", "SegmentationObject")
 
@@ -126,7 +127,7 @@ def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(plac
     # One shard of the two images, by the networks that there were.
     after = place.stages()
     assert {stage: after[stage] - count for stage, count in counts.items()} == {
-        stage: int(stage not in (*TRAINED_STAGES, *CHOSEN_STAGES, "relations")) for stage in counts
+        stage: int(stage not in (*trained_stages("irnet"), *CHOSEN_STAGES, "relations")) for stage in counts
     }
     coco = COCO(place.labels / "latest/instances.json")
     assert [image["file_name"] for image in coco.imgs.values()] == [f"JPEGImages/{id}.jpg" for id in sorted(new)]

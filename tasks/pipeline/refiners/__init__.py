@@ -1,0 +1,1 @@
+"""Stages of the refiners that are not IRNet: AffinityNet, and none."""
