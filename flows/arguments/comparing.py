@@ -20,8 +20,27 @@ from tasks.config import BackboneName, ClassWeights
 from tasks.networks.segnet import SCENE_NETWORKS
 from tasks.tuning.space import DEFAULT_CRITERION, Criterion
 
-Table = TableName | Literal["segnet-resources"]
+Table = TableName | Literal["segnet-resources", "irnet"]
 MEASURED = ("size", "classes", "threads")
+OF_REFINERS = (
+    "table",
+    "data",
+    "labels",
+    "out",
+    "train",
+    "seeds",
+    "backbone",
+    "weights",
+    "set",
+    "store",
+    "workers",
+    "time_limit",
+    "device",
+    "cluster",
+    "preset",
+    "json",
+    "verbose",
+)
 OF_RESOURCES = (*MEASURED, "table", "rows", "out", "device", "json", "verbose")
 
 
@@ -61,11 +80,11 @@ def compare(
     Args:
         table: Of SegNet's paper segnet-decoders (Table 1), segnet-benchmark (Table 3) and segnet-resources (Table 6),
             which measures time and memory alone; saliency-ablation, of saliency co-learning; cooperative, of networks
-            that share features.
+            that share features; irnet, the pseudo labels of CAMs, CRF, AffinityNet and IRNet.
         data: Folder of a data set with label maps; by default that of the run.
-        labels: A run, whose labels are learned instead of ground truth.
+        labels: A run, whose labels are learned instead of ground truth; of irnet image-level labels, as of run.
         out: Folder of the results; that of segnet-resources is optional.
-        train: The list of images to learn from.
+        train: The list of images to learn from; of irnet also to be labelled and scored.
         val: The list by which the best network of a training is chosen; where the preset chooses one, by default val.
         test: The list that networks are tested on.
         saliency: Folders of sets with masks of salient objects; without any they are derived from the label maps.
@@ -77,7 +96,8 @@ def compare(
         backbone: Of the networks, which may be timm:NAME; by default the preset's.
         weights: ImageNet weights of the backbone, a file or torchvision's ("imagenet-v1"); by default the preset's.
         row_weights: ImageNet weights of the rows that are named after a backbone, such as densenet121=FILE.
-        set: Training settings that are other than the preset's, such as epochs=20 or image_size=[64,96].
+        set: Training settings that are other than the preset's, such as epochs=20 or image_size=[64,96]; of irnet those
+            of a run, such as walk.beta=8.
         per_class: Print every class too.
         size: Of segnet-resources: height and width, by default 360 480.
         classes: Of segnet-resources, by default 11.
@@ -94,11 +114,13 @@ def compare(
     options = locals()
     defaults = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
     given = [name for name, default in defaults.items() if options[name] != default]
-    useless = [
-        name for name in given if (name not in OF_RESOURCES if table == "segnet-resources" else name in MEASURED)
-    ]
+    uses = {"segnet-resources": OF_RESOURCES, "irnet": OF_REFINERS}.get(table)
+    useless = [name for name in given if (name in MEASURED if uses is None else name not in uses)]
     if useless:
         raise DatasetError(f"{table} has no use for {', '.join('--' + name.replace('_', '-') for name in useless)}")
+    if table == "irnet":
+        _compare_refiners(options)
+        return
     from flows.commands.compare import (
         RESOURCES,
         compare_networks,
@@ -189,6 +211,32 @@ def tune(
         device=device,
     )
     answer(tune_run(request), show_tuning, json)
+
+
+def _compare_refiners(options: dict[str, Any]) -> None:
+    """Make the tables of the IRNet paper, with the options of `compare`."""
+    if options["data"] is None or options["out"] is None:
+        raise DatasetError("irnet labels images: it takes a data set (--data) and a folder (--out)")
+    from flows.commands.compare import compare_refiners, show_refiners
+    from flows.comparison.refiners import CompareRefinersRequest
+
+    settings: dict[str, Any] = {name: options[name] for name in ("backbone", "weights") if options[name] is not None}
+    for name, value in _settings([text for texts in options["set"] for text in texts]).items():
+        *sections, last = name.split(".")
+        inner = settings
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    labels = options["labels"]
+    passed = ("out", "seeds", "store", "workers", "time_limit", "device", "cluster", "preset")
+    request = CompareRefinersRequest(
+        data=options["data"].absolute(),
+        labels=labels and labels.absolute(),
+        split=list_or_file(options["train"]) or options["train"],
+        settings=settings,  # pyright: ignore[reportArgumentType]
+        **{name: options[name] for name in passed},
+    )
+    answer(compare_refiners(request), show_refiners, options["json"])
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:

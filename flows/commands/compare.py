@@ -16,10 +16,13 @@ from data.dataset import DatasetError
 from data.files import atomic_write, explain_os_errors
 from data.ownership import own
 from flows.commands.run import embedded_server
+from flows.comparison.refiner_tables import tables_of as refiner_tables
+from flows.comparison.refiners import CompareRefinersRequest, check_truth
 from flows.comparison.request import CompareRequest, check_sets, trials
 from flows.comparison.results import FILE_NAME, by_weighting, percent, table_of, tests_of
 from flows.engine.collect import writing
 from tasks.networks import NETWORKS
+from tasks.pipeline import STAGES_OF_ALL
 
 log = logging.getLogger(__name__)
 RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
@@ -35,6 +38,17 @@ def compare_networks(request: CompareRequest) -> dict[str, Any]:
             from flows.comparison.flow import compare
 
             compare(request)
+    return json.loads((request.out / FILE_NAME).read_text())
+
+
+def compare_refiners(request: CompareRefinersRequest) -> dict[str, Any]:
+    """Run the flow of the IRNet paper's tables, and return what `comparison.json` holds."""
+    with writing(request, "compare"):
+        check_truth(request)
+        with embedded_server(request, STAGES_OF_ALL):
+            from flows.comparison.flow import compare_refiners as flow
+
+            flow(request)
     return json.loads((request.out / FILE_NAME).read_text())
 
 
@@ -85,6 +99,16 @@ def show_comparison(result: dict[str, Any], console: Console, *, per_class: bool
             console.print(_class_table(row))
     where = result["out"]
     console.print(f"figures  {where}/{FILE_NAME}\nreport   {where}/report/index.html", highlight=False, soft_wrap=True)
+
+
+def show_refiners(result: dict[str, Any], console: Console) -> None:
+    """Print the tables, and where they are."""
+    for table in refiner_tables(result):
+        console.print(table)
+    where = f"{result['out']}/{result['table']}"
+    console.print(
+        f"figures  {result['out']}/{FILE_NAME}\ntables   {where}.md, {where}.tex", highlight=False, soft_wrap=True
+    )
 
 
 def show_resources(result: dict[str, Any], console: Console) -> None:

@@ -61,7 +61,7 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
         output.claim([FILE_NAME, "report/index.html", *names])
         atomic_write(request.out / FILE_NAME, json.dumps(result, indent=1))
         for weighting, table in tables.items():
-            atomic_write(request.out / f"{request.table}-{weighting}.md", _markdown(table))
+            atomic_write(request.out / f"{request.table}-{weighting}.md", markdown(table))
         shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
         tested = all_trials[0].tests["test"]
         names = None if has_own_classes(tested.data) else request.classes
@@ -225,7 +225,7 @@ def scores_of(group: Sequence[Trial], test: str) -> dict[str, Any]:
     return scores
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
     """Return a table for a page of documentation, with what has to be known of it."""
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     head = [str(column.header) for column in table.columns]

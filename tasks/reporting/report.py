@@ -52,6 +52,7 @@ COLUMNS = {
     "saliency": Column("Saliency", "what the scores of salient classes are weighted by"),
     "relations": Column("Relations", "confident pixels; black: background, grey: do not care"),
     "boundary": Column("Boundary", "probability; white: between two classes"),
+    "affinity": Column("Affinity", "of a cell and its right and lower neighbour; white: none"),
     "displacement": Column("Displacement", "towards the centroid; direction and length as on the wheel"),
     "semantic": Column("Semantic labels", "what the run wrote"),
     "instances": Column("Instance labels", "a colour an instance"),
@@ -251,7 +252,19 @@ def _stage_cells(sample: Sample, photo: Picture, artifacts: _Artifacts) -> dict[
     boundary = artifacts.map("fields", "boundary.safetensors", sample.id)
     if boundary is not None:
         cells["boundary"] = _uri_like(photo, pictures.paint_boundary(boundary))
+    affinities = artifacts.map("affinities", "affinities.safetensors", sample.id)
+    if affinities is not None:
+        cells["affinity"] = _uri_like(photo, pictures.paint_boundary(1 - _inside(affinities[:2]).min(axis=0)))
     return cells
+
+
+def _inside(affinities: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Return affinities [2, h, w] to the right and lower neighbour; at the last column and row those before them."""
+    inside = affinities.copy()
+    for pairs, axis in zip(inside, (1, 0), strict=True):
+        last = np.moveaxis(pairs, axis, 0)
+        last[-1] = last[-2] if len(last) > 1 else 1
+    return inside
 
 
 def _uri_like(photo: Picture, picture: Picture) -> str:
