@@ -232,11 +232,11 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         raise DatasetError([Problem(dataset.root, message + "train segnet --data ...)")])
     if request.networks:
         source = read_run(request.networks)
-        keys, same_maps = _networks_of(source, request), bool(source.request.get("cams")) == bool(request.cams)
-        networks = Networks(source.store, keys)
         theirs = pipeline_settings(source)
+        keys, fits = _networks_of(source, theirs, request), _fits(source, theirs, request)
+        networks = Networks(source.store, keys)
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
-        if "label-thresholds" not in keys and same_maps:
+        if "label-thresholds" not in keys and fits:
             settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
         if "pixel-classifier" not in keys:
             settings = settings.model_copy(update={"pixels": PixelsConfig()})
@@ -282,7 +282,13 @@ def with_refiner_thresholds(settings: PipelineConfig, preset: str) -> PipelineCo
     return settings.model_copy(update={"labels": labels.model_copy(update=update)}) if update else settings
 
 
-def _networks_of(source: RunRecord, request: LabelsRequest) -> dict[str, str]:
+def _fits(source: RunRecord, theirs: PipelineConfig, request: LabelsRequest) -> bool:
+    """Return whether what an earlier run chose for its scores fits a request's: of maps alike, by the same refiner."""
+    same_maps = bool(source.request.get("cams")) == bool(request.cams)
+    return same_maps and theirs.refiner == request.settings.refiner
+
+
+def _networks_of(source: RunRecord, theirs: PipelineConfig, request: LabelsRequest) -> dict[str, str]:
     """Return stage -> key of the networks of an earlier run that a run needs, and of what was chosen with them.
 
     Raises:
@@ -291,8 +297,7 @@ def _networks_of(source: RunRecord, request: LabelsRequest) -> dict[str, str]:
     needed = [
         stage for stage in trained_stages(request.settings.refiner) if stage != "classifier" or request.cams is None
     ]
-    # What was chosen for maps of another kind does not fit.
-    chosen = CHOSEN_STAGES if bool(source.request.get("cams")) == bool(request.cams) else ()
+    chosen = CHOSEN_STAGES if _fits(source, theirs, request) else ()
     keys = {stage: key for stage in (*needed, *chosen) if (key := source.network(stage))}
     if missing := [stage for stage in needed if stage not in keys]:
         told = f"{source.folder}: the run has no {' and no '.join(missing)}"

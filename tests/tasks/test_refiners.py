@@ -3,6 +3,8 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from safetensors.torch import load_file
 from test_plan import _changed, _dataset, _plan
 
 from data.formats.label_maps import read_label_map
+from data.store import ArtifactError
 from flows.labels.presets import PRESETS, demo, quick, voc12
-from flows.labels.request import with_refiner_thresholds
+from flows.labels.request import RunRequest, _networks_of, with_refiner_thresholds
 from kernels.affinity import offsets
 from kernels.crf import refine_probabilities
 from kernels.feature_affinity import feature_affinity
@@ -243,6 +246,20 @@ def test_labels_of_another_refiner_have_its_thresholds_where_they_are_the_preset
     assert labels_of(demo().model_copy(update={"refiner": "affinitynet"}), "demo").sure_thresholds == (0.3, 0.7)
     automatic = quick().model_copy(update={"refiner": "affinitynet"})
     assert labels_of(automatic, "quick") == automatic.labels
+
+
+def test_networks_of_a_run_of_another_refiner_are_those_that_both_have_without_what_was_chosen_for_its_scores() -> None:
+    keys = {"classifier": "c", "irnet": "i", "thresholds": "t", "label-thresholds": "l"}
+    source: Any = SimpleNamespace(folder="run", request={}, network=keys.get)
+
+    def found(refiner: str) -> dict[str, str]:
+        settings = voc12().model_copy(update={"refiner": refiner})
+        return _networks_of(source, voc12(), RunRequest(data=Path("set"), out=Path("out"), settings=settings))
+
+    assert found("irnet") == keys
+    assert found("none") == {"classifier": "c"}
+    with pytest.raises(ArtifactError, match="run: the run has no affinitynet"):
+        found("affinitynet")
 
 
 def test_powers_that_leave_no_gap_or_have_no_thresholds_are_refused() -> None:
