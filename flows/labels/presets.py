@@ -163,7 +163,8 @@ def demo() -> PipelineConfig:
             optimizer="adamw",
             learning_rate=2e-3,
         ),
-        affinity_walk=AffinityWalkConfig(steps=24),
+        # Its CAMs are broad, and a step goes twice as far as one of IRNet's walk.
+        affinity_walk=AffinityWalkConfig(steps=8, background_power=1),
         walk=WalkConfig(steps=24, centroid_threshold_px=1.5),
         labels=LabelsConfig(background_threshold=0.25, crf_iterations=5, sure_thresholds=(0.05, 0.5)),
         scores=ScoresConfig(crf_thresholds=(0.15, 0.2, 0.25)),

@@ -285,8 +285,8 @@ class AffinitiesConfig(Config):
 class AffinityWalkConfig(Config):
     """Propagation of CAMs and their background by AffinityNet's affinities (Ahn and Kwak 2018, Sec. 3.4).
 
-    What is written is each class's walked score over its sum with the background's, so that 0.5 is where the paper
-    decides for the class.
+    What is written is each class's walked score over its sum with the background's, stretched so that the image's
+    highest is 1 and 0.5 stays where the paper decides for the class.
 
     Attributes:
         background_power: The background that walks is (1 - max) ** power. "auto" takes the power whose background

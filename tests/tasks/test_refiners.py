@@ -25,7 +25,7 @@ from tasks.pipeline.pixels import OBJECT_SCORES, PIXEL_SCORES
 from tasks.pipeline.refiners.affinities import infer_affinities
 from tasks.pipeline.refiners.affinity_pixels import infer_affinity_pixels, train_affinity_pixels
 from tasks.pipeline.refiners.affinity_relations import affinity_labels, mine_affinity_relations
-from tasks.pipeline.refiners.affinity_walk import radius_of, walk_by_affinities, walk_with_background
+from tasks.pipeline.refiners.affinity_walk import radius_of, stretch, walk_by_affinities, walk_with_background
 from tasks.pipeline.refiners.affinitynet import train_affinitynet
 from tasks.pipeline.refiners.background import power_at, with_background
 from tasks.pipeline.refiners.unrefined import pass_cams
@@ -117,6 +117,13 @@ def test_walked_shares_are_those_of_the_dense_matrix(shape: tuple[int, int]) -> 
     decided = torch.where(found.amax(0) > 0.5, found.argmax(0) + 1, 0)
     sure = (found.amax(0) - 0.5).abs() > 1e-4
     assert torch.equal(decided[sure], full.argmax(0)[sure])
+
+
+def test_stretched_shares_reach_1_and_0_5_stays_where_class_and_background_are_even() -> None:
+    shares = torch.tensor([[[0.1, 0.5, 0.6]], [[0.0, 0.3, 0.7]]])
+    torch.testing.assert_close(stretch(shares), torch.tensor([[[0.1, 0.5, 0.75]], [[0.0, 0.3, 1.0]]]))
+    assert torch.equal(stretch(shares[:, :, :2]), shares[:, :, :2])
+    assert stretch(torch.zeros(0, 2, 2)).shape == (0, 2, 2)
 
 
 def test_the_radius_of_affinities_is_told_by_their_number() -> None:

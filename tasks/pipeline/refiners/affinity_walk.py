@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,7 +40,7 @@ def walk_by_affinities(job: Job) -> dict[str, Any]:
         for done, sample in enumerate(job.samples, start=1):
             if sample.id in cams:
                 maps, pairs = (reader[sample.id].to(job.device) for reader in (cams, affinities))
-                walked[sample.id] = walk_with_background(maps, pairs, power, config)
+                walked[sample.id] = stretch(walk_with_background(maps, pairs, power, config))
                 rows_of[sample.id] = list(range(len(maps)))
             job.progress(done, len(job.samples))
     save_maps(job.out / "semantic.safetensors", walked)
@@ -75,6 +76,17 @@ def walk_with_background(
     full = full[:, : cams.shape[1], : cams.shape[2]].clamp(min=0)
     background, classes = full[:1], full[1:]
     return classes / (classes + background).clamp(min=1e-12)
+
+
+def stretch(shares: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+    """Return shares of which the image's highest is 1, where any exceeds 0.5; those up to 0.5 stay.
+
+    Scores are read relative to an image's highest; so 0.5 remains where a class and the background are even.
+    """
+    highest = shares.max() if len(shares) else shares.new_zeros(())
+    if highest <= 0.5:
+        return shares
+    return torch.where(shares > 0.5, 0.5 + 0.5 * (shares - 0.5) / (highest - 0.5), shares)
 
 
 def radius_of(num_pairs: int) -> int:
