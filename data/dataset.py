@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,24 @@ class Sample:
     saliency: Path | None = None
     cams: Path | None = None
     confidence: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleWithRegions(Sample):
+    """One image of which a segmenter has found regions without classes.
+
+    A class of its own: the source of `Sample` is part of every artifact's key, and what sees no regions keeps its key.
+
+    Attributes:
+        regions: Where they are: what `data.region_masks` reads.
+    """
+
+    regions: Path | None = None
+
+
+def without_regions(sample: Sample) -> Sample:
+    """Return the image without the regions that a segmenter has found in it."""
+    return Sample(**{each.name: getattr(sample, each.name) for each in fields(Sample)})
 
 
 @dataclass(frozen=True)

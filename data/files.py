@@ -97,6 +97,40 @@ def file_state(file: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def content_files(path: Path) -> list[Path]:
+    """Return a file alone, or the visible files of a folder, by name; those of folders in it are left out.
+
+    Raises:
+        OSError: There is neither.
+    """
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, as `current_digest`, or that of the names and digests of a folder's files.
+
+    Raises:
+        OSError: As of `file_digest`.
+    """
+    if not path.is_dir():
+        return current_digest(path)
+    state = hashlib.sha256()
+    for file in content_files(path):
+        state.update(f"{current_digest(file)} {file.name}\n".encode(errors="surrogateescape"))
+    return state.hexdigest()
+
+
+def content_state(path: Path) -> tuple[int, ...]:
+    """Return what the system knows of the content of a file, or of the files of a folder.
+
+    Raises:
+        OSError: It is missing.
+    """
+    return tuple(number for file in content_files(path) for number in file_state(file))
+
+
 @contextlib.contextmanager
 def temporary_beside(target: Path) -> Iterator[Path]:
     """Yield a new name in the target's folder, hidden; a file or folder of that name is deleted at the end."""

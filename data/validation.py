@@ -13,11 +13,12 @@ import numpy as np
 
 from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
-from data.dataset import VOID, Dataset, DatasetError, Problem, Sample
+from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithRegions
 from data.formats.images import image_size, read_photo
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
 from data.names import shortened
+from data.region_masks import check_regions
 from data.saliency_maps import is_network, read_saliency
 
 MAX_CLASSES = 2000
@@ -299,6 +300,8 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
+        if isinstance(sample, SampleWithRegions) and sample.regions:
+            check_regions(sample)
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())

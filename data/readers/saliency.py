@@ -41,11 +41,11 @@ def with_saliency(dataset: Dataset, source: Path, skip_bad: bool = False) -> tup
     return replace(dataset, samples=tuple(samples), notes=(*dataset.notes, *notes)), problems
 
 
-def first_problems(problems: list[Problem], folder: Path) -> list[Problem]:
-    """Return the first problems of a folder of maps, and how many there are beyond."""
+def first_problems(problems: list[Problem], folder: Path, what: str = "a map") -> list[Problem]:
+    """Return the first problems of a folder, and how many images there are beyond that are without something."""
     if len(problems) <= LISTED + 1:
         return problems
-    return [*problems[:LISTED], Problem(folder, f"and {len(problems) - LISTED} more images without a map")]
+    return [*problems[:LISTED], Problem(folder, f"and {len(problems) - LISTED} more images without {what}")]
 
 
 def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path], list[str], list[Problem]]:

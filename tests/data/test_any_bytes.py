@@ -18,12 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.dataset import DatasetError, Sample
+from data.dataset import DatasetError, Sample, SampleWithRegions
 from data.formats.coco import CocoFile, read_coco, read_results
 from data.formats.images import image_size, read_image
 from data.formats.label_codings import read_coded
 from data.formats.label_maps import read_ground_truth, read_label_map
 from data.readers import open_dataset
+from data.region_masks import check_regions
 from data.validation import check_images
 
 PIECES = [
@@ -184,6 +185,36 @@ def test_any_values_in_coco_results_give_objects_or_a_named_problem(
             assert isinstance(read_results(results, read_coco(truth)), CocoFile)
 
 
+def sam_masks() -> list[dict[str, Any]]:
+    """Return SAM's JSON of two regions, one of each kind of run lengths."""
+    runs: list[Any] = [{"size": [8, 8], "counts": [10, 20, 34]}, {"size": [8, 8], "counts": "1000k0"}]
+    return [{"segmentation": each, "area": 20, "predicted_iou": 0.9, "stability_score": 0.9} for each in runs]
+
+
+@any_input
+@given(st.lists(st.tuples(st.sampled_from(paths(sam_masks())), VALUES), max_size=3), st.booleans())
+def test_any_values_in_sams_json_give_regions_or_a_named_problem(
+    changes: list[tuple[tuple[Any, ...], Any]], whole: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        write_images(Path(name))
+        file, content = Path(name, "a.json"), with_values(sam_masks(), changes)
+        file.write_text(json.dumps({"annotations": content} if whole else content))
+        with read_or_named():
+            check_regions(SampleWithRegions("a", Path(name, "a.jpg"), (0,), regions=file))
+
+
+@any_input
+@given(TEXT)
+def test_any_bytes_as_regions_give_regions_or_a_named_problem(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        write_images(Path(name))
+        file = Path(name, "a.json")
+        file.write_bytes(content)
+        with read_or_named():
+            check_regions(SampleWithRegions("a", Path(name, "a.jpg"), (0,), regions=file))
+
+
 def encoded(mode: str, format: str) -> bytes:
     values = (np.arange(64).reshape(8, 8) % 3).astype(np.uint16 if mode == "I;16" else np.uint8)
     image, stream = Image.fromarray(values), BytesIO()
@@ -198,6 +229,7 @@ READERS: list[Callable[[Path], Any]] = [
     *(read_image, image_size, read_label_map),
     lambda path: read_coded(path, "saliency"),
     lambda path: read_ground_truth(Sample("a", path, (), semantic=path, instances=path)),
+    lambda path: check_regions(SampleWithRegions("a", path, (), regions=path)),
 ]
 
 

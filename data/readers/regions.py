@@ -1,0 +1,90 @@
+"""Where the regions that a segmenter has found in a set's images lie."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import fields, replace
+from pathlib import Path
+
+from data.dataset import Dataset, DatasetError, Problem, Sample, SampleWithRegions
+from data.readers.image_names import ImageNames
+from data.readers.saliency import first_problems
+from data.region_masks import MASK_SUFFIX
+
+REGION_SUFFIXES = frozenset({".json", MASK_SUFFIX})
+
+
+def with_regions(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[Dataset, list[Problem]]:
+    """Return a set whose samples with labels know where the regions of their images are.
+
+    Args:
+        dataset: The set.
+        folder: Of `<id>.json`, `<id>.png` or folders `<id>`, found as images are by their names in lists: also in a
+            flat folder, where that is clear.
+        skip_bad: Return the images without regions instead of raising.
+
+    Returns:
+        The set, and a problem for each labelled image without regions (none unless `skip_bad`).
+
+    Raises:
+        DatasetError: There is no such folder; or images have no regions: the first are named, the others counted.
+    """
+    if not folder.is_dir():
+        raise DatasetError([Problem(folder, "expected a folder of regions")])
+    sources = _find_sources(folder, {sample.id for sample in dataset.samples})
+    wanted = [sample for sample in dataset.samples if sample.labels]
+    match = ImageNames(sources).match(sample.id for sample in wanted)
+    found, problems = {}, []
+    for sample in wanted:
+        of_image = sources.get(match.ids.get(sample.id, ""), [])
+        if len(of_image) == 1:
+            found[sample.id] = of_image[0]
+        elif of_image:
+            names = " and ".join(file.name for file in of_image)
+            problems.append(Problem(of_image[0], f"expected regions of {sample.id} once, found {names}", sample.id))
+        else:
+            message = f"expected regions, {sample.id}.json, .png or a folder of that name, found none"
+            problems.append(Problem(folder, message, sample.id))
+    if problems and not skip_bad:
+        raise DatasetError(first_problems(problems, folder, "regions"))
+    samples = tuple(_with(sample, found[sample.id]) if sample.id in found else sample for sample in dataset.samples)
+    notes = [f"regions: {note}" for note in match.notes]
+    return replace(dataset, samples=samples, notes=(*dataset.notes, *notes)), problems
+
+
+def _find_sources(folder: Path, ids: Collection[str]) -> dict[str, list[Path]]:
+    """Return name -> files and folders of regions that have it.
+
+    A PNG in a folder below is one region of the image that the folder is called after, unless an image has its name.
+    """
+    sources: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith("."):
+            continue
+        name = path.relative_to(folder)
+        if path.is_dir():
+            if name.as_posix() in ids and not _holds_sources(path, name, ids):
+                sources[name.as_posix()].append(path)
+            continue
+        id, above = name.with_suffix("").as_posix(), name.parent.as_posix()
+        if path.suffix.lower() not in REGION_SUFFIXES:
+            continue
+        if path.suffix.lower() == MASK_SUFFIX and above != "." and id not in ids:
+            if path.parent not in sources[above]:
+                sources[above].append(path.parent)
+        else:
+            sources[id].append(path)
+    return sources
+
+
+def _holds_sources(path: Path, name: Path, ids: Collection[str]) -> bool:
+    """Tell whether a folder that is called like an image holds files of other images, and is none of regions."""
+    return any(
+        (name / file.stem).as_posix() in ids for file in path.iterdir() if file.suffix.lower() in REGION_SUFFIXES
+    )
+
+
+def _with(sample: Sample, regions: Path) -> SampleWithRegions:
+    known = {each.name: getattr(sample, each.name) for each in fields(Sample)}
+    return SampleWithRegions(**known, regions=regions)
