@@ -323,7 +323,7 @@ def _sorted_out(
 ) -> dict[str, Any]:
     """Return options as the fields of a request, whose `settings` hold those that are names of settings.
 
-    `cams` and `saliency` are names of both: a mapping is settings, a path a source of maps.
+    `cams`, `saliency` and `regions` are names of both: a mapping is settings, a path a source of maps.
 
     Raises:
         TypeError: One is neither, or a value is none of JSON's.

@@ -19,7 +19,7 @@ LEAST_SETTINGS = {"irnet.md": 40, "affinitynet.md": 22, "segnet.md": 75}
 COMPLETE = ["irnet.md", "affinitynet.md", "segnet.md", "saliency_colearning.md", "cooperative.md"]
 # No paper speaks of these: how a run is divided and reported, and stages that the preset leaves out.
 NOT_OF_A_PAPER = {
-    "run": r"seed|shard_size|refiner|quality\..*|saliency\..*|pixels\..*|.*\.threshold_images|"
+    "run": r"seed|shard_size|refiner|quality\..*|saliency\..*|regions\..*|pixels\..*|.*\.threshold_images|"
     r"labels\.(.*pixel_thresholds?|walk_power)",
     "network": r"seed|shard_size|network|"
     r"training\.(batch_parts|sync_norm|validate_epochs|log_steps|keep_by|dropout|confidence_weight)",

@@ -34,8 +34,9 @@ RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS,
 RECORD_FIELDS |= {"settings": dict, "store": str}
 ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
-# Of versions that were made with saliency, or with maps of another method, and of images that a person corrected.
-MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str}
+# Of versions that were made with saliency, with maps of another method or with regions of a segmenter, and of images that
+# a person corrected.
+MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str, "regions": str}
 MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
 RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
 
@@ -55,6 +56,7 @@ class Entry:
         saliency: SHA-256 of its map of saliency, or of the network that found it; None without.
         cams: SHA-256 of its class attention maps, where another method made them.
         corrections: Which corrections lie over its labels (`data.store.corrections.Corrections.state`), or None.
+        regions: SHA-256 of its regions, where a segmenter found any.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Entry:
     saliency: str | None = None
     cams: str | None = None
     corrections: str | None = None
+    regions: str | None = None
 
 
 class Publication:

@@ -38,6 +38,7 @@ def doctor(
     labels: Path | None = None,
     split: str | None = None,
     classes: Path | None = None,
+    regions: Path | None = None,
     json: bool = False,
 ) -> None:
     """What this machine has, and everything that is wrong with a data set.
@@ -47,13 +48,14 @@ def doctor(
         labels: Its image-level labels.
         split: A list of its images.
         classes: File with the name of a class a line.
+        regions: Folder of a segmenter's regions of its images.
         json: Print one JSON object on standard output.
     """
     from flows.commands.doctor import examine_dataset, examine_machine, show_diagnosis
 
     result: dict[str, Any] = {"machine": examine_machine(Path.cwd()), "problems": []}
     if data:
-        result["dataset"], problems = examine_dataset(data, labels, split, classes)
+        result["dataset"], problems = examine_dataset(data, labels, split, classes, regions)
         result["problems"] = [{"file": str(p.file), "sample": p.sample, "message": p.message} for p in problems]
     answer(result, show_diagnosis, json)
     if result["problems"]:

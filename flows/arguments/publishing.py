@@ -26,6 +26,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
         split: str | None = None,
         classes: Path | None = None,
         saliency: Path | None = None,
+        regions: Path | None = None,
         cams: Path | None = None,
         cam_classes: str | None = None,
         cam_family: str | None = None,
@@ -56,6 +57,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             split: A list of images: a file, or the name of a list of the set.
             classes: File with the name of a class a line.
             saliency: What scores are weighted by: a folder of maps, ID.png or ID.npy, or the .onnx file of a network.
+            regions: Folder of a segmenter's regions that labels follow: ID.json of SAM, ID.png of ids, folders ID.
             cams: Folder of class attention maps of another method, in place of the classifier: ID.npy, .npz or .pt.
             cam_classes: The table of their classes: voc20, coco80, coco91, or a file with a name per line.
             cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
@@ -86,6 +88,7 @@ def publishing(preset: str) -> tuple[Callable[..., None], ...]:
             split=list_or_file(split),
             classes=classes and classes.absolute(),
             saliency=saliency and saliency.absolute(),
+            regions=regions and regions.absolute(),
             cams=cams and cams.absolute(),
             cam_classes=list_or_file(cam_classes),
             cam_family=cam_family,

@@ -22,7 +22,7 @@ from flows.comparison.request import CompareRequest, check_sets, trials
 from flows.comparison.results import FILE_NAME, by_weighting, percent, table_of, tests_of
 from flows.engine.collect import writing
 from tasks.networks import NETWORKS
-from tasks.pipeline import STAGES_OF_ALL
+from tasks.pipeline import EVERY_STAGE
 
 log = logging.getLogger(__name__)
 RESOURCES = ("segnet", "deeplab-largefov", "fcn-learned", "deconvnet")
@@ -45,7 +45,7 @@ def compare_refiners(request: CompareRefinersRequest) -> dict[str, Any]:
     """Run the flow of the IRNet paper's tables, and return what `comparison.json` holds."""
     with writing(request, "compare"):
         check_truth(request)
-        with embedded_server(request, STAGES_OF_ALL):
+        with embedded_server(request, EVERY_STAGE):
             from flows.comparison.flow import compare_refiners as flow
 
             flow(request)

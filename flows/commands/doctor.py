@@ -16,6 +16,7 @@ from rich.table import Table
 
 from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
+from data.readers.regions import with_regions
 from data.text import one_line
 from data.validation import examine_files, warnings
 from tasks.engine.plan import image_digests
@@ -43,11 +44,14 @@ def examine_machine(folder: Path) -> dict[str, Any]:
 
 
 def examine_dataset(
-    data: Path, labels: Path | None, split: str | None, classes: Path | None
+    data: Path, labels: Path | None, split: str | None, classes: Path | None, regions: Path | None = None
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Read a data set and decode all of it; return what it holds, and every problem."""
     try:
         dataset, problems = open_dataset(data, labels, split, classes, skip_bad=True)
+        if regions is not None:
+            dataset, lacking = with_regions(dataset, regions, skip_bad=True)
+            problems = [*problems, *lacking]
     except DatasetError as error:
         return {}, error.problems or [Problem(data, str(error))]
     examined = examine_files(dataset, os.cpu_count() or 1)

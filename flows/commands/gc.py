@@ -15,10 +15,10 @@ from rich.table import Table
 from data.store import ArtifactError, explain_os_errors, open_store
 from tasks.engine.garbage import known_artifacts, leftovers
 from tasks.networks import NETWORKS
-from tasks.pipeline import STAGES_OF_ALL
+from tasks.pipeline import EVERY_STAGE
 
 DAY = 86_400.0
-ALL_STAGES = (*STAGES_OF_ALL, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
+ALL_STAGES = (*EVERY_STAGE, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
 
 
 @validate_call

@@ -15,7 +15,15 @@ from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
 from flows.labels.request import RunRequest, open_set, replan
 from flows.training.request import TrainRequest, open_training_sets, replan_training, settings_of
-from tasks.engine.image_list import OTHER_CAMS, OTHER_SALIENCY, OTHER_TRUTH, Change, compare_images, read_images
+from tasks.engine.image_list import (
+    OTHER_CAMS,
+    OTHER_REGIONS,
+    OTHER_SALIENCY,
+    OTHER_TRUTH,
+    Change,
+    compare_images,
+    read_images,
+)
 from tasks.engine.plan import Images, Node, Plan, Shard, shard_of
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.pipeline.plan import pipeline_settings
@@ -186,8 +194,9 @@ class _Known:
         for change in self._by_shard[node.images, count].get(number, ()):
             # A stage that reads ground truth sees the images that have any, the others see no ground truth.
             seen = change.truth if node.stage.reads_ground_truth else change.kind != OTHER_TRUTH
-            seen = seen and (node.stage.reads_saliency or change.kind != OTHER_SALIENCY)
-            if seen and (node.stage.reads_cams or change.kind != OTHER_CAMS):
+            reads = {OTHER_SALIENCY: node.stage.reads_saliency, OTHER_CAMS: node.stage.reads_cams}
+            reads[OTHER_REGIONS] = node.stage.reads_regions
+            if seen and reads.get(change.kind, True):
                 kinds.setdefault(change.kind, []).append(change.id)
         return [
             f"{len(ids)} image{'s' * (len(ids) > 1)} {kind}: {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}"

@@ -14,6 +14,7 @@ from data.class_tables import in_table
 from data.dataset import CamSource, Dataset, DatasetError, Problem
 from data.readers import open_dataset
 from data.readers.cams import Missing, with_cams
+from data.readers.regions import with_regions
 from data.readers.saliency import with_saliency
 from data.saliency_maps import is_network
 from data.store import ArtifactError, open_store
@@ -26,7 +27,7 @@ from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
 from tasks.pipeline import trained_stages
 from tasks.pipeline.plan import pipeline_settings, plan_labels
-from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, SaliencyPriorConfig
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, RegionsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
 # What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
@@ -47,6 +48,8 @@ class LabelsRequest(Request):
         classes: File with the name of a class a line.
         saliency: What the scores are weighted by: a folder of maps `<id>.png` or `<id>.npy`, or the `.onnx` file of a
             network.
+        regions: Folder of regions that a segmenter found, which the labels follow: `<id>.json` of SAM, `<id>.png` of
+            ids, or folders `<id>` of masks.
         cams: Folder of class attention maps that another method made: they take the place of classifier and CAMs.
         cam_classes: The table that their classes are numbered by: voc20, coco80, coco91, or a file with a name per
             line; by default `classes.txt` in their folder, else the classes of the set.
@@ -64,6 +67,7 @@ class LabelsRequest(Request):
     split: str | None = None
     classes: Path | None = None
     saliency: Path | None = None
+    regions: Path | None = None
     cams: Path | None = None
     cam_classes: str | None = None
     cam_family: str | None = None
@@ -89,6 +93,12 @@ class LabelsRequest(Request):
                 "saliency.floor and saliency.non_salient are without effect: no saliency is given (--saliency DIR or "
                 "FILE.onnx)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _regions_have_a_source(self) -> Self:
+        if self.regions is None and self.settings.regions != RegionsConfig():
+            raise ValueError("the settings of regions are without effect: no regions are given (--regions DIR)")
         return self
 
     @model_validator(mode="after")
@@ -150,7 +160,7 @@ class RunRequest(LabelsRequest):
 
 
 def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
-    """Read the lists and labels of a request's set, and find its saliency and attention maps; no image is decoded.
+    """Read the lists and labels of a request's set, and find its maps and regions; no image is decoded.
 
     Returns:
         The set, and the problems of what was left out (none unless `skip_bad`).
@@ -165,6 +175,9 @@ def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
         missing = "skip" if request.skip_bad and request.missing_cams == "error" else request.missing_cams
         options = {"classes": request.cam_classes, "family": request.cam_family}
         dataset, lacking = with_cams(dataset, request.cams, missing=missing, skip_bad=request.skip_bad, **options)
+        dataset, problems = set_aside(dataset, lacking), [*problems, *lacking]
+    if request.regions is not None:
+        dataset, lacking = with_regions(dataset, request.regions, request.skip_bad)
         dataset, problems = set_aside(dataset, lacking), [*problems, *lacking]
     if request.saliency is None:
         return dataset, problems

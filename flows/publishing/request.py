@@ -122,6 +122,7 @@ def run_request(request: RegenerateRequest, publication: Publication, work: Work
         split=request.split if networks is None else str(run / "images.txt"),
         classes=request.classes,
         saliency=request.saliency,
+        regions=request.regions,
         cams=request.cams,
         cam_classes=request.cam_classes,
         cam_family=request.cam_family,

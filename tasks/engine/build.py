@@ -12,7 +12,7 @@ from typing import Any
 
 from data.concurrency import map_in_threads
 from data.dataset import ClassTable, Sample
-from data.files import current_digest, file_state
+from data.files import content_digest, content_state
 from data.store import Store, no_space, open_store
 from tasks.config import Config
 from tasks.engine.job import Job
@@ -142,8 +142,8 @@ def _sources(order: Order) -> list[tuple[Path, str]]:
             files += [
                 (file, described["truth"]) for file in (sample.semantic, sample.instances, sample.confidence) if file
             ]
-        for name in ("saliency", "cams"):
-            file = getattr(sample, name)
+        for name in ("saliency", "cams", "regions"):
+            file = getattr(sample, name, None)
             if file and described.get(name):
                 files.append((file, described[name]))
     # All images may have their saliency from one network.
@@ -155,7 +155,7 @@ def _states(sources: list[tuple[Path, str]]) -> list[tuple[int, ...] | None]:
 
     def state(source: tuple[Path, str]) -> tuple[int, ...] | None:
         try:
-            return file_state(source[0])
+            return content_state(source[0])
         except OSError:
             return None
 
@@ -173,7 +173,7 @@ def _refuse_changed(order: Order, sources: list[tuple[Path, str]], before: list[
 
     def changed(source: tuple[Path, str]) -> bool:
         try:
-            return current_digest(source[0]) not in source[1].split()
+            return content_digest(source[0]) not in source[1].split()
         except OSError:
             return True
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired
 from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from data.dataset import CocoSource, Sample
+from data.dataset import CocoSource, Sample, SampleWithRegions
 from data.files import ArtifactError, temporary_beside
 from data.names import is_unsafe
 from tasks.config import Config, fault_of
@@ -25,7 +25,7 @@ from tasks.engine.plan import Images, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
-OTHER_SALIENCY, OTHER_CAMS = "with other saliency", "with other attention maps"
+OTHER_SALIENCY, OTHER_CAMS, OTHER_REGIONS = "with other saliency", "with other attention maps", "with other regions"
 Source = tuple[Path, tuple[int, ...]]
 
 
@@ -40,7 +40,7 @@ class Line(TypedDict):
 
     Attributes:
         truth: Digest of its ground truth.
-        saliency, cams: File and digest.
+        saliency, cams, regions: File or folder, and digest.
         coco: Number of the file in the head, and the image's id in it.
     """
 
@@ -55,6 +55,7 @@ class Line(TypedDict):
     confidence: NotRequired[str]
     saliency: NotRequired[tuple[str, str | None]]
     cams: NotRequired[tuple[str, str | None]]
+    regions: NotRequired[tuple[str, str | None]]
     coco: NotRequired[tuple[NonNegativeInt, int]]
 
 
@@ -156,6 +157,8 @@ def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
             record["saliency"] = (name(sample.saliency), digest.saliency)
         if sample.cams:
             record["cams"] = (name(sample.cams), digest.cams)
+        if isinstance(sample, SampleWithRegions) and sample.regions:
+            record["regions"] = (name(sample.regions), digest.regions)
         if coco:
             record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
         yield record
@@ -167,8 +170,10 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
     semantic, instances, coco = record.get("semantic"), record.get("instances"), record.get("coco")
     saliency, saliency_digest = record.get("saliency", (None, None))
     cams, cams_digest = record.get("cams", (None, None))
+    regions, regions_digest = record.get("regions", (None, None))
     confidence = record.get("confidence")
-    sample = Sample(
+    options = {"regions": root / regions} if regions else {}
+    sample = (SampleWithRegions if regions else Sample)(
         record["id"],
         root / record["file"],
         record["labels"],
@@ -179,8 +184,9 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         root / saliency if saliency else None,
         root / cams if cams else None,
         root / confidence if confidence else None,
+        **options,
     )
-    return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest, cams_digest)
+    return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest, cams_digest, regions_digest)
 
 
 class Change(NamedTuple):
@@ -214,5 +220,6 @@ def _kinds(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: Samp
         (OTHER_TRUTH, new.truth != old.truth),
         (OTHER_SALIENCY, new.saliency != old.saliency),
         (OTHER_CAMS, new.cams != old.cams),
+        (OTHER_REGIONS, new.regions != old.regions),
     )
     return [kind for kind, differs in beside if differs]

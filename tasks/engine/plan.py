@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from data.concurrency import gc_paused, map_in_threads
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
-from data.files import current_digest, file_digest
+from data.files import content_digest, current_digest, file_digest
 from models.backbones import is_timm
 from models.backbones.timm_names import full_name
 from models.pretrained import imagenet_version, recorded_network
@@ -34,13 +34,14 @@ _TIMM_SOURCE = "models.backbones.timm_networks:build_timm_backbone"
 
 @dataclass(frozen=True, slots=True)
 class SampleDigest:
-    """SHA-256 of an image's bytes, of its ground truth, of where its saliency comes from, where it has any, and of its
-    class attention maps, where another method made them."""
+    """SHA-256 of an image's bytes, of its ground truth, of where its saliency comes from, where it has any, of its
+    class attention maps, where another method made them, and of its regions, where a segmenter found any."""
 
     image: str
     truth: str | None = None
     saliency: str | None = None
     cams: str | None = None
+    regions: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +97,12 @@ class Reads(NamedTuple):
     truth: bool = False
     saliency: bool = False
     cams: bool = False
+    regions: bool = False
 
 
 def reads_of(stage: Stage) -> Reads:
     """Return what a stage reads of its samples."""
-    return Reads(stage.reads_ground_truth, stage.reads_saliency, stage.reads_cams)
+    return Reads(stage.reads_ground_truth, stage.reads_saliency, stage.reads_cams, stage.reads_regions)
 
 
 class Shard(NamedTuple):
@@ -204,7 +206,7 @@ class Plan:
 
 @gc_paused()
 def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str, SampleDigest]:
-    """Hash the bytes of every image, its ground truth, and its maps of saliency and class attention.
+    """Hash the bytes of every image, its ground truth, its maps of saliency and class attention, and its regions.
 
     Returns:
         Sample id -> digests.
@@ -225,10 +227,11 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             for file in filter(None, (sample.semantic, sample.instances, sample.confidence)):
                 truth.append(current_digest(file))
             truth += filter(None, [sample.coding])
-            beside: dict[str, str | None] = {"saliency": None, "cams": None}
+            beside: dict[str, str | None] = {"saliency": None, "cams": None, "regions": None}
             for name in beside:
-                if file := getattr(sample, name):
-                    beside[name] = current_digest(file)
+                if source := getattr(sample, name, None):
+                    file = source
+                    beside[name] = content_digest(source)
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
         return SampleDigest(image, " ".join(truth) or None, **beside)

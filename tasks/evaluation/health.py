@@ -119,7 +119,8 @@ def check_stage(
     if stage == "walk":
         return _check_walk(summaries, classes)
     if stage == "labels":
-        return _check_labels(summaries, samples, classes, trained, external)
+        found = _check_labels(summaries, samples, classes, trained, external)
+        return _with_regions(found, summaries)
     if stage == "quality":
         return _check_quality(summaries, classes)
     return Health()
@@ -319,6 +320,22 @@ def _check_labels(
     if mostly := [classes.names[c] for c, count in sorted(lost.items()) if count > MOSTLY * tags[c]]:
         warnings.append(f"Most images with the tag have no labelled pixel of {_listed(mostly, 'or')}. {remedy}")
     return Health(facts, (), tuple(warnings))
+
+
+def _with_regions(found: Health, summaries: Sequence[Mapping[str, Any]]) -> Health:
+    """Add what regions did to the labels, in a run that has any."""
+    told = [summary for summary in summaries if "regions" in summary]
+    count, taken = (sum(summary[name] for summary in told) for name in ("regions", "taken"))
+    if not told:
+        return found
+    facts = found.facts | {"regions": {"found": count, "took_a_class": taken}}
+    if taken:
+        return Health(facts, found.failures, found.warnings)
+    warning = (
+        f"None of {_counted(count, 'region')} took a class, so the labels are as without them: look at whether the "
+        "regions are those of these images, or lower --regions.least-cover-held"
+    )
+    return Health(facts, found.failures, (*found.warnings, warning))
 
 
 def _check_quality(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:

@@ -117,8 +117,6 @@ _REFINERS: Mapping[str, Mapping[str, Stage | None]] = {
     "affinitynet": _AFFINITY_STAGES,
     "none": _UNREFINED_STAGES,
 }
-STAGES_OF_ALL = (*STAGES, *_AFFINITY_STAGES.values())
-"""The stages of every refiner; several have one name."""
 
 
 def stages_of(refiner: str) -> list[Stage]:
@@ -132,8 +130,25 @@ def trained_stages(refiner: str) -> tuple[str, ...]:
     return tuple(stage.name for stage in stages_of(refiner) if stage.uses_pretrained)
 
 
+UNREFINED = "labels-before-regions"
+
+
 def with_external_cams(stages: Sequence[Stage]) -> list[Stage]:
     """Return the table for class attention maps of another method: `cams` reads files, and there is no classifier."""
     files = Stage("cams", "tasks.pipeline.seeds.external_cams:read_external_cams", reads_cams=True)
     others = (replace(each, needs=tuple(need for need in each.needs if need != "classifier")) for each in stages)
     return [files if each.name == "cams" else each for each in others if each.name != "classifier"]
+
+
+def with_regions(stages: Sequence[Stage]) -> list[Stage]:
+    """Return the table for regions of a segmenter: what was `labels` comes before, and `labels` refines it by them."""
+    function, needs = "tasks.pipeline.regions.labels:refine_labels", (UNREFINED, "walk")
+    refined = Stage("labels", function, needs, settings="regions", reads_regions=True)
+    found: list[Stage] = []
+    for each in stages:
+        found += [replace(each, name=UNREFINED), refined] if each.name == "labels" else [each]
+    return found
+
+
+EVERY_STAGE = (*with_regions(STAGES), *_AFFINITY_STAGES.values())
+"""All that runs may have, of every refiner; several have one name."""

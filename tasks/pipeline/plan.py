@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data.dataset import Dataset
+from data.dataset import Dataset, SampleWithRegions
 from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
 from tasks.engine.run_record import RunRecord
-from tasks.pipeline import RESULTS, stages_of, with_external_cams
+from tasks.pipeline import RESULTS, stages_of, with_external_cams, with_regions
 from tasks.pipeline.settings import PipelineConfig
 
 
@@ -23,6 +23,8 @@ def plan_labels(
     stages = stages_of(config.refiner)
     if dataset.cams:
         stages = with_external_cams(stages)
+    if any(isinstance(sample, SampleWithRegions) for sample in dataset.samples):
+        stages = with_regions(stages)
     return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)
 
 

@@ -434,6 +434,25 @@ class LabelsConfig(Config):
         return self
 
 
+class RegionsConfig(Config):
+    """How regions of a segmenter change the labels, where a run has any; see `tasks.pipeline.regions.rule`.
+
+    Attributes:
+        least_cover: A region takes the class that covers more than this share of it.
+        least_held: A region that holds this share of an object of a class takes that class although it covers less.
+        least_cover_held: But no less than this share of the region.
+        least_follow: An object that lies in regions of its class by more than this share follows them: what it has
+            elsewhere becomes background. 1 leaves it.
+        largest: Regions over this share of the image are not looked at.
+    """
+
+    least_cover: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
+    least_held: Annotated[float, Field(gt=0.5, le=1)] = 0.85
+    least_cover_held: Fraction = 0.2
+    least_follow: Fraction = 0.25
+    largest: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
 class QualityConfig(Config):
     """What `quality.csv` says of each image's labels.
 
@@ -488,6 +507,7 @@ class PipelineConfig(RunConfig):
     walk: WalkConfig = WalkConfig()
     pixels: PixelsConfig = PixelsConfig()
     labels: LabelsConfig = LabelsConfig()
+    regions: RegionsConfig = RegionsConfig()
     quality: QualityConfig = QualityConfig()
     scores: ScoresConfig = ScoresConfig()
 

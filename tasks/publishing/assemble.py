@@ -170,7 +170,15 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
             found = statistics(*maps)
             digest = digests[sample.id]
             kept = names[sample.id], node.key
-            entry = Entry(sample.id, digest.image, *kept, **found, saliency=digest.saliency, cams=digest.cams)
+            entry = Entry(
+                sample.id,
+                digest.image,
+                *kept,
+                **found,
+                saliency=digest.saliency,
+                cams=digest.cams,
+                regions=digest.regions,
+            )
             part.entries.append(entry)
             part.infos.append(image_info(sample, dataset))
     return part

@@ -44,6 +44,7 @@ INFERENCE = (
     "affinity_walk",
     "walk",
     "labels",
+    "regions",
 )
 Share = Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)]
 Count = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(ascending)]
@@ -80,20 +81,21 @@ class Changes:
     removed: tuple[str, ...] = ()
     with_other_saliency: tuple[str, ...] = ()
     with_other_maps: tuple[str, ...] = ()
+    with_other_regions: tuple[str, ...] = ()
     with_other_corrections: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        others = (self.with_other_maps, self.with_other_corrections)
+        others = (self.with_other_maps, self.with_other_regions, self.with_other_corrections)
         return any((self.added, self.changed, self.relabelled, self.removed, *others))
 
     @property
     def to_infer(self) -> tuple[str, ...]:
         """The images that need new labels."""
-        others = (*self.with_other_saliency, *self.with_other_maps)
+        others = (*self.with_other_saliency, *self.with_other_maps, *self.with_other_regions)
         return tuple(sorted({*self.added, *self.changed, *self.relabelled, *others}))
 
     def counts(self) -> dict[str, int]:
-        """Return how many there are of each kind; of other saliency, maps and corrections only where there are any."""
+        """Return how many there are of each kind; of other inputs and corrections only where there are any."""
         return {name: len(ids) for name, ids in vars(self).items() if ids or not name.startswith("with_other")}
 
 
@@ -118,8 +120,8 @@ def compare(
     entries: Iterable[Entry],
     corrections: Corrections | None = None,
 ) -> Changes:
-    """Compare a data set with a version by the images' bytes, the names of their labels, the bytes of their saliency
-    and of their class attention maps, and what people corrected.
+    """Compare a data set with a version by the images' bytes, the names of their labels, the bytes of their saliency,
+    of their class attention maps and of their regions, and what people corrected.
 
     Raises:
         DatasetError: A correction cannot be read.
@@ -130,6 +132,7 @@ def compare(
     changed = tuple(id for id in both if digests[id].image != before[id].image)
     relabelled = {id for id in both if labels[id] != before[id].labels}
     other_saliency = {id for id in both if digests[id].saliency != before[id].saliency}
+    other_regions = {id for id in both if digests[id].regions != before[id].regions}
     other_maps = {id for id in both if digests[id].cams != before[id].cams}
     # What is corrected of images that are new to the version is laid over the labels that they get.
     known = set(corrections.images) if corrections else ()
@@ -141,6 +144,7 @@ def compare(
         relabelled=tuple(sorted(relabelled.difference(changed))),
         with_other_saliency=tuple(sorted(other_saliency.difference(changed, relabelled))),
         with_other_maps=tuple(sorted(other_maps.difference(changed, relabelled))),
+        with_other_regions=tuple(sorted(other_regions.difference(changed, relabelled))),
         removed=tuple(sorted(before.keys() - labels.keys())),
         with_other_corrections=tuple(sorted(corrected.difference(changed))),
     )

@@ -21,6 +21,7 @@ from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, open_store
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.evaluation.health import collapse_of
+from tasks.pipeline.regions import TAKEN
 from tasks.pipeline.settings import PipelineConfig
 from tasks.reporting import pictures
 from tasks.reporting.figures import read_run_metrics
@@ -54,6 +55,7 @@ COLUMNS = {
     "boundary": Column("Boundary", "probability; white: between two classes"),
     "affinity": Column("Affinity", "of a cell and its right and lower neighbour; white: none"),
     "displacement": Column("Displacement", "towards the centroid; direction and length as on the wheel"),
+    "regions": Column("Regions", "those of the segmenter that took a class; a colour a region"),
     "semantic": Column("Semantic labels", "what the run wrote"),
     "instances": Column("Instance labels", "a colour an instance"),
     "gt_semantic": Column("Truth: semantic", "grey: void"),
@@ -245,6 +247,9 @@ def _stage_cells(sample: Sample, photo: Picture, artifacts: _Artifacts) -> dict[
     saliency = artifacts.map("saliency", "saliency.safetensors", sample.id)
     if saliency is not None:
         cells["saliency"] = pictures.data_uri(pictures.overlay_heat(photo, saliency[0]))
+    labels = artifacts.folder("labels", sample.id)
+    if labels is not None and (taken := labels / TAKEN / f"{sample.id}.png").exists():
+        cells["regions"] = pictures.data_uri(pictures.overlay_instances(photo, read_label_map(taken)))
     relations = artifacts.folder("relations", sample.id)
     if relations is not None:
         labels = _resize_nearest(read_label_map(relations / f"{sample.id}.png"), photo)

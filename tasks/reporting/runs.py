@@ -27,7 +27,18 @@ from tasks.reporting.review import mean_measures
 
 SHOWN_DIGITS = 8
 # What of a request decides the labels, beside the settings.
-ASKED = ("data", "labels", "split", "saliency", "cams", "cam_classes", "cam_family", "missing_cams", "networks")
+ASKED = (
+    "data",
+    "labels",
+    "split",
+    "saliency",
+    "regions",
+    "cams",
+    "cam_classes",
+    "cam_family",
+    "missing_cams",
+    "networks",
+)
 
 
 @dataclass(frozen=True)

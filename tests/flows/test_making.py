@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from data.dataset import ClassTable, Sample
-from data.files import file_digest
+from data.dataset import ClassTable, Sample, SampleWithRegions
+from data.files import content_digest, file_digest
 from data.store import Store
 from tasks.config import Config
 from tasks.engine.build import Means, Order, make
@@ -73,7 +73,7 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
     assert store.verify("classifier", "k1") is None
 
 
-@pytest.mark.parametrize("changed", ["image", "truth", "saliency", "gone", "put back", None])
+@pytest.mark.parametrize("changed", ["image", "truth", "saliency", "regions", "gone", "put back", None])
 def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, changed: str | None) -> None:
     store = Store(tmp_path / "store")
     store.prepare()
@@ -83,6 +83,10 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
     saliency.write_text("saliency")
     described = {"image": file_digest(image), "truth": file_digest(truth), "labels": [0]}
     described["saliency"] = file_digest(saliency)
+    regions = tmp_path / "regions" / "a.png"
+    regions.parent.mkdir()
+    regions.write_text("regions")
+    described["regions"] = content_digest(regions.parent)
 
     class Worker:
         def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
@@ -92,15 +96,16 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
                 image.write_text("other")
                 image.write_text("image")
             elif changed:
-                {"image": image, "truth": truth, "saliency": saliency}[changed].write_text("other")
+                files = {"image": image, "truth": truth, "saliency": saliency, "regions": regions}
+                files[changed].write_text("other")
             (job.out / "file").write_text("content")
             return {"seconds": 1.0}
 
-    sample = Sample("a", image, (0,), truth, saliency=saliency)
+    sample = SampleWithRegions("a", image, (0,), truth, saliency=saliency, regions=regions.parent)
     order = order_of("cams", "cams 1/1", sample, recipe={"samples": {"a": described}})
     means = Means(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
     if changed:
-        with pytest.raises(StageError, match=r"cams 1/1: .*a\.(jpg|png|npy) changed while"):
+        with pytest.raises(StageError, match=r"cams 1/1: .*(a\.(jpg|png|npy)|regions) changed while"):
             make(order, store, means)
         assert store.verify("cams", "k1") == "missing"
     else:

@@ -156,3 +156,14 @@ def test_labels_under_their_attention_maps_are_told_with_what_to_try() -> None:
     assert "--labels.crf-iterations" not in told
     assert warn_of_refinement({"cam": maps, "labels": score(0.5, cat=0.5)}) == ()
     assert warn_of_refinement({}) == ()
+
+
+def test_regions_are_counted_and_it_is_told_where_none_takes_a_class() -> None:
+    summary = {"tags": {0: 1}, "unsure": {}, "empty": {}, "regions": 5, "taken": 2}
+    samples = (Sample("a", Path("a"), (0,)),)
+    found = check_stage("labels", [summary, summary], samples, ClassTable(("cat",)))
+    assert found.facts["regions"] == {"found": 10, "took_a_class": 4}
+    assert not found.warnings
+    found = check_stage("labels", [summary | {"taken": 0}], samples, ClassTable(("cat",)))
+    assert [warning.partition(",")[0] for warning in found.warnings] == ["None of 5 regions took a class"]
+    assert "regions" not in check_stage("labels", [{"tags": {0: 1}}], samples, ClassTable(("cat",))).facts

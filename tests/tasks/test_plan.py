@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample
+from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample, SampleWithRegions
 from tasks.config import RunConfig
 from tasks.engine import plan as plan_module
 from tasks.engine import stage as stage_module
@@ -32,6 +32,7 @@ from tasks.pipeline.settings import (
     LabelsConfig,
     PipelineConfig,
     PixelsConfig,
+    RegionsConfig,
     RelationsConfig,
     SaliencyPriorConfig,
     WalkConfig,
@@ -194,6 +195,53 @@ def test_one_other_map_of_saliency_repeats_its_shard_and_what_follows() -> None:
     trained = _changed(_plan(dataset, digests=digests), _plan(dataset, digests=other))
     assert (trained["saliency"], trained["relations"], trained["irnet"]) == (1, 1, 1)
     assert not {"classifier", "cams"} & trained.keys()
+
+
+def _with_regions(dataset: Dataset) -> tuple[Dataset, dict[str, SampleDigest]]:
+    digests = {id: replace(each, regions=f"regions of {id}") for id, each in _digests(dataset).items()}
+    samples = (SampleWithRegions(s.id, s.image, s.labels, s.semantic, regions=Path("a.json")) for s in dataset.samples)
+    return replace(dataset, samples=tuple(samples)), digests
+
+
+def test_regions_refine_the_labels_and_change_nothing_before_them() -> None:
+    before, (dataset, digests) = _plan(), _with_regions(_dataset())
+    after = _plan(dataset, digests=digests)
+    assert [name for name in after.stages if name not in before.stages] == ["labels-before-regions"]
+    assert _changed(before, after) == dict.fromkeys(("labels-before-regions", "labels", "quality", "scores"), 4) | {
+        "metrics": 1
+    }
+    for labels, unrefined in zip(after.of("labels"), after.of("labels-before-regions"), strict=True):
+        assert labels.inputs["labels-before-regions"] == (unrefined.key,)
+        assert unrefined.stage.function == before.of("labels")[0].stage.function
+        assert labels.recipe is not None
+        assert {told["regions"] for told in labels.recipe["samples"].values()} == {
+            f"regions of {sample.id}" for sample in labels.samples
+        }
+    config = CONFIG.model_copy(update={"regions": RegionsConfig(least_cover=0.7)})
+    assert not _changed(before, _plan(config=config))
+    changed = _changed(after, _plan(dataset, config, digests=digests))
+    assert changed == {"labels": 4, "quality": 4, "scores": 4, "metrics": 1}
+    other = digests | {"image005": replace(digests["image005"], regions="other")}
+    assert _changed(after, _plan(dataset, digests=other)) == {"labels": 1, "quality": 1, "scores": 1, "metrics": 1}
+
+
+def test_the_bytes_of_regions_are_digested_be_they_a_file_or_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("a.jpg", "b.jpg", "a.json", "b/0.png"):
+        (tmp_path / name).write_text(name)
+    samples = tuple(
+        SampleWithRegions(name[0], tmp_path / f"{name[0]}.jpg", (0,), regions=tmp_path / name)
+        for name in ("a.json", "b")
+    )
+    dataset = Dataset(tmp_path, ClassTable(("cat",)), samples)
+    before = digest_samples(dataset)
+    assert before["a"].regions == hashlib.sha256(b"a.json").hexdigest()
+    (tmp_path / "b/1.png").write_text("more")
+    after = digest_samples(dataset)
+    assert (after["a"], after["b"].regions == before["b"].regions) == (before["a"], False)
+    (tmp_path / "a.json").unlink()
+    with pytest.raises(DatasetError, match=r"a\.json: cannot be read"):
+        digest_samples(dataset)
 
 
 def test_the_bytes_of_a_map_or_a_network_are_digested(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from data.dataset import ClassTable, Dataset, Sample
 from data.store.publication import Entry
 from tasks.engine.plan import SampleDigest
-from tasks.pipeline.settings import PipelineConfig
+from tasks.pipeline.settings import PipelineConfig, RegionsConfig
 from tasks.publishing.decide import Changes, Gate, compare, decide, means, objections, statistics, unchanged
 
 SETTINGS = PipelineConfig()
@@ -61,6 +61,17 @@ def test_other_saliency_of_an_image_gives_it_new_labels() -> None:
     assert found.counts()["with_other_saliency"] == 1
     assert compare(now, digests(now), before).to_infer == ("a",)
     assert not compare(now, {**digests(now), "a": SampleDigest("sha-a", saliency="map")}, before)
+
+
+def test_other_regions_of_an_image_give_it_new_labels_and_other_settings_of_them_all_images() -> None:
+    now, before = dataset(a="cat", b="dog"), [replace(entry("a", "cat"), regions="r"), entry("b", "dog")]
+    found = compare(now, {"a": SampleDigest("sha-a", regions="other"), "b": SampleDigest("sha-b")}, before)
+    assert found == Changes(with_other_regions=("a",))
+    assert found
+    assert decide(now, found, SETTINGS, BEFORE, now, "auto", 0.3).images == ("a",)
+    other = SETTINGS.model_copy(update={"regions": RegionsConfig(least_cover=0.8)})
+    decided = decide(now, Changes(), other, BEFORE, now, "auto", 0.3)
+    assert (decided.train, decided.images) == (False, ("a", "b"))
 
 
 def test_the_first_version_trains_on_everything() -> None:

@@ -18,6 +18,7 @@ from data.dataset import ClassTable, Sample
 from data.formats.label_maps import VOC_PALETTE, write_label_map
 from data.store import ArtifactError, Store
 from tasks.engine.run_record import StageRecord, read_run
+from tasks.pipeline.regions import TAKEN
 from tasks.pipeline.settings import PipelineConfig
 from tasks.reporting.page import Row, changed_settings, choose_samples, class_colors, names_of_classes
 from tasks.reporting.report import COLUMNS, build_report, instance_tables, semantic_tables
@@ -66,7 +67,7 @@ def test_every_image_has_a_picture_of_every_kind(run: Path):
     page = Page(build_report(run))
     titles = [str(image["alt"]) for image in page.images]
     samples = [sample.id for sample in read_run(run).dataset.samples]
-    kinds = [column for key, column in COLUMNS.items() if key != "saliency"]
+    kinds = [column for key, column in COLUMNS.items() if key not in ("saliency", "regions")]
     expected = {f"{column.title} of {sample}" for column in kinds for sample in samples}
     # The last image has no labels, so no CAMs.
     assert set(titles) - {"Colour wheel"} == expected - {f"CAMs of {samples[-1]}"}
@@ -84,6 +85,23 @@ def test_a_run_with_saliency_shows_it(tmp_path: Path):
     record.model_copy(update={"stages": stages}).write(run)
     titles = [str(image["alt"]) for image in Page(build_report(run)).images]
     assert [title for title in titles if title.startswith("Saliency")] == [f"Saliency of {id}" for id in labelled]
+
+
+def test_a_run_with_regions_shows_those_that_took_a_class(tmp_path: Path):
+    run = make_run(tmp_path)
+    record = read_run(run)
+    stage, store = record.stages["labels"], Store(tmp_path / "store")
+    sample = record.dataset.samples[0]
+    key = stage.key_of(sample.id)
+    assert key is not None
+    before = store.fetch("labels", key)
+    with store.create("labels", "r") as draft:
+        shutil.copytree(before, draft.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+        write_label_map(draft.folder / TAKEN / f"{sample.id}.png", np.eye(66, 83, dtype=np.uint8), grey=True)
+    stages = {**record.stages, "labels": stage.model_copy(update={"keys": dict.fromkeys(stage.keys, "r")})}
+    record.model_copy(update={"stages": stages}).write(run)
+    titles = [str(image["alt"]) for image in Page(build_report(run)).images]
+    assert [title for title in titles if title.startswith("Regions")] == [f"Regions of {sample.id}"]
 
 
 def test_the_page_has_scores_times_and_changed_settings(run: Path):

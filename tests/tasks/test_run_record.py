@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fabricated_run import make_run
 
-from data.dataset import ClassTable, CocoSource, Dataset, Sample
+from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithRegions
 from data.store import ArtifactError, Store
 from flows.commands.status import compare_with_store
 from tasks.engine.image_list import Change, compare_images, read_images, write_images
@@ -94,6 +94,24 @@ def test_maps_and_networks_of_saliency_come_back_and_their_changes_are_told(tmp_
         Change("a", "with other ground truth", True),
         Change("a", "with other saliency", True),
     ]
+
+
+def test_regions_come_back_and_their_changes_are_told_of_the_stage_that_reads_them(tmp_path: Path) -> None:
+    file = SampleWithRegions("a", Path("set/a.jpg"), (0,), regions=Path("set/regions/a.json"))
+    folder = SampleWithRegions("b", Path("set/b.jpg"), (0,), regions=tmp_path / "b")
+    samples = (file, folder, Sample("c", Path("set/c.jpg"), ()))
+    digests = {"a": SampleDigest("1", regions="r"), "b": SampleDigest("2", regions="s"), "c": SampleDigest("3")}
+    listed = write_images(tmp_path, Images(samples, digests), Path("set"))
+    assert list(read_images(tmp_path, listed, Path("set"))) == [(sample, digests[sample.id]) for sample in samples]
+    plain = _dataset()
+    samples = (SampleWithRegions(s.id, s.image, s.labels, s.semantic, regions=Path("x")) for s in plain.samples)
+    dataset, digests = replace(plain, samples=tuple(samples)), _digests(plain)
+    digests = {id: replace(digest, regions="r") for id, digest in digests.items()}
+    other = digests | {"image005": replace(digests["image005"], regions="other")}
+    found = _reasons(tmp_path, plan_labels(dataset, CONFIG, digests), plan_labels(dataset, CONFIG, other))
+    untouched = "its folder is gone from the store"
+    assert set(found["labels"]) == {"1 image with other regions: image005", untouched}
+    assert set(found["labels-before-regions"]) == set(found["walk"]) == {untouched}
 
 
 def test_status_tells_other_saliency_only_of_the_stage_that_reads_it(tmp_path: Path) -> None:
