@@ -34,8 +34,8 @@ RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS,
 RECORD_FIELDS |= {"settings": dict, "store": str}
 ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
-# Of versions that were made with saliency, with maps of another method or with regions of a segmenter, and of images that
-# a person corrected.
+# Of versions that were made with saliency, with maps of another method or with regions of a segmenter, and of images
+# that a person corrected.
 MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str, "regions": str}
 MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
 RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
