@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_write, file_lock
-from data.public_sets.archives import unpack
+from data.files import atomic_write, file_digest, file_lock
+from data.public_sets.archives import refuse_replacing, unpack
 from data.public_sets.sets import SETS, DownloadableSet
-from data.public_sets.transfer import DownloadError, Progress, RemoteFile, digest_of, fetch
+from data.public_sets.transfer import DownloadError, Progress, RemoteFile, fetch
 
 __all__ = ["SETS", "DownloadError", "DownloadableSet", "RemoteFile", "Result", "download"]
 
@@ -48,7 +48,8 @@ def download(name: str, out: Path, *, keep: bool = False, report: Progress | Non
         report: Called as `report(archive, bytes done, bytes in all or None)` now and then.
 
     Raises:
-        DownloadError: The server, the network or an archive failed, or the disk is full; the message names the remedy.
+        DownloadError: The server, the network or an archive failed, the disk is full, or a file of the user's would be
+            replaced; the message names the remedy.
         KeyError: There is no such set.
     """
     chosen = SETS[name]
@@ -62,7 +63,7 @@ def download(name: str, out: Path, *, keep: bool = False, report: Progress | Non
             checksums[file.name] = _provide(file, out, chosen, keep, report)
         if chosen.finish is not None:
             chosen.finish(out)
-    unchecked = tuple(file.name for file in chosen.files if file.md5 is None)
+    unchecked = tuple(file.name for file in chosen.files if file.sha256 is None)
     return Result(out / chosen.data, checksums, unchecked)
 
 
@@ -75,12 +76,15 @@ def _provide(file: RemoteFile, out: Path, chosen: DownloadableSet, keep: bool, r
         log.info("%s: unpacked already", file.name)
         return known["sha256"]
     archive = fetch(file, out / STATE, report)
-    found = digest_of(archive, "sha256")
+    found = file_digest(archive)
     if known is not None and known["sha256"] != found:
         raise DownloadError(
             f"{archive}: its SHA-256 is {found}, but an earlier download of {file.url} had {known['sha256']}; "
             f"delete {note} if the set has changed, or delete the archive and try again"
         )
+    if known is None:
+        # Nothing in the folder is of an earlier download.
+        refuse_replacing(archive, folder)
     atomic_write(note, json.dumps({"url": file.url, "sha256": found, "unpacked": False}))
     log.info("%s: SHA-256 %s; unpacking into %s", file.name, found, folder)
     unpack(archive, folder)

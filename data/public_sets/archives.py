@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -37,6 +39,9 @@ class Member(NamedTuple):
     source: zipfile.ZipInfo | tarfile.TarInfo
 
 
+Archive = zipfile.ZipFile | tarfile.TarFile
+
+
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack a `.zip`, `.tar`, `.tgz` or `.tar.gz` archive below a folder; files that are there are replaced.
 
@@ -49,13 +54,40 @@ def unpack(archive: Path, folder: Path) -> int:
         DownloadError: The archive is damaged; a name leads out of the folder; there are links or devices in it; or it
             needs more space than there is. Before anything is written, unless the damage lies in a file's content.
     """
+    with _opened(archive, folder) as (opened, members):
+        _refuse_full_disk(folder, members)
+        for member in members:
+            with _read(opened, member) as source:
+                _write(folder, member.name, source)
+    return len(members)
+
+
+def refuse_replacing(archive: Path, folder: Path) -> None:
+    """Refuse an archive that would replace a file of the same name and other content.
+
+    Raises:
+        DownloadError: Names the file; or the archive is one that `unpack` refuses.
+    """
+    with _opened(archive, folder) as (opened, members):
+        for member in members:
+            target = folder / member.name
+            if os.path.lexists(target) and not _is_same(target, opened, member):
+                raise DownloadError(
+                    f"{target}: is there already, and is not the set's; the download would replace it. Move it away, "
+                    "or choose another folder with --out"
+                )
+
+
+@contextmanager
+def _opened(archive: Path, folder: Path) -> Iterator[tuple[Archive, list[Member]]]:
+    """Give an archive with its members, whose names are safe; what is wrong with it becomes a `DownloadError`."""
     try:
         with zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive) as opened:
             members = list(_zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened))
-            _refuse_unsafe(archive, folder, members)
             for member in members:
-                with _read(opened, member) as source:
-                    _write(folder, member.name, source)
+                if is_unsafe(member.name) or "\\" in member.name:
+                    raise _unsafe(archive, member.name, "a path outside the folder")
+            yield opened, members
     except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise DownloadError(
@@ -65,7 +97,6 @@ def unpack(archive: Path, folder: Path) -> int:
         if error.errno in NO_SPACE:
             raise _no_space(folder, None) from error
         raise
-    return len(members)
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -87,17 +118,24 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
         yield Member(info.name, info.size, info)
 
 
-def _refuse_unsafe(archive: Path, folder: Path, members: list[Member]) -> None:
-    for member in members:
-        if is_unsafe(member.name) or "\\" in member.name:
-            raise _unsafe(archive, member.name, "a path outside the folder")
+def _refuse_full_disk(folder: Path, members: list[Member]) -> None:
     needed = sum(member.size for member in members)
     folder.mkdir(parents=True, exist_ok=True)
     if needed + RESERVE > shutil.disk_usage(folder).free:
         raise _no_space(folder, needed)
 
 
-def _read(archive: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
+def _is_same(file: Path, archive: Archive, member: Member) -> bool:
+    if file.is_symlink() or not file.is_file() or file.stat().st_size != member.size:
+        return False
+    with file.open("rb") as ours, _read(archive, member) as theirs:
+        while block := theirs.read(1 << 20):
+            if ours.read(len(block)) != block:
+                return False
+    return True
+
+
+def _read(archive: Archive, member: Member) -> IO[bytes]:
     if isinstance(archive, zipfile.ZipFile):
         assert isinstance(member.source, zipfile.ZipInfo)
         return archive.open(member.source)

@@ -51,7 +51,7 @@ SETS = {
             RemoteFile(
                 "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
                 size=1_999_639_040,
-                md5="6cd6e144f989b92b3379bac3b3de84fd",
+                sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
             ),
         ),
         data=VOC_FOLDER,
@@ -63,7 +63,7 @@ SETS = {
         files=(
             RemoteFile(
                 "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
-                md5="82b4d87ceb2ed10f6038a1cba92111cb",
+                sha256="6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53",
                 folder="SBD",
             ),
         ),
@@ -79,19 +79,19 @@ SETS = {
             RemoteFile(
                 f"{COCO}/annotations/annotations_trainval2014.zip",
                 size=252_872_794,
-                md5="0a379cfc70b0e71301e0f377548639bd",
+                sha256="031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
                 folder="coco2014",
             ),
             RemoteFile(
                 f"{COCO}/zips/train2014.zip",
                 size=13_510_573_713,
-                md5="0da8c0bd3d6becc4dcb32757491aca88",
+                sha256="ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
                 folder="coco2014",
             ),
             RemoteFile(
                 f"{COCO}/zips/val2014.zip",
                 size=6_645_013_297,
-                md5="a3d79f5ed8d289b7a7554ce06a5782b3",
+                sha256="fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
                 folder="coco2014",
             ),
         ),

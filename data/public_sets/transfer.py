@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import logging
@@ -16,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from data.files import NO_SPACE, atomic_write
+from data.files import NO_SPACE, atomic_write, file_digest
 from data.text import hide_passwords
 
 log = logging.getLogger(__name__)
@@ -41,13 +40,13 @@ class RemoteFile:
     Attributes:
         url: Its address.
         size: Its bytes, where they are publicly known.
-        md5: Its MD5 in hexadecimal, where that is publicly known; else None.
+        sha256: Its SHA-256 in hexadecimal, where that is publicly known; else None.
         folder: Where it is unpacked, below the folder of all downloads.
     """
 
     url: str
     size: int | None = None
-    md5: str | None = None
+    sha256: str | None = None
     folder: str = ""
 
     @property
@@ -63,7 +62,7 @@ def fetch(file: RemoteFile, folder: Path, report: Progress | None = None) -> Pat
     (`ETag` or `Last-Modified`). A complete file in the folder is checked and used.
 
     Returns:
-        The file, whose size and MD5 are those that are known.
+        The file, whose size and SHA-256 are those that are known.
 
     Raises:
         DownloadError: The server refuses, the connection fails repeatedly, the disk is full, or the file is another
@@ -93,12 +92,6 @@ def fetch(file: RemoteFile, folder: Path, report: Progress | None = None) -> Pat
     part.replace(target)
     _state_file(part).unlink(missing_ok=True)
     return target
-
-
-def digest_of(file: Path, algorithm: str) -> str:
-    """Return the digest of a file's bytes in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def _receive(file: RemoteFile, part: Path, report: Progress | None) -> None:
@@ -186,8 +179,8 @@ def _check(file: RemoteFile, found: Path) -> None:
     size, problem = _size(found), None
     if file.size is not None and size != file.size:
         problem = f"{size} bytes, expected {file.size}"
-    elif file.md5 is not None and (md5 := digest_of(found, "md5")) != file.md5:
-        problem = f"MD5 {md5}, expected {file.md5}"
+    elif file.sha256 is not None and (sha256 := file_digest(found)) != file.sha256:
+        problem = f"SHA-256 {sha256}, expected {file.sha256}"
     if problem:
         found.unlink()
         _state_file(found).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import tarfile
 import threading
@@ -108,7 +109,7 @@ def _names(folder: Path) -> list[str]:
 
 def test_a_file_comes_whole_with_its_progress(site: Site, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    known = {"size": len(CONTENT), "md5": hashlib.md5(CONTENT).hexdigest()}
+    known = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
     found = fetch(_file(site, **known), tmp_path, lambda *progress: seen.append(progress))
     assert found.read_bytes() == CONTENT
     assert _names(tmp_path) == ["set.zip"]
@@ -155,7 +156,10 @@ def test_a_file_that_was_complete_when_it_was_killed_is_not_fetched_again(site: 
 
 @pytest.mark.parametrize(
     ("known", "message"),
-    [({"md5": "0" * 32}, f"MD5 {hashlib.md5(CONTENT).hexdigest()}, expected 000"), ({"size": 5}, "10240 bytes, expe")],
+    [
+        ({"sha256": "0" * 64}, f"SHA-256 {hashlib.sha256(CONTENT).hexdigest()}, expected 000"),
+        ({"size": 5}, "10240 bytes, expe"),
+    ],
 )
 def test_another_file_than_expected_is_deleted_and_named(
     site: Site, tmp_path: Path, known: dict[str, object], message: str
@@ -167,8 +171,8 @@ def test_another_file_than_expected_is_deleted_and_named(
 
 def test_a_damaged_archive_of_an_earlier_download_is_noticed(site: Site, tmp_path: Path) -> None:
     (tmp_path / "set.zip").write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(DownloadError, match="MD5"):
-        fetch(_file(site, md5=hashlib.md5(CONTENT).hexdigest()), tmp_path)
+    with pytest.raises(DownloadError, match="SHA-256"):
+        fetch(_file(site, sha256=hashlib.sha256(CONTENT).hexdigest()), tmp_path)
     assert site.asked == []
 
 
@@ -218,7 +222,9 @@ def _tar(files: dict[str, bytes]) -> bytes:
 def small(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Offer two sets of small archives, the second of which needs the first."""
     site.files = {"/a.tgz": _tar({"A/1.txt": b"one", "A/2.txt": b"two"}), "/b.zip": _zip({"3.txt": b"three"})}
-    one = DownloadableSet("A", (RemoteFile(f"{site.url}/a.tgz", md5=_md5(site.files["/a.tgz"])),), "A", "free", "page")
+    one = DownloadableSet(
+        "A", (RemoteFile(f"{site.url}/a.tgz", sha256=_sha256(site.files["/a.tgz"])),), "A", "free", "page"
+    )
     finish = lambda out: (out / "A" / "list.txt").write_text("1\n2\n")  # noqa: E731
     files = (RemoteFile(f"{site.url}/b.zip", folder="B"),)
     other = DownloadableSet("B", files, "A", "free", "page", needs=("voc12",), finish=finish)
@@ -227,8 +233,8 @@ def small(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     return site
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def test_a_set_is_unpacked_with_those_that_it_needs(small: Site, tmp_path: Path) -> None:
@@ -251,6 +257,26 @@ def test_what_was_unpacked_is_not_fetched_again_unless_it_was_deleted(small: Sit
     download("voc12", tmp_path)
     assert len(small.asked) == 2
     assert (tmp_path / "A" / "1.txt").exists()
+
+
+def test_a_file_of_the_users_is_not_replaced_by_that_of_a_set(small: Site, tmp_path: Path) -> None:
+    corrected = tmp_path / "A/1.txt"
+    corrected.parent.mkdir()
+    for content in (b"ONE", b"corrected"):
+        corrected.write_bytes(content)
+        for _ in range(2):
+            with pytest.raises(DownloadError, match=r"A/1\.txt: is there already, and is not the set's"):
+                download("voc12", tmp_path)
+        assert corrected.read_bytes() == content
+        assert not (tmp_path / "A/2.txt").exists()
+    corrected.write_bytes(b"one")
+    download("voc12", tmp_path)
+    assert (tmp_path / "A/2.txt").read_bytes() == b"two"
+
+
+def test_archives_with_a_public_checksum_are_compared_by_sha256() -> None:
+    for name in ("voc12", "sbd", "coco14"):
+        assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256 or "") for file in SETS[name].files)
 
 
 def test_the_checksum_of_the_first_download_is_what_later_ones_are_compared_with(small: Site, tmp_path: Path) -> None:
