@@ -84,6 +84,11 @@ class Output:
         self.digests |= {name: [short_digest(digest)] for name, digest in digests.items()}
         self._save()
 
+    def unsettle(self) -> None:
+        """Drop the digests of all files, since they are about to be replaced: after a kill nothing is known of them."""
+        self.digests = {}
+        self._save()
+
     def refuse_changed(self, names: Iterable[str] | None = None, wanted: Mapping[str, str] | None = None) -> None:
         """Refuse to go on where a file of the command was changed by somebody else, whose work would be lost.
 
@@ -207,24 +212,45 @@ def mark_place(folder: Path, command: str) -> None:
         Output(folder, command, set()).claim(())
 
 
-def refuse_nesting(out: Path, store: Path, data: Path | None) -> None:
+def refuse_nesting(out: Path, store: Path | None, data: Path | None, beside: Iterable[Path] = ()) -> None:
     """Refuse results or a store inside the data set, whose images they would become, and the like.
+
+    Args:
+        out: Folder of the results.
+        store: The store, where there is one.
+        data: Folder of the data set.
+        beside: Folders of what is read beside it: maps, labels, other sets.
 
     Raises:
         ArtifactError: Says which lies in which. `data` in the folder of results is the place of a demo's set.
     """
-    if data is not None:
-        for name, folder in (("--out", out), ("--store", store)):
-            if lies_in(folder, data):
+    written = [("--out", out), *([] if store is None else [("--store", store)])]
+    sources = [] if data is None else [(data, "the data set", "images")]
+    sources += [(folder, "the folder", "what is read there") for folder in beside]
+    for source, what, kind in sources:
+        for name, folder in written:
+            if lies_in(folder, source):
                 raise ArtifactError(
-                    f"{folder}: {name} lies in the data set {data}, so that results would be taken for images; "
+                    f"{folder}: {name} lies in {what} {source}, so that results would be taken for {kind}; "
                     f"choose a folder outside for {name}"
                 )
-        if lies_in(data, store) or (lies_in(data, out) and not lies_in(data, out / "data")):
-            where = "--store" if lies_in(data, store) else "--out"
+    if data is not None:
+        in_store = store is not None and lies_in(data, store)
+        if in_store or (lies_in(data, out) and not lies_in(data, out / "data")):
+            where = "--store" if in_store else "--out"
             raise ArtifactError(f"{data}: the data set lies in {where}; choose a folder outside the set for {where}")
-    if lies_in(out, store):
+    if store is not None and lies_in(out, store):
         raise ArtifactError(f"{out}: --out lies in the store {store}; choose another folder for --out or --store")
+
+
+def refuse_inside(place: Path, data: Path) -> None:
+    """Refuse a place inside a data set for what is made of a run.
+
+    Raises:
+        ArtifactError: It lies there.
+    """
+    if lies_in(place, data):
+        raise ArtifactError(f"{place}: lies in the data set of the run, {data}; choose a folder outside")
 
 
 def lies_in(inner: Path, outer: Path) -> bool:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.files import replacing
-from data.ownership import is_page, refuse_other
+from data.ownership import is_page, refuse_inside, refuse_other
 from data.store import explain_os_errors
 from flows.commands.tables import percent
 from tasks.reporting.runs import compare_labels, open_runs, runs_page
@@ -33,11 +33,14 @@ def compare_runs(
         What `tasks.reporting.runs.compare_labels` returns, and "report", the page, where there is one.
 
     Raises:
-        ArtifactError: A folder holds no finished run that made labels, or `out` cannot be written.
+        ArtifactError: A folder holds no finished run that made labels, or `out` lies in a data set or
+            cannot be written.
         DatasetError: A label map, a photograph or ground truth cannot be read.
         pydantic.ValidationError: A number of images under 0.
     """
     opened = open_runs(runs)
+    for one in opened if out is not None else ():
+        refuse_inside(out, one.record.root)
     found = compare_labels(opened, images)
     if out is None:
         return found

@@ -21,7 +21,7 @@ from data.dataset import Sample
 from data.exchange import FORMATS, Labels
 from data.files import exchange, is_held
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
-from data.ownership import EXPORT, lies_in, read_export
+from data.ownership import EXPORT, read_export, refuse_inside
 from data.store import ArtifactError, explain_os_errors
 from tasks.engine.run_record import RunRecord, read_run
 
@@ -79,8 +79,7 @@ def write_export(record: RunRecord, out: Path, write: Callable[[Path], dict[str,
         ArtifactError: `out` holds something else, lies in the data set, or cannot be written.
     """
     _refuse_foreign(out)
-    if lies_in(out, record.root):
-        raise ArtifactError(f"{out}: lies in the data set of the run, {record.root}; choose a folder outside")
+    refuse_inside(out, record.root)
     with explain_os_errors(out), _draft(out) as temporary:
         answer = {"out": str(out), **write(temporary)}
         files = {file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file()}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from data.ownership import refuse_other
+from data.ownership import refuse_inside, refuse_other
 from data.store import ArtifactError
 from flows.commands.tables import percent
 from flows.training.request import settings_of
@@ -38,13 +38,15 @@ def export_network(training: Path, file: Path, format: Literal["onnx", "torchscr
     """Write the network of a finished training; answer and errors are those of `tasks.networks.export`.
 
     Raises:
-        ArtifactError: It is not the folder of a finished training.
+        ArtifactError: It is not the folder of a finished training; or the file's place holds something else, or lies in
+            the data set.
     """
     run = read_run(training)
     settings = settings_of(run)
     folder = training / "network"
     if not (folder / "network.json").is_file():
         raise ArtifactError(f"{folder}: expected a trained network, found none; has the training ended?")
+    refuse_inside(file, run.root)
     refuse_other(file, _is_onnx if format == "onnx" else _is_torchscript, f"a network in {format} format")
     from tasks.networks.export import export_onnx, export_torchscript
     from tasks.networks.loading import load_trained

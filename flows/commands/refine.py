@@ -87,7 +87,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         DatasetError: The set, a map or a boundary cannot be used; what is missing is listed before anything is made.
         ArtifactError: `boundary` is neither, or the folder of the results holds something else.
     """
-    refuse_nesting(request.out, open_store(request.out.absolute().parent / "store").root, request.data)
+    maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
+    refuse_nesting(request.out, None, request.data, maps)
     dataset = _open(request)
     assert dataset.cams is not None
     presets = family_of(dataset.cams.family).presets
@@ -102,6 +103,9 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         output.refuse_changed()
         names = sorted(_names(dataset, instances=_is_run(request.boundary)))
         output.claim(names)
+        # Labels of images, and kinds of maps, that there are no more.
+        output.remove(output.files - set(names))
+        output.unsettle()
         found = _make(request, dataset, walk, labels)
         # What people correct from here on is known by it.
         digests = map_in_threads(lambda name: file_digest(request.out / name), names, request.num_workers)

@@ -9,8 +9,9 @@ from pydantic import Field, validate_call
 from rich.console import Console
 
 from data.files import replacing
-from data.ownership import is_page, refuse_other
+from data.ownership import is_page, refuse_inside, refuse_other
 from data.store import explain_os_errors
+from tasks.engine.run_record import read_run
 from tasks.reporting.report import build_report
 
 
@@ -27,11 +28,14 @@ def make_report(run: Path, out: Path | None = None, images: Annotated[int, Field
         "report": the page, "bytes": its size.
 
     Raises:
-        ArtifactError: The folder holds no finished run, the store lacks something, or `out` cannot be written.
+        ArtifactError: The folder holds no finished run, the store lacks something, or `out` lies in the
+            data set or cannot be written.
         DatasetError: An image cannot be read any more.
         pydantic.ValidationError: A number of images under 1.
     """
     folder = out or run / "report"
+    if out is not None:
+        refuse_inside(out, read_run(run).root)
     refuse_other(folder / "index.html", is_page, "a page of pseudomask")
     page = build_report(run, images).encode()
     with explain_os_errors(folder), replacing(folder / "index.html") as temporary:

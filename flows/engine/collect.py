@@ -18,10 +18,10 @@ from data.files import atomic_write, file_digest, replacing
 from data.formats.coco import Detection, read_detections
 from data.formats.label_folder import DETECTIONS, MAPS, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
-from data.store import Store, explain_os_errors, open_store
+from data.store import ArtifactError, Store, explain_os_errors, open_store
 from flows.engine.request import Prepared, Request
 from tasks.engine.plan import Node, Plan
-from tasks.engine.run_record import write_run
+from tasks.engine.run_record import FILE_NAME, read_run, write_run
 
 log = logging.getLogger(__name__)
 LISTED = "images.txt"
@@ -35,8 +35,8 @@ def writing(request: Request, command: str) -> Iterator[Output]:
         ArtifactError: The folder holds something else, or a label map that was changed by hand, another process writes
             there, or results, store and data set lie in one another.
     """
-    store, data = open_store(request.store_address).root, getattr(request, "data", None)
-    refuse_nesting(request.out, store, data)
+    store, data = open_store(request.store_address).root, _data_of(request)
+    refuse_nesting(request.out, store, data, folders_beside(request))
     old = None
     network = getattr(request, "network", None)
     if command == "predict" and network is not None and lies_in(request.out.parent, network):
@@ -50,6 +50,25 @@ def writing(request: Request, command: str) -> Iterator[Output]:
             output.refuse_changed()
             output.is_checked = True
         yield output
+
+
+def _data_of(request: Request) -> Path | None:
+    """Return the folder of a request's data set: by default that of the run whose labels are learned."""
+    data, labels = getattr(request, "data", None), getattr(request, "labels", None)
+    if data is None and labels is not None:
+        # What is wrong with the run is said where its labels are read.
+        with contextlib.suppress(ArtifactError):
+            return read_run(labels).root
+    return data
+
+
+def folders_beside(request: Request) -> Iterator[Path]:
+    """Yield the folders of labels, maps and other sets that a request reads beside its data set; no runs."""
+    for name in ("labels", "cams", "saliency"):
+        value = getattr(request, name, None) or ()
+        for folder in (value,) if isinstance(value, Path) else value:
+            if folder.is_dir() and not (folder / FILE_NAME).is_file():
+                yield folder
 
 
 def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Store, dataset: Dataset) -> None:

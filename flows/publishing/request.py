@@ -14,6 +14,7 @@ from data.ownership import refuse_foreign, refuse_nesting
 from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections
 from data.store.publication import RUNS, Publication, name_of
+from flows.engine.collect import folders_beside
 from flows.labels.request import LabelsRequest, RunRequest, check_files, open_set
 from tasks.config import Fraction
 from tasks.engine.plan import SampleDigest, digest_samples
@@ -73,7 +74,7 @@ def check_place(request: RegenerateRequest) -> None:
         ArtifactError: Says what is in the way.
     """
     store = open_store(request.store_address).root
-    refuse_nesting(request.out, store, request.data)
+    refuse_nesting(request.out, store, request.data, folders_beside(request))
     refuse_foreign(request.out, "regenerate", besides=[store])
 
 

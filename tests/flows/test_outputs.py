@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fabricated_run import make_run
+from fabricated_run import make_run, make_training
 
 from data.dataset import ClassTable, Dataset
 from data.files import exchange
@@ -16,16 +16,19 @@ from data.ownership import own
 from data.store import ArtifactError, Store
 from flows.commands import export
 from flows.commands.compare import compare_resources
+from flows.commands.compare_runs import compare_runs
 from flows.commands.export import export_labels
+from flows.commands.export_cams import export_cams
 from flows.commands.export_network import export_network
 from flows.commands.regenerate import regenerate_published
 from flows.commands.report import make_report
 from flows.commands.run import run_pipeline, write_demo_set
-from flows.commands.train import predict_images
+from flows.commands.train import predict_images, train_network
 from flows.engine.collect import collect_labels, writing
 from flows.labels.request import RunRequest
 from flows.publishing.request import RegenerateRequest
 from flows.training.prediction import PredictRequest
+from flows.training.request import TrainRequest
 
 
 def write(file: Path, text: str = "mine") -> Path:
@@ -98,6 +101,39 @@ def test_results_inside_the_data_set_are_refused_before_anything_starts(tmp_path
         with pytest.raises(ArtifactError, match="lies in the data set"):
             start()
     assert not list(data.iterdir())
+
+
+@pytest.mark.parametrize("place", [".", "deep/out"])
+def test_results_inside_the_data_set_of_a_run_are_refused(tmp_path: Path, place: str) -> None:
+    run, training = make_run(tmp_path), make_training(tmp_path / "other", "deeplabv2")
+    write(training / "network/network.json", "{}")
+    settings: Any = {"network": "deeplabv2"}
+    for root, start in (
+        (tmp_path, lambda out: train_network(TrainRequest(labels=run, out=out, settings=settings))),
+        (tmp_path, lambda out: make_report(run, out)),
+        (tmp_path, lambda out: compare_runs((run, run), out)),
+        (tmp_path, lambda out: export_labels(run, out)),
+        (tmp_path, lambda out: export_cams(run, out)),
+        (tmp_path / "other", lambda out: export_network(training, out / "net.onnx", "onnx")),
+    ):
+        before = files(root / "set")
+        with pytest.raises(ArtifactError, match=r"lies in the data set|holds something else"):
+            start(root / "set" / place)
+        assert files(root / "set") == before
+
+
+@pytest.mark.parametrize("name", ["cams", "saliency", "labels"])
+def test_results_among_maps_or_labels_are_refused(tmp_path: Path, name: str) -> None:
+    data, maps = tmp_path / "set", tmp_path / "maps"
+    data.mkdir()
+    maps.mkdir()
+    given: Any = {"data": data, "settings": {"weights": "imagenet"}, name: maps}
+    for values in ({"out": maps / "out"}, {"out": tmp_path / "out", "store": str(maps / "store")}):
+        with pytest.raises(ArtifactError, match=r"lies in the folder .*maps, so that results would be taken for"):
+            run_pipeline(RunRequest(**given, **values))
+        with pytest.raises(ArtifactError, match="lies in the folder"):
+            regenerate_published(RegenerateRequest(**given, **values))
+    assert not list(maps.iterdir())
 
 
 def test_the_demo_replaces_only_a_set_of_its_own(tmp_path: Path) -> None:
@@ -218,9 +254,7 @@ def test_a_report_replaces_only_a_page_of_pseudomask(tmp_path: Path) -> None:
     assert "mine" in page.read_text()
 
 
-def test_a_network_replaces_only_a_file_of_its_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fabricated_run import make_training
-
+def test_a_network_replaces_only_a_file_of_its_format(tmp_path: Path) -> None:
     training = make_training(tmp_path, "deeplabv2")
     write(training / "network/network.json", "{}")
     thesis = write(tmp_path / "thesis.txt")

@@ -17,10 +17,11 @@ from fabricated_run import make_run
 from support.cam_writers import draw_maps, write_maps
 from tests_flows_support import ROOT
 
-from data.dataset import Sample
+from data.dataset import Dataset, Sample
 from data.formats.coco import read_coco
 from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_label_map, write_label_map
+from data.ownership import own
 from data.readers import open_dataset
 from data.readers.cams import with_cams
 from data.store import Store
@@ -138,6 +139,49 @@ def test_labels_that_were_corrected_by_hand_are_not_replaced(folder: Path, capsy
     write_label_map(file, np.full((42, 50), 1, np.uint8))
     assert main(words(folder, folder / "walls")) == 1
     assert "changed since pseudomask refine wrote it" in capsys.readouterr().err
+
+
+def test_labels_of_images_and_instances_that_there_are_no_more_are_removed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(folder, folder / "walls")) == 0
+    out, gone = folder / "out", labelled(folder)[0]
+    with own(out, "refine") as output:
+        output.claim(["instances.json"])
+    (out / "instances.json").write_text("{}")
+    (out / "mine.txt").write_text("dear")
+    gone.image.unlink()
+    table = folder / "set/labels.csv"
+    table.write_text("".join(line for line in table.open() if not line.startswith(gone.id)))
+    assert main(words(folder, folder / "walls")) == 0
+    assert {file.stem for file in (out / "SegmentationClass").iterdir()} == {
+        sample.id for sample in open_dataset(folder / "set")[0].samples
+    }
+    assert not (out / "instances.json").exists()
+    assert (out / "mine.txt").read_text() == "dear"
+
+
+def test_a_refinement_that_was_cut_off_starts_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(folder, folder / "walls")) == 0
+
+    def cut_off(dataset: Dataset, walls: object, out: Path, *more: object) -> None:
+        write_label_map(out / "SegmentationClass" / f"{dataset.samples[0].id}.png", np.zeros((42, 50), np.uint8))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.refining.refine_set", cut_off)
+        assert main(words(folder, folder / "walls")) == 1
+    assert main(words(folder, folder / "walls")) == 0
+
+
+@pytest.mark.parametrize("name", ["set", "maps", "walls"])
+def test_labels_among_what_is_read_are_refused(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted((folder / name).rglob("*"))
+    assert main(words(folder, folder / "walls", f"{name}/out")) == 1
+    assert f"--out lies in the {'data set' if name == 'set' else 'folder'}" in " ".join(capsys.readouterr().err.split())
+    assert sorted((folder / name).rglob("*")) == before
 
 
 def test_a_few_images_are_in_memory_at_a_time(folder: Path) -> None:
