@@ -40,6 +40,20 @@ def refuse_special(path: Path) -> int:
     return state.st_size
 
 
+def read_regular(file: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: It is missing or cannot be read, or is a pipe or a device, which never end.
+    """
+    try:
+        refuse_special(file)
+        return file.read_bytes()
+    except OSError as error:
+        error.filename = str(file)
+        raise
+
+
 def exchange(first: Path, second: Path) -> bool:
     """Let two files or folders change places at once, so that a kill leaves either as it was or as it will be.
 

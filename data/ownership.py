@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data.concurrency import map_in_threads
-from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, try_lock
+from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, read_regular, try_lock
 from data.formats.label_folder import MAPS
 from data.names import is_unsafe
 from data.store import USERS
@@ -299,7 +299,7 @@ def is_output(folder: Path) -> bool:
 def read_export(folder: Path) -> dict[str, Any] | None:
     """Return what an export says of itself, None where there is none."""
     try:
-        stamp = json.loads((folder / EXPORT).read_bytes())
+        stamp = json.loads(read_regular(folder / EXPORT))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(stamp, dict) or not {"run", "format", "images"} <= stamp.keys():
@@ -368,7 +368,7 @@ def _is_own(name: str) -> bool:
 
 def _read_mark(file: Path) -> dict[str, Any]:
     try:
-        mark = json.loads(file.read_bytes())
+        mark = json.loads(read_regular(file))
         names = mark["files"]
         usable = mark["format"] == FORMAT and isinstance(mark["command"], str)
         if not usable or not all(isinstance(name, str) and not is_unsafe(name) for name in names):
@@ -391,7 +391,7 @@ def _read_mark(file: Path) -> dict[str, Any]:
 def _read_run(folder: Path) -> dict[str, Any] | None:
     """Return the record of a run or training, None where there is none; its version may be any."""
     try:
-        record = json.loads((folder / "run.json").read_bytes())
+        record = json.loads(read_regular(folder / "run.json"))
     except (OSError, ValueError, RecursionError):
         return None
     known = isinstance(record, dict) and {"version", "settings", "stages", "store"} <= record.keys()
@@ -402,8 +402,8 @@ def _old_files(folder: Path) -> set[str]:
     """Return the names of the files of a run or training that has no mark, as its lists of images tell them."""
     ids = set()
     for listing in folder.glob("images-*.jsonl"):
-        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError), listing.open("rb") as lines:
-            ids |= {str(json.loads(line).get("id")) for line in lines}
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+            ids |= {str(json.loads(line).get("id")) for line in read_regular(listing).splitlines()}
     names = {"run.json", "metrics.json"} | {listing.name for listing in folder.glob("images-*.jsonl")}
     names |= {f"network/{file.name}" for file in (folder / "network").glob("*") if file.is_file()}
     for part in ("labels", "predictions"):

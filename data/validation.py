@@ -39,6 +39,7 @@ class _Checked:
     Attributes:
         values: Those of its semantic ground truth, None where it has none.
         black: Whether the image is almost black.
+        extremes: The lowest and the highest of the image's values, as they were read; None where it cannot be read.
         bits: How many bits of the image's values are in use.
         longest: The longer side of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
@@ -50,6 +51,7 @@ class _Checked:
     frames: int = 1
     bits: int = 8
     longest: int | None = None
+    extremes: tuple[int, int] | None = None
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -77,11 +79,14 @@ class Examined(NamedTuple):
         problems: As `examine_images` returns them.
         doubts: Likewise.
         sides: The longer side of each image that can be read, in pixels, so that no file is opened again for it.
+        pixels: Of these images the "lowest" and "highest" value as they were read, from 0 to 255, and of how many the
+            file has values of "8 bits", "12 bits" and so on.
     """
 
     problems: list[Problem]
     doubts: list[str]
     sides: list[int]
+    pixels: dict[str, int]
 
 
 def examine_files(dataset: Dataset, num_workers: int) -> Examined:
@@ -92,7 +97,16 @@ def examine_files(dataset: Dataset, num_workers: int) -> Examined:
     )
     problems = [problem for checked in found for problem in checked.problems]
     sides = [checked.longest for checked in found if checked.longest is not None]
-    return Examined(problems + _binary_masks(dataset, found), _doubts(dataset, found), sides)
+    return Examined(problems + _binary_masks(dataset, found), _doubts(dataset, found), sides, _pixels(found))
+
+
+def _pixels(found: Sequence[_Checked]) -> dict[str, int]:
+    extremes = [checked.extremes for checked in found if checked.extremes is not None]
+    if not extremes:
+        return {}
+    bits = Counter(checked.bits for checked in found if checked.extremes is not None)
+    counts = {f"{number} bits": count for number, count in sorted(bits.items())}
+    return {"lowest": min(low for low, _ in extremes), "highest": max(high for _, high in extremes), **counts}
 
 
 def _binary_masks(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
@@ -296,7 +310,8 @@ def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
 def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked:
     try:
         image, bits, frames = read_photo(sample.image)
-        truth, black = read_ground_truth(sample), int(image.max()) < BLACK
+        extremes = int(image.min()), int(image.max())
+        truth, black = read_ground_truth(sample), extremes[1] < BLACK
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
@@ -305,7 +320,7 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]))
+        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

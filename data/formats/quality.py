@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.dataset import DatasetError, Problem
+from data.files import read_regular
 
 QUALITY = "quality.csv"
 
@@ -60,7 +61,7 @@ def read_quality(file: Path) -> list[ImageQuality]:
         DatasetError: The file cannot be read, or a line is of another form.
     """
     try:
-        lines = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")), strict=True))
+        lines = list(csv.DictReader(io.StringIO(read_regular(file).decode()), strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise DatasetError([Problem(file, f"cannot be read as the quality of a run's labels ({error})")]) from None
     return [_row(file, number, line) for number, line in enumerate(lines, start=2)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_write, file_digest, file_lock
+from data.files import atomic_write, file_digest, file_lock, read_regular
 from data.public_sets.archives import refuse_replacing, unpack
 from data.public_sets.sets import SETS, DownloadableSet
 from data.public_sets.transfer import DownloadError, Progress, RemoteFile, fetch
@@ -98,7 +98,7 @@ def _provide(file: RemoteFile, out: Path, chosen: DownloadableSet, keep: bool, r
 
 def _read_note(file: Path) -> dict[str, Any] | None:
     try:
-        note = json.loads(file.read_bytes())
+        note = json.loads(read_regular(file))
         return {"sha256": str(note["sha256"]), "unpacked": note["unpacked"]}
     except FileNotFoundError:
         return None

@@ -27,6 +27,7 @@ from data.readers.index import index_images
 
 CAMVID_SPLITS = ("train", "val", "test")
 FRAMES, COLOURS = "701_StillsRaw_full", "LabeledApproved_full"
+LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SUNRGBD_LABELS = "sunrgbd_train_test_labels"
 DUTS = {"train": "DUTS-TR", "test": "DUTS-TE"}
 # The label maps of the test images come first; both lists count from 1.
@@ -263,7 +264,16 @@ def _ecssd(root: Path) -> tuple[str, Lists]:
 def _pair(
     images: dict[str, Path], labels: dict[str, Path], folder: Path, coding: str, problems: list[Problem]
 ) -> ImageList:
-    """Return the list of images and label maps of the same ids; the problems are those of both folders."""
+    """Return the list of images and label maps of the same ids; the problems are those of both folders.
+
+    Values of classes are lost in a JPEG and the like, those of black and white masks are not.
+    """
+    if coding != "saliency":
+        message = "expected a label map as PNG, TIFF or BMP, which keep every value, found another kind of file"
+        lossy = {id: file for id, file in labels.items() if file.suffix.lower() not in LOSSLESS}
+        problems = [*problems, *(Problem(file, message, id) for id, file in lossy.items())]
+        labels = {id: file for id, file in labels.items() if id not in lossy}
+        images = {id: file for id, file in images.items() if id not in lossy}
     samples = [Sample(id, images[id], (), labels[id], coding=coding) for id in sorted(images.keys() & labels.keys())]
     lacking = f"expected its label map in {folder}, found none"
     unlabelled = [Sample(id, images[id], ()) for id in sorted(images.keys() - labels.keys())]

@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, file_lock, is_held, sync
+from data.files import (
+    ArtifactError,
+    atomic_write,
+    explain_os_errors,
+    file_digest,
+    file_lock,
+    is_held,
+    read_regular,
+    sync,
+)
 from data.names import is_listed_file, is_plain
 from data.text import split_password
 
@@ -163,7 +172,7 @@ class Store:
             finally:
                 temporary.unlink(missing_ok=True)
         try:
-            return file.read_text().strip() or None
+            return read_regular(file).decode().strip() or None
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -175,7 +184,7 @@ class Store:
         """
         file = self.path(stage, key) / MANIFEST
         try:
-            return parse_manifest(file.read_bytes(), stage, key)
+            return parse_manifest(read_regular(file), stage, key)
         except FileNotFoundError:
             raise ArtifactError(f"{file}: missing") from None
         except (OSError, ValueError) as error:
@@ -281,7 +290,7 @@ class Store:
         """
         files = sorted((self.root / USERS).glob("*.json"))
         with explain_os_errors(self.root):
-            return [(Path(read_note(file.read_bytes(), str(file))["folder"]), file.name) for file in files]
+            return [(Path(read_note(read_regular(file), str(file))["folder"]), file.name) for file in files]
 
     def forget(self, note: str) -> None:
         """Delete the note of a registered folder."""

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import ArtifactError, explain_os_errors, file_lock
+from data.files import ArtifactError, explain_os_errors, file_lock, read_regular, refuse_special
 from data.formats.label_folder import value_names
 from data.names import is_plain, is_unsafe
 
@@ -119,7 +119,7 @@ class Publication:
         if linked is None:
             return None if os.path.lexists(self.root / LATEST) else published[-1]
         try:
-            begun = _number((self.root / BEGUN).read_text())
+            begun = _number(read_regular(self.root / BEGUN).decode())
         except (OSError, UnicodeDecodeError):
             return None
         return begun if begun in published and begun != linked else None
@@ -157,7 +157,7 @@ class Publication:
         """
         file = self.folder(number) / RECORD
         try:
-            record = json.loads(file.read_bytes())
+            record = json.loads(read_regular(file))
             _check_fields(record, RECORD_FIELDS, needed)
             if record.get("number", number) != number:
                 raise ValueError(f"expected version {number}, found {record['number']}")
@@ -176,6 +176,7 @@ class Publication:
         """
         file = self.folder(number) / ENTRIES
         try:
+            refuse_special(file)
             with file.open(encoding="utf-8") as lines:
                 for line in lines:
                     values = json.loads(line)
@@ -255,7 +256,7 @@ class Publication:
             raise ArtifactError(f"{self.root}: expected stage and key of an artifact, found {stage!r} {key!r}")
         file = self.folder(number) / provenance_file(stage, key)
         try:
-            manifest = json.loads(file.read_bytes())
+            manifest = json.loads(read_regular(file))
             _check_fields(manifest, MANIFEST_FIELDS, MANIFEST_FIELDS)
             _check_fields(manifest["recipe"], RECIPE_FIELDS, RECIPE_FIELDS)
             if not all(_is_texts(keys) and keys for keys in manifest["recipe"]["inputs"].values()):

@@ -22,7 +22,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from data.files import NO_SPACE, ArtifactError, atomic_write, explain_os_errors
+from data.files import NO_SPACE, ArtifactError, atomic_write, explain_os_errors, read_regular
 from data.names import is_plain
 from data.store.local import (
     MANIFEST,
@@ -228,7 +228,7 @@ class RemoteStore(Store):
     def _copied(self, stage: str, key: str) -> bytes | None:
         """Return the manifest of this machine's copy, None where it has none."""
         try:
-            return (self.path(stage, key) / MANIFEST).read_bytes()
+            return read_regular(self.path(stage, key) / MANIFEST)
         except OSError:
             return None
 

@@ -68,6 +68,7 @@ def examine_dataset(
         "images": len(dataset.samples),
         "images_with_labels": sum(bool(sample.labels) for sample in dataset.samples),
         "images_without_labels": sum(not sample.labels for sample in dataset.samples),
+        "pixel_values": examined.pixels,
         "with_semantic_ground_truth": sum(bool(s.semantic or s.coco) for s in dataset.samples),
         "with_instance_ground_truth": sum(bool(s.instances or s.coco) for s in dataset.samples),
         "class_values": {name: value for value, name in enumerate(dataset.classes.values) if name in counts},
@@ -91,7 +92,7 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
             if name in ("warnings", "notes"):
                 continue
             if isinstance(value, dict):
-                value = ", ".join(f"{k} {v}" for k, v in value.items() if v or name == "class_values")
+                value = ", ".join(f"{k} {v}" for k, v in value.items() if v or name != "images_per_class")
             table.add_row(name, one_line("; ".join(value) if isinstance(value, list) else value))
         console.print(table)
     for note in (result.get("dataset") or {}).get("notes", ()):

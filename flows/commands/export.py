@@ -19,7 +19,7 @@ from rich.console import Console
 
 from data.dataset import Sample
 from data.exchange import FORMATS, Labels
-from data.files import exchange, is_held
+from data.files import exchange, is_held, refuse_special
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, read_export, refuse_inside
 from data.store import ArtifactError, explain_os_errors
@@ -121,6 +121,7 @@ def _refuse_foreign(out: Path) -> None:
 def _old_names(out: Path) -> set[str]:
     """Return the names of an export's files that does not list them: those of its images."""
     try:
+        refuse_special(out / "images.csv")
         with (out / "images.csv").open(newline="", encoding="utf-8") as stream:
             ids = [row["image"] for row in csv.DictReader(stream)]
     except (OSError, ValueError, KeyError, csv.Error) as error:

@@ -54,6 +54,9 @@ def _write_maps(record: RunRecord, folder: Path) -> int:
         try:
             with safe_open(file, framework="np") as maps:
                 for id in maps.keys():  # noqa: SIM118 (no mapping)
+                    if id not in labels:
+                        # Nor has it been checked as a name of a file.
+                        raise ArtifactError(f"{file}: expected maps of the run's images, found those of {id!r}")
                     target = folder / f"{id}.npz"
                     target.parent.mkdir(parents=True, exist_ok=True)
                     np.savez_compressed(target, allow_pickle=False, scores=maps.get_tensor(id), classes=labels[id])

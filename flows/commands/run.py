@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.dataset import DatasetError
+from data.files import read_regular
 from data.ownership import own
 from data.store import ArtifactError, explain_os_errors, no_space, open_store
 from data.synthetic.dataset import write_synthetic
@@ -136,7 +137,7 @@ def _demo_recipe(num_images: int, seed: int) -> dict[str, Any]:
 def _read_demo(stamp: Path) -> dict[str, Any] | None:
     """Return the recipe of the demo's set in a folder, None where there is none."""
     try:
-        recipe = json.loads(stamp.read_bytes())
+        recipe = json.loads(read_regular(stamp))
         known = recipe == _demo_recipe(int(recipe["images"]), int(recipe["seed"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from data.files import read_regular
 from tasks.config import changed_values, fault_of
 
 SETTINGS_FILE = "settings_file"
@@ -69,7 +70,7 @@ def _settings_of(values: dict[str, Any]) -> Any:
 def _read(file: Path, base: BaseModel) -> dict[str, Any]:
     expected = "expected settings in JSON, such as best.json of pseudomask tune"
     try:
-        tree = json.loads(file.read_bytes())
+        tree = json.loads(read_regular(file))
     except OSError as error:
         raise ValueError(f"{file}: {expected}, but it cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):

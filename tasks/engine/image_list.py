@@ -18,7 +18,7 @@ from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationErro
 from typing_extensions import TypedDict
 
 from data.dataset import CocoSource, Sample, SampleWithRegions
-from data.files import ArtifactError, temporary_beside
+from data.files import ArtifactError, refuse_special, temporary_beside
 from data.names import is_unsafe
 from tasks.config import Config, fault_of
 from tasks.engine.plan import Images, SampleDigest
@@ -116,6 +116,7 @@ def read_images(folder: Path, images: ImageList, root: Path) -> Iterator[tuple[S
         return
     file, number = folder / images.file, 1
     try:
+        refuse_special(file)
         with file.open("rb") as lines:
             head = _HEAD.validate_json(next(lines, b""), strict=True)
             sources = [(root / name, tuple(categories)) for name, categories in head["coco"]]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, Validat
 
 from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, Problem, Sample
-from data.files import ArtifactError, atomic_write
+from data.files import ArtifactError, atomic_write, read_regular
 from data.names import is_plain
 from tasks.config import Config, StoreAddress, fault_of
 from tasks.engine.image_list import LISTS, ImageList, is_list_name, read_images, write_images
@@ -216,7 +216,7 @@ def read_run(run: Path) -> RunRecord:
     """
     file = run / FILE_NAME
     try:
-        record = RunRecord.model_validate_json(file.read_bytes())
+        record = RunRecord.model_validate_json(read_regular(file))
     except OSError as error:
         raise ArtifactError(f"{run}: expected the folder of a run, found no {FILE_NAME} ({error.strerror})") from None
     except ValidationError as error:

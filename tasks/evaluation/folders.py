@@ -80,7 +80,8 @@ def evaluate_semantic(
         predictions `ignored`.
 
     Raises:
-        DatasetError: Lists every image that has no prediction, one of another size, or values outside the table.
+        DatasetError: Lists every image that has no prediction, one of another size, or values outside the table; or no
+            pixel of the ground truth has a class.
     """
     predicted, truth = _label_maps(pred), _label_maps(gt, split)
     table = _class_table(classes, {pred: predicted.coding, gt: truth.coding})
@@ -102,6 +103,8 @@ def evaluate_semantic(
         raise DatasetError(problems)
     if table.has_background and known[VOID] and not known.keys() - {0, VOID}:
         raise DatasetError([Problem(gt, BINARY_MASKS)])
+    if not total.any():
+        raise DatasetError([Problem(gt, "expected pixels of a class to score, found void alone")])
     boundaries = boundary_summary(add_sums(contours), names)
     return {
         **semantic_summary(total, names),

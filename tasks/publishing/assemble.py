@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from data.dataset import VOID, ClassTable, Dataset
+from data.files import read_regular
 from data.formats.coco import Detection, ImageInfo, read_detections
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS, SEMANTIC, image_info, index_files, value_names
 from data.formats.label_maps import read_label_map
@@ -84,7 +85,7 @@ def _read_index(file: Path, num_images: int) -> dict[str, Any]:
         ArtifactError: It cannot be read, has another form, or is of other images.
     """
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_regular(file))
         _INDEX.validate_python(content, strict=True)
         if (found := len(content["images"])) != num_images:
             raise ValueError(f"images: expected {num_images}, found {found}")

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, Val
 # Of Python before 3.12 pydantic does not take typing's own.
 from typing_extensions import TypedDict
 
-from data.files import refuse_special
+from data.files import read_regular
 from data.store import ArtifactError
 from tasks.config import fault_of
 from tasks.networks.cooperative import PREDICTIONS
@@ -244,8 +244,7 @@ def read_history(training: Path) -> list[dict[str, float]]:
 
 def _read(file: Path, kind: TypeAdapter[Any], expected: str) -> Any:
     try:
-        refuse_special(file)
-        content = file.read_bytes()
+        content = read_regular(file)
         kind.validate_json(content, strict=True)
         # As it was written: what is not declared stays, in its order.
         return json.loads(content)

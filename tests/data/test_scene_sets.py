@@ -42,6 +42,21 @@ def test_camvid_of_eleven_classes_has_its_folders_for_lists(tmp_path: Path) -> N
     assert [sample.id for sample in open_dataset(tmp_path, split="some")[0].samples] == ["test1", "val0"]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "gif"])
+def test_label_maps_in_files_that_change_values_are_refused(tmp_path: Path, suffix: str) -> None:
+    colours = np.full((8, 8, 3), CAMVID_COLOURS["car"][0], np.uint8)
+    for number, ending in enumerate((suffix, "png")):
+        _photo(tmp_path / "701_StillsRaw_full" / f"Seq_{number}.png", (8, 8))
+        _save(tmp_path / "LabeledApproved_full" / f"Seq_{number}_L.{ending}", colours)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.file.name, problem.sample) == (f"Seq_0_L.{suffix}", "Seq_0")
+    assert "expected a label map as PNG, TIFF or BMP, which keep every value" in problem.message
+    dataset, _ = open_dataset(tmp_path, skip_bad=True)
+    assert [sample.id for sample in dataset.samples] == ["Seq_1"]
+
+
 def test_every_fault_of_a_set_is_told_with_its_file(tmp_path: Path) -> None:
     for number in range(3):
         _photo(tmp_path / "train" / f"{number}.png")

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from fabricated_run import make_run
 from pycocotools.coco import COCO
+from safetensors.numpy import save_file
 
 from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError
 from flows.commands.export import Format, export_labels
+from flows.commands.export_cams import export_cams
 from tasks.engine.run_record import read_run
 
 VOC_FILES = {"SegmentationClass", "SegmentationObject", "ImageSets", "classes.txt"}
@@ -43,6 +45,16 @@ def test_the_format_decides_what_is_written(run: Path, tmp_path: Path, format: F
     export_labels(run, tmp_path / "new/export", format)
     assert names(tmp_path / "new/export") == files | ALWAYS
     assert names(tmp_path / "new") == {"export"}
+
+
+@pytest.mark.parametrize("id", ["../../planted", "/planted", "stranger"])
+def test_maps_of_no_image_of_the_run_are_refused_and_write_nothing(run: Path, tmp_path: Path, id: str) -> None:
+    file = tmp_path / "store/cams/c/cams.safetensors"
+    save_file({id: np.zeros((1, 2, 2), np.float16)}, file)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ArtifactError, match=r"cams\.safetensors: expected maps of the run's images"):
+        export_cams(run, tmp_path / "deep/out")
+    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == [tmp_path / "deep"]
 
 
 def test_voc_folders_hold_the_runs_maps_and_list_its_images(run: Path, tmp_path: Path):

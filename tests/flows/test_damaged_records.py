@@ -6,6 +6,7 @@ is none the worse for it.
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +16,12 @@ import pytest
 from fabricated_run import make_run, make_training
 
 from data.dataset import ClassTable, DatasetError
+from data.formats.quality import read_quality
+from data.ownership import own
 from data.store import ArtifactError, Store
 from data.store.publication import Entry, Publication
 from flows import cli
+from flows.commands.export import export_labels
 from flows.commands.status import compare_with_store, status_of
 from flows.labels.request import RunRequest, open_set, replan
 from flows.training.prediction import PredictRequest, prepare_prediction
@@ -223,6 +227,38 @@ def test_the_instances_of_a_version_are_refused_or_taken_over(tmp_path: Path) ->
         assert [info.id for info in part.infos] == ["a"]
 
     assert refusals(file, keep) > 100
+
+
+def test_a_pipe_in_the_place_of_a_record_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path, num_images=2)
+    publication, index = publish(tmp_path)
+    store, version = Store(tmp_path / "store"), publication.folder(1)
+    store.register(run)
+    (note,) = (tmp_path / "store/.users").iterdir()
+    record = read_run(run)
+    mine, settings = tmp_path / "mine", tmp_path / "best.json"
+    mine.mkdir()
+    for file, read in (
+        (settings, lambda: RunRequest(data=tmp_path / "set", out=mine, settings_file=settings)),
+        (note, store.notes),
+        (tmp_path / "store/cams/c/manifest.json", lambda: store.read_manifest("cams", "c")),
+        (run / str(record.images.file), lambda: list(read_images(run, record.images, record.root))),
+        (run / "quality.csv", lambda: read_quality(run / "quality.csv")),
+        (run / "run.json", lambda: read_run(run)),
+        (index, lambda: keep_labels(publication, 1, (), tmp_path / "draft")),
+        (version / "images.jsonl", lambda: list(publication.entries(1))),
+        (mine / "run.json", lambda: own(mine, "run").__enter__()),
+        (mine / "export.json", lambda: export_labels(run, mine)),
+    ):
+        content = file.read_bytes() if file.is_file() else None
+        file.unlink(missing_ok=True)
+        os.mkfifo(file)
+        with pytest.raises((ArtifactError, DatasetError, ValueError)) as caught:
+            read()
+        assert str(file.parent) in str(caught.value)
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
 
 
 @pytest.mark.parametrize(

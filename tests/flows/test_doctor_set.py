@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 
@@ -42,6 +43,18 @@ def test_doctor_says_how_it_understood_a_set(tmp_path: Path) -> None:
     ):
         assert line in text
     assert "zebra 1, cat 2" in text
+
+
+def test_doctor_tells_the_range_of_the_pixel_values_and_their_bits(tmp_path: Path) -> None:
+    values = np.linspace(0, 255, 64 * 64).reshape(64, 64)
+    Image.fromarray(np.clip(values, 10, 200).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray((np.clip(values, 20, 100) * 16).astype(np.uint16)).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text("a,cat\nb,dog\nc,dog\n")
+    facts, problems = examine_dataset(tmp_path, None, None, None)
+    assert [problem.file.name for problem in problems] == ["c.png"]
+    assert facts["pixel_values"] == {"lowest": 10, "highest": 200, "8 bits": 1, "12 bits": 1}
+    assert "lowest 10, highest 200, 8 bits 1, 12 bits 1" in shown(facts, problems)
 
 
 def test_doctor_prints_no_control_characters_of_names(tmp_path: Path) -> None:

@@ -64,6 +64,15 @@ def test_semantic_scores_are_those_counted_by_hand(tmp_path: Path):
     assert (found["images"], found["ignored"]) == (2, 1)
 
 
+def test_ground_truth_of_void_alone_is_refused(tmp_path: Path) -> None:
+    for table in ("classes.txt", "values.txt"):
+        gt = write_maps(tmp_path / table, "SegmentationClass", {"a": label_map(*[255] * 6)}, ())
+        (gt / table).write_text("cat\ndog\n")
+        pred = write_maps(tmp_path / f"pred-{table}", "", {"a": label_map(*[1] * 6)}, ())
+        with pytest.raises(DatasetError, match=r"only 0 and 255|found void alone"):
+            evaluate_semantic(pred, gt, gt / table)
+
+
 def test_a_run_is_found_by_its_labels(tmp_path: Path):
     gt = write_maps(tmp_path / "gt", "SegmentationClass", {"a": label_map(*[1] * 6)})
     write_maps(tmp_path / "run/labels", "SegmentationClass", {"a": label_map(*[1] * 6)})
