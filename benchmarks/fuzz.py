@@ -34,9 +34,13 @@ from rich.console import Console
 
 from benchmarks.machine import describe_machine, results_file, write_results
 from data.dataset import DatasetError
+from data.formats.coco import read_coco, read_results
 from data.formats.images import read_image
 from data.formats.label_maps import read_ground_truth, read_label_map
+from data.formats.quality import ImageQuality, quality_text, read_quality
+from data.formats.unit_maps import read_unit_map
 from data.readers import open_dataset
+from data.readers.cams import with_cams
 from data.store import ArtifactError
 from data.store.publication import Publication
 from data.validation import check_images
@@ -202,6 +206,22 @@ def _deep(suffix: str) -> bytes:
     return cv2.imencode(f".{suffix}", values)[1].tobytes()
 
 
+def _arrays(**arrays: np.ndarray) -> bytes:
+    """Return a `.npz` file, or of one array alone a `.npy` file."""
+    stream = BytesIO()
+    if len(arrays) == 1:
+        np.save(stream, *arrays.values(), allow_pickle=False)
+    else:
+        np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def _pickled(value: object) -> bytes:
+    stream = BytesIO()
+    np.save(stream, np.array(value, object))
+    return stream.getvalue()
+
+
 def _open(folder: Path, file: Path) -> None:
     dataset, _ = open_dataset(folder, labels=file, skip_bad=True)
     check_images(dataset, 1)
@@ -225,6 +245,23 @@ def _open_coco(folder: Path, file: Path) -> None:
     dataset, _ = open_dataset(folder, labels=file, skip_bad=True)
     for sample in dataset.samples:
         read_ground_truth(sample)
+
+
+def _open_vectors(folder: Path, file: Path) -> None:
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    _open(folder, file)
+
+
+def _open_results(folder: Path, file: Path) -> None:
+    truth = folder / "truth.json"
+    truth.write_text(json.dumps(_COCO))
+    read_results(file, read_coco(truth))
+
+
+def _open_maps(folder: Path, file: Path) -> None:
+    (folder / "labels.csv").write_text("a,cat\nb,dog\n")
+    dataset, _ = open_dataset(folder)
+    check_images(with_cams(dataset, file.parent, missing="background")[0], 1)
 
 
 def _look_at_run(_: Path, file: Path) -> None:
@@ -304,6 +341,7 @@ _COCO = {
     ],
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
 }
+_RESULTS = [{**annotation, "score": 0.5} for annotation in _COCO["annotations"]]
 _XML = (
     b"<annotation><filename>a.png</filename><size><width>8</width><height>8</height></size>"
     b"<object><name>cat</name><difficult>0</difficult><part><name>head</name></part></object></annotation>"
@@ -347,6 +385,26 @@ TARGETS = {
     ),
     "version.json": Target("published/v00001/version.json", (json.dumps(_VERSION).encode(),), _look_at_versions),
     "images.jsonl": Target("published/v00001/images.jsonl", (_ENTRY,), _look_at_versions),
+    "results": Target("results.json", (json.dumps(_RESULTS).encode(),), _open_results),
+    "vectors": Target("cls_labels.npy", (_pickled({"a": np.array([1.0, 0]), "b": np.array([0, 1])}),), _open_vectors),
+    "attention maps": Target(
+        "maps/a.npz",
+        (
+            _arrays(scores=np.full((1, 2, 2), 0.5, np.float16), classes=np.array([0])),
+            _arrays(keys=np.array([0]), cam=np.ones((1, 2, 2)), high_res=np.ones((1, 8, 8))),
+        ),
+        _open_maps,
+    ),
+    "saliency": Target(
+        "saliency/a.npy",
+        (_arrays(map=np.full((2, 2), 0.5)), _arrays(map=np.full((1, 8, 8), 200, np.uint8))),
+        lambda folder, file: read_unit_map(file, folder / "a.png", "a map of saliency"),
+    ),
+    "quality.csv": Target(
+        "run/quality.csv",
+        (quality_text([ImageQuality("a", 0.5, 0.5, 0.5, 0.5, 0.5, 1, 1, 0)]).encode(),),
+        lambda _, file: read_quality(file),
+    ),
     "image": Target(
         "more/a.jpg",
         (

@@ -65,7 +65,7 @@ def _read_array(file: Path, what: str) -> NDArray[np.float32]:
         stored = np.lib.format.open_memmap(file, mode="r")
     except FileNotFoundError as error:
         raise DatasetError([Problem(file, f"expected {what}, found no file")]) from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # Damaged headers raise whatever they ask for.
         raise DatasetError([Problem(file, f"expected {what} in NumPy's format, but {error}")]) from error
     shape = stored.shape[1:] if stored.ndim == 3 and stored.shape[0] == 1 else stored.shape
     if len(shape) != 2 or 0 in shape or shape[0] * shape[1] > max_pixels():

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
-from data.dataset import Sample
+from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.store import ArtifactError, open_store
 from tasks.engine.build import Means, Order, make
 from tasks.engine.image_list import read_images
 from tasks.engine.job import Job
-from tasks.engine.plan import Images, Node, Part, Reads, long_side_of, recipe_key
+from tasks.engine.plan import Images, Node, Part, Reads, digest_samples, long_side_of, recipe_key
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool
@@ -60,6 +60,24 @@ class RunArtifacts:
     def samples(self) -> tuple[Sample, ...]:
         """The images, in the order of their ids."""
         return self.record.dataset.samples
+
+    def refuse_changed(self, samples: Mapping[str, Sample]) -> None:
+        """Refuse images that are not as the run saw them: what is measured of them is kept under the run's list.
+
+        Args:
+            samples: Id -> image of the run.
+
+        Raises:
+            DatasetError: Lists each image whose bytes, ground truth or map of saliency have changed or cannot be read.
+        """
+        record, known = self.record, self._images.digests
+        found = digest_samples(Dataset(record.root, record.classes, tuple(samples.values())))
+        message = (
+            "it, its ground truth or its map of saliency changed since the run: start the command of the run again"
+        )
+        changed = [id for id, digest in found.items() if digest != known[id]]
+        if changed:
+            raise DatasetError([Problem(samples[id].image, message, id) for id in changed])
 
     @property
     def cam_threshold(self) -> float:

@@ -75,13 +75,14 @@ def tune(options: TuneOptions) -> dict[str, Any]:
 
     Raises:
         ArtifactError: The run cannot be used, or results cannot be written.
-        DatasetError: The list names no images with ground truth of the run, or a file cannot be read.
+        DatasetError: The list names no images with ground truth of the run, or a file cannot be read or has changed.
         StageError: A walk could not be made.
         ValueError: Settings that cannot be searched.
     """
     begun = perf_counter()
     artifacts = RunArtifacts(options.run)
     samples, by_truth = choose_samples(artifacts, options)
+    artifacts.refuse_changed(samples)
     base = artifacts.settings.model_copy(update={"labels": artifacts.labels})
     with_instances = {sample.id: sample for sample in samples.values() if sample.instances or sample.coco}
     space = make_space(

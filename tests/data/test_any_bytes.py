@@ -23,7 +23,10 @@ from data.formats.coco import CocoFile, read_coco, read_results
 from data.formats.images import image_size, read_image
 from data.formats.label_codings import read_coded
 from data.formats.label_maps import read_ground_truth, read_label_map
+from data.formats.quality import ImageQuality, quality_text, read_quality
+from data.formats.unit_maps import read_unit_map
 from data.readers import open_dataset
+from data.readers.cams import read_table, with_cams
 from data.region_masks import check_regions
 from data.validation import check_images
 
@@ -248,3 +251,70 @@ def test_any_bytes_as_an_image_or_a_mask_give_pixels_or_a_named_problem(
         for read in READERS:
             with read_or_named():
                 read(path)
+
+
+FIELDS = ["scores", "classes", "keys", "cam", "high_res", "hr_cam", "rw", "IS_CAM", "cams", "class_ids", "0", "1", "x"]
+NUMBERS: list[Any] = [[], 0, 3, -1, [0], [1], [0, 1], [0, 0], [2**62], [True], [0.5], [math.nan], ["cat"], [1j]]
+SHAPES = [(2, 2, 2), (1, 2, 2), (2, 8, 8), (0, 2, 2), (2, 0, 2), (1, 1, 2, 2), (2, 2), (3,)]
+FILLED = [np.full(shape, value) for shape in SHAPES for value in (0.0, 0.5, 7.0, -1.0, math.nan, math.inf, 1, "x")]
+ARRAYS = [*map(np.array, NUMBERS), *FILLED, np.full((1, 2, 2), 0.5, np.float16), np.full((2, 2), 200, np.uint8)]
+
+
+def damaged(content: bytes, flips: list[tuple[float, int]], kept: float) -> bytes:
+    changed = bytearray(content)
+    for at, value in flips:
+        changed[int(at * len(changed))] = value
+    return bytes(changed[: math.ceil(kept * len(changed))])
+
+
+@any_input
+@given(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(range(len(ARRAYS))), max_size=4), FLIPS, st.booleans())
+def test_any_maps_of_another_method_are_read_or_a_named_problem(
+    fields: dict[str, int], flips: list[tuple[float, int]], is_sound: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root, stream = Path(name), BytesIO()
+        write_images(root)
+        (root / "labels.csv").write_text("a,cat\nb,dog\n")
+        np.savez(stream, allow_pickle=False, **{field: ARRAYS[number] for field, number in fields.items()})
+        (root / "maps").mkdir()
+        (root / "maps/a.npz").write_bytes(stream.getvalue() if is_sound else damaged(stream.getvalue(), flips, 0.9))
+        with read_or_named():
+            dataset, _ = with_cams(open_dataset(root)[0], root / "maps", missing="background")
+            check_images(dataset, 1)
+
+
+@any_input
+@given(st.sampled_from(range(len(ARRAYS))), FLIPS, st.floats(0, 1))
+def test_any_bytes_as_a_map_of_saliency_are_read_or_a_named_problem(
+    number: int, flips: list[tuple[float, int]], kept: float
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root, stream = Path(name), BytesIO()
+        write_images(root)
+        np.save(stream, ARRAYS[number], allow_pickle=False)
+        for file, content in ((root / "a.npy", stream.getvalue()), (root / "a.png", IMAGES[number % len(IMAGES)])):
+            file.write_bytes(damaged(content, flips, kept))
+            with read_or_named():
+                found = read_unit_map(file, root / "a.jpg", "a map")
+                assert found.dtype == np.float32
+                assert 0 <= found.min() <= found.max() <= 1
+
+
+ROW = quality_text([ImageQuality("a", 0.5, 0.5, 0.5, 0.5, 0.5, 1, 1, 0)]).encode()
+
+
+@any_input
+@given(TEXT, FLIPS, st.floats(0, 1))
+def test_any_bytes_as_a_table_of_quality_or_classes_are_read_or_a_named_problem(
+    text: bytes, flips: list[tuple[float, int]], kept: float
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name, "table.csv")
+        for content in (text, damaged(ROW, flips, kept)):
+            file.write_bytes(content)
+            with read_or_named():
+                assert all(isinstance(row.image, str) for row in read_quality(file))
+            with read_or_named():
+                assert read_table(str(file))

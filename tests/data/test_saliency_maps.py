@@ -173,3 +173,17 @@ def test_the_check_of_a_set_lists_every_bad_map_with_its_image(tmp_path: Path) -
         ("b", "b.npy"),
         ("c", "c.npy"),
     ]
+
+
+def test_a_map_whose_header_is_no_longer_python_is_a_problem_of_its_image(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "maps").mkdir()
+    file = tmp_path / "maps/a.npy"
+    np.save(file, RAMP)
+    for sign in (b"(", b"'", b"\n"):
+        file.write_bytes(file.read_bytes().replace(b"}", sign, 1))
+        dataset, _ = with_saliency(_set(tmp_path, ["a"]), tmp_path / "maps")
+        (problem,) = check_images(dataset, 1)
+        assert (problem.sample, problem.file) == ("a", file)
+        assert "expected a map of saliency in NumPy's format" in problem.message
+        np.save(file, RAMP)

@@ -178,6 +178,16 @@ def test_what_was_tried_is_not_tried_again_after_a_kill(
     assert measured == []
 
 
+@pytest.mark.parametrize("part", ["JPEGImages/train_00000.jpg", "SegmentationClass/train_00000.png"])
+def test_images_that_changed_since_the_run_are_refused_and_nothing_is_measured(tmp_path: Path, part: str) -> None:
+    run = make_walked_run(tmp_path)
+    with (tmp_path / "set" / part).open("ab") as stream:
+        stream.write(b"more")
+    with pytest.raises(DatasetError, match=r"train_00000\.jpg: .*changed since the run"):
+        tune_run(request(run, tmp_path / "out"))
+    assert not (tmp_path / "out/tables").exists()
+
+
 def test_without_ground_truth_a_criterion_decides_and_the_oracle_stands_beside(run: Path, tmp_path: Path) -> None:
     result = tune_run(request(run, tmp_path / "none", gt="none", criterion="contrast"))
     assert (result["by"], result["images"]) == ("contrast", 4)
