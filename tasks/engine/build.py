@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data.concurrency import map_in_threads
-from data.dataset import ClassTable, Sample
+from data.dataset import ClassTable, CocoSource, Sample
 from data.files import content_digest, content_state
 from data.store import Store, no_space, open_store
 from tasks.config import Config
 from tasks.engine.job import Job
-from tasks.engine.plan import Node, Plan, long_side_of
+from tasks.engine.plan import Node, Plan, coco_digest, long_side_of
 from tasks.engine.stage import Stage
 from tasks.engine.workers import StageError, WorkerPool
 
@@ -129,40 +129,61 @@ def _make(order: Order, store: Store, means: Means, progress: Callable[..., None
         }
 
 
-def _sources(order: Order) -> list[tuple[Path, str]]:
-    """Return the images of an order and the maps that lie beside them, each with the digests of its recipe."""
+class _Source(NamedTuple):
+    """A file that an artifact is made from, with the digests of its recipe; `coco` is the entry that they are of."""
+
+    file: Path
+    expected: str
+    coco: CocoSource | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether its bytes are not those of the recipe."""
+        try:
+            digest = content_digest(self.file)
+        except OSError:
+            return True
+        return (digest if self.coco is None else coco_digest(self.coco, digest)) not in self.expected.split()
+
+
+def _sources(order: Order) -> list[_Source]:
+    """Return the images of an order, the maps and the COCO file that lie beside them, and the pretrained weights."""
     recipe = order.recipe or {}
     expected = {**recipe.get("validation", {}), **recipe.get("samples", {})}
-    files: list[tuple[Path, str]] = []
+    files: list[_Source] = []
+    weights = recipe.get("weights")
+    # Those of torchvision have a name, not a file.
+    if order.weights and isinstance(weights, str) and not weights.startswith("imagenet"):
+        files.append(_Source(Path(order.weights), weights))
     for sample in {sample.id: sample for sample in (*order.validation, *order.samples)}.values():
         described = expected.get(sample.id, {})
         if "image" in described:
-            files.append((sample.image, described["image"]))
-        if described.get("truth"):
-            files += [
-                (file, described["truth"]) for file in (sample.semantic, sample.instances, sample.confidence) if file
-            ]
+            files.append(_Source(sample.image, described["image"]))
+        if truth := described.get("truth"):
+            maps = filter(None, (sample.semantic, sample.instances, sample.confidence))
+            files += [_Source(file, truth) for file in maps]
+            files += [_Source(sample.coco.file, truth, sample.coco)] if sample.coco else []
         for name in ("saliency", "cams", "regions"):
             file = getattr(sample, name, None)
             if file and described.get(name):
-                files.append((file, described[name]))
+                files.append(_Source(file, described[name]))
     # All images may have their saliency from one network.
     return list(dict.fromkeys(files))
 
 
-def _states(sources: list[tuple[Path, str]]) -> list[tuple[int, ...] | None]:
+def _states(sources: list[_Source]) -> list[tuple[int, ...] | None]:
     """Return the files' states, None for one that is gone."""
 
-    def state(source: tuple[Path, str]) -> tuple[int, ...] | None:
+    def state(source: _Source) -> tuple[int, ...] | None:
         try:
-            return content_state(source[0])
+            return content_state(source.file)
         except OSError:
             return None
 
     return list(map_in_threads(state, sources))
 
 
-def _refuse_changed(order: Order, sources: list[tuple[Path, str]], before: list[tuple[int, ...] | None]) -> None:
+def _refuse_changed(order: Order, sources: list[_Source], before: list[tuple[int, ...] | None]) -> None:
     """Refuse to publish what was made while its images or label maps changed: it has the key of the former ones.
 
     A file that was changed and put back has been another meanwhile.
@@ -170,18 +191,11 @@ def _refuse_changed(order: Order, sources: list[tuple[Path, str]], before: list[
     Raises:
         StageError: Names the first file that was touched, or whose bytes are not those of the recipe.
     """
-
-    def changed(source: tuple[Path, str]) -> bool:
-        try:
-            return content_digest(source[0]) not in source[1].split()
-        except OSError:
-            return True
-
-    others = map_in_threads(changed, sources)
-    for (file, _), other, first, last in zip(sources, others, before, _states(sources), strict=True):
+    others = map_in_threads(lambda source: source.is_changed, sources)
+    for source, other, first, last in zip(sources, others, before, _states(sources), strict=True):
         if other or first != last:
             raise StageError(
-                f"{order.label}: {file} changed while the run was going on; nothing was kept of this step. "
+                f"{order.label}: {source.file} changed while the run was going on; nothing was kept of this step. "
                 "Start the same command again"
             )
 

@@ -348,6 +348,11 @@ def recipe_key(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
+def coco_digest(coco: CocoSource, digest: str) -> str:
+    """Return the digest of an image's ground truth in a COCO file, by the digest of the file."""
+    return _coco_digest(coco, {(coco.file, coco.category_ids): f"{digest} {coco.category_ids}"})
+
+
 def _coco_digest(coco: CocoSource, digests: Mapping[tuple[Path, tuple[int, ...]], str]) -> str:
     text = f"{digests[coco.file, coco.category_ids]} {coco.image_id}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from data.dataset import ClassTable, Sample, SampleWithRegions
+from data.dataset import ClassTable, CocoSource, Sample, SampleWithRegions
 from data.files import content_digest, file_digest
 from data.store import Store
 from tasks.config import Config
 from tasks.engine.build import Means, Order, make
 from tasks.engine.job import Job
+from tasks.engine.plan import coco_digest
 from tasks.engine.workers import StageError, WorkerPool
 from tasks.pipeline import STAGES
 
@@ -73,7 +75,9 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
     assert store.verify("classifier", "k1") is None
 
 
-@pytest.mark.parametrize("changed", ["image", "truth", "saliency", "regions", "gone", "put back", None])
+@pytest.mark.parametrize(
+    "changed", ["image", "truth", "saliency", "regions", "coco", "weights", "gone", "put back", None]
+)
 def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, changed: str | None) -> None:
     store = Store(tmp_path / "store")
     store.prepare()
@@ -87,6 +91,11 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
     regions.parent.mkdir()
     regions.write_text("regions")
     described["regions"] = content_digest(regions.parent)
+    coco, weights = tmp_path / "b.json", tmp_path / "b.pth"
+    coco.write_text("coco")
+    weights.write_text("weights")
+    source = CocoSource(coco, 7, (1, 2))
+    entry = {"image": file_digest(image), "truth": coco_digest(source, file_digest(coco))}
 
     class Worker:
         def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
@@ -96,16 +105,19 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
                 image.write_text("other")
                 image.write_text("image")
             elif changed:
-                files = {"image": image, "truth": truth, "saliency": saliency, "regions": regions}
+                files = {"image": image, "truth": truth, "saliency": saliency, "coco": coco, "weights": weights}
+                files["regions"] = regions
                 files[changed].write_text("other")
             (job.out / "file").write_text("content")
             return {"seconds": 1.0}
 
     sample = SampleWithRegions("a", image, (0,), truth, saliency=saliency, regions=regions.parent)
-    order = order_of("cams", "cams 1/1", sample, recipe={"samples": {"a": described}})
+    recipe = {"samples": {"a": described, "b": entry}, "weights": f"{file_digest(weights)} imagenet"}
+    order = order_of("cams", "cams 1/1", sample, Sample("b", image, (0,), coco=source), recipe=recipe)
+    order = replace(order, weights=str(weights))
     means = Means(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
     if changed:
-        with pytest.raises(StageError, match=r"cams 1/1: .*(a\.(jpg|png|npy)|regions) changed while"):
+        with pytest.raises(StageError, match=r"cams 1/1: .*([ab]\.(jpg|png|npy|json|pth)|regions) changed while"):
             make(order, store, means)
         assert store.verify("cams", "k1") == "missing"
     else:
