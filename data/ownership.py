@@ -22,7 +22,7 @@ from typing import Any
 from data.concurrency import map_in_threads
 from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, read_regular, try_lock
 from data.formats.label_folder import MAPS
-from data.names import is_unsafe
+from data.names import is_plain, is_unsafe
 from data.store import USERS
 
 MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
@@ -346,10 +346,9 @@ def _files(folder: Path, command: str, besides: Iterable[Path], old: Iterable[st
         raise ArtifactError(f"{folder}: holds the results of pseudomask {found}; {REMEDY}")
     if command == "regenerate" and _is_publication(folder):
         return set()
-    if command == "compare" and (folder / "comparison.json").is_file():
-        return {name for name in ("comparison.json", "report/index.html") if (folder / name).is_file()} | {
-            file.name for file in folder.glob("*-*.md")
-        }
+    if command == "compare" and (table := _compared_table(folder)):
+        names = {"comparison.json", "report/index.html", *(file.name for file in folder.glob(f"{table}-*.md"))}
+        return {name for name in names if (folder / name).is_file()}
     if command == "compare" and all(_read_run(entry) is not None for entry in entries):
         # It was stopped before its tables: there are only its trainings.
         return set()
@@ -396,6 +395,16 @@ def _read_run(folder: Path) -> dict[str, Any] | None:
         return None
     known = isinstance(record, dict) and {"version", "settings", "stages", "store"} <= record.keys()
     return record if known and isinstance(record["settings"], dict) else None
+
+
+def _compared_table(folder: Path) -> str | None:
+    """Return the table of a comparison from before there were marks, None where there is none."""
+    try:
+        found = json.loads(read_regular(folder / "comparison.json"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    known = isinstance(found, dict) and {"table", "rows"} <= found.keys()
+    return found["table"] if known and is_plain(found["table"]) else None
 
 
 def _old_files(folder: Path) -> set[str]:

@@ -88,6 +88,21 @@ def test_runs_and_trainings_without_a_mark_stay_usable(tmp_path: Path, network: 
         pass
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"table": "../x", "rows": []}', '{"rows": []}'])
+def test_a_comparison_without_a_mark_is_told_by_its_content(tmp_path: Path, content: str) -> None:
+    mine = write(tmp_path / "mine/comparison.json", content)
+    with pytest.raises(ArtifactError, match="holds something else"), own(mine.parent, "compare"):
+        pass
+    old = tmp_path / "old"
+    write(old / "comparison.json", '{"table": "cooperative", "rows": []}')
+    for name in ("cooperative-none.md", "my-notes.md"):
+        write(old / name)
+    with own(old, "compare") as output:
+        assert output.files == {"comparison.json", "cooperative-none.md"}
+        with pytest.raises(ArtifactError, match=r"my-notes\.md: .* move it away"):
+            output.claim(["my-notes.md"])
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 9, "command": "run", "files": []}', "UNSAFE"])
 def test_a_mark_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
     unsafe = json.dumps({"format": 1, "command": "run", "files": ["../thesis.txt"]})

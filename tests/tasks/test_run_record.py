@@ -33,6 +33,19 @@ def _dataset(num_images: int = 32) -> Dataset:
     return Dataset(root, ClassTable(("cat", "dog")), samples)
 
 
+@pytest.mark.parametrize("name", ["../../docs", "/docs", "a/b", "", ".hidden"])
+def test_a_record_whose_stage_or_key_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path, num_images=2)
+    content = json.loads((run / "run.json").read_text())
+    for stages in ({"irnet": {"keys": {"0": name}}}, {name: {"keys": {"0": "k"}}}):
+        (run / "run.json").write_text(json.dumps(content | {"stages": stages}))
+        with pytest.raises(ArtifactError, match=r"run\.json: not the record of a run \(stages.*letters and digits"):
+            read_run(run)
+    (run / "run.json").write_text(json.dumps(content | {"images": {"file": "../../../etc/passwd", "count": 1}}))
+    with pytest.raises(ArtifactError, match=r"images\.file: .*the name of a list beside the record"):
+        read_run(run)
+
+
 def _digests(dataset: Dataset) -> dict[str, SampleDigest]:
     return {s.id: SampleDigest(f"bytes of {s.id}", "truth" if s.semantic else None) for s in dataset.samples}
 
