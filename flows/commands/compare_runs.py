@@ -39,8 +39,11 @@ def compare_runs(
         pydantic.ValidationError: A number of images under 0.
     """
     opened = open_runs(runs)
-    for one in opened if out is not None else ():
-        refuse_inside(out, one.record.root)
+    if out is not None:
+        # Before the work.
+        for one in opened:
+            refuse_inside(out, one.record.root)
+        refuse_other(out / "index.html", is_page, "a page of pseudomask")
     found = compare_labels(opened, images)
     if out is None:
         return found
