@@ -11,8 +11,10 @@ a correction is there whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,9 +27,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data.dataset import VOID, DatasetError, LabelMap, Problem, value_type
-from data.files import atomic_write, explain_os_errors, file_digest, file_lock, sync
+from data.files import atomic_write, explain_os_errors, file_digest, file_lock, read_regular, sync
 from data.formats.label_maps import read_label_map, write_label_map
-from data.names import is_unsafe
+from data.names import clean_name, is_unsafe, name_fault
 
 FOLDER = "corrections"
 UNCHANGED, BACKGROUND, UNSURE, FIRST_CLASS = 0, 1, 2, 3
@@ -99,6 +101,11 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
 
 
+def _are_tags(value: Any) -> bool:
+    # They become classes, as those of any list of labels.
+    return _are_names(value) and all(name == clean_name(name) and name_fault(name) is None for name in value)
+
+
 def _is_time(value: Any) -> bool:
     try:
         return datetime.fromisoformat(value).tzinfo is not None
@@ -117,7 +124,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "the number of a version, or null",
     ),
     "verdict": (lambda value: value in (None, "accepted", "rejected"), "accepted, rejected or null"),
-    "tags": (lambda value: value is None or _are_names(value), "names, each once, or null"),
+    "tags": (lambda value: value is None or _are_tags(value), "names of classes, each once, or null"),
     "classes": (_are_names, "names, each once"),
     "semantic": (lambda value: value is None or _is_digest(value), "a SHA-256, or null"),
     "instances": (lambda value: value is None or _is_digest(value), "a SHA-256, or null"),
@@ -160,8 +167,13 @@ class Corrections:
     @property
     def images(self) -> list[str]:
         """The ids of the images that have corrections, ascending."""
-        files = self.root.rglob("c[0-9]*.json") if self.root.is_dir() else ()
-        return sorted({file.parent.relative_to(self.root).as_posix() for file in files if _number(file)})
+        if not os.path.lexists(self.root):
+            return []
+        with _readable(self.root):
+            # What cannot be read may hold corrections, and must not count as none.
+            folders = os.walk(self.root, onerror=_raise)
+            found = [Path(folder) for folder, _, names in folders if any(map(_is_record, names))]
+        return sorted(folder.relative_to(self.root).as_posix() for folder in found)
 
     def records(self, image: str) -> list[Record]:
         """Read what was said of an image, the oldest first."""
@@ -243,12 +255,14 @@ class Corrections:
         return self.root / image
 
     def _files(self, image: str) -> list[Path]:
-        found = self._folder(image).glob("c*.json")
-        return sorted((file for file in found if _number(file)), key=_number)
+        folder = self._folder(image)
+        with _readable(folder), contextlib.suppress(FileNotFoundError):
+            return sorted((file for file in folder.iterdir() if _is_record(file.name)), key=_number)
+        return []
 
     def _record(self, file: Path, image: str) -> Record:
         try:
-            record = Record.read(file.read_bytes())
+            record = Record.read(read_regular(file))
         except OSError as error:
             raise DatasetError([Problem(file, f"cannot be read ({error.strerror})", image)]) from None
         except (ValueError, RecursionError) as error:
@@ -355,6 +369,26 @@ def _check_masks(masks: Mapping[str, NDArray[np.integer]], num_classes: int) -> 
 def _number(file: Path) -> int:
     digits = file.stem.removeprefix("c")
     return int(digits) if file.stem.startswith("c") and digits.isdecimal() else 0
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and _number(Path(name)) > 0
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turn what keeps corrections from being looked for into a problem of the folder."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"expected a folder of corrections that can be read, but {error.strerror}"
+        raise DatasetError([Problem(Path(error.filename or folder), message)]) from error
 
 
 def _size(shape: tuple[int, ...]) -> str:

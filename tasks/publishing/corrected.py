@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.class_tables import extended
-from data.dataset import VOID, ClassTable, Dataset, LabelMap, Problem
+from data.dataset import VOID, ClassTable, Dataset, DatasetError, LabelMap, Problem
 from data.formats.coco import Detection, as_detections, decode_mask, write_detections
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
 from data.formats.label_maps import read_label_map, write_label_map
+from data.names import alike
 from data.store.corrections import Corrections, apply_corrections
 from data.store.publication import Entry, link_file
 from tasks.engine.plan import SampleDigest
@@ -71,7 +72,11 @@ def correct(part: Part, classes: ClassTable, corrections: Corrections, draft: Pa
 
 
 def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]) -> Dataset:
-    """Return a set whose images have the tags that people gave them; new classes come at the end of the table."""
+    """Return a set whose images have the tags that people gave them; new classes come at the end of the table.
+
+    Raises:
+        DatasetError: A tag differs from a class in case alone, or a correction cannot be read.
+    """
     given, images = {}, set(corrections.images)
     for sample in dataset.samples:
         tags = corrections.tags(sample.id, digests[sample.id].image) if sample.id in images else None
@@ -80,6 +85,9 @@ def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Map
     if not given:
         return dataset
     new = {name for tags in given.values() for name in tags}.difference(dataset.classes.names)
+    if groups := alike({*dataset.classes.names, *new}):
+        found = "; ".join(" and ".join(map(repr, group)) for group in groups)
+        raise DatasetError([Problem(corrections.root, f"expected tags that differ in more than case, found {found}")])
     table = extended(dataset.classes, ClassTable(tuple(sorted(new))))
     index = {name: number for number, name in enumerate(table.names)}
     samples = tuple(

@@ -1,12 +1,14 @@
 """Corrections of labels: kept whole or not at all, laid over each other in their order, by the names of the classes."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from data.dataset import VOID, DatasetError
+from data.dataset import VOID, ClassTable, Dataset, DatasetError, Sample
 from data.store.corrections import (
     BACKGROUND,
     FIRST_CLASS,
@@ -16,6 +18,8 @@ from data.store.corrections import (
     Corrections,
     apply_corrections,
 )
+from tasks.engine.plan import SampleDigest
+from tasks.publishing.corrected import with_corrected_tags
 
 BYTES, OTHER_BYTES = "a" * 64, "b" * 64
 VALUES = {"dog": 1, "sofa": 2}
@@ -130,6 +134,52 @@ def test_words_that_a_record_cannot_hold_are_refused(corrections: Corrections, s
     with pytest.raises(ValueError, match=next(iter(said))):
         corrections.add("a", BYTES, **({"author": "Ada"} | said))
     assert corrections.images == []
+
+
+@pytest.mark.parametrize("tag", ["x\ny", "cat;dog", "background", "\x1b[31mred", " dog", "\ud800", "cafe\u0301"])
+def test_tags_that_no_class_may_be_called_are_refused(corrections: Corrections, tag: str) -> None:
+    with pytest.raises(ValueError, match="tags: expected names of classes"):
+        corrections.add("a", BYTES, author="Ada", tags=[tag])
+    corrections.add("a", BYTES, author="Ada", tags=["dog"])
+    file = corrections.root / "a/c00001.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tags": [tag]}))
+    with pytest.raises(DatasetError, match=r"c00001\.json: expected a correction, but tags"):
+        corrections.tags("a", BYTES)
+
+
+def test_corrections_that_cannot_be_looked_for_are_not_none(
+    corrections: Corrections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrections.add("a/b", BYTES, author="Ada", verdict="accepted")
+
+    def denied(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(os, "listdir", denied)
+    with pytest.raises(DatasetError, match=r"expected a folder of corrections that can be read, but Permission denied"):
+        _ = corrections.images
+    with pytest.raises(DatasetError, match=r"corrections/a/b: .*Permission denied"):
+        corrections.records("a/b")
+
+
+def test_a_pipe_in_the_place_of_a_record_is_refused(corrections: Corrections) -> None:
+    corrections.add("a", BYTES, author="Ada", verdict="accepted")
+    file = corrections.root / "a/c00001.json"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(DatasetError, match=r"c00001\.json: cannot be read"):
+        corrections.records("a")
+
+
+def test_corrected_tags_that_differ_from_a_class_in_case_alone_are_refused(corrections: Corrections) -> None:
+    dataset = Dataset(Path("set"), ClassTable(("dog",)), (Sample("a", Path("a.jpg"), (0,)),))
+    digests = {"a": SampleDigest(BYTES)}
+    corrections.add("a", BYTES, author="Ada", tags=["sofa"])
+    assert with_corrected_tags(dataset, corrections, digests).classes.names == ("dog", "sofa")
+    corrections.add("a", BYTES, author="Ada", tags=["Dog"])
+    with pytest.raises(DatasetError, match="differ in more than case, found 'Dog' and 'dog'"):
+        with_corrected_tags(dataset, corrections, digests)
 
 
 def test_corrected_pixels_get_their_class_and_others_stay(corrections: Corrections) -> None:
