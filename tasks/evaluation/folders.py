@@ -185,7 +185,7 @@ def evaluate_saliency(pred: Path, gt: Path, split: str | Path | None = None) -> 
         predictions `ignored`.
 
     Raises:
-        DatasetError: Lists every image that has no map, or one of another size.
+        DatasetError: Lists every image that has no map, or one of another size or range.
     """
     base = _base(pred)
     folder = base / SALIENCY if (base / SALIENCY).is_dir() else pred
@@ -200,6 +200,8 @@ def evaluate_saliency(pred: Path, gt: Path, split: str | Path | None = None) -> 
             found = predicted.read(pred_id)
             if found.dtype != np.uint8:
                 raise ValueError(f"expected a map of 8 bits, found {found.dtype}")
+            if found.max() == 1:
+                raise ValueError("expected a map from 0 to 255, found only 0 and 1: write 255 where it is 1")
             sums.append(saliency_sums(truth.read(gt_id), found))
         except ValueError as error:
             problems.append(Problem(predicted.files[pred_id], str(error), gt_id))
