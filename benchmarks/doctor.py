@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.planning import Meter, Step, tabulate
 from data.readers import open_dataset
 from data.synthetic.dataset import write_synthetic
-from flows.commands.doctor import examine_dataset
+from flows.commands.looking.doctor import examine_dataset
 
 logger = logging.getLogger(__name__)
 SIZES = (10_000, 100_000)

@@ -44,7 +44,7 @@ from data.readers.cams import with_cams
 from data.store import ArtifactError
 from data.store.publication import Publication
 from data.validation import check_images
-from flows.commands.versions import list_versions, show_versions
+from flows.commands.publishing.versions import list_versions, show_versions
 from tasks.engine.image_list import ImageList, read_images
 from tasks.engine.run_record import read_run
 from tasks.pipeline.plan import pipeline_settings

@@ -26,7 +26,7 @@ from rich.table import Table
 from data.dataset import ClassTable, Dataset, Sample
 from data.formats.voc import VOC_CLASSES
 from data.store import Store
-from flows.commands.status import compare_with_store, runs_of
+from flows.commands.looking.status import compare_with_store, runs_of
 from tasks.engine.plan import Node, Plan, SampleDigest
 from tasks.engine.run_record import read_run, write_run
 from tasks.measurement.memory import forget_peak, status_bytes

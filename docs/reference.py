@@ -6,14 +6,17 @@ mkdocs runs this file while it builds.
 from __future__ import annotations
 
 import inspect
-import re
-import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mkdocs_gen_files
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+
+if TYPE_CHECKING:
+    from flows.commands.command import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,24 +44,30 @@ def write(name: str, lines: list[str]) -> None:
 
 def options() -> list[str]:
     """Return a section per command: its name and its help, as plain text."""
-    shown = help_of()
-    names = re.findall(r"^\W*([a-z][a-z-]+)(?=\s{2,})", shown.partition("subcommands")[2], re.M)
-    found = [f"```text\n{shown}\n```"]
-    for name in dict.fromkeys(names):
-        found += [f"## {name}", f"```text\n{help_of(name)}\n```"]
+    from flows.commandline.page import page_of, page_of_all
+    from flows.commands import COMMANDS, ROOMS
+
+    found = [f"```text\n{page_of_all(ROOMS)}\n```"]
+    for name, command in COMMANDS.items():
+        found += [f"## {name}", f"```text\n{page_of(command, command.preset)}\n```"]
+        for word, variant in one_of_each(command.variants).items():
+            found += [f"### {name} {word}", f"```text\n{page_of(variant, variant.preset, word=word)}\n```"]
     return found
 
 
-def help_of(*words: str) -> str:
-    """Return what `--help` prints of a command."""
-    command = [sys.executable, "-m", "flows", *words, "--help"]
-    environment = {"COLUMNS": "120", "TERM": "dumb", "NO_COLOR": "1", "PATH": "/usr/bin:/bin", "HOME": str(Path.home())}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def one_of_each(variants: Mapping[str, Command]) -> dict[str, Command]:
+    """Return the first of the variants that have the same options."""
+    found: dict[tuple[type, ...], tuple[str, Command]] = {}
+    for word, variant in variants.items():
+        kinds = (type(make()) for make in variant.presets.values())
+        found.setdefault((variant.request, *kinds), (word, variant))
+    return dict(found.values())
 
 
 def settings(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Return the table of a settings class, and those of the classes in it."""
+    from flows.commandline.options import attributes
+
     texts = attributes(model)
     rows, nested = [], []
     for name, field in model.model_fields.items():
@@ -68,26 +77,19 @@ def settings(model: type[BaseModel], prefix: str = "") -> list[str]:
             continue
         default = field.get_default(call_default_factory=True)
         value = "" if default is PydanticUndefined else f"`{default}`"
-        rows.append(f"| `{prefix}{name}` | {value} | {texts.get(name, '')} |")
+        rows.append(f"| `{prefix}{name}` | {value} | {escaped(texts.get(name, ''))} |")
     table = ["| setting | default | |\n|---|---|---|\n" + "\n".join(rows)] if rows else []
     return [*table, *nested]
+
+
+def escaped(text: str) -> str:
+    """Return a text as it stands in a cell of a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def first_line(model: type[BaseModel]) -> str:
     """Return the first sentence of a class's docstring."""
     return (inspect.getdoc(model) or "").partition("\n\n")[0]
-
-
-def attributes(model: type[BaseModel]) -> dict[str, str]:
-    """Return name -> text of the "Attributes:" of a class and its bases."""
-    found: dict[str, str] = {}
-    for each in reversed(model.__mro__):
-        section = (inspect.getdoc(each) or "").partition("Attributes:\n")[2]
-        for entry in re.split(r"\n(?=    \w[\w, ]*: )", "\n" + section):
-            names, _, text = entry.strip().partition(": ")
-            line = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-            found |= {name.strip(): line for name in names.split(",")}
-    return found
 
 
 main()

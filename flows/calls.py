@@ -85,10 +85,10 @@ def _answer(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
     request = make_request(kind, values)
     try:
         if isinstance(request, RunRequest):
-            from flows.commands.run import run_pipeline
+            from flows.commands.making.run import run_pipeline
 
             return {"result": run_pipeline(request)}
-        from flows.commands.train import train_network
+        from flows.commands.making.train import train_network
 
         return {"result": train_network(request)}
     except DatasetError as error:

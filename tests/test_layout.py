@@ -12,6 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flows", "tasks", "models", "kernels", "data")
+MOST_ROOMS, MOST_MODULES, MOST_LINES = 10, 14, 60
+# Modules and functions whose move or cut would change the keys of artifacts, which are hashes of names and sources.
+LARGER_FOLDERS = {"models": 18, "data/readers": 15}
+LONGER_FUNCTIONS = {
+    "tasks/training/loop.py:fit": 66,
+    "kernels/crf/cpu_lattice.py:_enclose": 73,
+    "kernels/random_walk/stencil.py:add_neighbours": 61,
+    "data/readers/coco.py:read_coco_set": 67,
+}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -25,6 +34,33 @@ def test_a_package_resolves_into_the_repository(name: str) -> None:
 def test_every_folder_with_modules_is_a_package(name: str) -> None:
     folders = {file.parent for file in (ROOT / name).rglob("*.py")}
     assert [folder for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_folder_has_more_rooms_or_modules_than_one_can_look_over(name: str) -> None:
+    for folder in {file.parent for file in (ROOT / name).rglob("*.py")}:
+        modules = [file for file in folder.glob("*.py") if file.stem != "__init__"]
+        rooms = list(folder.glob("*/__init__.py"))
+        assert len(modules) <= LARGER_FOLDERS.get(folder.relative_to(ROOT).as_posix(), MOST_MODULES), folder
+        assert len(rooms) <= MOST_ROOMS, folder
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_function_is_longer_than_a_screen(name: str) -> None:
+    for file in (ROOT / name).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                where = f"{file.relative_to(ROOT).as_posix()}:{node.name}"
+                assert num_lines(node) <= LONGER_FUNCTIONS.get(where, MOST_LINES), where
+
+
+def num_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function without its docstring."""
+    assert function.end_lineno is not None
+    first = function.body[0]
+    if ast.get_docstring(function) is None or first.end_lineno is None:
+        return function.end_lineno - function.lineno + 1
+    return function.end_lineno - function.lineno - (first.end_lineno - first.lineno)
 
 
 def test_no_top_level_name_hides_one_of_the_standard_library() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from data.dataset import DatasetError, Problem
 from flows.engine.presets import over_preset
-from flows.engine.request import Request
+from flows.engine.request import ListName, Request, WholePath
 from flows.labels.presets import PRESETS, quick
 from flows.labels.request import RunRequest, open_set
 from tasks.config import Seed
@@ -74,10 +73,10 @@ class CompareRefinersRequest(Request):
         settings: Of all runs. There is no second round, which the paper has not, unless `pixels.folds` asks for it.
     """
 
-    data: Path
-    labels: Path | None = None
-    split: str | None = None
-    classes: Path | None = None
+    data: WholePath
+    labels: WholePath | None = None
+    split: ListName | None = None
+    classes: WholePath | None = None
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     settings: PipelineConfig = Field(default_factory=lambda: quick().model_copy(update={"pixels": PixelsConfig()}))
 

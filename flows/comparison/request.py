@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from flows.engine.request import Request
+from flows.engine.request import ListName, Request, WholePath
 from flows.training.prediction import PredictRequest, open_truth
 from flows.training.request import Folders, Lists, TrainRequest, num_shared, open_training_sets, read_labelled_run
 from models.pretrained import ImageNetWeights
@@ -99,32 +99,31 @@ class CompareRequest(Request):
             (Tables 1 to 3 of saliency co-learning); "cooperative" (the tables of cooperative networks).
         data: Folder of a data set with label maps; by default that of the run `labels`.
         labels: A run, whose labels are learned; by default the ground truth of the set is.
-        train: The list of images to learn from, and to be tested on beside `test`. Of a run's labels all are learned.
-        val: The list by which a training's best network is chosen; by default "val" where the best is to come out, and
-            none where the last is.
+        train: The list of images to learn from. They are tested on too. Of a run's labels all are learned.
+        val: The list by which a training's best network is chosen; by default val where the preset keeps the best.
         test: The list that networks are tested on.
         saliency: Folders of sets with masks of salient objects; without any they are derived from the label maps.
         saliency_split: A list of images of each of these sets, in their order.
         saliency_test: A list of the first set's images that saliency is tested on.
-        rows: Of the table; all if none are named.
-        weightings: Of the classes in the loss; each is a part of the table. If none are named, it is the preset's.
+        rows: Rows of the table; all if none are named.
+        weightings: Weights of the classes in the loss, each a part of the table; by default the preset's.
         seeds: Every network is trained once for each.
-        backbone: Of all rows that are not named after one; the preset's by default.
-        weights: ImageNet weights of that backbone; the preset's by default. Beside a file, rows on another backbone
-            start from random weights, and networks that none belong to do anyway.
-        row_weights: Backbone -> ImageNet weights of the rows that are named after it.
-        training: Training settings that are other than the preset's, for all networks that have them.
+        backbone: Backbone of all rows that are not named after one; by default the preset's.
+        weights: ImageNet weights of that backbone, a file or torchvision's; by default the preset's. Beside a file,
+            rows on another backbone start from random weights, and networks that none belong to do anyway.
+        row_weights: ImageNet weights of the rows that are named after a backbone, such as densenet121=FILE.
+        training: Training settings that differ from the preset's, such as epochs=20 or image_size=[64,96].
     """
 
     table: TableName
-    data: Path | None = None
-    labels: Path | None = None
-    train: str = "train"
-    val: str | None = None
-    test: str = "test"
+    data: WholePath | None = None
+    labels: WholePath | None = None
+    train: ListName = "train"
+    val: ListName | None = None
+    test: ListName = "test"
     saliency: Folders = ()
     saliency_split: Lists = ()
-    saliency_test: str | None = None
+    saliency_test: ListName | None = None
     rows: tuple[str, ...] = ()
     weightings: tuple[ClassWeights, ...] = ()
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)

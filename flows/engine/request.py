@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from data.dataset import Problem
 from data.store import Store, store_address
@@ -18,14 +18,28 @@ from models.backbones.timm_names import check_timm
 from tasks.config import Config, RunConfig, StoreAddress
 from tasks.engine.plan import Node, Plan
 
+FROM_COMMAND_LINE = "command line"
+"""Context of the validation of requests that people type."""
+
+
+def _as_typed(name: str, info: ValidationInfo) -> str:
+    """Return the whole path of a file that was typed; a recorded name stays, whatever lies in the folder of today."""
+    typed = info.context == FROM_COMMAND_LINE
+    return str(Path(name).absolute()) if typed and name and Path(name).is_file() else name
+
+
+WholePath = Annotated[Path, AfterValidator(Path.absolute)]
+ListName = Annotated[str, AfterValidator(_as_typed)]
+"""A list of images, or a table: a file, or a name that is known."""
+
 
 class LocalRequest(Config):
     """What a command is asked for beside its work that this machine does alone.
 
     Attributes:
         out: Folder of the results.
-        workers: Worker processes; by default one a core.
-        device: Where networks run; "auto" takes a GPU where there is one.
+        workers: Worker processes; by default one per core.
+        device: Where networks run; auto takes a GPU where there is one.
     """
 
     out: Path
@@ -53,12 +67,10 @@ class Request(LocalRequest):
     """What every flow is asked for beside its work: where it happens.
 
     Attributes:
-        store: Where the artifacts are: a folder, or an address such as s3://bucket/prefix; by default `store` beside
-            `out`.
-        cluster: A Dask cluster that makes the artifacts: "local" or "local:N" starts one of N workers on this machine,
-            `tcp://host:port` is the scheduler of one that runs.
-        time_limit: Hours after which a run is stopped, counted from its turn on the machine; what is finished is kept.
-        preset: The settings' starting point: `settings` need only name what is other.
+        store: Folder of the artifacts, or s3://bucket/prefix; by default `store` beside `out`.
+        cluster: Dask workers for artifacts: local, local:N, or tcp://host:port of a scheduler.
+        time_limit: Hours after which it is stopped, from its turn on; what is finished is kept.
+        preset: Where the settings start from. `settings` need only name what differs.
     """
 
     store: StoreAddress | None = None

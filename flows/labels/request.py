@@ -20,7 +20,7 @@ from data.saliency_maps import is_network
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
-from flows.engine.request import Prepared, Request, check_backbone, is_made
+from flows.engine.request import ListName, Prepared, Request, WholePath, check_backbone, is_made
 from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
@@ -43,33 +43,29 @@ class LabelsRequest(Request):
 
     Attributes:
         data: Folder of the data set.
-        labels: File or folder of image-level labels, where the data set does not hold them itself.
+        labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
         split: A list of images: a file, or the name of a list of the set.
-        classes: File with the name of a class a line.
-        saliency: What the scores are weighted by: a folder of maps `<id>.png` or `<id>.npy`, or the `.onnx` file of a
-            network.
-        regions: Folder of regions that a segmenter found, which the labels follow: `<id>.json` of SAM, `<id>.png` of
-            ids, or folders `<id>` of masks.
-        cams: Folder of class attention maps that another method made: they take the place of classifier and CAMs.
-        cam_classes: The table that their classes are numbered by: voc20, coco80, coco91, or a file with a name per
-            line; by default `classes.txt` in their folder, else the classes of the set.
-        cam_family: Their form, a name of `data.cam_families.FAMILIES`; by default it is told by the files and the tags.
-        missing_cams: What becomes of images with labels and without a map: an error, they are left out ("skip"), or
-            their maps are taken for empty, so that they are background throughout.
+        classes: File with the name of a class per line.
+        saliency: Weights of scores: folder of maps, ID.png or ID.npy, or a network, FILE.onnx.
+        regions: Folder of a segmenter's regions that labels follow: ID.json of SAM, ID.png of ids, folders ID.
+        cams: Folder of CAMs of another method (.npy, .npz, .pt), in place of the classifier.
+        cam_classes: Table of their classes: voc20, coco80, coco91, or a file with a name per line. By default
+            `classes.txt` in their folder, else the classes of the set.
+        cam_family: Their form, such as irn or clip-es; by default told by the files and the tags.
+        missing_cams: Labelled images without a map: refuse, skip, or take for background.
         skip_bad: Set bad images aside instead of refusing the set.
         settings: The settings of all stages.
-        settings_file: A JSON file of settings that lie over the preset's and under `settings`, such as `best.json` of
-            `pseudomask tune`.
+        settings_file: JSON of settings over the preset's, such as best.json of tune. Options go before it.
     """
 
-    data: Path
-    labels: Path | None = None
-    split: str | None = None
-    classes: Path | None = None
-    saliency: Path | None = None
-    regions: Path | None = None
-    cams: Path | None = None
-    cam_classes: str | None = None
+    data: WholePath
+    labels: WholePath | None = None
+    split: ListName | None = None
+    classes: WholePath | None = None
+    saliency: WholePath | None = None
+    regions: WholePath | None = None
+    cams: WholePath | None = None
+    cam_classes: ListName | None = None
     cam_family: str | None = None
     missing_cams: Missing = "error"
     skip_bad: bool = False
@@ -138,16 +134,16 @@ class RunRequest(LabelsRequest):
     """A run: a data set, settings, and where the results go. The parameters of the flow `pseudo-labels`.
 
     Attributes:
-        networks: An earlier run whose trained networks are used; nothing is trained then.
-        go_on: Go on where a stage has failed without an error: a classifier at chance, no sure pixel, empty labels.
-        train: Networks to train on the labels, by the preset of the same name, each into a folder of the results.
-        val: A list of images of the set with ground truth, which those networks are evaluated on.
+        networks: An earlier run whose networks are used; nothing is trained.
+        go_on: Go on where a stage failed: classifier at chance, no sure pixel, empty labels.
+        train: Networks to train on the labels, each into a folder of the results. By the preset of the same name.
+        val: A list of images with ground truth, which those networks are evaluated on.
     """
 
     networks: Path | None = None
     go_on: bool = False
     train: tuple[NetworkName, ...] = ()
-    val: str | None = None
+    val: ListName | None = None
 
     @model_validator(mode="after")
     def _networks_start_from_weights_without_a_classifier(self) -> Self:

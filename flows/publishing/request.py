@@ -15,6 +15,7 @@ from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections
 from data.store.publication import RUNS, Publication, name_of
 from flows.engine.collect import folders_beside
+from flows.engine.request import WholePath
 from flows.labels.request import LabelsRequest, RunRequest, check_files, open_set
 from tasks.config import Fraction
 from tasks.engine.plan import SampleDigest, digest_samples
@@ -28,12 +29,12 @@ class RegenerateRequest(LabelsRequest):
 
     Attributes:
         out: Folder of the published versions.
-        retrain: "never" keeps the networks; "auto" trains for new classes, for training settings that changed, and
-            for many new images; "always" trains.
-        retrain_share: With "auto", the share of images new to the networks above which they are trained.
+        retrain: Train the networks never, always, or for new classes, settings, many images.
+        retrain_share: The share of new images above which auto trains.
         gate: The bounds in which a version is published; others are held for review.
     """
 
+    out: WholePath
     retrain: Retrain = "auto"
     retrain_share: Fraction = 0.3
     gate: Gate = Gate()

@@ -10,7 +10,7 @@ from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers import has_own_classes, open_dataset, open_images
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
-from flows.engine.request import Prepared, Request, is_made
+from flows.engine.request import ListName, Prepared, Request, WholePath, is_made
 from flows.training.request import settings_of
 from tasks.engine.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.engine.run_record import RunRecord, read_run
@@ -28,14 +28,14 @@ class PredictRequest(Request):
     Attributes:
         network: Folder of a finished training.
         data: Folder of images, or of a data set.
-        split: A list of its images.
+        split: A list of its images: a file, or the name of a list of the set.
         skip_bad: Set bad images aside instead of refusing all.
         evaluate: Score the labels against the ground truth of the images, which then must have some.
     """
 
-    network: Path
-    data: Path
-    split: str | None = None
+    network: WholePath
+    data: WholePath
+    split: ListName | None = None
     skip_bad: bool = False
     evaluate: bool = False
 

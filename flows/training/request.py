@@ -16,7 +16,7 @@ from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.engine.presets import over_preset
-from flows.engine.request import Prepared, Request, check_backbone, is_made
+from flows.engine.request import ListName, Prepared, Request, WholePath, check_backbone, is_made
 from tasks.engine.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.networks import NETWORKS, NetworkSettings
@@ -40,8 +40,8 @@ def _one_or_several(value: Any) -> Any:
     return () if value is None else (value,) if isinstance(value, str | Path) else value
 
 
-Folders = Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)]
-Lists = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Folders = Annotated[tuple[WholePath, ...], BeforeValidator(_one_or_several)]
+Lists = Annotated[tuple[ListName, ...], BeforeValidator(_one_or_several)]
 
 
 class TrainRequest(Request):
@@ -50,22 +50,21 @@ class TrainRequest(Request):
     Attributes:
         data: Folder of the data set; by default that of the run `labels`.
         labels: A run, whose labels are learned for its images; by default the ground truth of the set is.
-        split: A list of the images of the set to learn from.
+        split: A list of images of the set to learn from: a file, or the name of a list of the set.
         val: A list of images with ground truth to evaluate on; without one nothing is evaluated.
-        classes: File with the name of a class a line.
-        saliency: Folders of sets with masks of salient objects, for the network that learns saliency too; without any
-            it derives masks from the label maps.
+        classes: File with the name of a class per line.
+        saliency: Sets with masks of salient objects, for saliency-deeplabv3plus; without any it derives masks.
         saliency_split: A list of images of each of these sets, in their order.
         skip_bad: Set bad images aside instead of refusing the set.
-        processes: Processes that train together, each on a GPU of its own or with its share of the cores.
+        processes: Processes that train together, each on a GPU or with its share of the cores.
         settings: The network's settings; its weights may also be a run, whose classifier is taken.
     """
 
-    data: Path | None = None
-    labels: Path | None = None
-    split: str | None = None
-    val: str | None = None
-    classes: Path | None = None
+    data: WholePath | None = None
+    labels: WholePath | None = None
+    split: ListName | None = None
+    val: ListName | None = None
+    classes: WholePath | None = None
     saliency: Folders = ()
     saliency_split: Lists = ()
     skip_bad: bool = False

@@ -10,7 +10,7 @@ from fabricated_run import make_run
 
 from data.exchange.yolo import outlines
 from data.formats.coco import decode_mask
-from flows.commands.export import export_labels
+from flows.commands.storing.export_labels import export_labels
 
 
 def fill(rows: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map, write_label_map
-from flows.commands.evaluate import evaluate, show_scores
+from flows.commands.looking.evaluate import evaluate, show_scores
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError
-from flows.commands.export import Format, export_labels
-from flows.commands.export_cams import export_cams
+from flows.commands.storing.export_cams import export_cams
+from flows.commands.storing.export_labels import Format, export_labels
 from tasks.engine.run_record import read_run
 
 VOC_FILES = {"SegmentationClass", "SegmentationObject", "ImageSets", "classes.txt"}

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from flows.commands import models
-from flows.commands.models import list_models, show_models
+from flows.commands.looking import models
+from flows.commands.looking.models import list_models, show_models
 
 
 @pytest.fixture(autouse=True)

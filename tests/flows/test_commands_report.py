@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from data.store import ArtifactError
-from flows.commands.report import make_report, show_report
+from flows.commands.looking.report import make_report, show_report
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from data.ownership import own
 from data.store import ArtifactError, Store
 from data.store.publication import Entry, Publication
 from flows import cli
-from flows.commands.export import export_labels
-from flows.commands.status import compare_with_store, status_of
+from flows.commands.looking.status import compare_with_store, status_of
+from flows.commands.storing.export_labels import export_labels
 from flows.labels.request import RunRequest, open_set, replan
 from flows.training.prediction import PredictRequest, prepare_prediction
 from flows.training.request import TrainRequest, read_training_sets, settings_of

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from flows.commands.doctor import examine_dataset, show_diagnosis
+from flows.commands.looking.doctor import examine_dataset, show_diagnosis
 
 
 def make_set(root: Path) -> Path:

@@ -9,7 +9,7 @@ from data.dataset import VOID, DatasetError
 from data.formats.images import read_image
 from data.formats.label_maps import read_ground_truth
 from data.readers import open_dataset
-from flows.commands.doctor import examine_dataset
+from flows.commands.looking.doctor import examine_dataset
 from tasks.evaluation.folders import evaluate_instances
 
 BOTH = {"a": {"cat"}, "b": {"dog"}, "c": {"cat", "dog"}}

@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 import yaml
 
-from flows.arguments.making import NetworkPreset, TrainedNetwork
 from flows.cli import main
-from flows.commands.gc import ALL_STAGES
+from flows.commands.making.train import COMMAND, NetworkPreset
+from flows.commands.storing.gc import ALL_STAGES
 from flows.labels.presets import PRESETS
 from flows.labels.request import NetworkName
 from flows.training import flow as downstream
@@ -35,7 +35,7 @@ def test_every_network_and_preset_is_on_the_command_line(capsys: pytest.CaptureF
         main(["train", "--help"])
     shown = capsys.readouterr().out
     assert not [name for name in NETWORKS if name not in shown]
-    assert get_args(TrainedNetwork) == tuple(NETWORKS)
+    assert tuple(COMMAND.variants) == tuple(NETWORKS)
     assert {*get_args(NetworkPreset)} == {preset for spec in NETWORKS.values() for preset in spec.presets}
 
 

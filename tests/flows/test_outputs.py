@@ -14,16 +14,18 @@ from data.dataset import ClassTable, Dataset
 from data.files import exchange
 from data.ownership import own
 from data.store import ArtifactError, Store
-from flows.commands import export
-from flows.commands.compare import compare_resources
-from flows.commands.compare_runs import compare_runs
-from flows.commands.export import export_labels
-from flows.commands.export_cams import export_cams
-from flows.commands.export_network import export_network
-from flows.commands.regenerate import regenerate_published
-from flows.commands.report import make_report
-from flows.commands.run import run_pipeline, write_demo_set
-from flows.commands.train import predict_images, train_network
+from flows.commands.comparing.compare_runs import compare_runs
+from flows.commands.comparing.resources import compare_resources
+from flows.commands.looking.report import make_report
+from flows.commands.making.demo import write_demo_set
+from flows.commands.making.predict import predict_images
+from flows.commands.making.run import run_pipeline
+from flows.commands.making.train import train_network
+from flows.commands.publishing.regenerate import regenerate_published
+from flows.commands.storing import export_labels as export
+from flows.commands.storing.export_cams import export_cams
+from flows.commands.storing.export_labels import export_labels
+from flows.commands.storing.export_network import export_network
 from flows.engine.collect import collect_labels, writing
 from flows.labels.request import RunRequest
 from flows.publishing.request import RegenerateRequest

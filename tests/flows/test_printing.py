@@ -12,11 +12,11 @@ from rich.table import Table
 from data.dataset import DatasetError, Problem
 from data.text import one_line, shown
 from flows import cli
-from flows.arguments import answers
-from flows.commands.doctor import show_diagnosis
-from flows.commands.export import show_export
-from flows.commands.report import show_report
-from flows.commands.status import show_status
+from flows.commands import command as answers
+from flows.commands.looking.doctor import show_diagnosis
+from flows.commands.looking.report import show_report
+from flows.commands.looking.status import show_status
+from flows.commands.storing.export_labels import show_export
 from flows.engine.printing import PlainConsole, PlainFormatter
 
 NAMES = ["e[/b]", "[red]cat", "[/2024]", ":smile:", "a\\[b]"]

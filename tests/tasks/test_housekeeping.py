@@ -9,7 +9,7 @@ import pytest
 from fabricated_run import make_run
 
 from data.store import ArtifactError, Store
-from flows.commands.gc import ALL_STAGES, collect_garbage
+from flows.commands.storing.gc import ALL_STAGES, collect_garbage
 from tasks.engine.garbage import leftovers
 from tasks.engine.run_record import FILE_NAME
 

@@ -13,7 +13,7 @@ from data.dataset import DatasetError
 from data.formats.label_maps import read_label_map, write_label_map
 from data.store import ArtifactError
 from flows.cli import main
-from flows.commands.compare_runs import compare_runs
+from flows.commands.comparing.compare_runs import compare_runs
 from tasks.engine.run_record import StageRecord, read_run
 from tasks.evaluation.bootstrap import interval, mean_interval, resample
 from tasks.evaluation.semantic_metrics import image_iou

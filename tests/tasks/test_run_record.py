@@ -11,7 +11,7 @@ from fabricated_run import make_run
 
 from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithRegions
 from data.store import ArtifactError, Store
-from flows.commands.status import compare_with_store
+from flows.commands.looking.status import compare_with_store
 from tasks.engine.image_list import Change, compare_images, read_images, write_images
 from tasks.engine.plan import Images, Plan, SampleDigest, make_plan
 from tasks.engine.run_record import RunRecord, read_run, write_run

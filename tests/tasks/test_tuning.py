@@ -21,7 +21,7 @@ from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, Store
 from flows.cli import main
-from flows.commands.tune import TuneRequest, tune_run
+from flows.commands.making.tune import TuneRequest, tune_run
 from flows.labels.request import RunRequest
 from tasks.engine.job import Job
 from tasks.engine.plan import digest_samples

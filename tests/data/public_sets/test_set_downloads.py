@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import pytest
 
 import data.public_sets.transfer as fetching
 from data.public_sets import SETS, DownloadableSet, DownloadError, download
 from data.public_sets.transfer import RemoteFile, fetch
-from flows.arguments.looking import download as download_command
 from flows.cli import main
+from flows.commands.storing.download import DownloadRequest
 
 CONTENT = bytes(range(256)) * 40
 
@@ -310,7 +310,7 @@ def test_the_command_ends_with_1_and_one_line_where_a_download_fails(
 
 
 def test_every_set_is_a_choice_of_the_command() -> None:
-    assert set(get_args(get_type_hints(download_command)["name"])) == set(SETS)
+    assert set(get_args(DownloadRequest.model_fields["name"].annotation)) == set(SETS)
     for chosen in SETS.values():
         assert chosen.terms
         assert all(file.url.startswith(("https://", "http://")) and file.name for file in chosen.files)

@@ -1,0 +1,1 @@
+"""Commands that look at runs, labels, networks and data sets."""

@@ -1,0 +1,214 @@
+"""`pseudomask refine`: labels from class attention maps of any method, without training and without a server."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.progress import Progress
+
+from data.cam_families import family_of
+from data.concurrency import map_in_threads
+from data.dataset import Dataset, DatasetError, Problem
+from data.files import file_digest
+from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, index_files
+from data.ownership import own, refuse_nesting
+from data.readers import open_dataset
+from data.readers.cams import Missing, with_cams
+from data.readers.saliency import find_maps, first_problems
+from data.store import ArtifactError, explain_os_errors, open_store
+from data.validation import check_images, set_aside
+from flows.commands.command import Command, answering
+from flows.commands.tables import percent
+from flows.engine.request import ListName, LocalRequest, WholePath
+from tasks.config import Fraction, PixelRange
+from tasks.engine.run_record import FILE_NAME, read_run
+from tasks.pipeline.plan import pipeline_settings
+from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
+
+log = logging.getLogger(__name__)
+THRESHOLD = 0.25
+"""Background threshold of families that have none of their own."""
+
+
+class RefineRequest(LocalRequest):
+    """Labels from attention maps and boundaries.
+
+    Attributes:
+        data: Folder of the data set.
+        cams: Folder of class attention maps of any method: ID.npy, .npz or .pt.
+        boundary: Folder of maps of boundaries in [0, 1], ID.png or ID.npy; or a run, whose IRNet finds them, and
+            displacements, so that there are instances.
+        labels: Image-level labels: CSV, JSON lines, COCO JSON, a folder of XML or label maps.
+        split: A list of images: a file, or the name of a list of the set.
+        classes: File with the name of a class per line.
+        cam_classes: The table of the maps' classes: voc20, coco80, coco91, or a file with a name per line.
+        cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
+        missing_cams: Labelled images without a map: refuse, skip, or take for background.
+        background_threshold: Scores under this share of the image's highest are background; by default that of the
+            maps' family.
+        radius_px: Largest distance of a step of the walk, in pixels of the stride-4 grid.
+        beta: Power of the affinities.
+        steps: Steps of the walk.
+        crf_iterations: Iterations of the dense CRF that moves borders to the image's edges; 0 leaves it out.
+        min_area: Instances under this share of the image are dropped.
+        long_side: Range of the long side in pixels at which images are worked on; by default the run's, else none.
+    """
+
+    data: WholePath
+    cams: WholePath
+    boundary: Path
+    labels: WholePath | None = None
+    split: ListName | None = None
+    classes: WholePath | None = None
+    cam_classes: ListName | None = None
+    cam_family: str | None = None
+    missing_cams: Missing = "error"
+    background_threshold: Fraction | None = None
+    radius_px: int = Field(default=WalkConfig().radius_px, ge=2)
+    beta: float = Field(default=WalkConfig().beta, gt=0)
+    steps: int = Field(default=WalkConfig().steps, ge=0)
+    crf_iterations: int = Field(default=5, ge=0)
+    min_area: Fraction = LabelsConfig().min_area
+    long_side: PixelRange | None = None
+
+    @model_validator(mode="after")
+    def _family_is_known(self) -> Self:
+        if self.cam_family is not None:
+            family_of(self.cam_family)
+        return self
+
+
+def refine(request: RefineRequest) -> dict[str, Any]:
+    """Write the labels of a set.
+
+    Returns:
+        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels; and what
+        `tasks.refining.refine_set` returns.
+
+    Raises:
+        DatasetError: The set, a map or a boundary cannot be used; what is missing is listed before anything is made.
+        ArtifactError: `boundary` is neither, or the folder of the results holds something else.
+    """
+    maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
+    refuse_nesting(request.out, None, request.data, maps)
+    dataset = _open(request)
+    assert dataset.cams is not None
+    presets = family_of(dataset.cams.family).presets
+    threshold = request.background_threshold
+    if threshold is None:
+        threshold = presets.labels if presets else THRESHOLD
+    labels = LabelsConfig(
+        background_threshold=threshold, crf_iterations=request.crf_iterations, min_area=request.min_area
+    )
+    walk = WalkConfig(radius_px=request.radius_px, beta=request.beta, steps=request.steps)
+    with own(request.out, "refine") as output, explain_os_errors(request.out):
+        output.refuse_changed()
+        names = sorted(_names(dataset, instances=_is_run(request.boundary)))
+        output.claim(names)
+        # Labels of images, and kinds of maps, that there are no more.
+        output.remove(output.files - set(names))
+        output.unsettle()
+        found = _make(request, dataset, walk, labels)
+        # What people correct from here on is known by it.
+        digests = map_in_threads(lambda name: file_digest(request.out / name), names, request.num_workers)
+        output.settle(dict(zip(names, digests, strict=True)))
+    whose = f"the IRNet of {request.boundary}" if _is_run(request.boundary) else f"maps of {request.boundary}"
+    said = {"out": str(request.out), "boundary": whose, "family": dataset.cams.family, "threshold": threshold}
+    return {**said, **found}
+
+
+def show_refined(result: dict[str, Any], console: Console) -> None:
+    """Print what was made, from what, and the next command."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    say(f"labels of {result['images']} images from maps of the form {result['family']} and {result['boundary']}")
+    share = percent(result["foreground_share"])
+    say(f"background threshold {result['threshold']:g}: {share} % of the pixels have a class")
+    if lost := result["tags_without_a_pixel"]:
+        say(f"{lost} of {result['tags']} tags have no pixel; try a lower --background-threshold")
+    if result["instances"] is not None:
+        say(f"{result['instances']} instances")
+    say(f"labels   {result['out']}")
+    say(f"next: pseudomask evaluate semantic --pred {result['out']} --gt LABELS, where there is ground truth")
+
+
+def _is_run(boundary: Path) -> bool:
+    return (boundary / FILE_NAME).is_file()
+
+
+def _open(request: RefineRequest) -> Dataset:
+    """Read the lists, labels and attention maps of the set, and check its images."""
+    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes)
+    dataset, left_out = with_cams(
+        dataset,
+        request.cams,
+        missing=request.missing_cams,
+        classes=request.cam_classes,
+        family=request.cam_family,
+    )
+    dataset = set_aside(dataset, left_out) if left_out else dataset
+    for note in dataset.notes:
+        log.info("%s", note)
+    if problems := check_images(dataset, request.num_workers):
+        raise DatasetError(problems)
+    return dataset
+
+
+def _make(request: RefineRequest, dataset: Dataset, walk: WalkConfig, labels: LabelsConfig) -> dict[str, Any]:
+    # Only who refines waits for torch.
+    from tasks.refining import BOUNDARY, Refining, refine_set, walls_from_files, walls_from_network
+
+    assert dataset.cams is not None
+    long_side, device = request.long_side, request.torch_device
+    if _is_run(request.boundary):
+        network, fields, long_side = _network(request)
+        walls = walls_from_network(network, fields, long_side, device)
+    elif request.boundary.is_dir():
+        files, _, problems = find_maps(dataset, request.boundary, BOUNDARY)
+        if problems:
+            raise DatasetError(first_problems(problems, request.boundary))
+        walls = walls_from_files(files)
+    else:
+        message = "expected the folder of a run, or of maps of boundaries"
+        raise DatasetError([Problem(request.boundary, message)])
+    instances = _is_run(request.boundary)
+    how = Refining(dataset.cams, walk, labels, instances, long_side, device, request.num_workers)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("refine", total=len(dataset.samples))
+        return refine_set(dataset, walls, request.out, how, lambda done, _: bar.update(task, completed=done))
+
+
+def _network(request: RefineRequest) -> tuple[Path, FieldsConfig, tuple[int, int] | None]:
+    """Return the IRNet of a run, the settings of its inference, and the size at which it sees images.
+
+    Raises:
+        ArtifactError: The run has none, or the store no longer does.
+    """
+    record = read_run(request.boundary)
+    key = record.network("irnet")
+    if key is None:
+        raise ArtifactError(f"{request.boundary}: expected a run with an IRNet, found none")
+    settings = pipeline_settings(record)
+    long_side = request.long_side or settings.long_side
+    return open_store(record.store).fetch("irnet", key), settings.fields, long_side
+
+
+def _names(dataset: Dataset, *, instances: bool) -> set[str]:
+    """Return the names of the files that will be written."""
+    kinds = (SEMANTIC, CONFIDENCE, *([INSTANCES] if instances else []))
+    names = {f"{kind}/{sample.id}.png" for kind in kinds for sample in dataset.samples}
+    return {*names, *index_files((), None, dataset.classes), *([DETECTIONS] if instances else [])}
+
+
+COMMAND = Command(
+    name="refine",
+    help="Walk, CRF and labels for attention maps of any method, without training.",
+    request=RefineRequest,
+    carry_out=answering(refine, show_refined),
+)

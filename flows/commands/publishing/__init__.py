@@ -1,0 +1,1 @@
+"""Commands of published labels, and of the machine that makes them unattended."""

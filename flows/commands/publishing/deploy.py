@@ -1,0 +1,73 @@
+"""`pseudomask deploy` and `pseudomask worker`: a machine whose runs are asked for through Prefect."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.commands.command import Command, Logging, Output, answer
+from tasks.config import Config
+
+
+class DeployRequest(Config):
+    """Deployments of prefect.yaml."""
+
+
+class WorkerRequest(Config):
+    """A worker of this machine.
+
+    Attributes:
+        limit: Runs that are started at a time; those that wait for their turn on the machine count.
+        until_idle: Do what is scheduled now, and end.
+    """
+
+    limit: int | None = None
+    until_idle: bool = False
+
+
+def show_deployments(result: dict[str, Any], console: Console) -> None:
+    """Print a row a deployment, and the next commands to type."""
+    table = Table(title=f"deployed on {result['server']}", title_justify="left")
+    table.add_column("deployment")
+    for name in result["deployments"]:
+        table.add_row(name)
+    console.print(table)
+    limit = result["limit"]
+    _say(console, f"{limit['name']}: {limit['slots']} at a time on this machine ({socket.gethostname()})")
+    _say(console, "next: pseudomask worker")
+    example = '\'request={"data": "/photos", "labels": "/photos/tags.csv", "out": "/runs/first"}\''
+    _say(console, f"then: prefect deployment run pseudo-labels/by-hand --watch --param {example}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _deploy(request: DeployRequest, options: Output) -> None:
+    from flows.deployment.deployments import deploy
+
+    answer(deploy(), show_deployments, options.as_json)
+
+
+def _work(request: WorkerRequest, options: Logging) -> None:
+    from flows.deployment.worker import work
+
+    work(limit=request.limit, until_idle=request.until_idle)
+
+
+DEPLOY = Command(
+    name="deploy",
+    help="Register the deployments of prefect.yaml with the Prefect server. Run again after editing it.",
+    request=DeployRequest,
+    carry_out=_deploy,
+)
+WORKER = Command(
+    name="worker",
+    help="Run on this machine what the Prefect server is asked to, and take up runs whose process was killed.",
+    request=WorkerRequest,
+    carry_out=_work,
+    options=Logging,
+)

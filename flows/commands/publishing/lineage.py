@@ -1,0 +1,112 @@
+"""`pseudomask lineage`: what the published labels of an image were made from."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data.files import file_digest
+from data.formats.label_folder import SEMANTIC
+from data.store import ArtifactError
+from data.store.publication import Publication, provenance
+from flows.commands.command import POSITIONAL, Command, answering, spread
+from tasks.config import Config
+
+PRETRAINED = ("seed", "backbone", "weights")
+
+
+def trace(image: str, published: Path, version: int | None = None) -> dict[str, Any]:
+    """Return an image's entry in a version, and the artifacts that its labels came from, last first.
+
+    Returns:
+        "stages": each with "stage", "key", "settings", "source" (of the code), "seed", "backbone" and "weights"
+        where it has them, "device", "versions", "finished", and "images" that it was made over.
+
+    Raises:
+        ArtifactError: There is no such version or image, or the version is damaged.
+    """
+    publication = Publication(published)
+    number = publication.latest if version is None else version
+    if number is None:
+        raise ArtifactError(f"{published}: expected the folder of published labels, found no latest version in it")
+    record = publication.record(number, "store")
+    entry = next((entry for entry in publication.entries(number) if entry.id == image), None)
+    if entry is None:
+        raise ArtifactError(f"{publication.folder(number)}: version {number} has no image {image!r}")
+    stages = [
+        {
+            "stage": manifest["stage"],
+            "key": manifest["key"],
+            "settings": manifest["recipe"]["settings"],
+            "source": manifest["recipe"]["source"],
+            **{name: manifest["recipe"][name] for name in PRETRAINED if name in manifest["recipe"]},
+            **{name: manifest[name] for name in ("device", "versions", "finished")},
+            "images": len(manifest["recipe"]["samples"]),
+            "image": manifest["recipe"]["samples"].get(image),
+        }
+        for manifest in provenance([entry.artifact], partial(publication.manifest, number))
+    ]
+    return {
+        "image": image,
+        "version": number,
+        "labels": list(entry.labels),
+        "sha256": entry.image,
+        "label_map": {
+            "file": str(publication.folder(number) / SEMANTIC / f"{image}.png"),
+            "sha256": file_digest(publication.folder(number) / SEMANTIC / f"{image}.png"),
+        },
+        "store": record["store"],
+        "stages": stages,
+    }
+
+
+def show_lineage(result: dict[str, Any], console: Console) -> None:
+    """Print the image, and a row an artifact."""
+    table = Table(title=f"{result['image']} in version {result['version']}", title_justify="left")
+    for column in ("stage", "artifact", "made", "images", "code", "settings"):
+        table.add_column(column, overflow="fold")
+    for stage in result["stages"]:
+        pretrained = {name: stage[name] for name in PRETRAINED if stage.get(name) is not None}
+        settings = ", ".join(f"{name} {value}" for name, value in {**pretrained, **stage["settings"]}.items())
+        table.add_row(
+            stage["stage"],
+            stage["key"],
+            stage["finished"].partition("+")[0].replace("T", " "),
+            str(stage["images"]),
+            stage["source"][:12],
+            settings,
+        )
+    console.print(table)
+    for title, value in (
+        ("image", f"SHA-256 {result['sha256']}, labels {', '.join(result['labels']) or 'none'}"),
+        ("labels", f"{result['label_map']['file']}, SHA-256 {result['label_map']['sha256']}"),
+        ("store", result["store"]),
+    ):
+        console.print(f"{title:<8} {value}", highlight=False, soft_wrap=True, markup=False)
+
+
+class LineageRequest(Config):
+    """An image of published labels.
+
+    Attributes:
+        image: Its id: the file's path in the set, without suffix.
+        published: Folder of the versions.
+        version: Number of the version; by default the latest.
+    """
+
+    image: str
+    published: Path
+    version: int | None = None
+
+
+COMMAND = Command(
+    name="lineage",
+    help="What the published labels of an image were made from: bytes, networks, weights, settings, code.",
+    request=LineageRequest,
+    carry_out=answering(spread(trace), show_lineage),
+    written={"image": POSITIONAL},
+)

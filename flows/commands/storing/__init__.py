@@ -1,0 +1,1 @@
+"""Commands for what goes into a disk and out of it: data sets, artifacts, exports."""

@@ -1,0 +1,178 @@
+"""A run's labels for other programs, in any of the exchange formats."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import glob
+import json
+import os
+import secrets
+import shutil
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from data.dataset import Sample
+from data.exchange import FORMATS, Labels
+from data.files import exchange, is_held, refuse_special
+from data.formats.label_folder import DETECTIONS, KINDS, SURE
+from data.ownership import EXPORT, read_export, refuse_inside
+from data.store import ArtifactError, explain_os_errors
+from tasks.engine.run_record import RunRecord, read_run
+
+if TYPE_CHECKING:
+    Format = str
+else:
+    Format = Literal[("both", *FORMATS)]
+BOTH = ("voc", "coco")
+UNFINISHED = ".unfinished"
+"""Is in the folder of an export that is being written."""
+
+
+def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, Any]:
+    """Write a run's labels into a folder of their own, which appears whole or not at all.
+
+    Photographs are not copied: `images.csv` says where each one is.
+
+    Args:
+        run: Folder of a finished run.
+        out: A folder that does not exist, is empty, or holds an earlier export, which is replaced.
+        format: A name of `data.exchange.FORMATS`, or "both" for VOC and COCO.
+
+    Returns:
+        "out", "format", "images", and what the format counts: of COCO the number of "annotations".
+
+    Raises:
+        ArtifactError: The folder holds no run, or `out` holds something else or cannot be written.
+        DatasetError: Labels of the run are missing, all of them listed, or damaged.
+    """
+    record = read_run(run)
+    if "network" in record.settings:
+        raise ArtifactError(f"{run}: a training has no labels; its network is exported by --format onnx or torchscript")
+    labels = Labels(run / "labels", record.dataset.samples, record.classes)
+
+    def write(folder: Path) -> dict[str, Any]:
+        _write_list(folder / "images.csv", labels.samples)
+        counts = [FORMATS[name].write(labels, folder) for name in (BOTH if format == "both" else (format,))]
+        return {"format": format, "images": len(labels.samples)} | dict(ChainMap(*counts))
+
+    return write_export(record, out, write)
+
+
+def write_export(record: RunRecord, out: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Write a folder of something of a run's, which appears whole or not at all, and is replaced by the next.
+
+    Args:
+        record: Of the run.
+        out: A folder that does not exist, is empty, or holds an earlier export.
+        write: Writes into a folder, and returns what is said of it.
+
+    Returns:
+        "out", and what `write` returned.
+
+    Raises:
+        ArtifactError: `out` holds something else, lies in the data set, or cannot be written.
+    """
+    _refuse_foreign(out)
+    refuse_inside(out, record.root)
+    with explain_os_errors(out), _draft(out) as temporary:
+        answer = {"out": str(out), **write(temporary)}
+        files = {file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file()}
+        stamp = {**answer, "run": str(record.folder.resolve()), "files": sorted(files - {UNFINISHED})}
+        (temporary / EXPORT).write_text(json.dumps(stamp), encoding="utf-8")
+        (temporary / UNFINISHED).unlink()
+        _refuse_foreign(out)
+        _replace(out, temporary)
+    return answer
+
+
+def show_export(result: dict[str, Any], console: Console) -> None:
+    """Print what was written, and where."""
+    names = BOTH if result["format"] == "both" else (result["format"],)
+    written = " and ".join(FORMATS[name].title for name in names)
+    console.print(f"{written} of {result['images']} images: {result['out']}", highlight=False, soft_wrap=True)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier export.
+
+    Raises:
+        ArtifactError: Names a file that is none of an export's.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    stamp = read_export(out) if out.is_dir() else None
+    remedy = "choose another folder, or empty it"
+    if stamp is None:
+        raise ArtifactError(f"{out}: holds something else than an earlier export; {remedy}")
+    ours = {EXPORT, *stamp["files"]} if isinstance(stamp.get("files"), list) else _old_names(out)
+    for file in out.rglob("*"):
+        if file.is_symlink() or not file.is_dir():
+            name = file.relative_to(out).as_posix()
+            if name not in ours:
+                raise ArtifactError(f"{file}: not a file of the earlier export, which would be replaced; {remedy}")
+
+
+def _old_names(out: Path) -> set[str]:
+    """Return the names of an export's files that does not list them: those of its images."""
+    try:
+        refuse_special(out / "images.csv")
+        with (out / "images.csv").open(newline="", encoding="utf-8") as stream:
+            ids = [row["image"] for row in csv.DictReader(stream)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise ArtifactError(f"{out}: an earlier export without its list of images ({error}); empty it") from None
+    maps = (f"{kind}/{id}.png" for kind in (*KINDS, SURE) for id in ids)
+    return {EXPORT, "images.csv", DETECTIONS, "classes.txt", "ImageSets/Segmentation/train.txt", *maps}
+
+
+def _write_list(file: Path, samples: Sequence[Sample]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("image", "path"))
+        writer.writerows((sample.id, sample.image.resolve()) for sample in samples)
+
+
+@contextlib.contextmanager
+def _draft(out: Path) -> Iterator[Path]:
+    """Make a folder beside the place of an export; what is there at the end is removed, and what kills left there.
+
+    It is locked, so that another export to the same place leaves it alone.
+    """
+    place = out.absolute()
+    folder = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    folder.mkdir(parents=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network disks cannot.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / UNFINISHED).touch()
+        yield folder
+        for ending in ("", ".old"):
+            for leftover in place.parent.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 8}{ending}"):
+                if _is_left(leftover):
+                    shutil.rmtree(leftover, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Tell whether a folder is what was an export of this place, or should have become one, and is held by nobody."""
+    ours = not folder.is_symlink() and (read_export(folder) or (folder / UNFINISHED).is_file())
+    return bool(ours) and not is_held(folder)
+
+
+def _replace(out: Path, folder: Path) -> None:
+    """Move a folder to the place of the earlier export, which takes its place; at once where the system can."""
+    if os.path.lexists(out):
+        if out.is_symlink() or not exchange(folder, out):
+            out.rename(folder.with_name(f"{folder.name}.old"))
+            folder.rename(out)
+    else:
+        folder.rename(out)

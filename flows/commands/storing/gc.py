@@ -1,0 +1,118 @@
+"""`pseudomask gc`: delete the artifacts that no published version and no recent run needs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, validate_call
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from data.store import ArtifactError, explain_os_errors, open_store
+from flows.commands.command import POSITIONAL, Command, answering, spread
+from tasks.config import Config
+from tasks.engine.garbage import known_artifacts, leftovers
+from tasks.networks import NETWORKS
+from tasks.pipeline import EVERY_STAGE
+
+DAY = 86_400.0
+ALL_STAGES = (*EVERY_STAGE, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
+
+
+@validate_call
+def collect_garbage(
+    store: str | Path,
+    keep_days: Annotated[float, Field(ge=0)] = 30,
+    delete: bool = False,
+    forget: tuple[Path, ...] = (),
+) -> dict[str, Any]:
+    """Find what nobody needs, and delete it if asked to.
+
+    Args:
+        forget: Folders of runs that were deleted for good.
+
+    Returns:
+        "deleted", "stages": name -> {"artifacts", "bytes"}, "bytes" of all, "kept": artifacts that stay, "unreadable":
+        those of them with a damaged manifest, "forget".
+
+    Raises:
+        ArtifactError: There is no such store, or it cannot tell what its runs need, or something cannot be deleted.
+    """
+    artifacts = open_store(store)
+    if not artifacts.exists():
+        raise ArtifactError(f"{artifacts.address}: expected a store, found none")
+    known, unreadable = known_artifacts(artifacts, ALL_STAGES)
+    found = leftovers(artifacts, ALL_STAGES, time.time() - keep_days * DAY, forget, known)
+    kept = len(known) + len(unreadable) - sum(leftover.key is not None for leftover in found)
+    stages: dict[str, dict[str, int]] = {}
+    for leftover in found:
+        entry = stages.setdefault(leftover.stage, {"artifacts": 0, "bytes": 0})
+        entry["artifacts"] += 1
+        entry["bytes"] += leftover.size
+        if delete and leftover.key:
+            artifacts.remove(leftover.stage, leftover.key)
+        elif delete:
+            with explain_os_errors(leftover.folder):
+                shutil.rmtree(leftover.folder)
+    if delete and forget:
+        gone = {folder.absolute() for folder in forget}
+        for folder, note in artifacts.notes():
+            if folder in gone:
+                artifacts.forget(note)
+    return {
+        "store": artifacts.address,
+        "keep_days": keep_days,
+        "deleted": delete,
+        "stages": stages,
+        "bytes": sum(entry["bytes"] for entry in stages.values()),
+        "kept": kept,
+        "unreadable": unreadable,
+        "forget": [str(folder.absolute()) for folder in forget],
+    }
+
+
+def show_garbage(result: dict[str, Any], console: Console) -> None:
+    """Print a row a stage, and the next command."""
+    table = Table(title=f"not needed in {result['store']}", title_justify="left")
+    for column in ("stage", "artifacts", "size"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, entry in result["stages"].items():
+        table.add_row(stage, str(entry["artifacts"]), decimal(entry["bytes"]))
+    console.print(table)
+    done = "deleted" if result["deleted"] else "would be deleted"
+    console.print(f"{decimal(result['bytes'])} {done}, {result['kept']} artifacts stay", highlight=False)
+    for problem in result["unreadable"]:
+        console.print(f"left alone: {problem}", highlight=False, soft_wrap=True, markup=False)
+    if result["stages"] and not result["deleted"]:
+        command = f"next: pseudomask gc {result['store']} --keep-days {result['keep_days']:g} --delete"
+        command += f" --forget {' '.join(result['forget'])}" if result["forget"] else ""
+        console.print(command, highlight=False, soft_wrap=True)
+
+
+class GarbageRequest(Config):
+    """A store that is cleared.
+
+    Attributes:
+        store: Folder or address of the artifacts.
+        keep_days: Runs begun in these last days keep all their artifacts; older ones their networks.
+        delete: Delete them; without, only say what would be.
+        forget: Folders of runs that were deleted for good, and need nothing any more.
+    """
+
+    store: str
+    keep_days: Annotated[float, Field(ge=0)] = 30
+    delete: bool = False
+    forget: tuple[Path, ...] = ()
+
+
+COMMAND = Command(
+    name="gc",
+    help="List artifacts that no published version or recent run needs; --delete removes them.",
+    request=GarbageRequest,
+    carry_out=answering(spread(collect_garbage), show_garbage),
+    written={"store": POSITIONAL},
+)
