@@ -30,7 +30,7 @@ from benchmarks.machine import describe_machine, results_file, write_results
 from data.readers import open_dataset
 from data.store import Store
 from flows.labels.presets import PRESETS
-from tasks.engine.build import Means, make, order
+from tasks.engine.build import Machine, make, order
 from tasks.engine.job import Job
 from tasks.engine.plan import digest_samples, weights_digest
 from tasks.engine.workers import WorkerPool, keep_freed_memory
@@ -120,9 +120,9 @@ def measure(data: Path, config: PipelineConfig, store_folder: Path, device: str,
     store = Store(store_folder)
     pool = InProcess()
     with pool:
-        means = Means(pool, device, threads or torch.get_num_threads())
+        machine = Machine(pool, device, threads or torch.get_num_threads())
         for node in plan.nodes:
-            make(order(plan, node), store, means)
+            make(order(plan, node), store, machine)
         scores = {}
         for node in plan.of("metrics"):
             scores = json.loads((store.fetch("metrics", node.key) / "metrics.json").read_text())

@@ -17,7 +17,7 @@ from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic.dataset import write_synthetic
 from tasks.engine.image_list import ImageList, write_images
-from tasks.engine.plan import Images, digest_samples
+from tasks.engine.plan import ImageSet, digest_samples
 from tasks.engine.run_record import VERSION, RunRecord, StageRecord, read_run
 from tasks.networks import NETWORKS
 from tasks.pipeline.settings import LabelsConfig, PipelineConfig, WalkConfig
@@ -186,8 +186,8 @@ def _publish(store: Store, stage: str, key: str, write: Callable[[Draft], None])
         write(draft)
 
 
-def _images(dataset: Dataset) -> Images:
-    return Images(dataset.samples, digest_samples(dataset))
+def _images(dataset: Dataset) -> ImageSet:
+    return ImageSet(dataset.samples, digest_samples(dataset))
 
 
 def _record(run: Path, dataset: Dataset, store: Store, skipped: bool) -> RunRecord:

@@ -19,7 +19,7 @@ from data.formats.coco import Detection, read_detections
 from data.formats.label_folder import DETECTIONS, MAPS, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
 from data.store import ArtifactError, Store, explain_os_errors, open_store
-from flows.engine.request import Prepared, Request
+from flows.engine.request import PlannedRun, Request
 from tasks.engine.plan import Node, Plan
 from tasks.engine.run_record import FILE_NAME, read_run, write_run
 
@@ -116,7 +116,7 @@ def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Stor
     output.settle(digests)
 
 
-def write_run_record(request: Request, prepared: Prepared, command: str) -> None:
+def write_run_record(request: Request, prepared: PlannedRun, command: str) -> None:
     """Write `run.json`, before anything runs: a run that was stopped can be looked at, too.
 
     Args:
@@ -141,7 +141,7 @@ def write_run_record(request: Request, prepared: Prepared, command: str) -> None
         prepared.store.register(request.out)
 
 
-def read_manifests(prepared: Prepared) -> dict[str, dict[str, Any]]:
+def read_manifests(prepared: PlannedRun) -> dict[str, dict[str, Any]]:
     """Return key -> manifest of all artifacts of a finished plan."""
     nodes, store = prepared.plan.nodes, prepared.store
     with ThreadPoolExecutor() as threads:

@@ -25,9 +25,9 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from data.names import is_plain
 from data.store import ArtifactError, Store, open_store
-from flows.engine.request import Prepared, Request
+from flows.engine.request import PlannedRun, Request
 from flows.engine.server import ServerError, no_scheduler, set_environment
-from tasks.engine.build import Means, Order, make, order
+from tasks.engine.build import Machine, Order, make, order
 from tasks.engine.plan import Node
 from tasks.engine.prefect_task import Reference, artifact_task
 from tasks.engine.processes import python_environment
@@ -39,7 +39,7 @@ CONNECT_SECONDS = 10
 LOG_LEVEL = logging.ERROR
 
 
-def task_on_cluster(request: Request, prepared: Prepared, node: Node, num_processes: int) -> Task[..., Reference]:
+def task_on_cluster(request: Request, prepared: PlannedRun, node: Node, num_processes: int) -> Task[..., Reference]:
     """Return the Prefect task of a node; it takes along what it needs of the plan, and no more."""
     stage, store = node.stage.name, prepared.store
     # Only this machine need see the store of an earlier run.
@@ -83,8 +83,8 @@ class OnWorker:
         if self.weights:
             *artifact, file = self.weights
             ordered = replace(ordered, weights=str(self.store.fetch(*artifact) / file))
-        means = Means(_pool(), self.machine.torch_device, self.machine.num_workers, self.num_processes)
-        make(ordered, self.store, means)
+        machine = Machine(_pool(), self.machine.torch_device, self.machine.num_workers, self.num_processes)
+        make(ordered, self.store, machine)
 
     def _check(self) -> None:
         """See that the worker has the store and the source that the plan was made with."""

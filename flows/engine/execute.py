@@ -16,8 +16,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.engine.progress import RunProgress, Watch
-from flows.engine.request import Prepared, Request, read_summary
-from tasks.engine.build import Means, make, order
+from flows.engine.request import PlannedRun, Request, read_summary
+from tasks.engine.build import Machine, make, order
 from tasks.engine.plan import Node, Plan
 from tasks.engine.prefect_task import Reference, artifact_task
 from tasks.engine.workers import StageError, WorkerPool
@@ -31,7 +31,7 @@ ArtifactTask = Task[..., Reference]
 
 
 def make_artifacts(
-    request: Request, prepared: Prepared, watch: Watch | None = None, *, num_processes: int = 1, go_on: bool = False
+    request: Request, prepared: PlannedRun, watch: Watch | None = None, *, num_processes: int = 1, go_on: bool = False
 ) -> None:
     """Make every artifact of a plan that is not in the store yet. To be called in a flow.
 
@@ -55,7 +55,7 @@ def make_artifacts(
 
 @contextlib.contextmanager
 def _runner(
-    request: Request, prepared: Prepared, progress: RunProgress, num_processes: int
+    request: Request, prepared: PlannedRun, progress: RunProgress, num_processes: int
 ) -> Iterator[tuple[TaskRunner[Any], Callable[[Node], ArtifactTask]]]:
     """Open what runs the tasks, and yield it with the function that makes a node's task."""
     if request.cluster is not None:
@@ -69,9 +69,9 @@ def _runner(
     runner = ThreadPoolTaskRunner(max_workers=request.num_workers + 1)
     # The pool is left first: an interrupt must not wait for the tasks that its workers are busy with.
     with runner, WorkerPool(request.num_workers) as pool:
-        means = Means(pool, request.torch_device, request.num_workers, num_processes)
+        machine = Machine(pool, request.torch_device, request.num_workers, num_processes)
         task = artifact_task(
-            prepared.store, Maker(prepared, means, progress), keep_records=not prepared.store.read_only
+            prepared.store, Maker(prepared, machine, progress), keep_records=not prepared.store.read_only
         )
         yield runner, lambda node: task
 
@@ -79,20 +79,20 @@ def _runner(
 class Maker:
     """Makes the artifacts of a plan in worker processes of this machine; called by Prefect tasks in threads."""
 
-    def __init__(self, prepared: Prepared, means: Means, progress: RunProgress) -> None:
+    def __init__(self, prepared: PlannedRun, machine: Machine, progress: RunProgress) -> None:
         self._prepared = prepared
         self._nodes = {(node.stage.name, node.key): node for node in prepared.plan.nodes}
-        self._means = means
+        self._machine = machine
         self._progress = progress
         self._gpu = threading.Semaphore(GPU_WORKERS)
 
     def __call__(self, stage: str, key: str) -> None:
         """Make and publish one artifact; errors are those of `tasks.engine.build.make`."""
         node = self._nodes[stage, key]
-        on_gpu = node.stage.on_device and self._means.device != "cpu"
+        on_gpu = node.stage.on_device and self._machine.device != "cpu"
         with self._gpu if on_gpu else contextlib.nullcontext():
             ordered = order(self._prepared.plan, node)
-            make(ordered, self._prepared.store, self._means, self._progress.reporter(node))
+            make(ordered, self._prepared.store, self._machine, self._progress.reporter(node))
 
 
 class Deadline:
@@ -139,7 +139,7 @@ def _submit(plan: Plan, task: Callable[[Node], ArtifactTask], runner: TaskRunner
 class HealthWatch:
     """Ends a run whose stages have failed without an error: what comes after them would mean nothing."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PlannedRun) -> None:
         self._prepared = prepared
         plan = prepared.plan
         self._left = Counter(node.stage.name for node in plan.nodes)

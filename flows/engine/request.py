@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from data.dataset import Problem
-from data.store import Store, store_address
+from data.dataset import DatasetError, Problem
+from data.store import Store, open_store, store_address
 from models.backbones import is_timm
 from models.backbones.timm_names import check_timm
 from tasks.config import Config, RunConfig, StoreAddress
 from tasks.engine.plan import Node, Plan
 
+Sets = TypeVar("Sets")
 FROM_COMMAND_LINE = "command line"
 """Context of the validation of requests that people type."""
 
@@ -95,12 +97,18 @@ def check_backbone(settings: RunConfig) -> None:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A plan with what it takes to run it."""
+class PlannedRun:
+    """A plan with what it takes to run it.
+
+    Attributes:
+        problems: What was left out.
+        checked: Images were decoded for the check.
+    """
 
     plan: Plan
     store: Store
     problems: tuple[Problem, ...]
+    checked: bool = False
 
     def ready_store(self) -> None:
         """Prove that the store is writable, unless all is in it already and it may only be read.
@@ -112,7 +120,44 @@ class Prepared:
             self.store.prepare()
 
 
-def read_summary(prepared: Prepared, node: Node) -> dict[str, Any]:
+def plan_run(
+    request: Request,
+    read: Callable[[], tuple[Sets, Sequence[Problem]]],
+    lay_out: Callable[[Sets], Plan],
+    check: Callable[[Sets], list[Problem]],
+    drop: Callable[[Sets, list[Problem]], Sets],
+    *,
+    skip_bad: bool,
+) -> PlannedRun:
+    """Read the sets of a request, check them, and plan the run.
+
+    Images are decoded for the check only where the plan has work to do, or bad ones are to be left out.
+
+    Args:
+        read: Returns the sets, and the problems of what was left out.
+        lay_out: Lays out the artifacts over sets.
+        check: Returns what is wrong with the files of the sets.
+        drop: Returns sets without what has problems.
+        skip_bad: Leave out what has problems, in place of refusing the sets.
+
+    Raises:
+        DatasetError: Lists every problem of the sets.
+        ArtifactError: The store, or a run that is needed, cannot be used.
+    """
+    store = open_store(request.store_address)
+    sets, left_out = read()
+    plan = lay_out(sets)
+    if is_made(plan, store) and not skip_bad:
+        return PlannedRun(plan, store, tuple(left_out))
+    problems = check(sets)
+    if problems and not skip_bad:
+        raise DatasetError(problems)
+    if problems:
+        plan = lay_out(drop(sets, problems))
+    return PlannedRun(plan, store, (*left_out, *problems), checked=True)
+
+
+def read_summary(prepared: PlannedRun, node: Node) -> dict[str, Any]:
     """Return what the stage function that made an artifact returned."""
     return prepared.store.read_manifest(node.stage.name, node.key)["summary"]
 

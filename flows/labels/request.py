@@ -17,10 +17,10 @@ from data.readers.cams import Missing, with_cams
 from data.readers.regions import with_regions
 from data.readers.saliency import with_saliency
 from data.saliency_maps import is_network
-from data.store import ArtifactError, open_store
+from data.store import ArtifactError
 from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
-from flows.engine.request import ListName, Prepared, Request, WholePath, check_backbone, is_made
+from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run
 from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
@@ -202,7 +202,7 @@ def check_files(request: LabelsRequest, dataset: Dataset) -> list[Problem]:
     return check_images(dataset, request.num_workers)
 
 
-def prepare(request: RunRequest) -> Prepared:
+def prepare(request: RunRequest) -> PlannedRun:
     """Read the data set, check it, and plan the run.
 
     Images are decoded for the check only where the plan has work to do.
@@ -211,21 +211,21 @@ def prepare(request: RunRequest) -> Prepared:
         DatasetError: Lists every problem of the set.
         ArtifactError: The run whose networks were asked for cannot be used.
     """
-    store = open_store(request.store_address)
-    dataset, problems = open_set(request)
-    plan = replan(request, dataset)
-    if request.skip_bad or not is_made(plan, store):
-        found = check_files(request, dataset)
-        if found and not request.skip_bad:
-            raise DatasetError(found)
-        if found:
-            problems = [*problems, *found]
-            plan = replan(request, set_aside(dataset, found))
+    prepared = plan_run(
+        request,
+        lambda: open_set(request),
+        lambda dataset: replan(request, dataset),
+        lambda dataset: check_files(request, dataset),
+        set_aside,
+        skip_bad=request.skip_bad,
+    )
+    if prepared.checked:
+        plan = prepared.plan
         for note in plan.dataset.notes:
             log.info("%s", note)
         for warning in warnings(plan.dataset, {id: each.image for id, each in plan.images.digests.items()}):
             log.warning("%s", warning)
-    return Prepared(plan, store, tuple(problems))
+    return prepared
 
 
 def replan(request: RunRequest, dataset: Dataset) -> Plan:

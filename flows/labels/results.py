@@ -14,7 +14,7 @@ from data.formats.quality import QUALITY, quality_text, read_quality
 from data.store import explain_os_errors
 from data.validation import tag_warnings
 from flows.engine.collect import collect_labels, read_work, writing
-from flows.engine.request import Prepared, read_summary
+from flows.engine.request import PlannedRun, read_summary
 from flows.labels.request import RunRequest
 from tasks.evaluation.health import CHECKED, check_stage, warn_of_refinement
 from tasks.pipeline.settings import PipelineConfig
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LISTED = "images.txt"
 
 
-def collect(request: RunRequest, prepared: Prepared) -> Path:
+def collect(request: RunRequest, prepared: PlannedRun) -> Path:
     """Bring a finished run's artifacts together in `request.out`, and return that folder.
 
     Files that are there already with the right bytes stay; label maps of images that are gone are removed.
@@ -41,13 +41,13 @@ def collect(request: RunRequest, prepared: Prepared) -> Path:
     return run
 
 
-def _quality(prepared: Prepared) -> str:
+def _quality(prepared: PlannedRun) -> str:
     """Return the content of `quality.csv`: a line per image, in the order of their ids."""
     folders = (prepared.store.fetch("quality", node.key) for node in prepared.plan.of("quality"))
     return quality_text(sorted(row for folder in folders for row in read_quality(folder / QUALITY)))
 
 
-def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
+def _metrics(request: RunRequest, prepared: PlannedRun) -> dict[str, Any]:
     """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
     metrics: dict[str, Any] = {}
     for node in prepared.plan.of("metrics"):
@@ -63,7 +63,7 @@ def _metrics(request: RunRequest, prepared: Prepared) -> dict[str, Any]:
     return {**metrics, "images": len(prepared.plan.dataset.samples), **understood, **work}
 
 
-def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
+def _thresholds(prepared: PlannedRun) -> dict[str, dict[str, Any]]:
     """Return the thresholds that relations and labels were made with, chosen for the set or set."""
     plan = prepared.plan
     assert isinstance(plan.config, PipelineConfig)
@@ -86,7 +86,7 @@ def _thresholds(prepared: Prepared) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _understood(prepared: Prepared) -> dict[str, Any]:
+def _understood(prepared: PlannedRun) -> dict[str, Any]:
     """Return what is known of a run without ground truth.
 
     "classes": where their names come from, and how many images have each; "thresholds": those that were set or chosen;
@@ -122,7 +122,7 @@ def _understood(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _external_cams(prepared: Prepared) -> dict[str, Any]:
+def _external_cams(prepared: PlannedRun) -> dict[str, Any]:
     """Return "cams" of a run with maps of another method: what they are, and whether their own thresholds count."""
     plan = prepared.plan
     cams = plan.dataset.cams

@@ -16,7 +16,7 @@ from flows.deployment.flow import deployable
 from flows.deployment.turn import make_in_turn
 from flows.deployment.ui import show_labels, show_version
 from flows.engine.collect import write_run_record
-from flows.engine.request import Prepared
+from flows.engine.request import PlannedRun
 from flows.labels.request import RunRequest, replan
 from flows.publishing.request import (
     RegenerateRequest,
@@ -62,7 +62,7 @@ def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
     return answer
 
 
-def _make(run: RunRequest, work: Work) -> Prepared | None:
+def _make(run: RunRequest, work: Work) -> PlannedRun | None:
     """Make the new labels in the store; None where images only went."""
     if not work.decision.images:
         return None
@@ -72,7 +72,7 @@ def _make(run: RunRequest, work: Work) -> Prepared | None:
         with explain_os_errors(run.out):
             run.out.mkdir(parents=True, exist_ok=True)
             Path(str(run.split)).write_text("".join(f"{sample.id}\n" for sample in subset.samples))
-    prepared = Prepared(replan(run, subset), open_store(run.store_address), work.problems)
+    prepared = PlannedRun(replan(run, subset), open_store(run.store_address), work.problems)
     prepared.ready_store()
     write_run_record(run, prepared, "run")
     make_in_turn(run, prepared)
@@ -80,7 +80,7 @@ def _make(run: RunRequest, work: Work) -> Prepared | None:
 
 
 def _publish(
-    request: RegenerateRequest, publication: Publication, work: Work, run: RunRequest, made: Prepared | None
+    request: RegenerateRequest, publication: Publication, work: Work, run: RunRequest, made: PlannedRun | None
 ) -> dict[str, Any]:
     """Bring old and new labels together in a version, and publish it or hold it."""
     with explain_os_errors(publication.root), publication.draft() as draft:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers import has_own_classes, open_dataset, open_images
-from data.store import ArtifactError, open_store
+from data.store import ArtifactError
 from data.validation import check_images, set_aside
-from flows.engine.request import ListName, Prepared, Request, WholePath, is_made
+from flows.engine.request import ListName, PlannedRun, Request, WholePath, plan_run
 from flows.training.request import settings_of
 from tasks.engine.plan import Networks, Plan, digest_samples, has_truth, make_plan
 from tasks.engine.run_record import RunRecord, read_run
@@ -40,14 +41,13 @@ class PredictRequest(Request):
     evaluate: bool = False
 
 
-def prepare_prediction(request: PredictRequest) -> Prepared:
+def prepare_prediction(request: PredictRequest) -> PlannedRun:
     """Read the images, check them, and plan the predictions.
 
     Raises:
         DatasetError: Lists every bad image.
         ArtifactError: `network` is not the folder of a training.
     """
-    store = open_store(request.store_address)
     record = read_run(request.network)
     settings = settings_of(record)
     network, predictions, _, metrics = NETWORKS[settings.network].pipeline
@@ -64,21 +64,21 @@ def prepare_prediction(request: PredictRequest) -> Prepared:
         digests = digest_samples(dataset)
         return make_plan(dataset, settings, digests, stages, (result,), networks=given)
 
-    dataset, problems = _open_images(request, record)
-    for note in dataset.notes:
-        log.info("%s", note)
-    plan = lay_out(dataset)
-    if request.skip_bad or not is_made(plan, store):
-        found = check_images(dataset, request.num_workers)
-        if found and not request.skip_bad:
-            raise DatasetError(found)
-        bad = {problem.sample for problem in found}
-        if bad:
-            kept = tuple(sample for sample in dataset.samples if sample.id not in bad)
-            if not kept:
-                raise DatasetError(found)
-            problems, plan = [*problems, *found], lay_out(replace(dataset, samples=kept))
-    return Prepared(plan, store, tuple(problems))
+    def read() -> tuple[Dataset, list[Problem]]:
+        dataset, problems = _open_images(request, record)
+        for note in dataset.notes:
+            log.info("%s", note)
+        return dataset, problems
+
+    def drop(dataset: Dataset, problems: list[Problem]) -> Dataset:
+        bad = {problem.sample for problem in problems}
+        kept = tuple(sample for sample in dataset.samples if sample.id not in bad)
+        if not kept:
+            raise DatasetError(problems)
+        return replace(dataset, samples=kept)
+
+    check = partial(check_images, num_workers=request.num_workers)
+    return plan_run(request, read, lay_out, check, drop, skip_bad=request.skip_bad)
 
 
 def _open_images(request: PredictRequest, record: RunRecord) -> tuple[Dataset, list[Problem]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
@@ -16,8 +17,8 @@ from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.engine.presets import over_preset
-from flows.engine.request import ListName, Prepared, Request, WholePath, check_backbone, is_made
-from tasks.engine.plan import Images, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
+from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run
+from tasks.engine.plan import ImageSet, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.networks import NETWORKS, NetworkSettings
 from tasks.networks.saliency import SaliencyConfig, SaliencySettings
@@ -152,31 +153,30 @@ class TrainRequest(Request):
         return self
 
 
-def prepare_training(request: TrainRequest) -> Prepared:
+def prepare_training(request: TrainRequest) -> PlannedRun:
     """Read the data sets, check them, and plan the training.
 
     Raises:
         DatasetError: Lists every problem of the sets.
         ArtifactError: The run whose labels or classifier were asked for cannot be used.
     """
-    store = open_store(request.store_address)
-    training, validation, left_out = read_training_sets(request)
-    plan = replan_training(request, training, validation)
-    problems: list[Problem] = []
-    if request.skip_bad or not is_made(plan, store):
-        problems = [
-            problem for dataset in (training, validation) for problem in check_images(dataset, request.num_workers)
-        ]
-        if problems and not request.skip_bad:
+
+    def read() -> tuple[tuple[Dataset, Dataset], list[Problem]]:
+        training, validation, left_out = read_training_sets(request)
+        return (training, validation), left_out
+
+    def check(sets: tuple[Dataset, Dataset]) -> list[Problem]:
+        return [problem for dataset in sets for problem in check_images(dataset, request.num_workers)]
+
+    def drop(sets: tuple[Dataset, Dataset], problems: list[Problem]) -> tuple[Dataset, Dataset]:
+        training, validation = set_aside(sets[0], problems), sets[1]
+        if request.saliency and not any(map(has_own_mask, training.samples)):
             raise DatasetError(problems)
-        if problems:
-            training = set_aside(training, problems)
-            if request.saliency and not any(map(has_own_mask, training.samples)):
-                raise DatasetError(problems)
-            bad = {problem.sample for problem in problems}
-            validation = replace(validation, samples=tuple(s for s in validation.samples if s.id not in bad))
-            plan = replan_training(request, training, validation)
-    return Prepared(plan, store, (*left_out, *problems))
+        bad = {problem.sample for problem in problems}
+        return training, replace(validation, samples=tuple(s for s in validation.samples if s.id not in bad))
+
+    lay_out = partial(replan_training, request)
+    return plan_run(request, read, lambda sets: lay_out(*sets), check, drop, skip_bad=request.skip_bad)
 
 
 def open_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset]:
@@ -285,7 +285,7 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
         stages,
         (network,),
         weights=weights_digest(settings),
-        validation=Images(validation.samples, digests),
+        validation=ImageSet(validation.samples, digests),
     )
     if not validation.samples:
         return plan

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.files import atomic_write, explain_os_errors
 from flows.engine.collect import collect_labels, copy_file, read_work, writing
-from flows.engine.request import Prepared
+from flows.engine.request import PlannedRun
 from flows.training.prediction import PredictRequest
 from flows.training.request import TrainRequest
 from tasks.engine.run_record import read_run
@@ -16,7 +16,7 @@ from tasks.networks import NETWORKS
 from tasks.reporting.figures import read_training_metrics
 
 
-def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
+def collect_network(request: TrainRequest, prepared: PlannedRun) -> Path:
     """Bring a finished training's artifacts together in `request.out`, and return that folder.
 
     `network` has the weights, their history and logs; `predictions` what it says of the validation images.
@@ -52,7 +52,7 @@ def collect_network(request: TrainRequest, prepared: Prepared) -> Path:
     return run
 
 
-def collect_predictions(request: PredictRequest, prepared: Prepared) -> Path:
+def collect_predictions(request: PredictRequest, prepared: PlannedRun) -> Path:
     """Bring the label maps of finished predictions together in `request.out`, with COCO JSON where there are instances.
 
     `metrics.json` has their scores where they were evaluated.

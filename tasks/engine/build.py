@@ -45,8 +45,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a machine gives to the work.
+class Machine:
+    """The worker processes, device and threads that artifacts are made with.
 
     Attributes:
         pool: The worker processes.
@@ -81,7 +81,7 @@ def order(plan: Plan, node: Node) -> Order:
     )
 
 
-def make(order: Order, store: Store, means: Means, progress: Callable[..., None] = Job.progress) -> None:
+def make(order: Order, store: Store, machine: Machine, progress: Callable[..., None] = Job.progress) -> None:
     """Make and publish an artifact; where it was made already, publish it again or copy it.
 
     Raises:
@@ -96,22 +96,22 @@ def make(order: Order, store: Store, means: Means, progress: Callable[..., None]
             store.adopt(open_store(order.origin), stage, order.key)
         return
     if not order.stage.seeded:
-        _make(order, store, means, progress)
+        _make(order, store, machine, progress)
         return
     # Two runs that train the same network at once would write the same checkpoints.
     with store.claim(stage, order.key):
         if store.verify(stage, order.key) is not None:
-            _make(order, store, means, progress)
+            _make(order, store, machine, progress)
 
 
-def _make(order: Order, store: Store, means: Means, progress: Callable[..., None]) -> None:
+def _make(order: Order, store: Store, machine: Machine, progress: Callable[..., None]) -> None:
     stage = order.stage.name
     with store.create(stage, order.key) as draft:
-        job = _job(order, store, means, draft.folder, progress)
+        job = _job(order, store, machine, draft.folder, progress)
         sources = _sources(order)
         before = _states(sources)
         try:
-            summary = means.pool.run(order.stage.function, job, order.label, exclusive=not order.stage.sharded)
+            summary = machine.pool.run(order.stage.function, job, order.label, exclusive=not order.stage.sharded)
         except StageError as error:
             if error.no_space:
                 raise no_space(store.root) from error
@@ -200,7 +200,7 @@ def _refuse_changed(order: Order, sources: list[_Source], before: list[tuple[int
             )
 
 
-def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable[..., None]) -> Job:
+def _job(order: Order, store: Store, machine: Machine, out: Path, progress: Callable[..., None]) -> Job:
     sharded = order.stage.sharded
     return Job(
         samples=order.samples,
@@ -213,9 +213,9 @@ def _job(order: Order, store: Store, means: Means, out: Path, progress: Callable
         inputs={name: tuple(store.fetch(name, key) for key in keys) for name, keys in order.inputs.items()},
         backbone=order.backbone,
         weights=order.weights,
-        device=means.device if order.stage.on_device else "cpu",
-        num_threads=1 if sharded else means.num_threads,
-        num_processes=1 if sharded else means.num_processes,
+        device=machine.device if order.stage.on_device else "cpu",
+        num_threads=1 if sharded else machine.num_threads,
+        num_processes=1 if sharded else machine.num_processes,
         validation=order.validation,
         seed=order.seed,
         long_side=order.long_side,

@@ -21,7 +21,7 @@ from data.dataset import CocoSource, Sample, SampleWithRegions
 from data.files import ArtifactError, refuse_special, temporary_beside
 from data.names import is_unsafe
 from tasks.config import Config, fault_of
-from tasks.engine.plan import Images, SampleDigest
+from tasks.engine.plan import ImageSet, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
@@ -85,7 +85,7 @@ class ImageList(Config):
     count: int = 0
 
 
-def write_images(folder: Path, images: Images, root: Path) -> ImageList:
+def write_images(folder: Path, images: ImageSet, root: Path) -> ImageList:
     """Write a list of images into a folder; it appears whole or not at all.
 
     Args:
@@ -129,7 +129,7 @@ def read_images(folder: Path, images: ImageList, root: Path) -> Iterator[tuple[S
         raise ArtifactError(message) from None
 
 
-def _records(images: Images, root: Path) -> Iterator[dict[str, Any]]:
+def _records(images: ImageSet, root: Path) -> Iterator[dict[str, Any]]:
     """Yield what the lines say."""
     cocos = (sample.coco for sample in images.samples if sample.coco)
     sources = {source: number for number, source in enumerate(dict.fromkeys((c.file, c.category_ids) for c in cocos))}
@@ -198,7 +198,7 @@ class Change(NamedTuple):
     truth: bool
 
 
-def compare_images(before: Iterable[tuple[Sample, SampleDigest]], now: Images) -> list[Change]:
+def compare_images(before: Iterable[tuple[Sample, SampleDigest]], now: ImageSet) -> list[Change]:
     """Return what became of the images of a list, those in the list first, in its order."""
     labels = {sample.id: sample.labels for sample in now.samples}
     found = []

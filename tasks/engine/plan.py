@@ -45,8 +45,8 @@ class SampleDigest:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """A set of images with the digests of their files: what artifacts are made over, shard by shard or whole."""
+class ImageSet:
+    """Images with the digests of their files: what artifacts are made over, shard by shard or whole."""
 
     samples: tuple[Sample, ...] = ()
     digests: Mapping[str, SampleDigest] = field(default_factory=dict)
@@ -158,9 +158,9 @@ class Node:
     common: Mapping[str, Any] | None = None
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     origin: str | None = None
-    images: Images = field(default_factory=Images)
+    images: ImageSet = field(default_factory=ImageSet)
     shard: Shard | None = None
-    watched: Images = field(default_factory=Images)
+    watched: ImageSet = field(default_factory=ImageSet)
 
     @property
     def validation(self) -> tuple[Sample, ...]:
@@ -191,8 +191,8 @@ class Plan:
     dataset: Dataset
     config: RunConfig
     nodes: tuple[Node, ...]
-    images: Images = field(default_factory=Images)
-    validation: Images = field(default_factory=Images)
+    images: ImageSet = field(default_factory=ImageSet)
+    validation: ImageSet = field(default_factory=ImageSet)
 
     def of(self, stage: str) -> list[Node]:
         """Return the nodes of a stage, in the order of its shards."""
@@ -297,7 +297,7 @@ def make_plan(
     *,
     weights: str | None = None,
     networks: Networks | None = None,
-    validation: Images | None = None,
+    validation: ImageSet | None = None,
 ) -> Plan:
     """Lay out all artifacts of a run. Reads the project's source, and nothing else.
 
@@ -309,7 +309,7 @@ def make_plan(
         networks: Stages to take from an earlier run; what only their training needs is left out.
         validation: What trainings on ground truth are watched on.
     """
-    planner = _Planner(dataset, config, digests, weights, networks, validation or Images())
+    planner = _Planner(dataset, config, digests, weights, networks, validation or ImageSet())
     stages = [stage for stage in stages if not stage.chooses or "auto" in dict(_settings(config, stage)).values()]
     stages = [stage for stage in stages if not stage.switch or getattr(_settings(config, stage), stage.switch)]
     if not any(sample.saliency for sample in dataset.samples):
@@ -384,10 +384,10 @@ class _Planner:
         digests: Mapping[str, SampleDigest],
         weights: str | None,
         networks: Networks | None,
-        validation: Images,
+        validation: ImageSet,
     ) -> None:
         self.dataset = dataset
-        self.images = Images(dataset.samples, digests)
+        self.images = ImageSet(dataset.samples, digests)
         self.validation = validation
         self.config = config
         self.weights = weights
@@ -404,7 +404,7 @@ class _Planner:
             node = Node(stage, stage.name, key, self.dataset.samples, settings, origin=origin, images=self.images)
             self.nodes[stage.name] = {None: node}
             return
-        watched = self.validation if stage.reads_ground_truth and stage.seeded else Images()
+        watched = self.validation if stage.reads_ground_truth and stage.seeded else ImageSet()
         common = self._common(stage, settings, watched)
         nodes: dict[int | None, Node] = {}
         parts = self._parts_of(stage)
@@ -427,7 +427,7 @@ class _Planner:
             )
         self.nodes[stage.name] = nodes
 
-    def _common(self, stage: Stage, settings: Config, watched: Images) -> dict[str, Any]:
+    def _common(self, stage: Stage, settings: Config, watched: ImageSet) -> dict[str, Any]:
         """Return what the recipes of all artifacts of a stage have in common."""
         common: dict[str, Any] = {
             "stage": stage.name,

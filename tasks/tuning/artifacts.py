@@ -10,10 +10,10 @@ from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.store import ArtifactError, open_store
-from tasks.engine.build import Means, Order, make
+from tasks.engine.build import Machine, Order, make
 from tasks.engine.image_list import read_images
 from tasks.engine.job import Job
-from tasks.engine.plan import Images, Node, Part, Reads, digest_samples, long_side_of, recipe_key
+from tasks.engine.plan import ImageSet, Node, Part, Reads, digest_samples, long_side_of, recipe_key
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool
@@ -130,8 +130,8 @@ class RunArtifacts:
             progress(f"the walk is made of {len(missing)} of {len(orders)} shards, with {_told(config)}")
             self._store.prepare()
             with WorkerPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
-                means = Means(pool, device, 1)
-                list(threads.map(lambda order: make(order, self._store, means), missing))
+                machine = Machine(pool, device, 1)
+                list(threads.map(lambda order: make(order, self._store, machine), missing))
         return {number: order.key for number, order in orders.items()}
 
     @cached_property
@@ -141,9 +141,9 @@ class RunArtifacts:
         return images.deal(images.samples, stage.num_shards, Reads())
 
     @cached_property
-    def _images(self) -> Images:
+    def _images(self) -> ImageSet:
         pairs = list(read_images(self.record.folder, self.record.images, self.record.root))
-        return Images(tuple(sample for sample, _ in pairs), {sample.id: digest for sample, digest in pairs})
+        return ImageSet(tuple(sample for sample, _ in pairs), {sample.id: digest for sample, digest in pairs})
 
     def _inputs(self, stage: Stage, number: int) -> dict[str, tuple[str, ...]]:
         """Return stage -> keys of what the run's artifact of a shard was made from."""

@@ -6,15 +6,15 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from flows.commands.looking import models
 from flows.commands.looking.models import list_models, show_models
+from tasks.measurement import sizes
 
 
 @pytest.fixture(autouse=True)
 def _few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting all of them takes many seconds."""
     kept = ("cam-resnet18", "irnet-resnet18")
-    monkeypatch.setattr(models, "SIZED", {name: models.SIZED[name] for name in kept})
+    monkeypatch.setattr(sizes, "SIZED", {name: sizes.SIZED[name] for name in kept})
 
 
 def test_classes_and_size_reach_the_count():

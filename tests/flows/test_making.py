@@ -13,7 +13,7 @@ from data.dataset import ClassTable, CocoSource, Sample, SampleWithRegions
 from data.files import content_digest, file_digest
 from data.store import Store
 from tasks.config import Config
-from tasks.engine.build import Means, Order, make
+from tasks.engine.build import Machine, Order, make
 from tasks.engine.job import Job
 from tasks.engine.plan import coco_digest
 from tasks.engine.workers import StageError, WorkerPool
@@ -62,8 +62,8 @@ def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> No
     store.prepare()
     order = order_of("classifier", "classifier")
     trainings = Trainings()
-    means = Means(pool=cast(WorkerPool, trainings), device="cpu", num_threads=1)
-    runs = [threading.Thread(target=make, args=(order, store, means), daemon=True) for _ in range(2)]
+    machine = Machine(pool=cast(WorkerPool, trainings), device="cpu", num_threads=1)
+    runs = [threading.Thread(target=make, args=(order, store, machine), daemon=True) for _ in range(2)]
     for run in runs:
         run.start()
     assert trainings.under_way.wait(10)
@@ -115,11 +115,11 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
     recipe = {"samples": {"a": described, "b": entry}, "weights": f"{file_digest(weights)} imagenet"}
     order = order_of("cams", "cams 1/1", sample, Sample("b", image, (0,), coco=source), recipe=recipe)
     order = replace(order, weights=str(weights))
-    means = Means(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
+    machine = Machine(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
     if changed:
         with pytest.raises(StageError, match=r"cams 1/1: .*([ab]\.(jpg|png|npy|json|pth)|regions) changed while"):
-            make(order, store, means)
+            make(order, store, machine)
         assert store.verify("cams", "k1") == "missing"
     else:
-        make(order, store, means)
+        make(order, store, machine)
         assert store.verify("cams", "k1") is None

@@ -14,7 +14,7 @@ from tests_flows_support import pseudomask, run_words
 from data.formats.label_maps import read_label_map
 from flows.training.request import TrainRequest, open_training_sets
 from tasks.engine.image_list import write_images
-from tasks.engine.plan import Images, SampleDigest
+from tasks.engine.plan import ImageSet, SampleDigest
 from tasks.engine.run_record import read_run
 from tasks.networks import NETWORKS
 
@@ -98,7 +98,7 @@ def test_networks_on_a_run_s_labels_see_no_saliency_whose_maps_may_be_gone(tmp_p
     record = read_run(run)
     samples = tuple(replace(sample, saliency=tmp_path / "gone.png") for sample in record.dataset.samples)
     digests = {sample.id: SampleDigest("image", saliency="map") for sample in samples}
-    images = write_images(run, Images(samples, digests), record.root)
+    images = write_images(run, ImageSet(samples, digests), record.root)
     request = {"data": str(record.root), "classes": None, "split": None, "val": None}
     record.model_copy(update={"images": images, "request": request}).write(run)
     assert read_run(run).dataset.samples[0].saliency

@@ -341,8 +341,8 @@ def test_a_training_takes_the_confidence_of_a_run_s_labels_and_its_bytes_are_par
 
 def test_lists_of_images_keep_where_the_confidence_is(tmp_path: Path) -> None:
     from tasks.engine.image_list import write_images
-    from tasks.engine.plan import Images, SampleDigest
+    from tasks.engine.plan import ImageSet, SampleDigest
 
     sample = Sample("a", tmp_path / "a.png", (0,), confidence=tmp_path / "sure/a.png")
-    listed = write_images(tmp_path, Images((sample,), {"a": SampleDigest("0" * 64)}), tmp_path)
+    listed = write_images(tmp_path, ImageSet((sample,), {"a": SampleDigest("0" * 64)}), tmp_path)
     assert [each for each, _ in read_images(tmp_path, listed, tmp_path)] == [sample]

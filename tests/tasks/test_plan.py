@@ -16,7 +16,7 @@ from tasks.config import RunConfig
 from tasks.engine import plan as plan_module
 from tasks.engine import stage as stage_module
 from tasks.engine.plan import (
-    Images,
+    ImageSet,
     Networks,
     Part,
     Plan,
@@ -59,7 +59,7 @@ def _plan(dataset: Dataset | None = None, config: PipelineConfig = CONFIG, **opt
 
 
 def _deal(dataset: Dataset, num_shards: int) -> list[Part]:
-    return Images(dataset.samples, _digests(dataset)).deal(dataset.samples, num_shards, Reads())
+    return ImageSet(dataset.samples, _digests(dataset)).deal(dataset.samples, num_shards, Reads())
 
 
 def _changed(before: Plan, after: Plan) -> dict[str, int]:

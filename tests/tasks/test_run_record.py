@@ -13,7 +13,7 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithRegi
 from data.store import ArtifactError, Store
 from flows.commands.looking.status import compare_with_store
 from tasks.engine.image_list import Change, compare_images, read_images, write_images
-from tasks.engine.plan import Images, Plan, SampleDigest, make_plan
+from tasks.engine.plan import ImageSet, Plan, SampleDigest, make_plan
 from tasks.engine.run_record import RunRecord, read_run, write_run
 from tasks.networks import NETWORKS
 from tasks.networks.deeplabv2 import DeepLabV2Settings
@@ -87,7 +87,7 @@ def test_files_outside_the_set_and_coco_sources_come_back(tmp_path: Path) -> Non
     outside = Sample("a", tmp_path / "elsewhere/a.jpg", (0,), instances=tmp_path / "a.png", coco=SOURCE)
     samples = (outside, Sample("b", Path("set/deep/b.jpg"), (), coco=replace(SOURCE, image_id=8)))
     digests = {"a": SampleDigest("1", "t"), "b": SampleDigest("2", "u")}
-    listed = write_images(tmp_path, Images(samples, digests), Path("set"))
+    listed = write_images(tmp_path, ImageSet(samples, digests), Path("set"))
     found = list(read_images(tmp_path, listed, Path("set")))
     assert [sample for sample, _ in found] == list(samples)
     assert dict(zip("ab", (digest for _, digest in found), strict=True)) == digests
@@ -99,11 +99,11 @@ def test_maps_and_networks_of_saliency_come_back_and_their_changes_are_told(tmp_
     with_network = Sample("b", Path("set/b.jpg"), (0,), saliency=tmp_path / "net.onnx")
     samples = (with_map, with_network, Sample("c", Path("set/c.jpg"), ()))
     digests = {"a": SampleDigest("1", "t", "m"), "b": SampleDigest("2", saliency="n"), "c": SampleDigest("3")}
-    listed = write_images(tmp_path, Images(samples, digests), Path("set"))
+    listed = write_images(tmp_path, ImageSet(samples, digests), Path("set"))
     found = list(read_images(tmp_path, listed, Path("set")))
     assert found == [(sample, digests[sample.id]) for sample in samples]
     now = digests | {"a": SampleDigest("1", "u", "other")}
-    assert compare_images(found, Images(samples, now)) == [
+    assert compare_images(found, ImageSet(samples, now)) == [
         Change("a", "with other ground truth", True),
         Change("a", "with other saliency", True),
     ]
@@ -114,7 +114,7 @@ def test_regions_come_back_and_their_changes_are_told_of_the_stage_that_reads_th
     folder = SampleWithRegions("b", Path("set/b.jpg"), (0,), regions=tmp_path / "b")
     samples = (file, folder, Sample("c", Path("set/c.jpg"), ()))
     digests = {"a": SampleDigest("1", regions="r"), "b": SampleDigest("2", regions="s"), "c": SampleDigest("3")}
-    listed = write_images(tmp_path, Images(samples, digests), Path("set"))
+    listed = write_images(tmp_path, ImageSet(samples, digests), Path("set"))
     assert list(read_images(tmp_path, listed, Path("set"))) == [(sample, digests[sample.id]) for sample in samples]
     plain = _dataset()
     samples = (SampleWithRegions(s.id, s.image, s.labels, s.semantic, regions=Path("x")) for s in plain.samples)
@@ -166,7 +166,7 @@ def test_what_became_of_each_image_is_told() -> None:
     before = [(sample, digests[sample.id]) for sample in (a, b, c, d, e)]
     now = (replace(a, labels=(0, 1)), b, c, e, f)
     digests |= {b.id: SampleDigest("other"), e.id: SampleDigest(digests[e.id].image, "other")}
-    assert compare_images(before, Images(now, digests)) == [
+    assert compare_images(before, ImageSet(now, digests)) == [
         Change(a.id, "relabelled", True),
         Change(b.id, "changed", False),
         Change(d.id, "gone", False),
@@ -217,7 +217,7 @@ def test_what_a_training_is_watched_on_counts() -> None:
     watched = _dataset(3)
     keys = set()
     for digests in ({}, _digests(watched), _digests(watched) | {"image000": SampleDigest("x", "other")}):
-        images = Images(watched.samples if digests else (), digests)
+        images = ImageSet(watched.samples if digests else (), digests)
         stages = NETWORKS["deeplabv2"].pipeline
         plan = make_plan(dataset, DeepLabV2Settings(), _digests(dataset), stages, ("deeplabv2",), validation=images)
         (node,) = plan.nodes

@@ -26,7 +26,7 @@ from tasks.engine.image_list import (
     compare_images,
     read_images,
 )
-from tasks.engine.plan import Images, Node, Plan, Shard, shard_of
+from tasks.engine.plan import ImageSet, Node, Plan, Shard, shard_of
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.pipeline.plan import pipeline_settings
 
@@ -182,8 +182,8 @@ class _Known:
         self.record = record
         self.artifacts = set(record.artifacts)
         self._images = plan.images
-        self._changes: dict[Images, list[Change]] = {}
-        self._by_shard: dict[tuple[Images, int], dict[int, list[Change]]] = {}
+        self._changes: dict[ImageSet, list[Change]] = {}
+        self._by_shard: dict[tuple[ImageSet, int], dict[int, list[Change]]] = {}
 
     def image_changes(self, node: Node) -> list[str]:
         """Say which images of an artifact are not as they were."""
@@ -205,7 +205,7 @@ class _Known:
             for kind, ids in kinds.items()
         ]
 
-    def _changes_of(self, images: Images) -> list[Change]:
+    def _changes_of(self, images: ImageSet) -> list[Change]:
         if images not in self._changes:
             listed = self.record.images if images is self._images else self.record.validation
             before = read_images(self.record.folder, listed, self.record.root)
