@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from tasks.config import Config, RunConfig, StoreAddress
 from tasks.engine.plan import Node, Plan
 
 Sets = TypeVar("Sets")
+Found = TypeVar("Found")
 FROM_COMMAND_LINE = "command line"
 """Context of the validation of requests that people type."""
 
@@ -118,6 +120,28 @@ class PlannedRun:
         """
         if not (self.store.read_only and is_made(self.plan, self.store)):
             self.store.prepare()
+
+
+_handed: list[tuple[Request, Any]] = []
+
+
+@contextlib.contextmanager
+def handed_over(request: Request, found: Any) -> Iterator[None]:
+    """Keep what a command found of a request, for the flow that it calls in the block: a set is read once."""
+    _handed.append((request, found))
+    try:
+        yield
+    finally:
+        _handed.clear()
+
+
+def take_over(request: Request, find: Callable[[], Found]) -> Found:
+    """Return what the command found of a request that called this flow; find it where none did, as when deployed."""
+    for given, found in _handed:
+        if given == request:
+            _handed.clear()
+            return found
+    return find()
 
 
 def plan_run(

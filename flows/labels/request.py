@@ -20,7 +20,7 @@ from data.saliency_maps import is_network
 from data.store import ArtifactError
 from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
-from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run
+from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run, take_over
 from flows.labels.presets import PRESETS, quick
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
@@ -213,7 +213,7 @@ def prepare(request: RunRequest) -> PlannedRun:
     """
     prepared = plan_run(
         request,
-        lambda: open_set(request),
+        lambda: take_over(request, lambda: open_set(request)),
         lambda dataset: replan(request, dataset),
         lambda dataset: check_files(request, dataset),
         set_aside,

@@ -14,6 +14,7 @@ from flows.deployment.flow import deployable
 from flows.deployment.turn import make_in_turn
 from flows.deployment.ui import show_labels, show_scores
 from flows.engine.collect import write_run_record, writing
+from flows.engine.request import take_over
 from flows.training.network_requests import TRAIN_REQUESTS
 from flows.training.prediction import PredictRequest, prepare_prediction
 from flows.training.request import TrainRequest, prepare_training
@@ -42,7 +43,7 @@ def predict(request: PredictRequest) -> str:
         ArtifactError: The network, the store or the results cannot be read or written.
     """
     with writing(request, "predict"):
-        prepared = prepare_prediction(request)
+        prepared = take_over(request, lambda: prepare_prediction(request))
         prepared.ready_store()
         make_in_turn(request, prepared)
         return str(collect_predictions(request, prepared))

@@ -17,7 +17,7 @@ from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.engine.presets import over_preset
-from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run
+from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run, take_over
 from tasks.engine.plan import ImageSet, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.networks import NETWORKS, NetworkSettings
@@ -162,7 +162,7 @@ def prepare_training(request: TrainRequest) -> PlannedRun:
     """
 
     def read() -> tuple[tuple[Dataset, Dataset], list[Problem]]:
-        training, validation, left_out = read_training_sets(request)
+        training, validation, left_out = take_over(request, lambda: read_training_sets(request))
         return (training, validation), left_out
 
     def check(sets: tuple[Dataset, Dataset]) -> list[Problem]:

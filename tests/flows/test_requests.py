@@ -14,7 +14,7 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.formats.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
 from flows.cli import main
-from flows.engine.request import Request
+from flows.engine.request import Request, handed_over, take_over
 from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, _as_trained
 from flows.publishing.request import RegenerateRequest
@@ -191,3 +191,23 @@ def test_images_that_are_left_out_of_a_training_are_told(tmp_path: Path) -> None
     assert {problem.file.name for problem in left_out} == {"train-b.png", "val-b.png", "i.png"}
     assert [sample.id for sample in training.samples] == ["train-a", "saliency/train-a"]
     assert [sample.id for sample in validation.samples] == ["val-a"]
+
+
+def test_what_a_command_has_read_is_taken_once_and_only_for_its_request() -> None:
+    request = RunRequest(data=Path("photos"), out=Path("run"), settings=PRESETS["demo"](), preset="demo")
+    other = request.model_copy(update={"out": Path("other")})
+    reads: list[str] = []
+
+    def find() -> str:
+        reads.append("read")
+        return "found by the flow"
+
+    with handed_over(request, "found by the command"):
+        assert take_over(other, find) == "found by the flow"
+        assert take_over(request, find) == "found by the command"
+        # A second flow of the same request sees what is there then.
+        assert take_over(request, find) == "found by the flow"
+    with handed_over(request, "found by the command"):
+        pass
+    assert take_over(request, find) == "found by the flow"
+    assert len(reads) == 3

@@ -11,6 +11,7 @@ from flows.commands.command import HIDDEN, POSITIONAL, Command, answering
 from flows.commands.tables import show_validation
 from flows.engine.collect import writing
 from flows.engine.embedded import embedded_server
+from flows.engine.request import handed_over
 from flows.training.prediction import PredictRequest, prepare_prediction
 from tasks.engine.run_record import read_run
 
@@ -19,7 +20,8 @@ def predict_images(request: PredictRequest) -> dict[str, Any]:
     """Run the flow, and return where the labels are."""
     with writing(request, "predict"):
         prepared = prepare_prediction(request)
-        with embedded_server(request, [node.stage for node in prepared.plan.nodes]):
+        stages = [node.stage for node in prepared.plan.nodes]
+        with embedded_server(request, stages), handed_over(request, prepared):
             from flows.training.flow import predict
 
             predict(request)

@@ -13,6 +13,7 @@ from flows.commands.command import Command, Written, answering
 from flows.commands.tables import percent, show_validation
 from flows.engine.collect import writing
 from flows.engine.embedded import embedded_server, read_result
+from flows.engine.request import handed_over
 from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, open_set
 from tasks.networks import NETWORKS
@@ -25,12 +26,12 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     with writing(request, "run"):
         # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
-        open_set(request)
+        found = open_set(request)
         stages = (
             *stages_of(request.settings.refiner),
             *(stage for name in request.train for stage in NETWORKS[name].pipeline),
         )
-        with embedded_server(request, stages):
+        with embedded_server(request, stages), handed_over(request, found):
             from flows.labels.flow import pseudo_labels
 
             pseudo_labels(request)

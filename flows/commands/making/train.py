@@ -11,7 +11,8 @@ from flows.commands.command import Command, Written, answering
 from flows.commands.tables import show_validation
 from flows.engine.collect import writing
 from flows.engine.embedded import embedded_server, read_result
-from flows.training.request import TrainRequest, open_training_sets
+from flows.engine.request import handed_over
+from flows.training.request import TrainRequest, read_training_sets
 from tasks.networks import NETWORKS
 
 
@@ -19,8 +20,9 @@ def train_network(request: TrainRequest) -> dict[str, Any]:
     """Run the flow, and return what `metrics.json` holds, and where."""
     # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
     with writing(request, "train"):
-        open_training_sets(request)
-        with embedded_server(request, NETWORKS[request.settings.network].pipeline):
+        found = read_training_sets(request)
+        stages = NETWORKS[request.settings.network].pipeline
+        with embedded_server(request, stages), handed_over(request, found):
             from flows.training.flow import downstream
 
             downstream(request)
