@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 from data.dataset import DatasetError, Problem
 from flows.engine.presets import over_preset
 from flows.engine.request import ListName, Request, WholePath
-from flows.labels.presets import PRESETS, quick
+from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, open_set
 from tasks.config import Seed
 from tasks.engine.plan import has_truth
@@ -61,6 +62,16 @@ INSTANCES = (
 """Table 1 of the paper: AP50 of pseudo instance labels there, and AP70, which it does not give."""
 
 
+def _first_round(preset: Callable[[], PipelineConfig]) -> PipelineConfig:
+    return preset().model_copy(update={"pixels": PixelsConfig()})
+
+
+FIRST_ROUND_PRESETS: Mapping[str, Callable[[], PipelineConfig]] = {
+    name: partial(_first_round, preset) for name, preset in PRESETS.items()
+}
+"""The presets without a second round, which the paper has not."""
+
+
 class CompareRefinersRequest(Request):
     """The tables of the IRNet paper on pseudo labels. The parameters of the flow `compare-refiners`.
 
@@ -78,16 +89,12 @@ class CompareRefinersRequest(Request):
     split: ListName | None = None
     classes: WholePath | None = None
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
-    settings: PipelineConfig = Field(default_factory=lambda: quick().model_copy(update={"pixels": PixelsConfig()}))
+    settings: PipelineConfig = Field(default_factory=FIRST_ROUND_PRESETS["quick"])
 
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
-        without = {
-            name: lambda make=make: make().model_copy(update={"pixels": PixelsConfig()})
-            for name, make in PRESETS.items()
-        }
-        return over_preset(values, without)
+        return over_preset(values, FIRST_ROUND_PRESETS)
 
     @model_validator(mode="after")
     def _seeds_are_different(self) -> Self:

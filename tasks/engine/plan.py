@@ -61,15 +61,15 @@ class ImageSet:
         """Return id -> what a recipe says of samples of the set: their bytes and labels, and what else is read."""
         return {sample.id: self._describe(sample, reads) for sample in samples}
 
-    def deal(self, samples: Iterable[Sample], num_shards: int | None, reads: Reads) -> list[Part]:
+    def deal(self, samples: Iterable[Sample], num_shards: int | None, reads: Reads) -> list[Shard]:
         """Deal samples of the set into shards by the hash of their ids, so that a new image changes one shard only.
 
         Args:
-            num_shards: None for one part that is the whole set.
+            num_shards: None for one that is the whole set.
             reads: What is digested beside their bytes and labels.
 
         Returns:
-            The parts in the order of their shards; empty ones are left out.
+            The shards in order; empty ones are left out.
         """
         dealt: dict[int, tuple[list[Sample], Any]] = {}
         # One way through the set in its own order, which is that of its objects in memory.
@@ -77,12 +77,12 @@ class ImageSet:
             number = shard_of(sample.id, num_shards or 1)
             if number not in dealt:
                 dealt[number] = [], hashlib.sha256()
-            part, state = dealt[number]
-            part.append(sample)
+            members, state = dealt[number]
+            members.append(sample)
             state.update(json.dumps([sample.id, *self._describe(sample, reads).values()]).encode())
         return [
-            Part(Shard(number, num_shards) if num_shards else None, tuple(part), state.hexdigest())
-            for number, (part, state) in sorted(dealt.items())
+            Shard(number, num_shards, tuple(members), state.hexdigest())
+            for number, (members, state) in sorted(dealt.items())
         ]
 
     def _describe(self, sample: Sample, reads: Reads) -> dict[str, Any]:
@@ -106,16 +106,15 @@ def reads_of(stage: Stage) -> Reads:
 
 
 class Shard(NamedTuple):
-    """The images of a set whose ids' hash leaves `number` when it is divided by `of`."""
+    """Samples of a set that artifacts of several stages are made over, with the digest that stands for them in keys.
+
+    Attributes:
+        number: What the hash of their ids leaves when it is divided by `of`.
+        of: The number of shards; None where this is the whole set.
+    """
 
     number: int
-    of: int
-
-
-class Part(NamedTuple):
-    """Samples that artifacts of several stages are made over, with the digest that stands for them in keys."""
-
-    shard: Shard | None
+    of: int | None
     samples: tuple[Sample, ...]
     digest: str
 
@@ -146,7 +145,7 @@ class Node:
         inputs: Stage -> keys of the artifacts that it reads.
         origin: The address of the earlier run's store, which it is copied from.
         images: The set that the samples are of.
-        shard: Which of its shards they are; None for the whole set.
+        shard: The shard that they are; None for the whole set.
         watched: What a training is watched on.
     """
 
@@ -393,7 +392,7 @@ class _Planner:
         self.weights = weights
         self.networks = networks
         self.nodes: dict[str, dict[int | None, Node]] = {}
-        self._parts: dict[tuple[bool, Reads], list[Part]] = {}
+        self._shards: dict[tuple[bool, Reads], list[Shard]] = {}
 
     def add(self, stage: Stage) -> None:
         settings = _settings(self.config, stage)
@@ -407,22 +406,22 @@ class _Planner:
         watched = self.validation if stage.reads_ground_truth and stage.seeded else ImageSet()
         common = self._common(stage, settings, watched)
         nodes: dict[int | None, Node] = {}
-        parts = self._parts_of(stage)
-        for position, part in enumerate(parts, start=1):
-            number = part.shard.number if part.shard else None
+        shards = self._shards_of(stage)
+        for position, shard in enumerate(shards, start=1):
+            number = shard.number if shard.of else None
             inputs = {name: self._input_keys(name, number) for name in stage.needs if name in self.nodes}
-            key = recipe_key({**common, "samples": part.digest, "inputs": inputs})
-            label = f"{stage.name} {position:02d}/{len(parts):02d}" if stage.sharded else stage.name
+            key = recipe_key({**common, "samples": shard.digest, "inputs": inputs})
+            label = f"{stage.name} {position:02d}/{len(shards):02d}" if stage.sharded else stage.name
             nodes[number] = Node(
                 stage,
                 label,
                 key,
-                part.samples,
+                shard.samples,
                 settings,
                 common,
                 inputs,
                 images=self.images,
-                shard=part.shard,
+                shard=shard if shard.of else None,
                 watched=watched,
             )
         self.nodes[stage.name] = nodes
@@ -446,19 +445,19 @@ class _Planner:
             if is_timm(self.config.backbone):
                 common |= {"backbone": full_name(self.config.backbone), "backbone_source": source_digest(_TIMM_SOURCE)}
         if watched.samples:
-            (part,) = watched.deal(watched.samples, None, Reads(truth=True))
-            common["validation"] = part.digest
+            (whole,) = watched.deal(watched.samples, None, Reads(truth=True))
+            common["validation"] = whole.digest
         return common
 
-    def _parts_of(self, stage: Stage) -> list[Part]:
+    def _shards_of(self, stage: Stage) -> list[Shard]:
         """Return what the stage's artifacts are made over, the same for all stages that read the same."""
         kind = (stage.sharded, reads_of(stage))
-        if kind not in self._parts:
+        if kind not in self._shards:
             # By the size of the whole set: an image's ground truth is scored beside its labels.
             count = count_shards(len(self.images.samples), self.config.shard_size) if stage.sharded else None
             samples = self.images.with_truth if stage.reads_ground_truth else self.images.samples
-            self._parts[kind] = self.images.deal(samples, count, reads_of(stage))
-        return self._parts[kind]
+            self._shards[kind] = self.images.deal(samples, count, reads_of(stage))
+        return self._shards[kind]
 
     def _input_keys(self, stage: str, number: int | None) -> tuple[str, ...]:
         nodes = self.nodes[stage]

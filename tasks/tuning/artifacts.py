@@ -13,7 +13,7 @@ from data.store import ArtifactError, open_store
 from tasks.engine.build import Machine, Order, make
 from tasks.engine.image_list import read_images
 from tasks.engine.job import Job
-from tasks.engine.plan import ImageSet, Node, Part, Reads, digest_samples, long_side_of, recipe_key
+from tasks.engine.plan import ImageSet, Node, Reads, Shard, digest_samples, long_side_of, recipe_key
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool
@@ -97,10 +97,10 @@ class RunArtifacts:
             labels: Settings of the labels.
             walk: Artifacts of another walk, by shard.
         """
-        for part in self._parts:
-            chosen = tuple(samples[sample.id] for sample in part.samples if sample.id in samples)
+        for shard in self._shards:
+            chosen = tuple(samples[sample.id] for sample in shard.samples if sample.id in samples)
             if chosen:
-                yield self._job(part, chosen, labels, walk)
+                yield self._job(shard, chosen, labels, walk)
 
     def read_cams(self, job: Job) -> Path:
         """Return the file of the attention maps of a job's images."""
@@ -124,7 +124,7 @@ class RunArtifacts:
         recorded = self.record.stages[WALK.stage]
         if config == self.settings.walk:
             return recorded.keys
-        orders = {_number(part): self._walk_order(part, config) for part in self._parts}
+        orders = {shard.number: self._walk_order(shard, config) for shard in self._shards}
         missing = [order for order in orders.values() if not self._store.has(WALK.stage, order.key)]
         if missing:
             progress(f"the walk is made of {len(missing)} of {len(orders)} shards, with {_told(config)}")
@@ -135,7 +135,7 @@ class RunArtifacts:
         return {number: order.key for number, order in orders.items()}
 
     @cached_property
-    def _parts(self) -> list[Part]:
+    def _shards(self) -> list[Shard]:
         """The shards of the run, as its walk has them."""
         images, stage = self._images, self.record.stages[WALK.stage]
         return images.deal(images.samples, stage.num_shards, Reads())
@@ -150,8 +150,8 @@ class RunArtifacts:
         records = {name: self.record.stages[name] for name in stage.needs if name in self.record.stages}
         return {name: (each.keys[number if each.num_shards else 0],) for name, each in records.items()}
 
-    def _walk_order(self, part: Part, config: WalkConfig) -> Order:
-        stage, number = _TABLE[WALK.stage], _number(part)
+    def _walk_order(self, shard: Shard, config: WalkConfig) -> Order:
+        stage, number = _TABLE[WALK.stage], shard.number
         inputs = self._inputs(stage, number)
         # As `tasks.engine.plan` has it, so that a run with these settings finds the artifact.
         common = {
@@ -159,14 +159,24 @@ class RunArtifacts:
             "source": stage.source,
             "settings": config.model_dump(mode="json"),
         }
-        key = recipe_key({**common, "samples": part.digest, "inputs": inputs})
-        node = Node(stage, stage.name, key, part.samples, config, common, inputs, images=self._images, shard=part.shard)
+        key = recipe_key({**common, "samples": shard.digest, "inputs": inputs})
+        node = Node(
+            stage,
+            stage.name,
+            key,
+            shard.samples,
+            config,
+            common,
+            inputs,
+            images=self._images,
+            shard=shard if shard.of else None,
+        )
         settings = self.settings
         return Order(
             stage=stage,
             key=key,
             label=f"walk {number + 1}",
-            samples=part.samples,
+            samples=shard.samples,
             classes=self.record.classes,
             config=config,
             recipe=node.recipe,
@@ -179,18 +189,14 @@ class RunArtifacts:
             long_side=long_side_of(settings),
         )
 
-    def _job(self, part: Part, samples: tuple[Sample, ...], labels: LabelsConfig, walk: Keys | None) -> Job:
-        number = _number(part)
+    def _job(self, shard: Shard, samples: tuple[Sample, ...], labels: LabelsConfig, walk: Keys | None) -> Job:
+        number = shard.number
         keys = self._inputs(_TABLE["labels"], number)
         if walk is not None:
             keys[WALK.stage] = (walk[number],)
         folders = {name: tuple(self._store.fetch(name, key) for key in some) for name, some in keys.items()}
         nowhere = self.record.folder
         return Job(samples, self.record.classes, labels, nowhere, nowhere, folders, long_side=self.settings.long_side)
-
-
-def _number(part: Part) -> int:
-    return part.shard.number if part.shard else 0
 
 
 def _told(config: WalkConfig) -> str:

@@ -18,10 +18,10 @@ from tasks.engine import stage as stage_module
 from tasks.engine.plan import (
     ImageSet,
     Networks,
-    Part,
     Plan,
     Reads,
     SampleDigest,
+    Shard,
     count_shards,
     digest_samples,
     weights_digest,
@@ -58,7 +58,7 @@ def _plan(dataset: Dataset | None = None, config: PipelineConfig = CONFIG, **opt
     return plan_labels(dataset, config, options.pop("digests", _digests(dataset)), **options)
 
 
-def _deal(dataset: Dataset, num_shards: int) -> list[Part]:
+def _deal(dataset: Dataset, num_shards: int) -> list[Shard]:
     return ImageSet(dataset.samples, _digests(dataset)).deal(dataset.samples, num_shards, Reads())
 
 

@@ -106,19 +106,6 @@ def _pair(text: str, form: str) -> tuple[str, str]:
     return name, value
 
 
-def _read_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a comparison of refiners with its pairs `walk.beta=8` read."""
-    settings: dict[str, Any] = {}
-    for name, value in _settings([text for texts in values["settings"] for text in texts]).items():
-        *sections, last = name.split(".")
-        inner = settings
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    return {**values, "settings": settings}
-
-
-_SETTINGS = Written(tuple[tuple[str, ...], ...], name="set", metavar="NAME=VALUE ...", adds_up=True)
 _TABLE = Command(
     name="compare",
     help="Networks side by side, trained and tested alike: the tables of the papers.",
@@ -129,7 +116,7 @@ _TABLE = Command(
         "table": HIDDEN,
         "preset": Written(NetworkPreset),
         "row_weights": Written(tuple[str, ...], metavar="BACKBONE=FILE ..."),
-        "training": _SETTINGS,
+        "training": Written(tuple[tuple[str, ...], ...], name="set", metavar="NAME=VALUE ...", adds_up=True),
     },
     prepare=_read_pairs,
     word="table",
@@ -139,10 +126,6 @@ COMMAND = replace(
     variants={
         **dict.fromkeys(TABLES, _TABLE),
         RESOURCES_TABLE: RESOURCES_COMMAND,
-        REFINERS_TABLE: replace(
-            REFINERS_COMMAND,
-            prepare=_read_settings,
-            written={**REFINERS_COMMAND.written, "settings": _SETTINGS},
-        ),
+        REFINERS_TABLE: REFINERS_COMMAND,
     },
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from flows.commands.command import Command, Written, answering
 from flows.comparison.refiner_tables import tables_of
-from flows.comparison.refiners import CompareRefinersRequest, check_truth
+from flows.comparison.refiners import FIRST_ROUND_PRESETS, CompareRefinersRequest, check_truth
 from flows.comparison.results import FILE_NAME
 from flows.engine.collect import writing
 from flows.engine.embedded import embedded_server
@@ -42,6 +42,7 @@ COMMAND = Command(
     help="Pseudo labels of CAMs, CRF, AffinityNet and IRNet: Tables 1 and 2 of the IRNet paper.",
     request=CompareRefinersRequest,
     carry_out=answering(compare_refiners, show_refiners),
-    written={"split": Written(name="train")},
+    written={"split": Written(name="train"), "preset": Written(Literal["quick", "voc12", "demo"])},
+    presets=FIRST_ROUND_PRESETS,
     word="table",
 )

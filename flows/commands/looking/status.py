@@ -26,7 +26,7 @@ from tasks.engine.image_list import (
     compare_images,
     read_images,
 )
-from tasks.engine.plan import ImageSet, Node, Plan, Shard, shard_of
+from tasks.engine.plan import ImageSet, Node, Plan, shard_of
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.pipeline.plan import pipeline_settings
 
@@ -187,7 +187,7 @@ class _Known:
 
     def image_changes(self, node: Node) -> list[str]:
         """Say which images of an artifact are not as they were."""
-        number, count = node.shard or Shard(0, 1)
+        number, count = (node.shard.number, node.shard.of or 1) if node.shard else (0, 1)
         if (node.images, count) not in self._by_shard:
             by_shard = self._by_shard[node.images, count] = defaultdict(list)
             for change in self._changes_of(node.images):
