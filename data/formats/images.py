@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from data.dataset import DatasetError, Problem
 from data.files import refuse_special
-from data.image_depth import deep_colours, has_deep_colours, upper_byte, used_bits
+from data.formats.image_depth import deep_colours, has_deep_colours, upper_byte, used_bits
 
 # Formats that are opened, whatever a file's suffix says. PIL knows others that start programs or read other files.
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "HEIF")
@@ -158,7 +158,7 @@ def read_image(path: Path) -> np.ndarray:
     """Read a photograph as it is meant to be seen.
 
     EXIF orientation is applied, and an alpha channel is dropped (the stored colours count, not a backdrop). Of values
-    of 16 bits the upper eight of those that are in use count (`data.image_depth`); floating point from 0 to 1 is
+    of 16 bits the upper eight of those that are in use count (`data.formats.image_depth`); floating point from 0 to 1 is
     scaled.
 
     Returns:

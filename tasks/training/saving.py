@@ -15,7 +15,7 @@ from torch import nn
 
 from data.dataset import DatasetError, Problem
 from data.validation import MAX_CLASSES
-from models.affinitynet import AffinityNet
+from models.affinitynet.network import AffinityNet
 from models.backbones import OutputStride, is_timm
 from models.backbones.base import Backbone
 from models.cam import CAMNet

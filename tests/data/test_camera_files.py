@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from data.dataset import DatasetError
+from data.formats.image_depth import used_bits
 from data.formats.images import read_image, read_photo, reads_heif
-from data.image_depth import used_bits
 from data.readers import open_dataset
 from data.validation import examine_images
 

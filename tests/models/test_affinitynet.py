@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kernels.affinity import offsets
-from models.affinity_losses import affinity_losses
-from models.affinitynet import AffinityNet
+from models.affinitynet.losses import affinity_losses
+from models.affinitynet.network import AffinityNet
 from models.backbones.base import build_backbone
 
 

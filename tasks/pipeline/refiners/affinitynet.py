@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from data.dataset import value_type
 from data.formats.label_maps import read_label_map
 from kernels.feature_affinity import feature_affinity
-from models.affinity_losses import affinity_losses
-from models.affinitynet import STRIDE, AffinityNet
+from models.affinitynet.losses import affinity_losses
+from models.affinitynet.network import STRIDE, AffinityNet
 from models.backbones.base import build_backbone
 from tasks.engine.job import Job
 from tasks.pipeline.settings import AffinityNetConfig
