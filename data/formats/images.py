@@ -158,8 +158,8 @@ def read_image(path: Path) -> np.ndarray:
     """Read a photograph as it is meant to be seen.
 
     EXIF orientation is applied, and an alpha channel is dropped (the stored colours count, not a backdrop). Of values
-    of 16 bits the upper eight of those that are in use count (`data.formats.image_depth`); floating point from 0 to 1 is
-    scaled.
+    of 16 bits the upper eight of those that are in use count (`data.formats.image_depth`); floating point from 0 to 1
+    is scaled.
 
     Returns:
         uint8 [H, W, 3], RGB.
