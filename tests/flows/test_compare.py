@@ -122,7 +122,7 @@ def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_u
     assert "sky, road, car" in page
     assert "background only" not in page
     for words, said in (
-        (("train", "--out", "segnet", "--data", camvid, "fcn-basic"), "the options are those of segnet"),
+        (("train", "--out", "segnet", "--data", camvid, "fcn-basic"), "validation images"),
         (
             ("train", "segnet-basic", "--labels", tmp_path / "net", "--val", "val", "--out", tmp_path / "x"),
             "a training's",

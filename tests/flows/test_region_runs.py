@@ -89,5 +89,5 @@ def test_what_is_wrong_with_regions_is_told_before_anything_runs(
 def test_a_request_in_json_has_regions_and_their_settings(tmp_path: Path) -> None:
     given = {"data": "photos", "out": "versions", "regions": "masks", "settings": {"regions": {"least_cover": 0.6}}}
     request = RegenerateRequest.model_validate(given)
-    assert (request.regions, request.settings.regions.least_cover) == (Path("masks"), 0.6)
+    assert (request.regions, request.settings.regions.least_cover) == (Path("masks").absolute(), 0.6)
     assert RegenerateRequest.model_validate(request.model_dump(mode="json")) == request
