@@ -72,7 +72,8 @@ def refuse_useless(command: Command, word: str, words: Sequence[str]) -> None:
     """
     if not command.variants:
         return
-    others = {name for name, option in _all_options(command).items() if not option.setting}
+    named = (pair for variant in command.variants.values() for pair in _by_name(variant).items())
+    others = {name for name, option in named if not option.setting}
     others -= _by_name(command.variants[word]).keys()
     if useless := list(dict.fromkeys(name for name in _names(words) if name in others)):
         raise DatasetError(f"{word} has no use for {', '.join(f'--{name}' for name in useless)}")
