@@ -140,7 +140,7 @@ def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_u
         (("train", "segnet", "--preset", "voc12", "--data", camvid, "--out", tmp_path / "x"), "expected one of quick"),
         (("train", "segnet", "--data", camvid, "--split", "train", "--out", tmp_path / "x", *small), "--val"),
         (("run", "--data", camvid, "--out", tmp_path / "x"), "image-level labels"),
-        (("compare", "segnet-decoders", "--out", tmp_path / "x"), "--data"),
+        (("compare", "segnet-decoders", "--out", tmp_path / "x"), "expected a data set (data)"),
         (("compare", "segnet-resources", "--rows", "unet"), "unknown networks unet"),
     ):
         refused = pseudomask(*words)
