@@ -13,9 +13,9 @@ from data.cam_families import family_of
 from data.class_tables import in_table
 from data.dataset import CamSource, Dataset, DatasetError, Problem
 from data.readers import open_dataset
-from data.readers.cams import Missing, with_cams
-from data.readers.regions import with_regions
-from data.readers.saliency import with_saliency
+from data.readers.beside.cams import Missing, with_cams
+from data.readers.beside.regions import with_regions
+from data.readers.beside.saliency import with_saliency
 from data.saliency_maps import is_network
 from data.store import ArtifactError
 from data.validation import check_images, set_aside, warnings

@@ -11,6 +11,7 @@ levels, its maps are averaged or interpolated, so that a cell lies where the lev
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -125,12 +126,10 @@ def _build(name: str, output_stride: OutputStride) -> tuple[Any, dict[str, Any]]
     accepted = inspect.signature(type(net).__init__).parameters
     options: dict[str, Any] = {key: value for key, value in _ANY_SIZE.items() if key in accepted}
     if output_stride < LEVEL_STRIDES[-1] and "output_stride" in accepted:
-        try:
-            strided = {**options, "output_stride": output_stride}
+        strided = {**options, "output_stride": output_stride}
+        # Some take the keyword and refuse all values but 32: they run at their own strides, as others without it.
+        with contextlib.suppress(AssertionError, NotImplementedError, ValueError):
             return create(**strided).eval(), strided
-        except (AssertionError, NotImplementedError, ValueError):
-            # Some take the keyword and refuse all values but 32.
-            pass
     return (create(**options) if options else net).eval(), options
 
 

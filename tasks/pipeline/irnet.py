@@ -12,27 +12,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from data.dataset import VOID, value_type
+from data.dataset import VOID
 from data.formats.label_maps import read_label_map
 from kernels.affinity import offsets
 from kernels.displacement import instance_map
-from models.backbones.base import build_backbone
 from models.irnet import IRNet
 from models.losses import centering_loss, pair_losses
 from tasks.engine.job import Job
 from tasks.evaluation.health import collapse_of
+from tasks.pipeline.relation_training import fit_on_relations, label_type, relation_files, starting_backbone
 from tasks.pipeline.settings import IRNetConfig
 from tasks.training import (
     Recipe,
-    TrainingError,
     autocast,
     build_optimizer,
     finite_outputs,
-    fit_with_restarts,
     write_history,
 )
 from tasks.training.augment import flip_and_crop, normalize, resize, to_shape
-from tasks.training.saving import load_classifier, save_network
+from tasks.training.saving import save_network
 from tasks.training.working_size import read_working_image
 
 MIN_REGION = 8
@@ -50,21 +48,14 @@ def train_irnet(job: Job) -> dict[str, Any]:
     """
     config = job.config
     assert isinstance(config, IRNetConfig)
-    relations = _relation_files(job)
-
-    def build(rate: float) -> tuple[IRNet, Recipe[Any]]:
-        net = _network(job, config)
-        return net, _recipe(net, config, job, relations, rate)
-
-    net, history, _ = fit_with_restarts(build, job, config.restarts)
-    if not any(figures["pairs"] for figures in history):
-        raise TrainingError(
-            f"IRNet has learned from no pair of pixels: in no crop of any of {len(job.samples)} images do two "
-            f"confident pixels lie closer than {config.radius_px} cells (--irnet.radius-px). The relations leave "
-            "everything open: move --relations.foreground-threshold and --relations.background-threshold towards "
-            "each other, or take larger crops (--irnet.crop-size)"
-        )
-    net.eval()
+    relations = relation_files(job)
+    net, history = fit_on_relations(
+        "IRNet",
+        job,
+        lambda: _network(job, config),
+        lambda net, rate: _recipe(net, config, job, relations, rate),
+        "move --relations.foreground-threshold and --relations.background-threshold towards each other",
+    )
     with finite_outputs(net):
         found = _measure_displacement(net, config, job, relations)
     save_network(net, job.out)
@@ -73,25 +64,10 @@ def train_irnet(job: Job) -> dict[str, Any]:
 
 
 def _network(job: Job, config: IRNetConfig) -> IRNet:
-    if config.backbone_from == "pretrained" and job.weights is not None:
-        backbone = build_backbone(job.backbone, job.weights)
-    elif "classifier" not in job.inputs:
-        # With maps of another method there is none; who has no weights either trains the backbone here.
-        torch.manual_seed(job.seed)
-        backbone = build_backbone(job.backbone, None)
-    else:
-        backbone = load_classifier(job.input("classifier")).backbone
-    torch.manual_seed(job.seed)
+    backbone = starting_backbone(job, config.backbone_from)
     net = IRNet(backbone, train_backbone=config.backbone_lr_factor > 0).train()
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
-
-
-def _relation_files(job: Job) -> dict[str, Path]:
-    files = {}
-    for folder in job.inputs["relations"]:
-        files |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.png")}
-    return {sample.id: files[sample.id] for sample in job.samples}
 
 
 def class_regions(labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -111,8 +87,6 @@ def class_regions(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path], rate: float) -> Recipe:
-    # PyTorch and the kernels know little of unsigned integers of 16 bits.
-    label_type = np.uint8 if value_type(len(job.classes.values)) is np.uint8 else np.int32
 
     def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         sample = job.samples[index]
@@ -123,7 +97,7 @@ def _recipe(net: IRNet, config: IRNetConfig, job: Job, relations: dict[str, Path
         crop, label_crop = flip_and_crop(normalize(image, net.backbone), labels, config.crop_size, rng)
         assert label_crop is not None
         # The middle of each 4 x 4 cell stands for it: the reference's nearest-neighbour reduction.
-        grid = label_crop[2::4, 2::4].astype(label_type)
+        grid = label_crop[2::4, 2::4].astype(label_type(job))
         regions = class_regions(grid) if config.centering_weight else np.zeros(grid.shape, np.int64)
         return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(grid), torch.from_numpy(regions)
 

@@ -26,7 +26,7 @@ from data.formats.label_maps import read_ground_truth, read_label_map
 from data.formats.quality import ImageQuality, quality_text, read_quality
 from data.formats.unit_maps import read_unit_map
 from data.readers import open_dataset
-from data.readers.cams import read_table, with_cams
+from data.readers.beside.cams import read_table, with_cams
 from data.region_masks import check_regions
 from data.validation import check_images
 

@@ -17,7 +17,7 @@ from data.cam_families import FAMILIES, constant_of, family_of, row_presets
 from data.cam_maps import CamMaps, read_cams
 from data.dataset import CamSource, ClassTable, Dataset, DatasetError, Sample
 from data.formats.voc import VOC_CLASSES
-from data.readers.cams import read_table, with_cams
+from data.readers.beside.cams import read_table, with_cams
 
 SIZES = {"a": (24, 32), "b": (21, 70), "c": (40, 24)}
 # One image has class 0, which a 0 among the keys might stand for.

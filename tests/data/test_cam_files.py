@@ -21,7 +21,7 @@ from data.cam_maps import ABOVE_1, NEGATIVE, NOT_FINITE, read_cams
 from data.dataset import CamSource, ClassTable, Dataset, DatasetError, Sample
 from data.formats.voc import VOC_CLASSES
 from data.pickles import PickleError, TorchArray, read_npy, read_zip
-from data.readers.cams import with_cams
+from data.readers.beside.cams import with_cams
 from data.validation import check_images
 
 SIZE = (24, 32)

@@ -11,7 +11,7 @@ from pycocotools import mask as rle_tools
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample, SampleWithRegions, without_regions
 from data.files import content_digest, content_state
-from data.readers.regions import with_regions
+from data.readers.beside.regions import with_regions
 from data.region_masks import MAX_REGIONS, read_regions
 from data.validation import check_images
 

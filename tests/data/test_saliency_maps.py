@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
-from data.readers.saliency import with_saliency
+from data.readers.beside.saliency import with_saliency
 from data.saliency_maps import read_saliency
 from data.validation import check_images
 

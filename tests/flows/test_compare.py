@@ -148,6 +148,7 @@ def test_a_scene_network_is_trained_tested_exported_and_refuses_what_it_cannot_u
         assert said in refused.stderr.replace("\n", " "), refused.stderr
 
 
+@pytest.mark.slow
 def test_saliency_is_learned_from_a_set_of_its_own_and_scored_on_it(camvid: Path, ecssd: Path, tmp_path: Path) -> None:
     words = ["train", "saliency-deeplabv3plus", "--data", camvid, "--split", "train", "--val", "val"]
     answer = pseudomask(*words, "--saliency", ecssd, "--out", tmp_path / "net", *TINY, "--json")
@@ -180,6 +181,7 @@ def test_saliency_is_learned_from_a_set_of_its_own_and_scored_on_it(camvid: Path
         assert said in refused.stderr.replace("\n", " "), refused.stderr
 
 
+@pytest.mark.slow
 def test_tables_of_the_other_papers_have_their_own_rows(camvid: Path, tmp_path: Path) -> None:
     rows = {"saliency-ablation": ["segmentation-only", "saliency-uniform"], "cooperative": ["danet-same-layer"]}
     for table, chosen in rows.items():

@@ -28,6 +28,7 @@ def options_of_tiny_runs() -> list[str]:
     return [word for option, values in (TINY | MORE).items() for word in (option, *values)]
 
 
+@pytest.mark.slow
 def test_the_tables_have_a_row_per_method_and_runs_share_what_is_alike(tmp_path: Path) -> None:
     write_synthetic(tmp_path / "set", num_images=8, seed=2, size=(64, 80), num_val=2)
     words = ["compare", "irnet", "--data", tmp_path / "set", "--out", tmp_path / "table", "--json"]

@@ -23,7 +23,7 @@ from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_label_map, write_label_map
 from data.ownership import own
 from data.readers import open_dataset
-from data.readers.cams import with_cams
+from data.readers.beside.cams import with_cams
 from data.store import Store
 from data.synthetic.dataset import write_synthetic
 from flows.cli import main

@@ -14,7 +14,7 @@ from support.cam_writers import draw_maps, full, write_maps
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.formats.images import image_size
-from data.readers.cams import with_cams
+from data.readers.beside.cams import with_cams
 from tasks.engine.job import Job
 from tasks.engine.source import source_parts
 from tasks.engine.stage import ExternalCamConfig

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
-from data.readers.regions import with_regions
+from data.readers.beside.regions import with_regions
 from data.text import one_line
 from data.validation import examine_files, warnings
 from flows.commands.command import Command, CommandFailed, Output, answer

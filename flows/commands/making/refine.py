@@ -17,8 +17,8 @@ from data.files import file_digest
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, index_files
 from data.ownership import own, refuse_nesting
 from data.readers import open_dataset
-from data.readers.cams import Missing, with_cams
-from data.readers.saliency import find_maps, first_problems
+from data.readers.beside.cams import Missing, with_cams
+from data.readers.beside.saliency import find_maps, first_problems
 from data.store import ArtifactError, explain_os_errors, open_store
 from data.validation import check_images, set_aside
 from flows.commands.command import Command, answering

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
 
-from data.readers.cams import CLASSES_FILE
+from data.readers.beside.cams import CLASSES_FILE
 from data.store import ArtifactError, open_store
 from flows.commands.storing.export_labels import write_export
 from tasks.engine.run_record import RunRecord, read_run

@@ -9,25 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.dataset import value_type
 from data.formats.label_maps import read_label_map
 from kernels.feature_affinity import feature_affinity
 from models.affinitynet.losses import affinity_losses
 from models.affinitynet.network import STRIDE, AffinityNet
-from models.backbones.base import build_backbone
 from tasks.engine.job import Job
+from tasks.pipeline.relation_training import fit_on_relations, label_type, relation_files, starting_backbone
 from tasks.pipeline.settings import AffinityNetConfig
 from tasks.training import (
     Recipe,
-    TrainingError,
     autocast,
     build_optimizer,
     finite_outputs,
-    fit_with_restarts,
     write_history,
 )
 from tasks.training.augment import flip_and_crop, normalize, photometric
-from tasks.training.saving import load_classifier, save_network
+from tasks.training.saving import save_network
 from tasks.training.working_size import read_working_image
 
 
@@ -42,21 +39,14 @@ def train_affinitynet(job: Job) -> dict[str, Any]:
     """
     config = job.config
     assert isinstance(config, AffinityNetConfig)
-    relations = _relation_files(job)
-
-    def build(rate: float) -> tuple[AffinityNet, Recipe[Any]]:
-        net = _network(job, config)
-        return net, _recipe(net, config, job, relations, rate)
-
-    net, history, _ = fit_with_restarts(build, job, config.restarts)
-    if not any(figures["pairs"] for figures in history):
-        raise TrainingError(
-            f"AffinityNet has learned from no pair of pixels: in no crop of any of {len(job.samples)} images do two "
-            f"confident pixels lie closer than {config.radius_px} cells (--affinitynet.radius-px). The relations leave "
-            "everything open: raise --affinity-relations.foreground-power, lower "
-            "--affinity-relations.background-power, or take larger crops (--affinitynet.crop-size)"
-        )
-    net.eval()
+    relations = relation_files(job)
+    net, history = fit_on_relations(
+        "AffinityNet",
+        job,
+        lambda: _network(job, config),
+        lambda net, rate: _recipe(net, config, job, relations, rate),
+        "raise --affinity-relations.foreground-power, lower --affinity-relations.background-power",
+    )
     with finite_outputs(net), torch.no_grad():
         pixels = torch.tensor(read_working_image(job.samples[0].image, job.long_side)).permute(2, 0, 1)[None]
         net.infer(net.backbone.normalize(pixels.to(job.device)), config.radius_px)
@@ -67,30 +57,15 @@ def train_affinitynet(job: Job) -> dict[str, Any]:
 
 
 def _network(job: Job, config: AffinityNetConfig) -> AffinityNet:
-    torch.manual_seed(job.seed)
-    if (config.backbone_from == "pretrained" and job.weights is not None) or "classifier" not in job.inputs:
-        # With maps of another method there is no classifier; who has no weights either trains the backbone here.
-        backbone = build_backbone(job.backbone, job.weights)
-    else:
-        backbone = load_classifier(job.input("classifier")).backbone
-    torch.manual_seed(job.seed)
+    backbone = starting_backbone(job, config.backbone_from)
     net = AffinityNet(backbone, train_backbone=config.backbone_lr_factor > 0).train()
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
 
 
-def _relation_files(job: Job) -> dict[str, Path]:
-    files = {}
-    for folder in job.inputs["relations"]:
-        files |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.png")}
-    return {sample.id: files[sample.id] for sample in job.samples}
-
-
 def _recipe(
     net: AffinityNet, config: AffinityNetConfig, job: Job, relations: dict[str, Path], rate: float
 ) -> Recipe[Any]:
-    # PyTorch knows little of unsigned integers of 16 bits.
-    label_type = np.uint8 if value_type(len(job.classes.values)) is np.uint8 else np.int32
 
     def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         sample = job.samples[index]
@@ -99,7 +74,7 @@ def _recipe(
         crop, label_crop = flip_and_crop(normalize(image, net.backbone), labels, config.crop_size, rng)
         assert label_crop is not None
         # The middle of each cell stands for it.
-        grid = label_crop[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].astype(label_type)
+        grid = label_crop[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].astype(label_type(job))
         return torch.from_numpy(crop).permute(2, 0, 1), torch.from_numpy(grid)
 
     def step(net: nn.Module, batch: list[tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, dict[str, float]]:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem
 from data.formats.unit_maps import MAP_SUFFIXES
-from data.readers.image_names import ImageNames
+from data.readers.beside.matching import first_problems, match_samples
 from data.saliency_maps import is_network
-
-LISTED = 10
 
 
 def with_saliency(dataset: Dataset, source: Path, skip_bad: bool = False) -> tuple[Dataset, list[Problem]]:
@@ -41,13 +39,6 @@ def with_saliency(dataset: Dataset, source: Path, skip_bad: bool = False) -> tup
     return replace(dataset, samples=tuple(samples), notes=(*dataset.notes, *notes)), problems
 
 
-def first_problems(problems: list[Problem], folder: Path, what: str = "a map") -> list[Problem]:
-    """Return the first problems of a folder, and how many images there are beyond that are without something."""
-    if len(problems) <= LISTED + 1:
-        return problems
-    return [*problems[:LISTED], Problem(folder, f"and {len(problems) - LISTED} more images without {what}")]
-
-
 def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path], list[str], list[Problem]]:
     """Return sample id -> map, how names were fitted, and a problem for each labelled image without one map.
 
@@ -61,17 +52,11 @@ def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and file.is_file():
             files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
-    wanted = [sample for sample in dataset.samples if sample.labels]
-    match = ImageNames(files).match(sample.id for sample in wanted)
-    found, problems = {}, []
-    for sample in wanted:
-        of_image = files.get(match.ids.get(sample.id, ""), [])
-        if len(of_image) == 1:
-            found[sample.id] = of_image[0]
-        elif of_image:
-            names = " and ".join(file.name for file in of_image)
-            problems.append(Problem(of_image[0], f"expected one {what} for {sample.id}, found {names}", sample.id))
-        else:
-            message = f"expected a {what}, {sample.id}.png or .npy, found none"
-            problems.append(Problem(folder, message, sample.id))
-    return found, [f"{what}: {note}" for note in match.notes], problems
+    found, notes, problems = match_samples(
+        dataset,
+        files,
+        folder,
+        several=lambda id: f"expected one {what} for {id}",
+        none=lambda id: f"expected a {what}, {id}.png or .npy",
+    )
+    return found, [f"{what}: {note}" for note in notes], problems

@@ -8,8 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem, Sample, SampleWithRegions
-from data.readers.image_names import ImageNames
-from data.readers.saliency import first_problems
+from data.readers.beside.matching import first_problems, match_samples
 from data.region_masks import MASK_SUFFIX
 
 REGION_SUFFIXES = frozenset({".json", MASK_SUFFIX})
@@ -33,24 +32,18 @@ def with_regions(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tupl
     if not folder.is_dir():
         raise DatasetError([Problem(folder, "expected a folder of regions")])
     sources = _find_sources(folder, {sample.id for sample in dataset.samples})
-    wanted = [sample for sample in dataset.samples if sample.labels]
-    match = ImageNames(sources).match(sample.id for sample in wanted)
-    found, problems = {}, []
-    for sample in wanted:
-        of_image = sources.get(match.ids.get(sample.id, ""), [])
-        if len(of_image) == 1:
-            found[sample.id] = of_image[0]
-        elif of_image:
-            names = " and ".join(file.name for file in of_image)
-            problems.append(Problem(of_image[0], f"expected regions of {sample.id} once, found {names}", sample.id))
-        else:
-            message = f"expected regions, {sample.id}.json, .png or a folder of that name, found none"
-            problems.append(Problem(folder, message, sample.id))
+    found, notes, problems = match_samples(
+        dataset,
+        sources,
+        folder,
+        several=lambda id: f"expected regions of {id} once",
+        none=lambda id: f"expected regions, {id}.json, .png or a folder of that name",
+    )
     if problems and not skip_bad:
         raise DatasetError(first_problems(problems, folder, "regions"))
     samples = tuple(_with(sample, found[sample.id]) if sample.id in found else sample for sample in dataset.samples)
-    notes = [f"regions: {note}" for note in match.notes]
-    return replace(dataset, samples=samples, notes=(*dataset.notes, *notes)), problems
+    notes = (*dataset.notes, *(f"regions: {note}" for note in notes))
+    return replace(dataset, samples=samples, notes=notes), problems
 
 
 def _find_sources(folder: Path, ids: Collection[str]) -> dict[str, list[Path]]:
