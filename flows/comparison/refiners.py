@@ -133,11 +133,7 @@ def runs(request: CompareRefinersRequest) -> Iterator[tuple[str, int, RunRequest
                     classes=request.classes,
                     out=request.out / f"{name}-{seed}",
                     settings=PipelineConfig.model_validate({**base, **changed, "seed": seed}),
-                    preset=request.preset,
-                    store=request.store_address,
-                    workers=request.workers,
-                    device=request.device,
-                    cluster=request.cluster,
+                    **request.where,
                     time_limit=request.time_limit,
                 ),
             )

@@ -87,6 +87,12 @@ class Request(LocalRequest):
         """The address of the artifacts."""
         return self.store or store_address(self.out.absolute().parent / "store")
 
+    @property
+    def where(self) -> dict[str, Any]:
+        """The fields of a request that is a part of this one, so that it works in the same place."""
+        same = {name: getattr(self, name) for name in ("workers", "device", "cluster", "preset")}
+        return {"store": self.store_address, **same}
+
 
 def check_backbone(settings: RunConfig) -> None:
     """Check that the backbone of settings is there, and weights of it that are to be downloaded.

@@ -53,11 +53,7 @@ def trainings_of(request: RunRequest) -> list[TrainRequest]:
             labels=request.out.absolute(),
             val=request.val,
             out=request.out / name,
-            store=request.store_address,
-            workers=request.workers,
-            device=request.device,
-            cluster=request.cluster,
-            preset=request.preset,
+            **request.where,
             settings=NETWORKS[name].presets[request.preset]().model_copy(update=shared),
         )
         for name in request.train

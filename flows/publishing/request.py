@@ -114,11 +114,7 @@ def run_request(request: RegenerateRequest, publication: Publication, work: Work
     networks = None if work.decision.train or work.base is None else networks_of(publication, work.base)
     return RunRequest(
         out=run,
-        store=request.store_address,
-        workers=request.workers,
-        device=request.device,
-        cluster=request.cluster,
-        preset=request.preset,
+        **request.where,
         data=request.data,
         labels=request.labels,
         split=request.split if networks is None else str(run / "images.txt"),
