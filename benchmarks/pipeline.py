@@ -30,7 +30,7 @@ from benchmarks.machine import describe_machine, results_file, write_results
 from data.readers import open_dataset
 from data.store import Store
 from flows.labels.presets import PRESETS
-from tasks.engine.build import Machine, make, order
+from tasks.engine.build import Machine, make
 from tasks.engine.job import Job
 from tasks.engine.plan import digest_samples, weights_digest
 from tasks.engine.workers import WorkerPool, keep_freed_memory
@@ -121,11 +121,11 @@ def measure(data: Path, config: PipelineConfig, store_folder: Path, device: str,
     pool = InProcess()
     with pool:
         machine = Machine(pool, device, threads or torch.get_num_threads())
-        for node in plan.nodes:
-            make(order(plan, node), store, machine)
+        for artifact in plan.artifacts:
+            make(artifact, store, machine)
         scores = {}
-        for node in plan.of("metrics"):
-            scores = json.loads((store.fetch("metrics", node.key) / "metrics.json").read_text())
+        for artifact in plan.of("metrics"):
+            scores = json.loads((store.fetch("metrics", artifact.key) / "metrics.json").read_text())
         semantic = {name: table.get("miou") for name, table in scores.get("semantic", {}).items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {"stages": pool.stages, "peak_bytes": peak, "miou": semantic}

@@ -27,7 +27,8 @@ from data.dataset import ClassTable, Dataset, Sample
 from data.formats.voc import VOC_CLASSES
 from data.store import Store
 from flows.commands.looking.status import compare_with_store, runs_of
-from tasks.engine.plan import Node, Plan, SampleDigest
+from tasks.engine.artifact import Artifact, SampleDigest
+from tasks.engine.plan import Plan
 from tasks.engine.run_record import read_run, write_run
 from tasks.measurement.memory import forget_peak, status_bytes
 from tasks.pipeline.plan import plan_labels
@@ -129,8 +130,8 @@ def _plan_changed(dataset: Dataset, digests: dict[str, SampleDigest]) -> Plan:
     return plan_labels(dataset, PipelineConfig(walk=WalkConfig(beta=8)), digests | other)
 
 
-def _dump_recipe(node: Node) -> int:
-    return len(json.dumps(node.recipe))
+def _dump_recipe(artifact: Artifact) -> int:
+    return len(json.dumps(artifact.recipe))
 
 
 def _sha256(text: str) -> str:

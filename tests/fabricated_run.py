@@ -16,8 +16,9 @@ from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from data.store import Draft, Store
 from data.synthetic.dataset import write_synthetic
+from tasks.engine.artifact import ImageSet
 from tasks.engine.image_list import ImageList, write_images
-from tasks.engine.plan import ImageSet, digest_samples
+from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import VERSION, RunRecord, StageRecord, read_run
 from tasks.networks import NETWORKS
 from tasks.pipeline.settings import LabelsConfig, PipelineConfig, WalkConfig

@@ -15,7 +15,7 @@ from flows.engine.request import ListName, Request, WholePath
 from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, open_set
 from tasks.config import Seed
-from tasks.engine.plan import has_truth
+from tasks.engine.artifact import has_truth
 from tasks.pipeline.settings import PipelineConfig, PixelsConfig
 
 TABLE = "irnet"

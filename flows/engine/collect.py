@@ -20,7 +20,8 @@ from data.formats.label_folder import DETECTIONS, MAPS, image_info, index_files
 from data.ownership import Output, lies_in, old_labels, own, refuse_nesting
 from data.store import ArtifactError, Store, explain_os_errors, open_store
 from flows.engine.request import PlannedRun, Request
-from tasks.engine.plan import Node, Plan
+from tasks.engine.artifact import Artifact
+from tasks.engine.plan import Plan
 from tasks.engine.run_record import FILE_NAME, read_run, write_run
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def folders_beside(request: Request) -> Iterator[Path]:
                 yield folder
 
 
-def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Store, dataset: Dataset) -> None:
+def collect_labels(output: Output, part: str, artifacts: Sequence[Artifact], store: Store, dataset: Dataset) -> None:
     """Bring the label maps and detections of a stage's artifacts together in one folder, with the class table.
 
     Files that are there already with the right bytes stay; label maps of images that are gone are removed. Nothing is
@@ -80,7 +81,7 @@ def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Stor
     Args:
         part: Folder of `output` that gets the label maps of each kind and, where there are detections,
             `instances.json`; "" is the folder itself.
-        nodes: Of one stage.
+        artifacts: Of one stage.
         dataset: Whose root the file names in `instances.json` are relative to.
 
     Raises:
@@ -90,15 +91,16 @@ def collect_labels(output: Output, part: str, nodes: Sequence[Node], store: Stor
     target = output.folder / part
     detections: list[Detection] | None = None
     wanted: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for node in nodes:
-        folder = store.fetch(node.stage.name, node.key)
-        for name, entry in store.read_manifest(node.stage.name, node.key)["files"].items():
+    for artifact in artifacts:
+        folder = store.fetch(artifact.stage.name, artifact.key)
+        for name, entry in store.read_manifest(artifact.stage.name, artifact.key)["files"].items():
             if name.startswith(kinds):
                 wanted[name] = folder / name, entry
             elif name == DETECTIONS:
                 detections = detections or []
                 detections += read_detections(folder / name)
-    infos = [image_info(sample, dataset) for node in nodes for sample in node.samples] if detections is not None else []
+    samples = [sample for artifact in artifacts for sample in artifact.samples] if detections is not None else []
+    infos = [image_info(sample, dataset) for sample in samples]
     index = index_files(infos, detections, dataset.classes)
     prefix = f"{part}/" if part else ""
     names = {f"{prefix}{name}" for name in (*wanted, *index)}
@@ -143,10 +145,10 @@ def write_run_record(request: Request, prepared: PlannedRun, command: str) -> No
 
 def read_manifests(prepared: PlannedRun) -> dict[str, dict[str, Any]]:
     """Return key -> manifest of all artifacts of a finished plan."""
-    nodes, store = prepared.plan.nodes, prepared.store
+    artifacts, store = prepared.plan.artifacts, prepared.store
     with ThreadPoolExecutor() as threads:
-        manifests = threads.map(lambda node: store.read_manifest(node.stage.name, node.key), nodes)
-        return {node.key: manifest for node, manifest in zip(nodes, manifests, strict=True)}
+        manifests = threads.map(lambda artifact: store.read_manifest(artifact.stage.name, artifact.key), artifacts)
+        return {artifact.key: manifest for artifact, manifest in zip(artifacts, manifests, strict=True)}
 
 
 def copy_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
@@ -164,10 +166,10 @@ def read_work(plan: Plan, store: Store) -> dict[str, Any]:
     """
     seconds: dict[str, float] = defaultdict(float)
     training = {}
-    manifests = map_in_threads(lambda node: store.read_manifest(node.stage.name, node.key), plan.nodes)
-    for node, manifest in zip(plan.nodes, manifests, strict=True):
-        if node.origin is None:
-            seconds[node.stage.name] += manifest["seconds"]
-        if node.stage.seeded:
-            training[node.stage.name] = manifest["summary"]
+    manifests = map_in_threads(lambda artifact: store.read_manifest(artifact.stage.name, artifact.key), plan.artifacts)
+    for artifact, manifest in zip(plan.artifacts, manifests, strict=True):
+        if artifact.origin is None:
+            seconds[artifact.stage.name] += manifest["seconds"]
+        if artifact.stage.seeded:
+            training[artifact.stage.name] = manifest["summary"]
     return {"seconds": {stage: round(value, 2) for stage, value in seconds.items()}, "training": training}

@@ -27,8 +27,8 @@ from data.names import is_plain
 from data.store import ArtifactError, Store, open_store
 from flows.engine.request import PlannedRun, Request
 from flows.engine.server import ServerError, no_scheduler, set_environment
-from tasks.engine.build import Machine, Order, make, order
-from tasks.engine.plan import Node
+from tasks.engine.artifact import Artifact
+from tasks.engine.build import Machine, make
 from tasks.engine.prefect_task import Reference, artifact_task
 from tasks.engine.processes import python_environment
 from tasks.engine.workers import StageError, WorkerLost, WorkerPool
@@ -39,20 +39,21 @@ CONNECT_SECONDS = 10
 LOG_LEVEL = logging.ERROR
 
 
-def task_on_cluster(request: Request, prepared: PlannedRun, node: Node, num_processes: int) -> Task[..., Reference]:
-    """Return the Prefect task of a node; it takes along what it needs of the plan, and no more."""
-    stage, store = node.stage.name, prepared.store
+def task_on_cluster(
+    request: Request, prepared: PlannedRun, artifact: Artifact, num_processes: int
+) -> Task[..., Reference]:
+    """Return the Prefect task of an artifact; it takes along what it needs of the plan, and no more."""
+    stage, store = artifact.stage.name, prepared.store
     # Only this machine need see the store of an earlier run.
-    if node.origin and node.origin != store.address and store.verify(stage, node.key) is not None:
-        store.adopt(open_store(node.origin), stage, node.key)
+    if artifact.origin and artifact.origin != store.address and store.verify(stage, artifact.key) is not None:
+        store.adopt(open_store(artifact.origin), stage, artifact.key)
     # The worker counts its own cores, and looks for its own GPU.
     machine = Request(out=Path(), workers=request.workers, device=request.device)
-    ordered = order(prepared.plan, node)
-    on_worker = OnWorker(ordered, store, machine, num_processes, _artifact_of(store, ordered.weights))
+    on_worker = OnWorker(artifact.alone(), store, machine, num_processes, _artifact_of(store, artifact.run.weights))
     return artifact_task(store, on_worker, keep_records=False)
 
 
-def _artifact_of(store: Store, weights: str | None) -> tuple[str, str, str] | None:
+def _artifact_of(store: Store, weights: Path | str | None) -> tuple[str, str, str] | None:
     """Return stage, key and file where weights are an artifact of the store, None where they are anything else."""
     if weights is None or len(Path(weights).parts) <= 3:
         return None
@@ -70,7 +71,7 @@ class OnWorker:
         weights: Stage, key and file of the artifact that the weights are, whose folder is another on every machine.
     """
 
-    order: Order
+    artifact: Artifact
     store: Store
     machine: Request
     num_processes: int
@@ -79,12 +80,13 @@ class OnWorker:
     def __call__(self, stage: str, key: str) -> None:
         """Make and publish the artifact; errors are those of `tasks.engine.build.make`."""
         self._check()
-        ordered = self.order
+        artifact = self.artifact
         if self.weights:
-            *artifact, file = self.weights
-            ordered = replace(ordered, weights=str(self.store.fetch(*artifact) / file))
+            *made, file = self.weights
+            weights = self.store.fetch(*made) / file
+            artifact = replace(artifact, run=artifact.run.model_copy(update={"weights": weights}))
         machine = Machine(_pool(), self.machine.torch_device, self.machine.num_workers, self.num_processes)
-        make(ordered, self.store, machine)
+        make(artifact, self.store, machine)
 
     def _check(self) -> None:
         """See that the worker has the store and the source that the plan was made with."""
@@ -94,10 +96,10 @@ class OnWorker:
                 f"{self.store.address}: not seen from the worker on {host}; put the store into a folder that all "
                 "machines share, or into a bucket: --store s3://bucket/prefix"
             )
-        recipe = self.order.recipe
-        if recipe and recipe["source"] != self.order.stage.source:
+        recipe = self.artifact.recipe
+        if recipe and recipe["source"] != self.artifact.stage.source:
             raise StageError(
-                f"{self.order.label}: the worker on {host} has another source than this machine; bring both to the "
+                f"{self.artifact.label}: the worker on {host} has another source than this machine; bring both to the "
                 "same version, and start the worker again"
             )
 

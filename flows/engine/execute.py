@@ -17,8 +17,9 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.engine.progress import RunProgress, Watch
 from flows.engine.request import PlannedRun, Request, read_summary
-from tasks.engine.build import Machine, make, order
-from tasks.engine.plan import Node, Plan
+from tasks.engine.artifact import Artifact
+from tasks.engine.build import Machine, make
+from tasks.engine.plan import Plan
 from tasks.engine.prefect_task import Reference, artifact_task
 from tasks.engine.workers import StageError, WorkerPool
 from tasks.evaluation.health import CHECKED, check_stage
@@ -56,14 +57,14 @@ def make_artifacts(
 @contextlib.contextmanager
 def _runner(
     request: Request, prepared: PlannedRun, progress: RunProgress, num_processes: int
-) -> Iterator[tuple[TaskRunner[Any], Callable[[Node], ArtifactTask]]]:
-    """Open what runs the tasks, and yield it with the function that makes a node's task."""
+) -> Iterator[tuple[TaskRunner[Any], Callable[[Artifact], ArtifactTask]]]:
+    """Open what runs the tasks, and yield it with the function that makes an artifact's task."""
     if request.cluster is not None:
         # Only who uses a cluster waits for Dask.
         from flows.engine.dask import dask_runner, task_on_cluster
 
         with dask_runner(request) as runner:
-            yield runner, lambda node: task_on_cluster(request, prepared, node, num_processes)
+            yield runner, lambda artifact: task_on_cluster(request, prepared, artifact, num_processes)
         return
     # One thread more than workers, so that cached artifacts are checked while all workers are busy.
     runner = ThreadPoolTaskRunner(max_workers=request.num_workers + 1)
@@ -73,7 +74,7 @@ def _runner(
         task = artifact_task(
             prepared.store, Maker(prepared, machine, progress), keep_records=not prepared.store.read_only
         )
-        yield runner, lambda node: task
+        yield runner, lambda artifact: task
 
 
 class Maker:
@@ -81,18 +82,17 @@ class Maker:
 
     def __init__(self, prepared: PlannedRun, machine: Machine, progress: RunProgress) -> None:
         self._prepared = prepared
-        self._nodes = {(node.stage.name, node.key): node for node in prepared.plan.nodes}
+        self._artifacts = {(artifact.stage.name, artifact.key): artifact for artifact in prepared.plan.artifacts}
         self._machine = machine
         self._progress = progress
         self._gpu = threading.Semaphore(GPU_WORKERS)
 
     def __call__(self, stage: str, key: str) -> None:
         """Make and publish one artifact; errors are those of `tasks.engine.build.make`."""
-        node = self._nodes[stage, key]
-        on_gpu = node.stage.on_device and self._machine.device != "cpu"
+        artifact = self._artifacts[stage, key]
+        on_gpu = artifact.stage.on_device and self._machine.device != "cpu"
         with self._gpu if on_gpu else contextlib.nullcontext():
-            ordered = order(self._prepared.plan, node)
-            make(ordered, self._prepared.store, self._machine, self._progress.reporter(node))
+            make(artifact, self._prepared.store, self._machine, self._progress.reporter(artifact))
 
 
 class Deadline:
@@ -122,17 +122,17 @@ class Deadline:
             )
 
 
-Futures = dict[tuple[str, str], tuple[Node, PrefectFuture[Reference]]]
+Futures = dict[tuple[str, str], tuple[Artifact, PrefectFuture[Reference]]]
 
 
-def _submit(plan: Plan, task: Callable[[Node], ArtifactTask], runner: TaskRunner[Any]) -> Futures:
-    """Submit every node, each to wait for its inputs' futures."""
+def _submit(plan: Plan, task: Callable[[Artifact], ArtifactTask], runner: TaskRunner[Any]) -> Futures:
+    """Submit every artifact, each to wait for its inputs' futures."""
     futures: Futures = {}
-    for node in plan.nodes:
-        inputs = [futures[stage, key][1] for stage, keys in node.inputs.items() for key in keys]
-        parameters = {"stage": node.stage.name, "key": node.key, "label": node.label}
-        future = runner.submit(task(node), parameters, wait_for=inputs)
-        futures[node.stage.name, node.key] = (node, future)
+    for artifact in plan.artifacts:
+        inputs = [futures[stage, key][1] for stage, keys in artifact.inputs.items() for key in keys]
+        parameters = {"stage": artifact.stage.name, "key": artifact.key, "label": artifact.label}
+        future = runner.submit(task(artifact), parameters, wait_for=inputs)
+        futures[artifact.stage.name, artifact.key] = (artifact, future)
     return futures
 
 
@@ -142,22 +142,22 @@ class HealthWatch:
     def __init__(self, prepared: PlannedRun) -> None:
         self._prepared = prepared
         plan = prepared.plan
-        self._left = Counter(node.stage.name for node in plan.nodes)
-        self._trained = not any(node.origin for node in plan.nodes)
+        self._left = Counter(artifact.stage.name for artifact in plan.artifacts)
+        self._trained = not any(artifact.origin for artifact in plan.artifacts)
 
-    def finish(self, node: Node) -> None:
+    def finish(self, artifact: Artifact) -> None:
         """Take note of an artifact that is made, and judge its stage with the last of them.
 
         Raises:
             StageError: The stage makes everything after it meaningless; cause and remedy.
         """
-        name, plan = node.stage.name, self._prepared.plan
+        name, plan = artifact.stage.name, self._prepared.plan
         self._left[name] -= 1
-        if self._left[name] or node.origin or name not in CHECKED:
+        if self._left[name] or artifact.origin or name not in CHECKED:
             return
         summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
         dataset = plan.dataset
-        options = {"trained": self._trained, "config": node.config, "external": dataset.cams is not None}
+        options = {"trained": self._trained, "config": artifact.config, "external": dataset.cams is not None}
         found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
         if found.failures:
             raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
@@ -165,25 +165,25 @@ class HealthWatch:
 
 def _wait(futures: Futures, progress: RunProgress, deadline: Deadline, watch: HealthWatch | None) -> None:
     """Wait for all, and raise the first failure that is not merely the consequence of another."""
-    done: SimpleQueue[tuple[Node, PrefectFuture[Reference]]] = SimpleQueue()
-    for node, future in futures.values():
-        future.add_done_callback(lambda future, node=node: done.put((node, future)))
+    done: SimpleQueue[tuple[Artifact, PrefectFuture[Reference]]] = SimpleQueue()
+    for artifact, future in futures.values():
+        future.add_done_callback(lambda future, artifact=artifact: done.put((artifact, future)))
     failure: BaseException | None = None
     unfinished: list[str] = []
     for _ in futures:
         try:
-            node, future = done.get(timeout=deadline.left)
+            artifact, future = done.get(timeout=deadline.left)
         except Empty:
             deadline.check()
             raise
         future.wait()
         state: State = future.state
         if state.is_completed():
-            progress.finish(node, state.name.lower() if state.name == "Cached" else "")
+            progress.finish(artifact, state.name.lower() if state.name == "Cached" else "")
             if watch and failure is None:
-                watch.finish(node)
+                watch.finish(artifact)
             continue
-        unfinished.append(node.label)
+        unfinished.append(artifact.label)
         if failure is None and state.is_failed():
             failure = state.result(raise_on_failure=False)
     if isinstance(failure, BaseException):

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from flows.engine.printing import PlainConsole
-from tasks.engine.plan import Node, Plan
+from tasks.engine.artifact import Artifact
+from tasks.engine.plan import Plan
 
 LINE_SECONDS = 10.0
 
@@ -40,7 +41,7 @@ class RunProgress:
         self._lock = threading.Lock()
         self._done: dict[str, int] = dict.fromkeys(plan.stages, 0)
         self._done_by_label: dict[str, int] = {}
-        self._total = {stage: sum(len(node.samples) for node in plan.of(stage)) for stage in plan.stages}
+        self._total = {stage: sum(len(artifact.samples) for artifact in plan.of(stage)) for stage in plan.stages}
         self._tasks: dict[str, TaskID] = {
             stage: self._bars.add_task(stage, total=self._total[stage], note="", start=False) for stage in plan.stages
         }
@@ -54,27 +55,27 @@ class RunProgress:
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
 
-    def reporter(self, node: Node) -> Callable[[int, int, str], None]:
+    def reporter(self, artifact: Artifact) -> Callable[[int, int, str], None]:
         """Return the callback of one artifact's job."""
 
         def report(done: int, total: int, note: str = "") -> None:
-            self._update(node, done, total, note)
+            self._update(artifact, done, total, note)
 
         return report
 
-    def finish(self, node: Node, note: str = "") -> None:
+    def finish(self, artifact: Artifact, note: str = "") -> None:
         """Count an artifact as done, also where it was cached."""
-        stage = node.stage.name
-        total = len(node.samples) if node.stage.sharded else self._total[stage]
-        self._update(node, total, total, note)
+        stage = artifact.stage.name
+        total = len(artifact.samples) if artifact.stage.sharded else self._total[stage]
+        self._update(artifact, total, total, note)
 
-    def _update(self, node: Node, done: int, total: int, note: str) -> None:
-        stage = node.stage.name
+    def _update(self, artifact: Artifact, done: int, total: int, note: str) -> None:
+        stage = artifact.stage.name
         with self._lock:
-            if not node.stage.sharded:
+            if not artifact.stage.sharded:
                 self._total[stage] = total
-            self._done[stage] += done - self._done_by_label.get(node.label, 0)
-            self._done_by_label[node.label] = done
+            self._done[stage] += done - self._done_by_label.get(artifact.label, 0)
+            self._done_by_label[artifact.label] = done
             count = self._done[stage]
             self._bars.start_task(self._tasks[stage])
             self._bars.update(self._tasks[stage], completed=count, total=self._total[stage], note=note)

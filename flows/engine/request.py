@@ -18,7 +18,8 @@ from data.store import Store, open_store, store_address
 from models.backbones import is_timm
 from models.backbones.timm_names import check_timm
 from tasks.config import Config, RunConfig, StoreAddress
-from tasks.engine.plan import Node, Plan
+from tasks.engine.artifact import Artifact
+from tasks.engine.plan import Plan
 
 Sets = TypeVar("Sets")
 Found = TypeVar("Found")
@@ -187,9 +188,9 @@ def plan_run(
     return PlannedRun(plan, store, (*left_out, *problems), checked=True)
 
 
-def read_summary(prepared: PlannedRun, node: Node) -> dict[str, Any]:
+def read_summary(prepared: PlannedRun, artifact: Artifact) -> dict[str, Any]:
     """Return what the stage function that made an artifact returned."""
-    return prepared.store.read_manifest(node.stage.name, node.key)["summary"]
+    return prepared.store.read_manifest(artifact.stage.name, artifact.key)["summary"]
 
 
 def is_made(plan: Plan, store: Store) -> bool:
@@ -197,6 +198,6 @@ def is_made(plan: Plan, store: Store) -> bool:
     # Side by side, for stores that take a request each.
     threads = ThreadPoolExecutor()
     try:
-        return all(threads.map(lambda node: store.has(node.stage.name, node.key), plan.nodes))
+        return all(threads.map(lambda artifact: store.has(artifact.stage.name, artifact.key), plan.artifacts))
     finally:
         threads.shutdown(cancel_futures=True)

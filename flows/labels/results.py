@@ -43,15 +43,15 @@ def collect(request: RunRequest, prepared: PlannedRun) -> Path:
 
 def _quality(prepared: PlannedRun) -> str:
     """Return the content of `quality.csv`: a line per image, in the order of their ids."""
-    folders = (prepared.store.fetch("quality", node.key) for node in prepared.plan.of("quality"))
+    folders = (prepared.store.fetch("quality", artifact.key) for artifact in prepared.plan.of("quality"))
     return quality_text(sorted(row for folder in folders for row in read_quality(folder / QUALITY)))
 
 
 def _metrics(request: RunRequest, prepared: PlannedRun) -> dict[str, Any]:
     """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
     metrics: dict[str, Any] = {}
-    for node in prepared.plan.of("metrics"):
-        metrics = json.loads((prepared.store.fetch("metrics", node.key) / "metrics.json").read_text())
+    for artifact in prepared.plan.of("metrics"):
+        metrics = json.loads((prepared.store.fetch("metrics", artifact.key) / "metrics.json").read_text())
         if "labels" in metrics["semantic"]:
             for method, chosen in _thresholds(prepared).items():
                 if method in metrics["semantic"]:
@@ -75,8 +75,8 @@ def _thresholds(prepared: PlannedRun) -> dict[str, dict[str, Any]]:
             "foreground": relations.foreground_threshold,
             "background": relations.background_threshold,
         }
-        for node in plan.of("thresholds"):
-            found["relations"] = read_summary(prepared, node)
+        for artifact in plan.of("thresholds"):
+            found["relations"] = read_summary(prepared, artifact)
     first, *_ = plan.of("labels")
     settings = json.loads((prepared.store.fetch("labels", first.key) / "settings.json").read_text())
     found["labels"] = {"background": settings["background_threshold"], "sure": settings["sure_thresholds"]}
@@ -95,12 +95,12 @@ def _understood(prepared: PlannedRun) -> dict[str, Any]:
     """
     plan, facts, failures = prepared.plan, {}, []
     warnings = tag_warnings(prepared.plan.dataset)
-    trained = not any(node.origin for node in plan.nodes)
+    trained = not any(artifact.origin for artifact in plan.artifacts)
     for stage in CHECKED:
-        nodes = plan.of(stage)
-        if nodes and not nodes[0].origin:
-            summaries = [read_summary(prepared, node) for node in nodes]
-            classes, config = plan.dataset.classes, nodes[0].config
+        artifacts = plan.of(stage)
+        if artifacts and not artifacts[0].origin:
+            summaries = [read_summary(prepared, artifact) for artifact in artifacts]
+            classes, config = plan.dataset.classes, artifacts[0].config
             options = {"trained": trained, "config": config, "external": plan.dataset.cams is not None}
             found = check_stage(stage, summaries, plan.dataset.samples, classes, **options)
             facts |= found.facts

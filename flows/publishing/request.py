@@ -18,7 +18,8 @@ from flows.engine.collect import folders_beside
 from flows.engine.request import WholePath
 from flows.labels.request import LabelsRequest, RunRequest, check_files, open_set
 from tasks.config import Fraction
-from tasks.engine.plan import SampleDigest, digest_samples
+from tasks.engine.artifact import SampleDigest
+from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import read_run
 from tasks.publishing.corrected import with_corrected_tags
 from tasks.publishing.decide import Changes, Decision, Gate, Retrain, compare, decide, unchanged

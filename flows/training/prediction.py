@@ -13,7 +13,8 @@ from data.store import ArtifactError
 from data.validation import check_images, set_aside
 from flows.engine.request import ListName, PlannedRun, Request, WholePath, plan_run
 from flows.training.request import settings_of
-from tasks.engine.plan import Networks, Plan, digest_samples, has_truth, make_plan
+from tasks.engine.artifact import has_truth
+from tasks.engine.plan import Networks, Plan, digest_samples, make_plan
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS, NetworkSettings
 from tasks.networks.saliency import SaliencySettings

@@ -18,7 +18,8 @@ from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.engine.presets import over_preset
 from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run, take_over
-from tasks.engine.plan import ImageSet, Networks, Plan, digest_samples, has_truth, make_plan, weights_digest
+from tasks.engine.artifact import ImageSet, has_truth
+from tasks.engine.plan import Networks, Plan, digest_samples, make_plan, weights_digest
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.networks import NETWORKS, NetworkSettings
 from tasks.networks.saliency import SaliencyConfig, SaliencySettings
@@ -289,10 +290,10 @@ def replan_training(request: TrainRequest, training: Dataset, validation: Datase
     )
     if not validation.samples:
         return plan
-    # The plan of the predictions takes the network as given: its node is that of the first plan.
-    given = Networks(request.store_address, {network: plan.nodes[0].key})
+    # The plan of the predictions takes the network as given: its artifact is that of the first plan.
+    given = Networks(request.store_address, {network: plan.artifacts[0].key})
     testing = make_plan(validation, settings, digests, stages, (metrics,), networks=given)
-    return replace(plan, nodes=(*plan.nodes, *testing.nodes[1:]))
+    return replace(plan, artifacts=(*plan.artifacts, *testing.artifacts[1:]))
 
 
 def confidence_power(settings: NetworkSettings) -> float:

@@ -44,8 +44,8 @@ def collect_network(request: TrainRequest, prepared: PlannedRun) -> Path:
             "training": work["training"][name],
             "seconds": work["seconds"],
         }
-        for node in plan.of(metrics):
-            scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
+        for artifact in plan.of(metrics):
+            scores = json.loads((store.fetch(metrics, artifact.key) / "metrics.json").read_text())
             result["validation"] = {**scores, **_what_counts(result["training"])}
         output.claim(["metrics.json"])
         atomic_write(run / "metrics.json", json.dumps(result, indent=1))
@@ -65,8 +65,8 @@ def collect_predictions(request: PredictRequest, prepared: PlannedRun) -> Path:
     _, predictions, _, metrics = (stage.name for stage in NETWORKS[network].pipeline)
     with writing(request, "predict") as output, explain_os_errors(request.out):
         collect_labels(output, "", plan.of(predictions), store, plan.dataset)
-        for node in plan.of(metrics):
-            scores = json.loads((store.fetch(metrics, node.key) / "metrics.json").read_text())
+        for artifact in plan.of(metrics):
+            scores = json.loads((store.fetch(metrics, artifact.key) / "metrics.json").read_text())
             training = read_training_metrics(request.network).get("training", {})
             output.claim(["metrics.json"])
             atomic_write(request.out / "metrics.json", json.dumps({**scores, **_what_counts(training)}, indent=1))

@@ -21,7 +21,7 @@ from data.dataset import CocoSource, Sample, SampleWithRegions
 from data.files import ArtifactError, refuse_special, temporary_beside
 from data.names import is_unsafe
 from tasks.config import Config, fault_of
-from tasks.engine.plan import ImageSet, SampleDigest
+from tasks.engine.artifact import ImageSet, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"

@@ -1,22 +1,13 @@
-"""The plan of a run: every artifact it is made of, with its key, before anything runs.
-
-A key is the hash of all that decides an artifact's content (its recipe): the stage and its source, the settings, the
-class table, the samples' bytes and the keys of the inputs. Paths, devices and worker counts are not part of it.
-
-A set may have millions of images, and an artifact a stage and shard. So what the artifacts of a stage have in common
-is there once, samples are told by a digest that the stages share, and a whole recipe is made when it is asked for.
-"""
+"""The plan of a run: every artifact it is made of, with its key, before anything runs."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data.concurrency import gc_paused, map_in_threads
 from data.dataset import CocoSource, Dataset, DatasetError, Problem, Sample
@@ -25,98 +16,11 @@ from models.backbones import is_timm
 from models.backbones.timm_names import full_name
 from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config, RunConfig
+from tasks.engine.artifact import Artifact, ImageSet, Reads, SampleDigest, Shard, reads_of, recipe_key
 from tasks.engine.source import source_digest
 from tasks.engine.stage import ExternalCamConfig, Stage
 
-KEY_LENGTH = 20
 _TIMM_SOURCE = "models.backbones.timm_networks:build_timm_backbone"
-
-
-@dataclass(frozen=True, slots=True)
-class SampleDigest:
-    """SHA-256 of an image's bytes, of its ground truth, of where its saliency comes from, where it has any, of its
-    class attention maps, where another method made them, and of its regions, where a segmenter found any."""
-
-    image: str
-    truth: str | None = None
-    saliency: str | None = None
-    cams: str | None = None
-    regions: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images with the digests of their files: what artifacts are made over, shard by shard or whole."""
-
-    samples: tuple[Sample, ...] = ()
-    digests: Mapping[str, SampleDigest] = field(default_factory=dict)
-
-    @cached_property
-    def with_truth(self) -> tuple[Sample, ...]:
-        """The samples that come with any ground truth."""
-        return tuple(filter(has_truth, self.samples))
-
-    @gc_paused()
-    def recipe(self, samples: Iterable[Sample], reads: Reads) -> dict[str, Any]:
-        """Return id -> what a recipe says of samples of the set: their bytes and labels, and what else is read."""
-        return {sample.id: self._describe(sample, reads) for sample in samples}
-
-    def deal(self, samples: Iterable[Sample], num_shards: int | None, reads: Reads) -> list[Shard]:
-        """Deal samples of the set into shards by the hash of their ids, so that a new image changes one shard only.
-
-        Args:
-            num_shards: None for one that is the whole set.
-            reads: What is digested beside their bytes and labels.
-
-        Returns:
-            The shards in order; empty ones are left out.
-        """
-        dealt: dict[int, tuple[list[Sample], Any]] = {}
-        # One way through the set in its own order, which is that of its objects in memory.
-        for sample in samples:
-            number = shard_of(sample.id, num_shards or 1)
-            if number not in dealt:
-                dealt[number] = [], hashlib.sha256()
-            members, state = dealt[number]
-            members.append(sample)
-            state.update(json.dumps([sample.id, *self._describe(sample, reads).values()]).encode())
-        return [
-            Shard(number, num_shards, tuple(members), state.hexdigest())
-            for number, (members, state) in sorted(dealt.items())
-        ]
-
-    def _describe(self, sample: Sample, reads: Reads) -> dict[str, Any]:
-        digest = self.digests[sample.id]
-        described: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
-        return described | {name: getattr(digest, name) for name, is_read in reads._asdict().items() if is_read}
-
-
-class Reads(NamedTuple):
-    """What artifacts are made from beside the images and their labels; the names are those of `SampleDigest`."""
-
-    truth: bool = False
-    saliency: bool = False
-    cams: bool = False
-    regions: bool = False
-
-
-def reads_of(stage: Stage) -> Reads:
-    """Return what a stage reads of its samples."""
-    return Reads(stage.reads_ground_truth, stage.reads_saliency, stage.reads_cams, stage.reads_regions)
-
-
-class Shard(NamedTuple):
-    """Samples of a set that artifacts of several stages are made over, with the digest that stands for them in keys.
-
-    Attributes:
-        number: What the hash of their ids leaves when it is divided by `of`.
-        of: The number of shards; None where this is the whole set.
-    """
-
-    number: int
-    of: int | None
-    samples: tuple[Sample, ...]
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -132,55 +36,9 @@ class Networks:
     keys: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One artifact of a plan, and the task that makes it.
-
-    Attributes:
-        label: What people call it: "walk 03/16", or "irnet".
-        samples: What it runs over.
-        config: The stage's settings.
-        common: What its recipe has in common with those of the stage's other artifacts; None for an artifact of an
-            earlier run.
-        inputs: Stage -> keys of the artifacts that it reads.
-        origin: The address of the earlier run's store, which it is copied from.
-        images: The set that the samples are of.
-        shard: The shard that they are; None for the whole set.
-        watched: What a training is watched on.
-    """
-
-    stage: Stage
-    label: str
-    key: str
-    samples: tuple[Sample, ...]
-    config: Config
-    common: Mapping[str, Any] | None = None
-    inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    origin: str | None = None
-    images: ImageSet = field(default_factory=ImageSet)
-    shard: Shard | None = None
-    watched: ImageSet = field(default_factory=ImageSet)
-
-    @property
-    def validation(self) -> tuple[Sample, ...]:
-        """The samples that a training is watched on."""
-        return self.watched.samples
-
-    @property
-    def recipe(self) -> dict[str, Any] | None:
-        """All that its key is the hash of, the samples one by one; None for an artifact of an earlier run."""
-        if self.common is None:
-            return None
-        samples = self.images.recipe(self.samples, reads_of(self.stage))
-        recipe = {**self.common, "samples": samples, "inputs": {name: list(keys) for name, keys in self.inputs.items()}}
-        if self.watched.samples:
-            recipe["validation"] = self.watched.recipe(self.watched.samples, Reads(truth=True))
-        return recipe
-
-
 @dataclass(frozen=True)
 class Plan:
-    """The nodes of a run, each after those that it reads.
+    """The artifacts of a run, each after those that it reads.
 
     Attributes:
         images: Those of the data set.
@@ -189,18 +47,18 @@ class Plan:
 
     dataset: Dataset
     config: RunConfig
-    nodes: tuple[Node, ...]
+    artifacts: tuple[Artifact, ...]
     images: ImageSet = field(default_factory=ImageSet)
     validation: ImageSet = field(default_factory=ImageSet)
 
-    def of(self, stage: str) -> list[Node]:
-        """Return the nodes of a stage, in the order of its shards."""
-        return [node for node in self.nodes if node.stage.name == stage]
+    def of(self, stage: str) -> list[Artifact]:
+        """Return the artifacts of a stage, in the order of its shards."""
+        return [artifact for artifact in self.artifacts if artifact.stage.name == stage]
 
     @property
     def stages(self) -> list[str]:
-        """The names of the stages that have nodes, in order."""
-        return list(dict.fromkeys(node.stage.name for node in self.nodes))
+        """The names of the stages that have artifacts, in order."""
+        return list(dict.fromkeys(artifact.stage.name for artifact in self.artifacts))
 
 
 @gc_paused()
@@ -317,8 +175,8 @@ def make_plan(
     for stage in stages:
         if stage.name in wanted:
             planner.add(stage)
-    nodes = tuple(node for nodes in planner.nodes.values() for node in nodes.values())
-    return Plan(dataset, config, nodes, planner.images, planner.validation)
+    artifacts = tuple(artifact for artifacts in planner.artifacts.values() for artifact in artifacts.values())
+    return Plan(dataset, config, artifacts, planner.images, planner.validation)
 
 
 def long_side_of(config: RunConfig) -> tuple[int, int] | None:
@@ -326,25 +184,9 @@ def long_side_of(config: RunConfig) -> tuple[int, int] | None:
     return getattr(config, "long_side", None)
 
 
-def shard_of(sample: str, num_shards: int) -> int:
-    """Return the number of the shard that the image with an id is dealt into."""
-    return int.from_bytes(hashlib.sha1(sample.encode()).digest()) % num_shards
-
-
 def count_shards(num_samples: int, shard_size: int) -> int:
     """Return the power of two nearest to `num_samples / shard_size`, at least 1."""
     return 2 ** max(0, round(math.log2(max(1, num_samples) / shard_size)))
-
-
-def has_truth(sample: Sample) -> bool:
-    """Return whether a sample comes with any ground truth."""
-    return any((sample.semantic, sample.instances, sample.coco))
-
-
-def recipe_key(recipe: Mapping[str, Any]) -> str:
-    """Return the key of an artifact: the hash of its recipe, which has digests for its samples."""
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
 def coco_digest(coco: CocoSource, digest: str) -> str:
@@ -374,7 +216,7 @@ def _wanted(stages: Sequence[Stage], results: Sequence[str], given: Iterable[str
 
 
 class _Planner:
-    """Adds stages one after the other; `nodes` is stage -> shard number (None for the whole set) -> node."""
+    """Adds stages one after the other; `artifacts` is stage -> shard number (None for the whole set) -> artifact."""
 
     def __init__(
         self,
@@ -391,7 +233,7 @@ class _Planner:
         self.config = config
         self.weights = weights
         self.networks = networks
-        self.nodes: dict[str, dict[int | None, Node]] = {}
+        self.artifacts: dict[str, dict[int | None, Artifact]] = {}
         self._shards: dict[tuple[bool, Reads], list[Shard]] = {}
 
     def add(self, stage: Stage) -> None:
@@ -400,31 +242,44 @@ class _Planner:
             settings = ExternalCamConfig(family=cams.family, names=cams.names, missing=cams.missing)
         if self.networks and stage.name in self.networks.keys:
             key, origin = self.networks.keys[stage.name], self.networks.store
-            node = Node(stage, stage.name, key, self.dataset.samples, settings, origin=origin, images=self.images)
-            self.nodes[stage.name] = {None: node}
+            self.artifacts[stage.name] = {
+                None: Artifact(
+                    stage,
+                    stage.name,
+                    key,
+                    self.dataset.samples,
+                    self.dataset.classes,
+                    settings,
+                    self.config,
+                    origin=origin,
+                    images=self.images,
+                )
+            }
             return
         watched = self.validation if stage.reads_ground_truth and stage.seeded else ImageSet()
         common = self._common(stage, settings, watched)
-        nodes: dict[int | None, Node] = {}
+        artifacts: dict[int | None, Artifact] = {}
         shards = self._shards_of(stage)
         for position, shard in enumerate(shards, start=1):
             number = shard.number if shard.of else None
-            inputs = {name: self._input_keys(name, number) for name in stage.needs if name in self.nodes}
+            inputs = {name: self._input_keys(name, number) for name in stage.needs if name in self.artifacts}
             key = recipe_key({**common, "samples": shard.digest, "inputs": inputs})
             label = f"{stage.name} {position:02d}/{len(shards):02d}" if stage.sharded else stage.name
-            nodes[number] = Node(
+            artifacts[number] = Artifact(
                 stage,
                 label,
                 key,
                 shard.samples,
+                self.dataset.classes,
                 settings,
+                self.config,
                 common,
                 inputs,
                 images=self.images,
                 shard=shard if shard.of else None,
                 watched=watched,
             )
-        self.nodes[stage.name] = nodes
+        self.artifacts[stage.name] = artifacts
 
     def _common(self, stage: Stage, settings: Config, watched: ImageSet) -> dict[str, Any]:
         """Return what the recipes of all artifacts of a stage have in common."""
@@ -460,7 +315,7 @@ class _Planner:
         return self._shards[kind]
 
     def _input_keys(self, stage: str, number: int | None) -> tuple[str, ...]:
-        nodes = self.nodes[stage]
-        if number in nodes:
-            return (nodes[number].key,)
-        return tuple(node.key for node in nodes.values())
+        artifacts = self.artifacts[stage]
+        if number in artifacts:
+            return (artifacts[number].key,)
+        return tuple(artifact.key for artifact in artifacts.values())

@@ -18,8 +18,9 @@ from data.dataset import ClassTable, Dataset, Problem, Sample
 from data.files import ArtifactError, atomic_write, read_regular
 from data.names import is_plain
 from tasks.config import Config, StoreAddress, fault_of
+from tasks.engine.artifact import shard_of
 from tasks.engine.image_list import LISTS, ImageList, is_list_name, read_images, write_images
-from tasks.engine.plan import Plan, shard_of
+from tasks.engine.plan import Plan
 
 FILE_NAME = "run.json"
 VERSION = 2
@@ -184,10 +185,10 @@ def write_run(
     """Write the record of a plan into the run's folder."""
     stages: dict[str, StageRecord] = {}
     for name in plan.stages:
-        nodes = plan.of(name)
-        first = nodes[0]
+        artifacts = plan.of(name)
+        first = artifacts[0]
         stages[name] = StageRecord(
-            keys={node.shard.number if node.shard else 0: node.key for node in nodes},
+            keys={artifact.shard.number if artifact.shard else 0: artifact.key for artifact in artifacts},
             num_shards=first.shard.of if first.shard else None,
             common=None if first.common is None else dict(first.common),
             on_validation=first.images is not plan.images,

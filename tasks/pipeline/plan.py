@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data.dataset import Dataset, SampleWithRegions
-from tasks.engine.plan import Networks, Plan, SampleDigest, make_plan
+from tasks.engine.artifact import SampleDigest
+from tasks.engine.plan import Networks, Plan, make_plan
 from tasks.engine.run_record import RunRecord
 from tasks.pipeline import RESULTS, stages_of, with_external_cams, with_regions
 from tasks.pipeline.settings import PipelineConfig

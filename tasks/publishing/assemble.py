@@ -23,7 +23,8 @@ from data.formats.label_maps import read_label_map
 from data.store import ArtifactError, Store
 from data.store.publication import Entry, Publication, link_file, provenance, provenance_file
 from tasks.config import fault_of
-from tasks.engine.plan import Plan, SampleDigest
+from tasks.engine.artifact import SampleDigest
+from tasks.engine.plan import Plan
 from tasks.publishing.decide import label_names, statistics
 
 
@@ -158,10 +159,10 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
     """
     names = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     part = Part(plan.dataset.classes, store.read_manifest, [], [], [])
-    for node in plan.of("labels"):
-        folder = store.fetch("labels", node.key)
+    for artifact in plan.of("labels"):
+        folder = store.fetch("labels", artifact.key)
         part.detections.extend(read_detections(folder / DETECTIONS))
-        for sample in node.samples:
+        for sample in artifact.samples:
             maps = []
             for kind in KINDS:
                 target = draft / kind / f"{sample.id}.png"
@@ -170,7 +171,7 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
                 maps.append(read_label_map(target))
             found = statistics(*maps)
             digest = digests[sample.id]
-            kept = names[sample.id], node.key
+            kept = names[sample.id], artifact.key
             entry = Entry(
                 sample.id,
                 digest.image,

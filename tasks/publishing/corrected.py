@@ -18,7 +18,7 @@ from data.formats.label_maps import read_label_map, write_label_map
 from data.names import alike
 from data.store.corrections import Corrections, apply_corrections
 from data.store.publication import Entry, link_file
-from tasks.engine.plan import SampleDigest
+from tasks.engine.artifact import SampleDigest
 from tasks.publishing.assemble import Part
 from tasks.publishing.decide import statistics
 

@@ -14,7 +14,7 @@ from data.dataset import VOID, Dataset, LabelMap
 from data.store.corrections import Corrections
 from data.store.publication import Entry
 from tasks.config import Config, Fraction, PositiveInt, ascending
-from tasks.engine.plan import SampleDigest
+from tasks.engine.artifact import SampleDigest
 from tasks.pipeline.settings import PipelineConfig
 
 Retrain = Literal["never", "auto", "always"]

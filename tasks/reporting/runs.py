@@ -16,7 +16,7 @@ from data.formats.images import read_image
 from data.formats.label_folder import SEMANTIC, value_names
 from data.formats.label_maps import read_ground_truth, read_label_map
 from data.store import ArtifactError
-from tasks.engine.plan import has_truth
+from tasks.engine.artifact import has_truth
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.evaluation.bootstrap import mean_interval
 from tasks.evaluation.semantic_metrics import confusion, image_iou, iou

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.store import ArtifactError, open_store
-from tasks.engine.build import Machine, Order, make
+from tasks.engine.artifact import Artifact, ImageSet, Reads, Shard, recipe_key
+from tasks.engine.build import Machine, make
 from tasks.engine.image_list import read_images
 from tasks.engine.job import Job
-from tasks.engine.plan import ImageSet, Node, Reads, Shard, digest_samples, long_side_of, recipe_key
+from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool
@@ -124,15 +125,15 @@ class RunArtifacts:
         recorded = self.record.stages[WALK.stage]
         if config == self.settings.walk:
             return recorded.keys
-        orders = {shard.number: self._walk_order(shard, config) for shard in self._shards}
-        missing = [order for order in orders.values() if not self._store.has(WALK.stage, order.key)]
+        walks = {shard.number: self._walk(shard, config) for shard in self._shards}
+        missing = [walk for walk in walks.values() if not self._store.has(WALK.stage, walk.key)]
         if missing:
-            progress(f"the walk is made of {len(missing)} of {len(orders)} shards, with {_told(config)}")
+            progress(f"the walk is made of {len(missing)} of {len(walks)} shards, with {_told(config)}")
             self._store.prepare()
             with WorkerPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
                 machine = Machine(pool, device, 1)
-                list(threads.map(lambda order: make(order, self._store, machine), missing))
-        return {number: order.key for number, order in orders.items()}
+                list(threads.map(lambda walk: make(walk, self._store, machine), missing))
+        return {number: walk.key for number, walk in walks.items()}
 
     @cached_property
     def _shards(self) -> list[Shard]:
@@ -150,7 +151,7 @@ class RunArtifacts:
         records = {name: self.record.stages[name] for name in stage.needs if name in self.record.stages}
         return {name: (each.keys[number if each.num_shards else 0],) for name, each in records.items()}
 
-    def _walk_order(self, shard: Shard, config: WalkConfig) -> Order:
+    def _walk(self, shard: Shard, config: WalkConfig) -> Artifact:
         stage, number = _TABLE[WALK.stage], shard.number
         inputs = self._inputs(stage, number)
         # As `tasks.engine.plan` has it, so that a run with these settings finds the artifact.
@@ -160,33 +161,18 @@ class RunArtifacts:
             "settings": config.model_dump(mode="json"),
         }
         key = recipe_key({**common, "samples": shard.digest, "inputs": inputs})
-        node = Node(
+        return Artifact(
             stage,
-            stage.name,
+            f"walk {number + 1}",
             key,
             shard.samples,
+            self.record.classes,
             config,
+            self.settings.model_copy(update={"weights": None}),
             common,
             inputs,
             images=self._images,
             shard=shard if shard.of else None,
-        )
-        settings = self.settings
-        return Order(
-            stage=stage,
-            key=key,
-            label=f"walk {number + 1}",
-            samples=shard.samples,
-            classes=self.record.classes,
-            config=config,
-            recipe=node.recipe,
-            inputs=inputs,
-            origin=None,
-            validation=(),
-            backbone=settings.backbone,
-            weights=None,
-            seed=settings.seed,
-            long_side=long_side_of(settings),
         )
 
     def _job(self, shard: Shard, samples: tuple[Sample, ...], labels: LabelsConfig, walk: Keys | None) -> Job:

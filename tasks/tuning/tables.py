@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from data.concurrency import map_in_threads
 from data.dataset import Sample
 from data.files import replacing
-from tasks.engine.plan import has_truth
+from tasks.engine.artifact import has_truth
 from tasks.engine.source import source_digest
 from tasks.pipeline.score_maps import MapReader, saliency_factors
 from tasks.pipeline.second_round import LabelScores

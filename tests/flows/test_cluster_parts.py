@@ -15,8 +15,8 @@ from data.dataset import ClassTable, Sample
 from data.store import ArtifactError, Store
 from flows.engine.dask import OnWorker, _artifact_of, _Future, _gpus, _is_here, _local_cluster
 from flows.engine.request import Request
-from tasks.config import Config
-from tasks.engine.build import Order
+from tasks.config import Config, RunConfig
+from tasks.engine.artifact import Artifact, ImageSet, SampleDigest
 from tasks.engine.source import source_digest
 from tasks.engine.workers import StageError, WorkerLost
 from tasks.pipeline import STAGES
@@ -25,35 +25,36 @@ from tasks.pipeline import STAGES
 @pytest.fixture
 def on_worker(tmp_path: Path) -> OnWorker:
     stage = next(stage for stage in STAGES if stage.name == "labels")
-    order = Order(
+    samples = tuple(Sample(f"{number}", Path(f"{number}.png"), (0,)) for number in range(10_000))
+    artifact = Artifact(
         stage=stage,
         key="k1",
         label="labels 01/01",
-        samples=(Sample("a", Path("a.png"), (0,)),),
+        samples=samples[:1],
         classes=ClassTable(("cat",)),
         config=Config(),
-        recipe={"source": source_digest(stage.function)},
+        run=RunConfig(),
+        common={"source": source_digest(stage.function)},
         inputs={"walk": ("k0",)},
-        origin=None,
-        validation=(),
-        backbone="resnet18",
-        weights=None,
-        seed=0,
+        images=ImageSet(samples, {sample.id: SampleDigest(f"bytes of {sample.id}") for sample in samples}),
     )
     store = Store(tmp_path / "store")
     store.prepare()
-    return OnWorker(order, store, Request(out=Path(), workers=3, device="cpu"), 1, None)
+    return OnWorker(artifact.alone(), store, Request(out=Path(), workers=3, device="cpu"), 1, None)
 
 
 def test_what_is_sent_to_a_worker_is_small(on_worker: OnWorker) -> None:
     assert len(pickle.dumps(on_worker)) < 4000
-    assert copy.deepcopy(on_worker).order == on_worker.order
+    sent = copy.deepcopy(on_worker).artifact
+    assert sent.samples == on_worker.artifact.samples
+    assert sent.recipe == on_worker.artifact.recipe
+    assert (sent.recipe or {})["samples"] == {"0": {"image": "bytes of 0", "labels": [0]}}
 
 
 def test_a_worker_of_another_version_or_without_the_store_refuses(on_worker: OnWorker, tmp_path: Path) -> None:
-    other = dataclasses.replace(on_worker.order, recipe={"source": "other"})
+    other = dataclasses.replace(on_worker.artifact, common={"source": "other"})
     with pytest.raises(StageError, match=r"labels 01/01: the worker on .* another source"):
-        dataclasses.replace(on_worker, order=other)("labels", "k1")
+        dataclasses.replace(on_worker, artifact=other)("labels", "k1")
     with pytest.raises(ArtifactError, match=r"elsewhere: not seen from the worker on .*--store s3"):
         dataclasses.replace(on_worker, store=Store(tmp_path / "elsewhere"))("labels", "k1")
 

@@ -12,10 +12,12 @@ import pytest
 from data.dataset import ClassTable, CocoSource, Sample, SampleWithRegions
 from data.files import content_digest, file_digest
 from data.store import Store
-from tasks.config import Config
-from tasks.engine.build import Machine, Order, make
+from tasks.config import Config, RunConfig
+from tasks.engine.artifact import Artifact, ImageSet, SampleDigest
+from tasks.engine.build import Machine, make
 from tasks.engine.job import Job
 from tasks.engine.plan import coco_digest
+from tasks.engine.stage import Stage
 from tasks.engine.workers import StageError, WorkerPool
 from tasks.pipeline import STAGES
 
@@ -38,32 +40,32 @@ class Trainings:
         return {"seconds": 1.0}
 
 
-def order_of(stage: str, label: str, *samples: Sample, recipe: dict[str, Any] | None = None) -> Order:
-    """Return the order of an artifact with the key k1."""
-    return Order(
-        stage=next(each for each in STAGES if each.name == stage),
+def artifact_of(stage: Stage, label: str, images: ImageSet, weights: tuple[Path, str] | None = None) -> Artifact:
+    """Return an artifact with the key k1; of weights their file and what the recipe has for it."""
+    return Artifact(
+        stage=stage,
         key="k1",
         label=label,
-        samples=samples,
+        samples=images.samples,
         classes=ClassTable(("cat",)),
         config=Config(),
-        recipe=recipe or {},
-        inputs={},
-        origin=None,
-        validation=(),
-        backbone="resnet18",
-        weights=None,
-        seed=0,
+        run=RunConfig(weights=weights and weights[0]),
+        common={"weights": weights and weights[1]},
+        images=images,
     )
+
+
+def stage_of(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
 
 
 def test_two_runs_that_want_the_same_network_train_it_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     store.prepare()
-    order = order_of("classifier", "classifier")
+    classifier = artifact_of(stage_of("classifier"), "classifier", ImageSet())
     trainings = Trainings()
     machine = Machine(pool=cast(WorkerPool, trainings), device="cpu", num_threads=1)
-    runs = [threading.Thread(target=make, args=(order, store, machine), daemon=True) for _ in range(2)]
+    runs = [threading.Thread(target=make, args=(classifier, store, machine), daemon=True) for _ in range(2)]
     for run in runs:
         run.start()
     assert trainings.under_way.wait(10)
@@ -85,17 +87,22 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
     image.write_text("image")
     truth.write_text("truth")
     saliency.write_text("saliency")
-    described = {"image": file_digest(image), "truth": file_digest(truth), "labels": [0]}
-    described["saliency"] = file_digest(saliency)
     regions = tmp_path / "regions" / "a.png"
     regions.parent.mkdir()
     regions.write_text("regions")
-    described["regions"] = content_digest(regions.parent)
     coco, weights = tmp_path / "b.json", tmp_path / "b.pth"
     coco.write_text("coco")
     weights.write_text("weights")
     source = CocoSource(coco, 7, (1, 2))
-    entry = {"image": file_digest(image), "truth": coco_digest(source, file_digest(coco))}
+    digests = {
+        "a": SampleDigest(
+            file_digest(image),
+            file_digest(truth),
+            saliency=file_digest(saliency),
+            regions=content_digest(regions.parent),
+        ),
+        "b": SampleDigest(file_digest(image), coco_digest(source, file_digest(coco))),
+    }
 
     class Worker:
         def run(self, function: str, job: Job, label: str, *, exclusive: bool) -> dict[str, Any]:
@@ -112,14 +119,14 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
             return {"seconds": 1.0}
 
     sample = SampleWithRegions("a", image, (0,), truth, saliency=saliency, regions=regions.parent)
-    recipe = {"samples": {"a": described, "b": entry}, "weights": f"{file_digest(weights)} imagenet"}
-    order = order_of("cams", "cams 1/1", sample, Sample("b", image, (0,), coco=source), recipe=recipe)
-    order = replace(order, weights=str(weights))
+    stage = replace(stage_of("cams"), reads_ground_truth=True, reads_saliency=True, reads_regions=True)
+    images = ImageSet((sample, Sample("b", image, (0,), coco=source)), digests)
+    cams = artifact_of(stage, "cams 1/1", images, (weights, f"{file_digest(weights)} imagenet"))
     machine = Machine(pool=cast(WorkerPool, Worker()), device="cpu", num_threads=1)
     if changed:
         with pytest.raises(StageError, match=r"cams 1/1: .*([ab]\.(jpg|png|npy|json|pth)|regions) changed while"):
-            make(order, store, machine)
+            make(cams, store, machine)
         assert store.verify("cams", "k1") == "missing"
     else:
-        make(order, store, machine)
+        make(cams, store, machine)
         assert store.verify("cams", "k1") is None

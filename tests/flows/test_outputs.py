@@ -306,9 +306,9 @@ def test_what_is_beside_the_label_maps_is_not_replaced_where_it_was_corrected(tm
     store, dataset = Store(tmp_path / "store"), Dataset(tmp_path, ClassTable(("cat",)), ())
     with store.create("labels", "k1") as draft:
         write(draft.folder / "instances.json", "[]")
-    node: Any = SimpleNamespace(stage=SimpleNamespace(name="labels"), key="k1", samples=())
+    artifact: Any = SimpleNamespace(stage=SimpleNamespace(name="labels"), key="k1", samples=())
     with own(tmp_path / "out", "predict") as output:
-        collect_labels(output, "", [node], store, dataset)
+        collect_labels(output, "", [artifact], store, dataset)
     write(tmp_path / "out" / name, "corrected")
     with own(tmp_path / "out", "predict") as output, pytest.raises(ArtifactError, match=rf"{name}: changed since"):
-        collect_labels(output, "", [node], store, dataset)
+        collect_labels(output, "", [artifact], store, dataset)

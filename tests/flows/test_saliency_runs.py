@@ -13,8 +13,8 @@ from tests_flows_support import pseudomask, run_words
 
 from data.formats.label_maps import read_label_map
 from flows.training.request import TrainRequest, open_training_sets
+from tasks.engine.artifact import ImageSet, SampleDigest
 from tasks.engine.image_list import write_images
-from tasks.engine.plan import ImageSet, SampleDigest
 from tasks.engine.run_record import read_run
 from tasks.networks import NETWORKS
 

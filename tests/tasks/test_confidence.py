@@ -340,8 +340,8 @@ def test_a_training_takes_the_confidence_of_a_run_s_labels_and_its_bytes_are_par
 
 
 def test_lists_of_images_keep_where_the_confidence_is(tmp_path: Path) -> None:
+    from tasks.engine.artifact import ImageSet, SampleDigest
     from tasks.engine.image_list import write_images
-    from tasks.engine.plan import ImageSet, SampleDigest
 
     sample = Sample("a", tmp_path / "a.png", (0,), confidence=tmp_path / "sure/a.png")
     listed = write_images(tmp_path, ImageSet((sample,), {"a": SampleDigest("0" * 64)}), tmp_path)

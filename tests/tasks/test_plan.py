@@ -15,17 +15,8 @@ from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetErro
 from tasks.config import RunConfig
 from tasks.engine import plan as plan_module
 from tasks.engine import stage as stage_module
-from tasks.engine.plan import (
-    ImageSet,
-    Networks,
-    Plan,
-    Reads,
-    SampleDigest,
-    Shard,
-    count_shards,
-    digest_samples,
-    weights_digest,
-)
+from tasks.engine.artifact import ImageSet, Reads, SampleDigest, Shard
+from tasks.engine.plan import Networks, Plan, count_shards, digest_samples, weights_digest
 from tasks.pipeline import STAGES
 from tasks.pipeline.plan import plan_labels
 from tasks.pipeline.settings import (
@@ -64,8 +55,8 @@ def _deal(dataset: Dataset, num_shards: int) -> list[Shard]:
 
 def _changed(before: Plan, after: Plan) -> dict[str, int]:
     """Return stage -> number of artifacts of `after` that `before` does not have."""
-    known = {node.key for node in before.nodes}
-    counts = {stage: sum(node.key not in known for node in after.of(stage)) for stage in after.stages}
+    known = {artifact.key for artifact in before.artifacts}
+    counts = {stage: sum(artifact.key not in known for artifact in after.of(stage)) for stage in after.stages}
     return {stage: count for stage, count in counts.items() if count}
 
 
@@ -77,16 +68,16 @@ def test_the_pixel_classifier_is_planned_where_its_folds_are_not_0() -> None:
     assert not _plan(config=PipelineConfig()).of("pixel-classifier")
     other = _plan(config=PipelineConfig(pixels=taught.model_copy(update={"steps": 7})))
     assert other.of("pixel-classifier")[0].key != classifier.key
-    assert [node.key for node in other.of("walk")] == [node.key for node in plan.of("walk")]
+    assert [artifact.key for artifact in other.of("walk")] == [artifact.key for artifact in plan.of("walk")]
 
 
 def test_every_node_comes_after_its_inputs_and_keys_are_unique() -> None:
     plan = _plan()
     seen: set[tuple[str, str]] = set()
-    for node in plan.nodes:
-        assert {(stage, key) for stage, keys in node.inputs.items() for key in keys} <= seen
-        seen.add((node.stage.name, node.key))
-    assert len(seen) == len(plan.nodes)
+    for artifact in plan.artifacts:
+        assert {(stage, key) for stage, keys in artifact.inputs.items() for key in keys} <= seen
+        seen.add((artifact.stage.name, artifact.key))
+    assert len(seen) == len(plan.artifacts)
     assert plan.stages == [
         stage.name for stage in STAGES if not (stage.chooses or stage.reads_saliency or stage.switch)
     ]
@@ -96,8 +87,8 @@ def test_thresholds_are_chosen_where_the_settings_leave_them_open_and_only_there
     relations = RelationsConfig(foreground_threshold="auto", background_threshold="auto")
     plan = _plan(config=CONFIG.model_copy(update={"relations": relations}))
     (thresholds,) = plan.of("thresholds")
-    assert thresholds.inputs == {"cams": tuple(node.key for node in plan.of("cams"))}
-    assert all(node.inputs["thresholds"] == (thresholds.key,) for node in plan.of("relations"))
+    assert thresholds.inputs == {"cams": tuple(artifact.key for artifact in plan.of("cams"))}
+    assert all(artifact.inputs["thresholds"] == (thresholds.key,) for artifact in plan.of("relations"))
     assert not plan.of("label-thresholds")
     labels = CONFIG.model_copy(update={"labels": LabelsConfig(sure_thresholds="auto")})
     assert [len(_plan(config=labels).of(name)) for name in ("thresholds", "label-thresholds")] == [0, 1]
@@ -110,9 +101,9 @@ def test_a_shard_reads_its_own_inputs_and_a_training_reads_all() -> None:
         assert walk.inputs == {"cams": (cams.key,), "fields": (fields.key,)}
         assert walk.samples == cams.samples
     (irnet,) = plan.of("irnet")
-    assert irnet.inputs["relations"] == tuple(node.key for node in plan.of("relations"))
+    assert irnet.inputs["relations"] == tuple(artifact.key for artifact in plan.of("relations"))
     assert irnet.samples == plan.dataset.samples
-    assert [node.label for node in plan.of("walk")] == ["walk 01/04", "walk 02/04", "walk 03/04", "walk 04/04"]
+    assert [artifact.label for artifact in plan.of("walk")] == ["walk 01/04", "walk 02/04", "walk 03/04", "walk 04/04"]
 
 
 def test_the_same_request_gives_the_same_keys() -> None:
@@ -270,7 +261,7 @@ def test_labels_and_bytes_of_an_image_count() -> None:
 
 def test_scores_run_over_what_has_ground_truth_and_are_left_out_without_any() -> None:
     half = _plan(_dataset(truth=lambda number: number < 3))
-    scored = [sample.id for node in half.of("scores") for sample in node.samples]
+    scored = [sample.id for artifact in half.of("scores") for sample in artifact.samples]
     assert sorted(scored) == ["image000", "image001", "image002"]
     assert {"scores", "metrics"}.isdisjoint(_plan(_dataset(truth=lambda number: False)).stages)
 
@@ -282,8 +273,8 @@ def test_networks_of_another_run_replace_training_and_what_only_training_needs()
     plan = _plan(dataset, networks=Networks("store", keys))
     assert "relations" not in plan.stages
     for stage, key in keys.items():
-        (node,) = plan.of(stage)
-        assert (node.key, node.origin, node.inputs, node.recipe) == (key, "store", {}, None)
+        (artifact,) = plan.of(stage)
+        assert (artifact.key, artifact.origin, artifact.inputs, artifact.recipe) == (key, "store", {}, None)
     other = _plan(dataset, networks=Networks("elsewhere", {**keys, "irnet": "another"}))
     assert {"cams"}.isdisjoint(_changed(plan, other))
     assert "fields" in _changed(plan, other)
@@ -392,10 +383,10 @@ def test_maps_of_another_method_take_the_place_of_the_classifier_and_of_its_maps
     dataset, digests = _with_cams(_dataset())
     plan = _plan(dataset, digests=digests)
     assert "classifier" not in plan.stages
-    assert {node.stage.function for node in plan.of("cams")} == {
+    assert {artifact.stage.function for artifact in plan.of("cams")} == {
         "tasks.pipeline.seeds.external_cams:read_external_cams"
     }
-    assert all(not node.inputs for node in plan.of("cams"))
+    assert all(not artifact.inputs for artifact in plan.of("cams"))
     (irnet,) = plan.of("irnet")
     assert list(irnet.inputs) == ["relations"]
     recipe = plan.of("cams")[0].recipe
@@ -403,7 +394,7 @@ def test_maps_of_another_method_take_the_place_of_the_classifier_and_of_its_maps
     assert {told["cams"] for told in recipe["samples"].values()} == {f"maps of {id}" for id in recipe["samples"]}
     assert recipe["settings"] == {"family": "irn", "names": ["cat", "dog"], "missing": "error"}
     # Whose maps they are is known by their bytes, not by where they lie.
-    assert not any("maps.npy" in json.dumps(node.recipe) for node in plan.nodes)
+    assert not any("maps.npy" in json.dumps(artifact.recipe) for artifact in plan.artifacts)
 
 
 def test_one_changed_map_repeats_its_own_work_alone_where_networks_are_kept_and_trains_where_not() -> None:

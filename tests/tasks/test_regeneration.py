@@ -8,7 +8,7 @@ import pytest
 
 from data.dataset import ClassTable, Dataset, Sample
 from data.store.publication import Entry
-from tasks.engine.plan import SampleDigest
+from tasks.engine.artifact import SampleDigest
 from tasks.pipeline.settings import PipelineConfig, RegionsConfig
 from tasks.publishing.decide import Changes, Gate, compare, decide, means, objections, statistics, unchanged
 

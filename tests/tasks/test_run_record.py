@@ -12,8 +12,9 @@ from fabricated_run import make_run
 from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithRegions
 from data.store import ArtifactError, Store
 from flows.commands.looking.status import compare_with_store
+from tasks.engine.artifact import ImageSet, SampleDigest
 from tasks.engine.image_list import Change, compare_images, read_images, write_images
-from tasks.engine.plan import ImageSet, Plan, SampleDigest, make_plan
+from tasks.engine.plan import Plan, make_plan
 from tasks.engine.run_record import RunRecord, read_run, write_run
 from tasks.networks import NETWORKS
 from tasks.networks.deeplabv2 import DeepLabV2Settings
@@ -67,12 +68,12 @@ def test_what_is_read_is_what_was_planned(tmp_path: Path) -> None:
     plan = plan_labels(dataset, CONFIG, _digests(dataset))
     record = _write(tmp_path / "run", plan)
     assert record.dataset == dataset
-    assert set(record.artifacts) == {(node.stage.name, node.key) for node in plan.nodes}
+    assert set(record.artifacts) == {(artifact.stage.name, artifact.key) for artifact in plan.artifacts}
     assert record.network("irnet") == plan.of("irnet")[0].key
     assert record.network("deeplabv2") is None
-    for node in plan.nodes:
-        for sample in node.samples:
-            assert record.stages[node.stage.name].key_of(sample.id) == node.key
+    for artifact in plan.artifacts:
+        for sample in artifact.samples:
+            assert record.stages[artifact.stage.name].key_of(sample.id) == artifact.key
 
 
 def test_every_image_is_there_once_and_recipes_are_not(tmp_path: Path) -> None:
@@ -202,13 +203,13 @@ def test_status_tells_ground_truth_from_images_and_new_shards(tmp_path: Path) ->
 def test_a_recipe_names_every_sample_and_the_inputs() -> None:
     dataset = _dataset()
     plan = plan_labels(dataset, CONFIG, _digests(dataset))
-    node, scores = plan.of("walk")[0], plan.of("scores")[0]
-    assert node.recipe is not None
+    artifact, scores = plan.of("walk")[0], plan.of("scores")[0]
+    assert artifact.recipe is not None
     assert scores.recipe is not None
-    assert node.recipe["samples"] == {
-        s.id: {"image": f"bytes of {s.id}", "labels": list(s.labels)} for s in node.samples
+    assert artifact.recipe["samples"] == {
+        s.id: {"image": f"bytes of {s.id}", "labels": list(s.labels)} for s in artifact.samples
     }
-    assert node.recipe["inputs"] == {name: list(keys) for name, keys in node.inputs.items()}
+    assert artifact.recipe["inputs"] == {name: list(keys) for name, keys in artifact.inputs.items()}
     assert all(described["truth"] == "truth" for described in scores.recipe["samples"].values())
 
 
@@ -220,10 +221,10 @@ def test_what_a_training_is_watched_on_counts() -> None:
         images = ImageSet(watched.samples if digests else (), digests)
         stages = NETWORKS["deeplabv2"].pipeline
         plan = make_plan(dataset, DeepLabV2Settings(), _digests(dataset), stages, ("deeplabv2",), validation=images)
-        (node,) = plan.nodes
-        keys.add(node.key)
-        assert node.validation == images.samples
-        assert list((node.recipe or {}).get("validation", {})) == [s.id for s in images.samples]
+        (artifact,) = plan.artifacts
+        keys.add(artifact.key)
+        assert artifact.validation == images.samples
+        assert list((artifact.recipe or {}).get("validation", {})) == [s.id for s in images.samples]
     assert len(keys) == 3
 
 

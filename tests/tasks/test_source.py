@@ -171,6 +171,7 @@ def test_every_stage_of_the_table_has_a_source_without_the_engine(stage) -> None
     modules = {part.partition(":")[0] for part in parts}
     assert stage.function in parts
     assert not modules & {
+        "tasks.engine.artifact",
         "tasks.engine.plan",
         "tasks.engine.source",
         "tasks.engine.prefect_task",

@@ -240,8 +240,8 @@ def make_recorded_run(folder: Path, config: PipelineConfig) -> tuple[Path, Any, 
     plan = plan_labels(dataset, config, digests)
     write_run(run, plan, str(folder / "store"), preset="quick", request={})
     for stage, key in (("cams", "c"), ("fields", "f"), ("walk", "w"), ("labels", "d")):
-        (node,) = plan.of(stage)
-        store.path(stage, key).rename(store.path(stage, node.key))
+        (artifact,) = plan.of(stage)
+        store.path(stage, key).rename(store.path(stage, artifact.key))
     return run, dataset, digests
 
 

@@ -17,6 +17,7 @@ from flows.commands.command import POSITIONAL, Command, Output, answer
 from flows.labels.request import RunRequest, open_set, replan
 from flows.training.request import TrainRequest, open_training_sets, replan_training, settings_of
 from tasks.config import Config
+from tasks.engine.artifact import Artifact, ImageSet, shard_of
 from tasks.engine.image_list import (
     OTHER_CAMS,
     OTHER_REGIONS,
@@ -26,7 +27,7 @@ from tasks.engine.image_list import (
     compare_images,
     read_images,
 )
-from tasks.engine.plan import ImageSet, Node, Plan, shard_of
+from tasks.engine.plan import Plan
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
 from tasks.pipeline.plan import pipeline_settings
 
@@ -55,13 +56,13 @@ def compare_with_store(plan: Plan, record: RunRecord, store: Store) -> dict[str,
     known = _Known(record, plan)
     stages: dict[str, Any] = {}
     for stage in plan.stages:
-        nodes = plan.of(stage)
-        reasons = {node.label: _reason(node, known, store) for node in nodes}
+        artifacts = plan.of(stage)
+        reasons = {artifact.label: _reason(artifact, known, store) for artifact in artifacts}
         bad = {label: reason for label, reason in reasons.items() if reason}
         stages[stage] = {
             "state": _state(list(bad.values())),
-            "cached": len(nodes) - len(bad),
-            "total": len(nodes),
+            "cached": len(artifacts) - len(bad),
+            "total": len(artifacts),
             "reasons": {label: text for label, (_, text) in bad.items()},
         }
     return stages
@@ -137,41 +138,42 @@ def _state(reasons: list[tuple[str, str]]) -> str:
     return "cached"
 
 
-def _reason(node: Node, known: _Known, store: Store) -> tuple[str, str] | None:
+def _reason(artifact: Artifact, known: _Known, store: Store) -> tuple[str, str] | None:
     """Return (kind, text) for an artifact that a run would make, None for one that is there."""
-    stage = node.stage.name
-    problem = store.verify(stage, node.key)
+    stage = artifact.stage.name
+    problem = store.verify(stage, artifact.key)
     if problem is None:
         return None
     if problem != "missing":
         return "damaged", problem
-    if (stage, node.key) in known.artifacts:
+    if (stage, artifact.key) in known.artifacts:
         return "missing", "its folder is gone from the store"
     if stage not in known.record.stages:
         return "missing", "not made yet"
-    return "stale", "; ".join(_differences(node, known)) or "recorded by another version"
+    return "stale", "; ".join(_differences(artifact, known)) or "recorded by another version"
 
 
-def _differences(node: Node, known: _Known) -> list[str]:
+def _differences(artifact: Artifact, known: _Known) -> list[str]:
     """Say what differs between an artifact's recipe and that of the run."""
-    recorded = known.record.stages[node.stage.name]
-    new, old = node.common or {}, recorded.common or {}
+    recorded = known.record.stages[artifact.stage.name]
+    new, old = artifact.common or {}, recorded.common or {}
     found = [
-        f"{node.stage.settings or node.stage.name}.{name} {old.get('settings', {}).get(name)} -> {value}"
+        f"{artifact.stage.settings or artifact.stage.name}.{name} {old.get('settings', {}).get(name)} -> {value}"
         for name, value in new.get("settings", {}).items()
         if old.get("settings", {}).get(name) != value
     ]
     if new.get("source") != old.get("source"):
         found.append("its source changed")
-    num_shards = node.shard and node.shard.of
+    num_shards = artifact.shard and artifact.shard.of
     if num_shards != recorded.num_shards:
         found.append(f"the images are dealt into {num_shards} shards instead of {recorded.num_shards}")
-    found += known.image_changes(node)
+    found += known.image_changes(artifact)
     names = ("classes", "seed", "backbone", "weights", "validation")
     found += [f"{name} changed" for name in names if new.get(name) != old.get(name)]
     if new.get("backbone_source") != old.get("backbone_source"):
         found.append("the source of the backbone changed")
-    again = [stage for stage, keys in node.inputs.items() if not known.artifacts.issuperset((stage, k) for k in keys)]
+    read = {stage: {(stage, key) for key in keys} for stage, keys in artifact.inputs.items()}
+    again = [stage for stage, needed in read.items() if not needed <= known.artifacts]
     return [*found, f"{' and '.join(again)} would be made again"] if again else found
 
 
@@ -185,19 +187,19 @@ class _Known:
         self._changes: dict[ImageSet, list[Change]] = {}
         self._by_shard: dict[tuple[ImageSet, int], dict[int, list[Change]]] = {}
 
-    def image_changes(self, node: Node) -> list[str]:
+    def image_changes(self, artifact: Artifact) -> list[str]:
         """Say which images of an artifact are not as they were."""
-        number, count = (node.shard.number, node.shard.of or 1) if node.shard else (0, 1)
-        if (node.images, count) not in self._by_shard:
-            by_shard = self._by_shard[node.images, count] = defaultdict(list)
-            for change in self._changes_of(node.images):
+        number, count = (artifact.shard.number, artifact.shard.of or 1) if artifact.shard else (0, 1)
+        if (artifact.images, count) not in self._by_shard:
+            by_shard = self._by_shard[artifact.images, count] = defaultdict(list)
+            for change in self._changes_of(artifact.images):
                 by_shard[shard_of(change.id, count)].append(change)
         kinds: dict[str, list[str]] = {}
-        for change in self._by_shard[node.images, count].get(number, ()):
+        for change in self._by_shard[artifact.images, count].get(number, ()):
             # A stage that reads ground truth sees the images that have any, the others see no ground truth.
-            seen = change.truth if node.stage.reads_ground_truth else change.kind != OTHER_TRUTH
-            reads = {OTHER_SALIENCY: node.stage.reads_saliency, OTHER_CAMS: node.stage.reads_cams}
-            reads[OTHER_REGIONS] = node.stage.reads_regions
+            seen = change.truth if artifact.stage.reads_ground_truth else change.kind != OTHER_TRUTH
+            reads = {OTHER_SALIENCY: artifact.stage.reads_saliency, OTHER_CAMS: artifact.stage.reads_cams}
+            reads[OTHER_REGIONS] = artifact.stage.reads_regions
             if seen and reads.get(change.kind, True):
                 kinds.setdefault(change.kind, []).append(change.id)
         return [

@@ -20,7 +20,7 @@ def predict_images(request: PredictRequest) -> dict[str, Any]:
     """Run the flow, and return where the labels are."""
     with writing(request, "predict"):
         prepared = prepare_prediction(request)
-        stages = [node.stage for node in prepared.plan.nodes]
+        stages = [artifact.stage for artifact in prepared.plan.artifacts]
         with embedded_server(request, stages), handed_over(request, prepared):
             from flows.training.flow import predict
 

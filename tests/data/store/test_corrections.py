@@ -18,7 +18,7 @@ from data.store.corrections import (
     Corrections,
     apply_corrections,
 )
-from tasks.engine.plan import SampleDigest
+from tasks.engine.artifact import SampleDigest
 from tasks.publishing.corrected import with_corrected_tags
 
 BYTES, OTHER_BYTES = "a" * 64, "b" * 64
