@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,6 +22,9 @@ def _address(value: Any) -> str:
 
 StoreAddress = Annotated[str, BeforeValidator(_address)]
 """A folder, given as a path or a string, or `protocol://...` of any file system that fsspec knows."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Config(BaseModel):
@@ -107,6 +110,28 @@ def changed_values(ours: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str
         elif value != base.get(name):
             found[name] = value
     return found
+
+
+def read_recorded(model: type[Model], recorded: Any) -> Model:
+    """Validate settings or a request that another version may have written: names that are gone since are left out.
+
+    Raises:
+        ValidationError: What is left does not fit.
+    """
+    try:
+        return model.model_validate(recorded)
+    except ValidationError as error:
+        gone = [fault["loc"] for fault in error.errors(include_url=False) if fault["type"] == "extra_forbidden"]
+        if not gone:
+            raise
+    return model.model_validate(_without(recorded, gone))
+
+
+def _without(values: Mapping[str, Any], gone: Sequence[tuple[int | str, ...]]) -> dict[str, Any]:
+    """Return nested values without those at some places, which are in mappings."""
+    below = {first: [place[1:] for place in gone if place[0] == first and len(place) > 1] for first, *_ in gone}
+    kept = {name: value for name, value in values.items() if (name,) not in gone}
+    return kept | {name: _without(kept[name], places) for name, places in below.items() if name in kept and places}
 
 
 def fault_of(error: ValidationError, within: str = "") -> str:

@@ -368,5 +368,4 @@ def settings_of(record: RunRecord) -> NetworkSettings:
             f"{record.folder / 'run.json'}: expected the folder of a training (pseudomask train), "
             "found that of another run"
         )
-    with record.explained("settings"):
-        return NETWORKS[network].settings.model_validate(record.settings)
+    return record.settings_as(NETWORKS[network].settings)

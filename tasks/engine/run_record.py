@@ -17,7 +17,7 @@ from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, Problem, Sample
 from data.files import ArtifactError, atomic_write, read_regular
 from data.names import is_plain
-from tasks.config import Config, StoreAddress, fault_of
+from tasks.config import Config, Model, StoreAddress, fault_of, read_recorded
 from tasks.engine.artifact import shard_of
 from tasks.engine.image_list import LISTS, ImageList, is_list_name, read_images, write_images
 from tasks.engine.plan import Plan
@@ -133,8 +133,26 @@ class RunRecord(Config):
         """Return the key of a stage over the whole set, or None where the run does not have it."""
         return self.stages[stage].keys.get(0) if stage in self.stages else None
 
+    def settings_as(self, model: type[Model]) -> Model:
+        """Return the run's settings; those that this version no longer has are left out.
+
+        Raises:
+            ArtifactError: They are not such settings; the file is named.
+        """
+        with self._explained("settings"):
+            return read_recorded(model, self.settings)
+
+    def request_as(self, model: type[Model], settings: Config) -> Model:
+        """Return what was asked for, with some settings; what this version no longer asks for is left out.
+
+        Raises:
+            ArtifactError: It is no such request; the file is named.
+        """
+        with self._explained("request"):
+            return read_recorded(model, {**self.request, "settings": settings})
+
     @contextlib.contextmanager
-    def explained(self, part: str) -> Iterator[None]:
+    def _explained(self, part: str) -> Iterator[None]:
         """Turn what pydantic finds wrong with a part of the record into an `ArtifactError` that names the file."""
         try:
             yield

@@ -35,5 +35,4 @@ def pipeline_settings(record: RunRecord) -> PipelineConfig:
     Raises:
         ArtifactError: Those of its record are not settings of this version.
     """
-    with record.explained("settings"):
-        return PipelineConfig.model_validate(record.settings)
+    return record.settings_as(PipelineConfig)

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NotRequired
+from typing import Annotated, Any, NamedTuple
 
 import jinja2
 import numpy as np
-from pydantic import AfterValidator, TypeAdapter
-from typing_extensions import TypedDict
+from pydantic import AfterValidator, BaseModel
 
 from data.dataset import ClassTable, Sample
 from data.formats.label_folder import INSTANCES, SALIENCY, SEMANTIC
@@ -32,13 +31,13 @@ PICTURE_HEIGHT = 240
 WHEEL_SIDE = 96
 
 
-def _check_network(name: str) -> str:
-    if name not in NETWORKS:
+def _check_network(name: str | None) -> str | None:
+    if name is not None and name not in NETWORKS:
         raise ValueError(f"expected one of {', '.join(NETWORKS)}, found {name!r:.80}")
     return name
 
 
-class ShownSettings(TypedDict):
+class ShownSettings(BaseModel):
     """The settings that reports name, of a run or a training of any version.
 
     Attributes:
@@ -49,11 +48,8 @@ class ShownSettings(TypedDict):
     backbone: str
     weights: str | None
     seed: int
-    network: NotRequired[Annotated[str, AfterValidator(_check_network)]]
-    irnet: NotRequired[dict[str, Any]]
-
-
-_SHOWN = TypeAdapter(ShownSettings)
+    network: Annotated[str | None, AfterValidator(_check_network)] = None
+    irnet: dict[str, Any] | None = None
 
 
 def shown_settings(record: RunRecord) -> dict[str, Any]:
@@ -62,8 +58,7 @@ def shown_settings(record: RunRecord) -> dict[str, Any]:
     Raises:
         ArtifactError: They are not.
     """
-    with record.explained("settings"):
-        _SHOWN.validate_python(record.settings)
+    record.settings_as(ShownSettings)
     return record.settings
 
 

@@ -70,6 +70,10 @@ def load_affinitynet(folder: Path, device: str = "cpu") -> AffinityNet:
     return _filled(net, folder, device)
 
 
+# What the first version did not record of its one segmentation network, which sees images at their own size.
+_FIRST_VERSION = {"models.deeplabv2:build": {"network": "deeplabv2", "image_size": None}}
+
+
 def load_network(folder: Path, model: str, device: str = "cpu") -> nn.Module:
     """Return the network of an artifact of `tasks.networks`, in evaluation mode.
 
@@ -82,7 +86,7 @@ def load_network(folder: Path, model: str, device: str = "cpu") -> nn.Module:
         DatasetError: It is not as it was saved, or another version wrote it.
     """
     with _as_saved(folder):
-        recipe = _read_recipe(folder)
+        recipe = {**_FIRST_VERSION.get(model, {}), **_read_recipe(folder)}
         # A detector is saved without a name and a size of its images.
         name = recipe.get("network", "")
         net = build_network(model, name, recipe["num_classes"], _RecordedBackbone(recipe), recipe["options"])

@@ -162,10 +162,8 @@ def test_the_record_of_a_run_is_refused_or_can_be_looked_at(tmp_path: Path) -> N
     def look() -> None:
         record = read_run(run)
         assert isinstance(shown_settings(record)["backbone"], str)
-        with record.explained("settings"):
-            PipelineConfig.model_validate(record.settings)
-        with record.explained("request"):
-            RunRequest.model_validate({**record.request, "settings": PipelineConfig()})
+        record.settings_as(PipelineConfig)
+        record.request_as(RunRequest, PipelineConfig())
         assert len([record.network(stage) for stage in record.stages]) == len(record.stages)
         compare_with_store(plan, record, store)
         assert record.asked("data", needed=True)

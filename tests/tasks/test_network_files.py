@@ -72,6 +72,8 @@ def test_a_network_that_nobody_knows_is_refused_with_the_names_of_those_that_are
 
 BACKBONE = {"backbone": "resnet18", "convention": "torchvision", "pretrained": True}
 EARLIER: dict[str, dict[str, Any]] = {
+    # The first version recorded neither name nor size.
+    "deeplabv2": {"options": {}, **BACKBONE, "output_stride": 8},
     "deeplabv3plus": {
         "network": "deeplabv3plus",
         "options": {"dsc": True},
@@ -106,5 +108,5 @@ def test_a_network_that_an_earlier_version_saved_is_loaded(tmp_path: Path, name:
     assert not loaded.training
     assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
     if name != "maskrcnn":
-        size = described["image_size"]
+        size = described.get("image_size")
         assert (loaded.name, loaded.image_size) == (name, size and tuple(size))

@@ -18,7 +18,7 @@ from tasks.engine.plan import Plan, make_plan
 from tasks.engine.run_record import RunRecord, read_run, write_run
 from tasks.networks import NETWORKS
 from tasks.networks.deeplabv2 import DeepLabV2Settings
-from tasks.pipeline.plan import plan_labels
+from tasks.pipeline.plan import pipeline_settings, plan_labels
 from tasks.pipeline.settings import PipelineConfig
 
 CONFIG = PipelineConfig(shard_size=8)
@@ -257,3 +257,30 @@ def test_a_file_that_only_looks_like_a_list_stays(tmp_path: Path) -> None:
     (run / "images-mine.jsonl").write_text("mine")
     read_run(run).write(run)
     assert (run / "images-mine.jsonl").read_text() == "mine"
+
+
+def test_the_record_of_an_earlier_version_is_read_and_status_says_which_settings_came_and_went(tmp_path: Path) -> None:
+    dataset = _dataset(8)
+    plan = plan_labels(dataset, CONFIG, _digests(dataset))
+    record = _write(tmp_path / "run", plan)
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    recorded = content["stages"]["irnet"]["common"]["settings"]
+    del recorded["restarts"], content["settings"]["irnet"]["restarts"]
+    recorded["min_spread"] = content["settings"]["irnet"]["min_spread"] = 0.2
+    content["settings"]["gone"] = {"with": "all in it"}
+    content["stages"]["irnet"]["keys"] = {"0": "another"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(content))
+    earlier = read_run(tmp_path / "run")
+    assert pipeline_settings(earlier) == pipeline_settings(record) == CONFIG
+    (reason,) = compare_with_store(plan, earlier, Store(tmp_path / "store"))["irnet"]["reasons"].values()
+    assert reason == "irnet.restarts is new: 0; irnet.min_spread is gone"
+
+
+def test_what_does_not_fit_beside_what_is_gone_is_named(tmp_path: Path) -> None:
+    dataset = _dataset(8)
+    _write(tmp_path / "run", plan_labels(dataset, CONFIG, _digests(dataset)))
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    content["settings"]["irnet"] |= {"min_spread": 0.2, "restarts": "many"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"run\.json: not the record of a run \(settings\.irnet\.restarts: "):
+        pipeline_settings(read_run(tmp_path / "run"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,9 +113,7 @@ def _summary(run: Path, store: Store) -> dict[str, Any]:
 
 
 def _plan_of_labels(record: RunRecord) -> Plan:
-    settings = pipeline_settings(record)
-    with record.explained("request"):
-        request = RunRequest.model_validate({**record.request, "settings": settings})
+    request = record.request_as(RunRequest, pipeline_settings(record))
     dataset, _ = open_set(request)
     if record.problems:
         dataset = set_aside(dataset, list(record.problems))
@@ -122,9 +121,7 @@ def _plan_of_labels(record: RunRecord) -> Plan:
 
 
 def _plan_of_training(record: RunRecord) -> Plan:
-    settings = settings_of(record)
-    with record.explained("request"):
-        request = TrainRequest.model_validate({**record.request, "settings": settings})
+    request = record.request_as(TrainRequest, settings_of(record))
     training, validation = open_training_sets(request)
     bad = {problem.sample for problem in record.problems}
     sets = (replace(each, samples=tuple(s for s in each.samples if s.id not in bad)) for each in (training, validation))
@@ -157,11 +154,8 @@ def _differences(artifact: Artifact, known: _Known) -> list[str]:
     """Say what differs between an artifact's recipe and that of the run."""
     recorded = known.record.stages[artifact.stage.name]
     new, old = artifact.common or {}, recorded.common or {}
-    found = [
-        f"{artifact.stage.settings or artifact.stage.name}.{name} {old.get('settings', {}).get(name)} -> {value}"
-        for name, value in new.get("settings", {}).items()
-        if old.get("settings", {}).get(name) != value
-    ]
+    prefix = artifact.stage.settings or artifact.stage.name
+    found = _changed(prefix, old.get("settings", {}), new.get("settings", {}))
     if new.get("source") != old.get("source"):
         found.append("its source changed")
     num_shards = artifact.shard and artifact.shard.of
@@ -175,6 +169,13 @@ def _differences(artifact: Artifact, known: _Known) -> list[str]:
     read = {stage: {(stage, key) for key in keys} for stage, keys in artifact.inputs.items()}
     again = [stage for stage, needed in read.items() if not needed <= known.artifacts]
     return [*found, f"{' and '.join(again)} would be made again"] if again else found
+
+
+def _changed(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say which settings of a stage have other values, are new, or are gone in this version."""
+    found = [f"{prefix}.{name} {old[name]} -> {new[name]}" for name in new if name in old and old[name] != new[name]]
+    added = [f"{prefix}.{name} is new: {new[name]}" for name in new if name not in old]
+    return [*found, *added, *(f"{prefix}.{name} is gone" for name in old if name not in new)]
 
 
 class _Known:
