@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests_flows_support import pseudomask, run_words
+from tests_flows_support import OWN_SERVER, pseudomask, run_words
 
 from data.synthetic.dataset import write_synthetic
 
@@ -21,7 +21,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """Return the folder with `run` and `store`, and what `run --json` said."""
     folder = tmp_path_factory.mktemp("first_run")
-    answer = pseudomask(*run_words(tiny_data, folder), "--json")
+    answer = pseudomask(*run_words(tiny_data, folder), "--json", server=OWN_SERVER)
     assert answer.returncode == 0, answer.stderr
     return folder, json.loads(answer.stdout)
 

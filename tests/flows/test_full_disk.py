@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests_flows_support import pseudomask, run_words
+from tests_flows_support import OWN_SERVER, pseudomask, run_words
 
 
 @pytest.fixture
@@ -56,14 +56,14 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(
         (store / ".prefect").symlink_to(tmp_path / "server")
     filler = fill(small_disk, leave=16_000)
     words = run_words(tiny_data, tmp_path, ["--store", store])
-    answer = pseudomask(*words)
+    answer = pseudomask(*words, server=OWN_SERVER)
     assert answer.returncode == 1, answer.stderr
     assert "no space left" in answer.stderr
     assert str(store) in answer.stderr
     assert "Traceback" not in answer.stderr
     assert all(m.stat().st_mtime_ns == time for m, time in kept.items())
     filler.unlink()
-    answer = pseudomask(*words)
+    answer = pseudomask(*words, server=OWN_SERVER)
     assert answer.returncode == 0, answer.stderr
     assert all(folder.is_dir() for folder in lost)
     assert {m: m.stat().st_mtime_ns for m in kept} == kept

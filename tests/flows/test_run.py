@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pycocotools.coco import COCO
-from tests_flows_support import ROOT, pseudomask, run_words
+from tests_flows_support import OWN_SERVER, ROOT, pseudomask, run_words
 
 from data.formats.quality import read_quality
 
@@ -181,7 +181,7 @@ def test_bad_images_stop_a_run_before_any_work_or_are_set_aside(tiny_data: Path,
 
 
 def test_a_configured_server_that_does_not_answer_is_named_without_a_traceback(tiny_data: Path, tmp_path: Path) -> None:
-    answer = pseudomask(*run_words(tiny_data, tmp_path / "new"), server="http://127.0.0.1:9/api")
+    answer = pseudomask(*run_words(tiny_data, tmp_path / "new"), server={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
     assert answer.returncode == 1
     assert answer.stderr.strip().splitlines()[-1].startswith("http://127.0.0.1:9/api: no Prefect server answers.")
     assert "Traceback" not in answer.stderr
@@ -200,7 +200,7 @@ def test_an_unwritable_store_is_named_without_a_traceback(tiny_data: Path, tmp_p
 def test_a_finished_run_is_collected_from_a_store_that_may_only_be_read(run_copy: Path, tiny_data: Path) -> None:
     words = run_words(tiny_data, run_copy, ["--out", run_copy / "new"])
     with locked_away(run_copy / "store") as wrapper:
-        answer = pseudomask(*words, wrapper=wrapper)
+        answer = pseudomask(*words, wrapper=wrapper, server=OWN_SERVER)
         refused = pseudomask(*words, "--seed", "7", wrapper=wrapper)
     assert answer.returncode == 0, answer.stderr
     for name in ("labels/instances.json", "metrics.json"):

@@ -1,10 +1,15 @@
 """Running the command line in tests."""
 
+import atexit
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+
+from flows.engine.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -26,13 +31,31 @@ TINY = {
 }
 
 
+OWN_SERVER: Mapping[str, str] = {}
+"""For a command that is to start a Prefect server of its own, which takes seconds."""
+
+
+@cache
+def shared_server() -> Mapping[str, str]:
+    """Return the variables that lead to a Prefect server, which is started once and ends with this process."""
+    home = tempfile.TemporaryDirectory()
+    server = EmbeddedServer(Path(home.name))
+    atexit.register(home.cleanup)
+    atexit.register(server.stop)
+    server.wait()
+    return server.client_environment
+
+
 def pseudomask(
-    *words: str | Path, root: Path = ROOT, server: str | None = None, wrapper: Sequence[str] = ()
+    *words: str | Path, root: Path = ROOT, server: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command from a checkout, with no Prefect server given but `server`, by another command if need be."""
+    """Run the command from a checkout, by another command if need be.
+
+    Args:
+        server: Variables that lead to a Prefect server; by default to one that the tests share.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    if server is not None:
-        environment["PREFECT_API_URL"] = server
+    environment |= shared_server() if server is None else server
     return subprocess.run(
         [*wrapper, sys.executable, "-m", "flows", *map(str, words)],
         cwd=root,
