@@ -33,9 +33,12 @@ def words(data: Path, folder: Path) -> list[str | Path]:
     return ["--data", data, "--store", folder / "store", *tiny_settings(), *fast]
 
 
-def test_a_classifier_at_chance_ends_the_run_and_go_on_goes_on(random_tags: Path, tmp_path: Path) -> None:
-    run = ["run", *words(random_tags, tmp_path), "--classifier.restarts", "0", "--out", tmp_path / "run", "--json"]
-    refused = pseudomask(*run)
+def untrained(data: Path, folder: Path) -> list[str | Path]:
+    return ["run", *words(data, folder), "--classifier.restarts", "0", "--out", folder / "run", "--json"]
+
+
+def test_a_classifier_at_chance_ends_the_run(random_tags: Path, tmp_path: Path) -> None:
+    refused = pseudomask(*untrained(random_tags, tmp_path))
     assert refused.returncode == 1
     said = " ".join(refused.stderr.split())
     assert "The classifier tells the tags no better than chance on 12 held-out images" in said
@@ -43,6 +46,12 @@ def test_a_classifier_at_chance_ends_the_run_and_go_on_goes_on(random_tags: Path
     assert "--go-on goes on all the same" in said
     assert "Traceback" not in said
     assert not (tmp_path / "run" / "labels").exists()
+
+
+@pytest.mark.slow
+def test_after_a_classifier_at_chance_the_run_goes_on_if_asked(random_tags: Path, tmp_path: Path) -> None:
+    run = untrained(random_tags, tmp_path)
+    assert pseudomask(*run).returncode == 1
     # What is made is kept: the second try does not train again.
     trained = list((tmp_path / "store" / "classifier").iterdir())
     answer = pseudomask(*run, "--go-on")

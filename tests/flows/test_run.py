@@ -159,7 +159,9 @@ def test_networks_of_a_run_label_other_images_without_training_or_ground_truth(
     assert {"pixel-scores", "labels"} <= stages
 
 
-def test_bad_images_stop_a_run_before_any_work_or_are_set_aside(tiny_data: Path, tmp_path: Path) -> None:
+def test_bad_images_stop_a_run_before_any_work_or_are_set_aside(
+    tiny_data: Path, first_run: tuple[Path, dict], tmp_path: Path
+) -> None:
     data = tmp_path / "bad"
     shutil.copytree(tiny_data, data)
     ids = (data / "ImageSets/Segmentation/train.txt").read_text().split()
@@ -173,7 +175,7 @@ def test_bad_images_stop_a_run_before_any_work_or_are_set_aside(tiny_data: Path,
     assert all(f"{name}.jpg" in answer.stderr for name in ids[:3])
     assert "Traceback" not in answer.stderr
     assert not list((tmp_path / "store").glob("classifier/*"))
-    answer = pseudomask(*run_words(data, tmp_path, ["--skip-bad"]))
+    answer = pseudomask(*run_words(data, tmp_path, ["--skip-bad", "--networks", first_run[0] / "run"]))
     assert answer.returncode == 0, answer.stderr
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert sorted(p["sample"] for p in record["problems"]) == sorted(ids[:3])
