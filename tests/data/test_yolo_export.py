@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fabricated_run import make_run
 
-from data.exchange.yolo import outlines
+from data.exchange.outlines import outlines
 from data.formats.coco import decode_mask
 from flows.commands.storing.export_labels import export_labels
 

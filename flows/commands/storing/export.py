@@ -18,10 +18,10 @@ class ExportRequest(Config):
     """Something of a run or a training, in another tool's format.
 
     Attributes:
-        run: Folder of the run or the training. With the word cams before it, the class attention maps of the run are
-            written, in the form that `run --cams` reads.
+        run: Folder of the run or the training, or with the word labels before it of published labels or a version.
+            With the word cams, the class attention maps of the run are written, in the form that `run --cams` reads.
         out: Folder of the labels or the maps, or file of the network.
-        format: Of a run VOC palette PNGs, COCO JSON, both, or YOLO polygons; of a training ONNX or TorchScript.
+        format: Of labels VOC and COCO (both), or one format; of a training ONNX or TorchScript.
     """
 
     run: tuple[str, ...]
@@ -31,20 +31,24 @@ class ExportRequest(Config):
 
 def _carry_out(request: ExportRequest, options: Output) -> None:
     *words, folder = request.run or ("",)
-    if words not in ([], ["cams"]) or not folder:
+    if words not in ([], ["labels"], ["cams"]) or not folder:
         found = f"export {' '.join(request.run)}"
-        raise ArtifactError(f"{found}: expected the folder of a run, or the word cams and that folder")
-    if words:
+        raise ArtifactError(f"{found}: expected the folder of a run, or the word labels or cams and that folder")
+    if words == ["cams"]:
         answer(export_cams(Path(folder), request.out), show_cams, options.as_json)
-    elif request.format in ("onnx", "torchscript"):
+    elif request.format in ("onnx", "torchscript") and not words:
         answer(export_network(Path(folder), request.out, request.format), show_network, options.as_json)
+    elif request.format in ("onnx", "torchscript"):
+        raise ArtifactError(
+            f"{folder}: labels have no format {request.format}; it is that of the network of a training"
+        )
     else:
         answer(export_labels(Path(folder), request.out, request.format), show_export, options.as_json)
 
 
 COMMAND = Command(
     name="export",
-    help="The labels of a run, or the network of a training, in other tools' formats; or a run's attention maps.",
+    help="Labels of a run or a version, or the network of a training, in other tools' formats; or attention maps.",
     request=ExportRequest,
     carry_out=_carry_out,
     written={"run": POSITIONAL},

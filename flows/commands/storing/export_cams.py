@@ -37,7 +37,7 @@ def export_cams(run: Path, out: Path) -> dict[str, Any]:
         (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         return {"format": "cams", "images": _write_maps(record, folder)}
 
-    return write_export(record, out, write)
+    return write_export({"run": str(record.folder.resolve())}, record.root, out, write)
 
 
 def show_cams(result: dict[str, Any], console: Console) -> None:

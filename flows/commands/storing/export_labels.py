@@ -11,19 +11,20 @@ import os
 import secrets
 import shutil
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.progress import Progress
 
-from data.dataset import Sample
-from data.exchange import FORMATS, Labels
+from data.exchange import FORMATS
 from data.files import exchange, is_held, refuse_special
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
 from data.ownership import EXPORT, read_export, refuse_inside
 from data.store import ArtifactError, explain_os_errors
-from tasks.engine.run_record import RunRecord, read_run
+from flows.commands.storing.export_source import LIST, open_source, write_list
 
 if TYPE_CHECKING:
     Format = str
@@ -35,40 +36,49 @@ UNFINISHED = ".unfinished"
 
 
 def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, Any]:
-    """Write a run's labels into a folder of their own, which appears whole or not at all.
+    """Write the labels of a run or of a published version into a folder of their own, which appears whole or not at all.
 
-    Photographs are not copied: `images.csv` says where each one is.
+    Photographs are not copied, but into a Hugging Face dataset: `images.csv` says where each one is, and which photograph
+    and which labels were exported, by their digests. `export.json` says of which run or version.
 
     Args:
-        run: Folder of a finished run.
+        run: Folder of a finished run, of published labels (their latest version), or of a version.
         out: A folder that does not exist, is empty, or holds an earlier export, which is replaced.
         format: A name of `data.exchange.FORMATS`, or "both" for VOC and COCO.
 
     Returns:
-        "out", "format", "images", and what the format counts: of COCO the number of "annotations".
+        "out", "format", "images", "digest" of the labels, what the format does not keep as "loss", and what the format
+        counts: of COCO the number of "annotations".
 
     Raises:
-        ArtifactError: The folder holds no run, or `out` holds something else or cannot be written.
-        DatasetError: Labels of the run are missing, all of them listed, or damaged.
+        ArtifactError: The folder holds no labels, or `out` holds something else or cannot be written.
+        DatasetError: Labels are missing, all of them listed, or damaged.
     """
-    record = read_run(run)
-    if "network" in record.settings:
-        raise ArtifactError(f"{run}: a training has no labels; its network is exported by --format onnx or torchscript")
-    labels = Labels(run / "labels", record.dataset.samples, record.classes)
+    source = open_source(run)
+    names = BOTH if format == "both" else (format,)
 
     def write(folder: Path) -> dict[str, Any]:
-        _write_list(folder / "images.csv", labels.samples)
-        counts = [FORMATS[name].write(labels, folder) for name in (BOTH if format == "both" else (format,))]
-        return {"format": format, "images": len(labels.samples)} | dict(ChainMap(*counts))
+        digest = write_list(folder / LIST, source)
+        total = len(source.labels.samples) * len(names)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("export", total=total)
+            labels = replace(source.labels, place=out, done=lambda: bar.advance(task))
+            counts = [FORMATS[name].write(labels, folder) for name in names]
+        loss = "" if format == "both" else FORMATS[format].loss
+        said = {"format": format, "images": len(labels.samples), "digest": digest, "loss": loss}
+        return said | dict(ChainMap(*counts))
 
-    return write_export(record, out, write)
+    return write_export(source.stamp, source.root, out, write)
 
 
-def write_export(record: RunRecord, out: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+def write_export(
+    stamp: Mapping[str, Any], root: Path, out: Path, write: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
     """Write a folder of something of a run's, which appears whole or not at all, and is replaced by the next.
 
     Args:
-        record: Of the run.
+        stamp: What the export says of where it is from.
+        root: Folder of the data set.
         out: A folder that does not exist, is empty, or holds an earlier export.
         write: Writes into a folder, and returns what is said of it.
 
@@ -79,12 +89,12 @@ def write_export(record: RunRecord, out: Path, write: Callable[[Path], dict[str,
         ArtifactError: `out` holds something else, lies in the data set, or cannot be written.
     """
     _refuse_foreign(out)
-    refuse_inside(out, record.root)
+    refuse_inside(out, root)
     with explain_os_errors(out), _draft(out) as temporary:
         answer = {"out": str(out), **write(temporary)}
         files = {file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file()}
-        stamp = {**answer, "run": str(record.folder.resolve()), "files": sorted(files - {UNFINISHED})}
-        (temporary / EXPORT).write_text(json.dumps(stamp), encoding="utf-8")
+        document = {**answer, **stamp, "files": sorted(files - {UNFINISHED})}
+        (temporary / EXPORT).write_text(json.dumps(document), encoding="utf-8")
         (temporary / UNFINISHED).unlink()
         _refuse_foreign(out)
         _replace(out, temporary)
@@ -96,6 +106,8 @@ def show_export(result: dict[str, Any], console: Console) -> None:
     names = BOTH if result["format"] == "both" else (result["format"],)
     written = " and ".join(FORMATS[name].title for name in names)
     console.print(f"{written} of {result['images']} images: {result['out']}", highlight=False, soft_wrap=True)
+    if result.get("loss"):
+        console.print(f"the format does not keep: {result['loss']}", highlight=False, soft_wrap=True)
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -121,20 +133,13 @@ def _refuse_foreign(out: Path) -> None:
 def _old_names(out: Path) -> set[str]:
     """Return the names of an export's files that does not list them: those of its images."""
     try:
-        refuse_special(out / "images.csv")
-        with (out / "images.csv").open(newline="", encoding="utf-8") as stream:
+        refuse_special(out / LIST)
+        with (out / LIST).open(newline="", encoding="utf-8") as stream:
             ids = [row["image"] for row in csv.DictReader(stream)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise ArtifactError(f"{out}: an earlier export without its list of images ({error}); empty it") from None
     maps = (f"{kind}/{id}.png" for kind in (*KINDS, SURE) for id in ids)
-    return {EXPORT, "images.csv", DETECTIONS, "classes.txt", "ImageSets/Segmentation/train.txt", *maps}
-
-
-def _write_list(file: Path, samples: Sequence[Sample]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("image", "path"))
-        writer.writerows((sample.id, sample.image.resolve()) for sample in samples)
+    return {EXPORT, LIST, DETECTIONS, "classes.txt", "ImageSets/Segmentation/train.txt", *maps}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,54 @@
+"""Fields of JSON that other programs wrote: each is checked before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
+NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def field(record: Any, name: str, kind: type[Kind]) -> Kind:
+    """Return a field of a JSON object.
+
+    Raises:
+        ValueError: The record is no object, lacks the field, or has a value of another kind.
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"expected an object with {name!r}, found {record!r:.80}")
+    return checked(record.get(name), name, kind)
+
+
+def checked(value: Any, name: str, kind: type[Kind]) -> Kind:
+    """Return a value of JSON that must be of a kind.
+
+    Raises:
+        ValueError: It is of another.
+    """
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name}: expected {NAMES[kind]}, found {value!r:.80}")
+    return value
+
+
+def points(value: Any, name: str) -> list[list[float]]:
+    """Return a list of (x, y).
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = checked(value, name, list)
+    for point in found:
+        if not isinstance(point, list) or len(point) != 2:
+            raise ValueError(f"{name}: expected pairs of numbers, found {point!r:.80}")
+        for number in point:
+            checked(number, name, float)
+    return found

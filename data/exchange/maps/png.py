@@ -1,0 +1,94 @@
+"""Plain PNG: grey maps of class values and of instances, and a list of names, a line per value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.dataset import VOID, DatasetError, Problem, Sample, value_type
+from data.exchange.pixels import Pixels, size_text, without_void
+from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.formats.label_maps import read_label_map, write_label_map
+
+MASKS, INSTANCES, NAMES = "masks", "instances", "values.txt"
+
+
+def write_png(labels: Labels, folder: Path) -> dict[str, Any]:
+    """Write `masks/<id>.png`, `instances/<id>.png` and `values.txt`; return the number of masks."""
+    write_values(labels, folder)
+    for sample, pixels in labels.images():
+        assert pixels.objects is not None
+        write_label_map(folder / MASKS / f"{sample.id}.png", pixels.semantic, grey=True)
+        objects = pixels.objects.astype(value_type(int(pixels.objects.max(initial=0))))
+        write_label_map(folder / INSTANCES / f"{sample.id}.png", objects, grey=True)
+    return {"masks": len(labels.samples)}
+
+
+def write_values(labels: Labels, folder: Path) -> None:
+    """Write `values.txt`, the name of a value per line, from 0."""
+    (folder / NAMES).write_text("".join(f"{name}\n" for name in labels.classes.values), encoding="utf-8")
+
+
+def read_png(folder: Path, labels: Labels) -> Iterator[Edited]:
+    """Yield what lies in `masks/`, with the instances beside it; without them nothing is said of instances."""
+    names = read_names(folder / NAMES)
+    for file in map_files(folder / MASKS):
+        name = file.relative_to(folder / MASKS).as_posix()
+        yield Edited(name, file, partial(read_pair, file, folder / INSTANCES / name, names, labels))
+
+
+def read_pair(file: Path, instances: Path, names: list[str], labels: Labels, _: Sample) -> Pixels:
+    """Read a map whose values are places in a list of names, and that of the instances where there is one."""
+    objects = read_label_map(instances) if instances.is_file() else None
+    semantic = renamed(read_label_map(file), names, labels)
+    if objects is not None and objects.shape != semantic.shape:
+        raise ValueError(f"expected instances of {size_text(semantic.shape)}, found {size_text(objects.shape)}")
+    return without_void(Pixels(semantic, objects))
+
+
+def map_files(folder: Path) -> list[Path]:
+    """Return the PNGs below a folder, by name.
+
+    Raises:
+        DatasetError: There are none.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".png" and file.is_file())
+    if not files:
+        raise DatasetError([Problem(folder, "expected PNGs of label maps, found none")])
+    return files
+
+
+def read_names(file: Path) -> list[str]:
+    """Return the lines of a list of names.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError([Problem(file, f"expected a list of names, but {error}")]) from None
+
+
+def renamed(values: np.ndarray, names: list[str], labels: Labels) -> np.ndarray:
+    """Return a map whose values are places in a list of names with the labels' values instead; void stays.
+
+    Raises:
+        ValueError: A value has no name, or a name is no class of the labels.
+    """
+    table = np.zeros(int(values.max(initial=0)) + 1, np.int64)
+    for value in np.unique(values).tolist():
+        if value == VOID:
+            table[value] = VOID
+        elif value < len(names):
+            table[value] = labels.value(names[value])
+        else:
+            raise ValueError(f"expected values of {len(names)} names, found {value}")
+    return table[values]
+
+
+PNG = ExchangeFormat("png", "grey PNGs", write_png, read_png)

@@ -1,0 +1,118 @@
+"""Labels of one image as pixels, and as regions: the shapes that tools edit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data.dataset import VOID
+
+NEW_OBJECT = 1 << 24
+"""The first id of objects that a tool knows by no number; those of label maps lie below."""
+
+
+class Pixels(NamedTuple):
+    """The labels of one image.
+
+    Attributes:
+        semantic: Class values [H, W], 0 background, 255 void.
+        objects: Ids of instances [H, W], 0 for none; None where nothing is said of instances.
+    """
+
+    semantic: NDArray[np.integer]
+    objects: NDArray[np.integer] | None
+
+
+def without_void(pixels: Pixels) -> Pixels:
+    """Return the labels with objects that have no void pixels: neither those of their map nor those of the classes'."""
+    semantic, objects = pixels
+    if objects is None:
+        return pixels
+    return Pixels(semantic, np.where((objects == VOID) | (semantic == VOID), 0, objects))
+
+
+class Region(NamedTuple):
+    """The pixels of one class in one object.
+
+    Attributes:
+        value: Class value; 255 void.
+        object: Id of the instance, 0 for none.
+        rows: Of the smallest box around it.
+        columns: Likewise.
+        mask: bool [rows, columns].
+    """
+
+    value: int
+    object: int
+    rows: slice
+    columns: slice
+    mask: NDArray[np.bool_]
+
+    def whole(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the mask [H, W] of an image of this shape."""
+        found = np.zeros(shape, bool)
+        found[self.rows, self.columns] = self.mask
+        return found
+
+
+def regions(pixels: Pixels) -> Iterator[Region]:
+    """Yield the regions of an image, by value and object; they cover all but background, and do not overlap."""
+    semantic = pixels.semantic.astype(np.int64)
+    objects = np.zeros_like(semantic) if pixels.objects is None else pixels.objects.astype(np.int64)
+    pairs, numbers = np.unique(semantic << 32 | objects, return_inverse=True)
+    numbers = numbers.reshape(semantic.shape)
+    for number, (pair, box) in enumerate(zip(pairs.tolist(), ndimage.find_objects(numbers + 1), strict=True)):
+        if pair and box is not None:
+            yield Region(pair >> 32, pair & 0xFFFFFFFF, box[0], box[1], numbers[box] == number)
+
+
+def as_shapes(pixels: Pixels) -> Pixels:
+    """Return what tools keep that know no objects but their shapes: each region is an object of its own.
+
+    Void pixels belong to no object.
+    """
+    objects = np.zeros(pixels.semantic.shape, np.int64)
+    for number, region in enumerate(regions(pixels), start=1):
+        if region.value not in (0, VOID):
+            objects[region.rows, region.columns][region.mask] = number
+    return Pixels(pixels.semantic, objects)
+
+
+class Canvas:
+    """An image that shapes are painted on, one over another."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._semantic = np.zeros(shape, np.int64)
+        self._objects = np.zeros(shape, np.int64)
+        self._next = NEW_OBJECT
+
+    def paint(self, mask: NDArray[np.bool_], value: int, object: int | None = None) -> None:
+        """Give the pixels of a mask [H, W] a class value and an object: 0 for none, None for one of its own.
+
+        Without an object of its own, background and void belong to none.
+
+        Raises:
+            ValueError: The mask has another size than the image.
+        """
+        if mask.shape != self.shape:
+            raise ValueError(f"expected a mask of {size_text(self.shape)}, found one of {size_text(mask.shape)}")
+        if object is None:
+            object = 0 if value in (0, VOID) else self._next
+            self._next += 1
+        self._semantic[mask] = value
+        self._objects[mask] = object
+
+    @property
+    def pixels(self) -> Pixels:
+        """What was painted."""
+        return Pixels(self._semantic, self._objects)
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Return a size as people write it: width x height."""
+    return f"{shape[1]} x {shape[0]}"

@@ -1,0 +1,1 @@
+"""Formats of whole data sets, photographs included or named."""

@@ -1,0 +1,59 @@
+"""FiftyOne: a folder of type `ImageSegmentationDirectory`, whose photographs are named by a manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.dataset import VOID, DatasetError, Problem, Sample
+from data.exchange.maps.png import map_files, renamed
+from data.exchange.pixels import Pixels
+from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.formats.coco_records import read_json
+from data.formats.label_maps import read_label_map, write_label_map
+
+MANIFEST, MASKS, TARGETS = "data.json", "labels", "mask_targets.json"
+
+
+def write_fiftyone(labels: Labels, folder: Path) -> dict[str, Any]:
+    """Write `data.json` (image -> photograph), `labels/<id>.png` and `mask_targets.json` (value -> name).
+
+    Returns:
+        The number of "masks".
+    """
+    for sample, pixels in labels.images():
+        write_label_map(folder / MASKS / f"{sample.id}.png", pixels.semantic, grey=True)
+    photographs = {f"{sample.id}{sample.image.suffix}": str(sample.image.absolute()) for sample in labels.samples}
+    (folder / MANIFEST).write_text(json.dumps(photographs, indent=1), encoding="utf-8")
+    targets = {str(value): labels.name(value) for value in labels.named_values}
+    (folder / TARGETS).write_text(json.dumps(targets, indent=1, ensure_ascii=False), encoding="utf-8")
+    return {"masks": len(labels.samples)}
+
+
+def read_fiftyone(folder: Path, labels: Labels) -> Iterator[Edited]:
+    """Yield what lies in `labels/`."""
+    targets = read_json(folder / TARGETS, "JSON of values and names")
+    if not isinstance(targets, dict) or not all(value.isdecimal() for value in targets):
+        raise DatasetError([Problem(folder / TARGETS, f"expected names by their values, found {targets!r:.80}")])
+    names = [""] * (max(map(int, targets), default=VOID) + 1)
+    for value, name in targets.items():
+        names[int(value)] = str(name)
+    for file in map_files(folder / MASKS):
+        name = file.relative_to(folder / MASKS).as_posix()
+        yield Edited(name, file, partial(_read, file, names, labels))
+
+
+def _read(file: Path, names: list[str], labels: Labels, _: Sample) -> Pixels:
+    return Pixels(renamed(read_label_map(file), names, labels), None)
+
+
+def _kept(labels: Labels, sample: Sample) -> Pixels:
+    return Pixels(labels.pixels(sample).semantic, None)
+
+
+FIFTYONE = ExchangeFormat(
+    "fiftyone", "FiftyOne's segmentation folder", write_fiftyone, read_fiftyone, _kept, "no instances"
+)

@@ -1,0 +1,1 @@
+"""Formats that keep labels as shapes: a list of masks or polygons per image, each with its class."""

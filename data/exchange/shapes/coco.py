@@ -1,0 +1,82 @@
+"""COCO: `instances.json`, with RLE masks and scores; its file names are relative to the data set."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.dataset import CocoSource, DatasetError, Problem, Sample
+from data.exchange.pixels import Canvas, Pixels, size_text
+from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.formats.coco import annotation_mask, is_crowd, read_annotations, read_coco
+from data.formats.label_folder import DETECTIONS
+
+
+def write_coco(labels: Labels, folder: Path) -> dict[str, Any]:
+    """Copy the run's COCO file, once it has been read; return the number of its annotations."""
+    annotations = read_coco(labels.folder / DETECTIONS).annotations
+    shutil.copyfile(labels.folder / DETECTIONS, folder / DETECTIONS)
+    for _ in labels.samples:
+        labels.done()
+    return {"annotations": sum(map(len, annotations.values()))}
+
+
+def read_coco_files(folder: Path, labels: Labels, *, crowds: bool = False) -> Iterator[Edited]:
+    """Yield the images of each COCO file in a folder, or in `annotations/`.
+
+    Args:
+        crowds: Whether `iscrowd` is a way to write a mask, as tools have it, instead of a group of objects.
+
+    Raises:
+        DatasetError: There is no such file, or one is damaged.
+    """
+    files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
+    files = [file for file in files if file.name != "export.json"]
+    if not files:
+        raise DatasetError([Problem(folder, "expected COCO instance JSON, found none")])
+    for file in files:
+        for number, image in read_coco(file).images.items():
+            yield Edited(image["file_name"], file, partial(_read, file, number, crowds, labels))
+
+
+def _read(file: Path, number: int, crowds: bool, labels: Labels, sample: Sample) -> Pixels:
+    coco = read_coco(file)
+    shape = labels.size(sample)
+    said = coco.images[number]["height"], coco.images[number]["width"]
+    if None not in said and said != shape:
+        raise ValueError(f"expected an image of {size_text(shape)}, found {size_text(said)}")
+    found = []
+    for record in coco.annotations[number]:
+        name = coco.categories.get(record["category_id"])
+        if name is None:
+            raise ValueError(f"annotation {record['id']}: expected a category of the file, found none")
+        if crowds or not is_crowd(record):
+            found.append((annotation_mask(record, *shape), labels.value(name)))
+    return paint(found, shape)
+
+
+def paint(found: list[tuple[Any, int]], shape: tuple[int, int]) -> Pixels:
+    """Return masks with class values as pixels, the smaller over the larger; each is an object of its own."""
+    canvas = Canvas(shape)
+    for mask, value in sorted(found, key=lambda item: -int(item[0].sum())):
+        canvas.paint(mask, value)
+    return canvas.pixels
+
+
+def instances_of(labels: Labels, sample: Sample) -> list[tuple[Any, int]]:
+    """Return masks and class values of the instances that a run's COCO file has of an image."""
+    # The run's file counts its images from 1.
+    number = labels.number(sample)
+    annotations = read_annotations(CocoSource(labels.folder / DETECTIONS, number, labels.classes.category_ids))
+    first = 1 if labels.classes.has_background else 0
+    return [(each.mask, each.index + first) for each in annotations if each.index is not None and not each.crowd]
+
+
+def _kept(labels: Labels, sample: Sample) -> Pixels:
+    return paint(instances_of(labels, sample), labels.size(sample))
+
+
+COCO = ExchangeFormat("coco", "COCO JSON", write_coco, read_coco_files, _kept, "pixels without an instance, and void")

@@ -1,0 +1,85 @@
+"""YOLO segmentation: a text file of polygons per image, and `data.yaml` with the names.
+
+A line is a class number and the corners of one outline, x and y as shares of the image's width and height. An instance
+in several parts has a line per part; holes are filled: the form knows neither. Void pixels are background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.dataset import DatasetError, Problem, Sample
+from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts, outlines
+from data.exchange.pixels import Pixels
+from data.exchange.shapes.coco import instances_of, paint
+from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.exchange.yolo_names import read_yolo_names, write_yolo_names
+
+FOLDER = "labels"
+
+
+def write_yolo(labels: Labels, folder: Path) -> dict[str, Any]:
+    """Write `labels/<id>.txt` for every image, empty where it has no instance, and `data.yaml`."""
+    lines = 0
+    first = 1 if labels.classes.has_background else 0
+    for sample in labels.samples:
+        file = folder / FOLDER / f"{sample.id}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [
+            f"{value - first} {' '.join(f'{side:.6g}' for side in outline.ravel())}\n"
+            for mask, value in instances_of(labels, sample)
+            for outline in outlines(mask)
+        ]
+        file.write_text("".join(rows), encoding="utf-8")
+        lines += len(rows)
+        labels.done()
+    write_yolo_names(folder, labels.classes.names)
+    return {"polygons": lines}
+
+
+def read_yolo(folder: Path, labels: Labels) -> Iterator[Edited]:
+    """Yield the files of `labels/`; each line is an object."""
+    names = read_yolo_names(folder)
+    files = sorted((folder / FOLDER).rglob("*.txt"))
+    if not files:
+        raise DatasetError([Problem(folder / FOLDER, "expected a text file of polygons per image, found none")])
+    for file in files:
+        name = file.relative_to(folder / FOLDER).with_suffix("").as_posix()
+        yield Edited(name, file, partial(_read, file, names, labels))
+
+
+def _read(file: Path, names: list[str], labels: Labels, sample: Sample) -> Pixels:
+    height, width = shape = labels.size(sample)
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            index, *sides = line.split()
+            if not index.isdecimal() or int(index) >= len(names):
+                raise ValueError(f"expected the number of one of {len(names)} classes, found {index}")
+            if len(sides) < 2 * LEAST_CORNERS or len(sides) % 2:
+                raise ValueError(f"expected the corners of a polygon, found {len(sides)} numbers")
+            corners = np.array(list(map(float, sides))).reshape(-1, 2) * (width, height)
+            found.append((fill(corners, shape), labels.value(names[int(index)])))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return paint(found, shape)
+
+
+def _kept(labels: Labels, sample: Sample) -> Pixels:
+    parts = [(part, value) for mask, value in instances_of(labels, sample) for part in filled_parts(mask)]
+    return paint(parts, labels.size(sample))
+
+
+YOLO = ExchangeFormat(
+    "yolo",
+    "YOLO polygons",
+    write_yolo,
+    read_yolo,
+    _kept,
+    "holes, which parts are one instance, pixels without an instance, and void",
+)

@@ -1,0 +1,40 @@
+"""`data.yaml` of YOLO's data sets, as far as the names of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from data.dataset import DatasetError, Problem
+
+FILE = "data.yaml"
+
+
+def write_yolo_names(folder: Path, names: Sequence[str], **more: str) -> None:
+    """Write `data.yaml` with the names of the classes, counted from 0."""
+    # A JSON string is YAML.
+    fields = {"path": ".", "train": "images", "val": "images", **more}
+    head = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    lines = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(names))
+    (folder / FILE).write_text(f"{head}names:\n{lines}", encoding="utf-8")
+
+
+def read_yolo_names(folder: Path) -> list[str]:
+    """Return the names of the classes of `data.yaml`: a list, or a table by number.
+
+    Raises:
+        DatasetError: The file is missing, no YAML, or has no such names.
+    """
+    file = folder / FILE
+    try:
+        names = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("names")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise DatasetError([Problem(file, f"expected YAML with the names of the classes, but {error}")]) from None
+    if isinstance(names, dict):
+        names = [names.get(number) for number in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DatasetError([Problem(file, f"expected names by numbers from 0, found {names!r:.80}")])
+    return names
