@@ -302,7 +302,8 @@ def read_export(folder: Path) -> dict[str, Any] | None:
         stamp = json.loads(read_regular(folder / EXPORT))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(stamp, dict) or not {"run", "format", "images"} <= stamp.keys():
+    known = isinstance(stamp, dict) and {"format", "images"} <= stamp.keys() and stamp.keys() & {"run", "publication"}
+    if not known:
         return None
     # Exports of the first versions list no files.
     files = stamp.get("files", [])

@@ -6,14 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 Kind = TypeVar("Kind")
-NAMES = {
-    dict: "an object",
-    list: "a list",
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-}
+NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
 
 
 def field(record: Any, name: str, kind: type[Kind]) -> Kind:
@@ -34,7 +27,7 @@ def checked(value: Any, name: str, kind: type[Kind]) -> Kind:
         ValueError: It is of another.
     """
     fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
+    if not fits or isinstance(value, bool):
         raise ValueError(f"{name}: expected {NAMES[kind]}, found {value!r:.80}")
     return value
 

@@ -11,7 +11,7 @@ from flows.commands.comparing import compare, compare_runs
 from flows.commands.looking import doctor, evaluate, models, report, status
 from flows.commands.making import demo, predict, refine, run, train, tune
 from flows.commands.publishing import deploy, lineage, regenerate, versions
-from flows.commands.storing import download, export, gc
+from flows.commands.storing import download, export, gc, import_corrections
 
 __all__ = ["COMMANDS", "ROOMS"]
 
@@ -41,7 +41,7 @@ ROOMS: dict[str, tuple[Command, ...]] = {
         deploy.DEPLOY,
         deploy.WORKER,
     ),
-    "bring in, hand out, clear up": (download.COMMAND, export.COMMAND, gc.COMMAND),
+    "bring in, hand out, clear up": (download.COMMAND, export.COMMAND, import_corrections.COMMAND, gc.COMMAND),
 }
 """What commands are for -> these."""
 

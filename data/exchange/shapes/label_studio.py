@@ -111,12 +111,9 @@ def _name(task: Any) -> str:
 
 
 def _annotations(task: Any) -> list[Any]:
-    found = task.get("annotations") or [] if isinstance(task, dict) else []
-    return [
-        each
-        for each in checked(found, "annotations", list)
-        if not checked(each, "annotation", dict).get("was_cancelled")
-    ]
+    found = checked(task, "task", dict).get("annotations") or []
+    found = [checked(each, "annotation", dict) for each in checked(found, "annotations", list)]
+    return [each for each in found if not each.get("was_cancelled")]
 
 
 def _predictions(task: Any) -> list[Any]:

@@ -39,9 +39,7 @@ def _carry_out(request: ExportRequest, options: Output) -> None:
     elif request.format in ("onnx", "torchscript") and not words:
         answer(export_network(Path(folder), request.out, request.format), show_network, options.as_json)
     elif request.format in ("onnx", "torchscript"):
-        raise ArtifactError(
-            f"{folder}: labels have no format {request.format}; it is that of the network of a training"
-        )
+        raise ArtifactError(f"{folder}: labels have no format {request.format}, which is one of networks")
     else:
         answer(export_labels(Path(folder), request.out, request.format), show_export, options.as_json)
 

@@ -36,10 +36,10 @@ UNFINISHED = ".unfinished"
 
 
 def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, Any]:
-    """Write the labels of a run or of a published version into a folder of their own, which appears whole or not at all.
+    """Write the labels of a run or a published version into a folder of their own, which appears whole or not at all.
 
-    Photographs are not copied, but into a Hugging Face dataset: `images.csv` says where each one is, and which photograph
-    and which labels were exported, by their digests. `export.json` says of which run or version.
+    Photographs are not copied, but into a Hugging Face dataset. `images.csv` says where each one is, and which
+    photograph and which labels were exported, by their digests; `export.json` of which run or version.
 
     Args:
         run: Folder of a finished run, of published labels (their latest version), or of a version.

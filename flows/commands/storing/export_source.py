@@ -137,10 +137,15 @@ def labels_digests(labels: Labels) -> Iterator[tuple[Sample, str]]:
         ArtifactError: One cannot be read.
     """
     labels.refuse_missing(*KINDS)
-
-    def digest(sample: Sample) -> tuple[Sample, str]:
-        both = "".join(file_digest(labels.file(kind, sample)) for kind in KINDS)
-        return sample, hashlib.sha256(both.encode()).hexdigest()
-
     with explain_os_errors(labels.folder):
-        yield from map_in_threads(digest, labels.samples, 2)
+        yield from map_in_threads(lambda sample: (sample, labels_digest(labels, sample)), labels.samples, 2)
+
+
+def labels_digest(labels: Labels, sample: Sample) -> str:
+    """Return a digest of the bytes of an image's label maps.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    both = "".join(file_digest(labels.file(kind, sample)) for kind in KINDS)
+    return hashlib.sha256(both.encode()).hexdigest()
