@@ -33,8 +33,7 @@ def read_yolo_names(folder: Path) -> list[str]:
         names = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("names")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise DatasetError([Problem(file, f"expected YAML with the names of the classes, but {error}")]) from None
-    if isinstance(names, dict):
-        names = [names.get(number) for number in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    found = [names.get(number) for number in range(len(names))] if isinstance(names, dict) else names
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise DatasetError([Problem(file, f"expected names by numbers from 0, found {names!r:.80}")])
-    return names
+    return [str(name) for name in found]

@@ -24,6 +24,8 @@ LEFT = 38
 # A number that only keeps sums from overflowing is no range.
 HUGE = 1e6
 SHOWN_VALUES = 4
+LONGEST_FORM = 100
+"""Of what stands for values: longer lists of choices are part of an option's text."""
 NAMES = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 
 
@@ -153,6 +155,8 @@ def _short(option: Option, width: int) -> str:
 
 def _described(option: Option, width: int, *, whole: bool = False) -> list[str]:
     text = option.text if whole else _sentence(option.text)
+    if len(values := _form(option)) > LONGEST_FORM:
+        text = f"{text} One of {values.replace('|', ', ')}."
     default = _default(option)
     notes = " (required)" if option.required and not option.written.positional else f" [{default}]" if default else ""
     return _entry(_left(option), text + notes, width)
@@ -165,8 +169,12 @@ def _entry(left: str, text: str, width: int) -> list[str]:
     return [f"  {left:<{LEFT - 2}}{lines[0]}".rstrip(), *(f"{'':<{LEFT}}{line}" for line in lines[1:])]
 
 
+def _form(option: Option) -> str:
+    return option.written.metavar or form(option.kind, option.constraints, none=option.default is not None)
+
+
 def _left(option: Option) -> str:
-    metavar = option.written.metavar or form(option.kind, option.constraints, none=option.default is not None)
+    metavar = values if len(values := _form(option)) <= LONGEST_FORM else option.option.rpartition(".")[2].upper()
     if option.written.positional:
         return option.option.upper()
     name = f"{option.written.alias}, --{option.option}" if option.written.alias else f"--{option.option}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.dataset import DatasetError, Problem, Sample
 from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts, outlines
@@ -63,11 +64,18 @@ def _read(file: Path, names: list[str], labels: Labels, sample: Sample) -> Pixel
                 raise ValueError(f"expected the number of one of {len(names)} classes, found {index}")
             if len(sides) < 2 * LEAST_CORNERS or len(sides) % 2:
                 raise ValueError(f"expected the corners of a polygon, found {len(sides)} numbers")
-            corners = np.array(list(map(float, sides))).reshape(-1, 2) * (width, height)
+            corners = _numbers(sides).reshape(-1, 2) * (width, height)
             found.append((fill(corners, shape), labels.value(names[int(index)])))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     return paint(found, shape)
+
+
+def _numbers(words: list[str]) -> NDArray[np.float64]:
+    try:
+        return np.array(words, np.float64)
+    except ValueError:
+        raise ValueError(f"expected numbers as corners, found {' '.join(words)!r:.80}") from None
 
 
 def _kept(labels: Labels, sample: Sample) -> Pixels:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exchange_support import hard_labels, partition
+from support.hard_labels import hard_labels, partition
 
 from data.dataset import VOID
 from data.exchange import FORMATS

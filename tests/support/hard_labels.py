@@ -1,5 +1,6 @@
 """Labels that are hard to exchange: touching instances, void, holes, many classes, odd names, folders, nothing."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,14 @@ from PIL import Image
 
 from data.dataset import VOID, ClassTable, Dataset, Sample
 from data.exchange.spec import Labels
+from data.files import file_digest
 from data.formats.coco import Detection, ImageInfo, encode_mask
 from data.formats.label_folder import index_files
 from data.formats.label_maps import write_label_map
+from data.store.publication import Entry, Publication
+from tasks.engine.artifact import ImageSet, SampleDigest
+from tasks.engine.image_list import ImageList, write_images
+from tasks.engine.run_record import VERSION, RunRecord
 
 SIZE = (23, 31)
 NAMES = ("a dog", "Straße", "猫", *(f"class {number}" for number in range(25)), 'quo"ted|<&>')
@@ -82,3 +88,31 @@ def _mixed() -> tuple[np.ndarray, np.ndarray]:
 def partition(objects: np.ndarray) -> set[bytes]:
     """Return the masks of the objects, whatever their numbers are."""
     return {np.packbits(objects == number).tobytes() for number in np.setdiff1d(objects, (0, VOID))}
+
+
+def publish_labels(folder: Path, labels: Labels) -> Publication:
+    """Publish labels as the next version, in `published` below a folder."""
+    publication, root = Publication(folder / "published"), folder / "set"
+    digests = {sample.id: SampleDigest(file_digest(sample.image), None) for sample in labels.samples}
+    run = publication.root / "runs" / f"v{publication.next:05d}"
+    run.mkdir(parents=True)
+    RunRecord(
+        version=VERSION,
+        preset="quick",
+        request={},
+        settings={},
+        root=root,
+        classes=labels.classes,
+        images=write_images(run, ImageSet(labels.samples, digests), root),
+        validation=ImageList(),
+        store=folder / "store",
+        stages={},
+    ).write(run)
+    entries = [
+        Entry(sample.id, digests[sample.id].image, (), "key", background=0.5, classes=1, instances=1)
+        for sample in labels.samples
+    ]
+    with publication.lock(), publication.draft() as draft:
+        shutil.copytree(labels.folder, draft, dirs_exist_ok=True)
+        publication.publish(draft, {"run": f"runs/{run.name}"}, entries)
+    return publication
