@@ -228,7 +228,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_taken(
 MALFORMED: dict[str, tuple[str, Any]] = {
     "coco": ("instances.json", ["{", "[]", '{"images": []}']),
     "cvat-coco": ("annotations/instances_default.json", ["{", "[]"]),
-    "coco-panoptic": ("panoptic.json", ["{", "[]", '{"annotations": [{}], "categories": []}']),
+    "coco-panoptic": ("annotations/panoptic_default.json", ["{", "[]", '{"annotations": [{}], "categories": []}']),
     "label-studio": ("tasks.json", ["{", "{}", "[1]", '[{"data": {}}]', '[{"data": {"id": 3}}]']),
     "labelme": ("mixed.json", ["{", "[]", "{}", '{"imageHeight": 23, "imageWidth": 31, "shapes": [{}]}']),
     "x-anylabeling": ("mixed.json", ["[" * 100_000, '{"imageHeight": "23"}']),

@@ -1,4 +1,4 @@
-"""COCO panoptic: `panoptic.json`, and a PNG per image whose colours are the numbers of segments.
+"""COCO panoptic: a JSON in `annotations/`, and a PNG per image whose colours are the numbers of segments.
 
 Pixels of a class without an instance are a segment with `iscrowd`; background is a category of stuff; void is 0. Each
 segment says besides which object it is of, so that an object with pixels of two classes stays one.
@@ -22,13 +22,16 @@ from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import replacing
 from data.formats.coco_records import read_json
 from data.formats.images import LABEL_FORMATS, decodable, opened
+from data.names import is_unsafe
 
-FILE, MASKS = "panoptic.json", "panoptic"
+MASKS = Path("annotations") / "panoptic_default"
+FILE = MASKS.with_suffix(".json")
 
 
 def write_coco_panoptic(labels: Labels, folder: Path) -> dict[str, Any]:
-    """Write `panoptic.json` and `panoptic/<id>.png`; return the number of "segments"."""
+    """Write `annotations/panoptic_default.json`, and PNGs in a folder of its name; return the number of "segments"."""
     ids = _category_ids(labels)
+    (folder / MASKS).mkdir(parents=True)
     images, count = [], 0
     with (folder / FILE).open("w", encoding="utf-8") as stream:
         stream.write('{"annotations": [')
@@ -87,17 +90,23 @@ def _segment(number: int, region: Region, ids: Mapping[int, int]) -> dict[str, A
 
 
 def read_coco_panoptic(folder: Path, labels: Labels) -> Iterator[Edited]:
-    """Yield the images of `panoptic.json`."""
-    file = folder / FILE
-    document = read_json(file, "COCO panoptic JSON")
-    try:
-        names = {each["id"]: field(each, "name", str) for each in _records(document, "categories")}
-        records = _records(document, "annotations")
-        places = [field(record, "file_name", str) for record in records]
-    except (ValueError, KeyError) as error:
-        raise DatasetError([Problem(file, f"expected COCO panoptic JSON, but {error}")]) from None
-    for name, record in zip(places, records, strict=True):
-        yield Edited(name, folder / MASKS / name, partial(_read, folder / MASKS / name, record, names, labels))
+    """Yield the images of each JSON in `annotations/` that has a folder of masks of its name."""
+    files = [file for file in sorted(folder.glob("annotations/*.json")) if file.with_suffix("").is_dir()]
+    if not files:
+        message = "expected COCO panoptic JSON with a folder of masks of its name beside it, found none"
+        raise DatasetError([Problem(folder / FILE.parent, message)])
+    for file in files:
+        document = read_json(file, "COCO panoptic JSON")
+        try:
+            names = {field(each, "id", int): field(each, "name", str) for each in _records(document, "categories")}
+            records = [(field(each, "file_name", str), each) for each in _records(document, "annotations")]
+        except ValueError as error:
+            raise DatasetError([Problem(file, f"expected COCO panoptic JSON, but {error}")]) from None
+        for name, record in records:
+            if is_unsafe(name):
+                raise DatasetError([Problem(file, f"expected a mask beside the file, found {name!r}")])
+            mask = file.with_suffix("") / name
+            yield Edited(name, mask, partial(_read, mask, record, names, labels))
 
 
 def _records(document: Any, name: str) -> list[Any]:
@@ -119,11 +128,11 @@ def _what(number: int, segments: dict[int, Any], names: dict[Any, str], labels: 
     if number == 0:
         return VOID, 0
     if number not in segments:
-        raise ValueError(f"expected segments of {FILE}, found {number}")
+        raise ValueError(f"expected segments of the file, found {number}")
     segment = segments[number]
     category = field(segment, "category_id", int)
     if category not in names:
-        raise ValueError(f"expected categories of {FILE}, found {category}")
+        raise ValueError(f"expected categories of the file, found {category}")
     object = segment.get("object")
     if object is None and segment.get("iscrowd"):
         object = 0
