@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
@@ -81,7 +82,7 @@ def refuse_useless(command: Command, word: str, words: Sequence[str]) -> None:
 
 def preset_of(command: Command, words: Sequence[str]) -> str:
     """Return the preset that the words name; its settings are then the options' defaults."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word.startswith("--preset=") or word == "--preset":
             name = word.partition("=")[2] or following
             # A name that is no preset's is refused with the other options.

@@ -10,7 +10,7 @@ from flows.commands.command import Command
 from flows.commands.comparing import compare, compare_runs
 from flows.commands.looking import doctor, evaluate, models, report, status
 from flows.commands.making import demo, predict, refine, run, train, tune
-from flows.commands.publishing import deploy, lineage, regenerate, versions
+from flows.commands.publishing import deploy, lineage, regenerate, schedule, versions
 from flows.commands.storing import download, export, gc, import_corrections
 
 __all__ = ["COMMANDS", "ROOMS"]
@@ -34,6 +34,7 @@ ROOMS: dict[str, tuple[Command, ...]] = {
     "compare": (compare.COMMAND, compare_runs.COMMAND),
     "publish": (
         regenerate.COMMAND,
+        schedule.COMMAND,
         versions.VERSIONS,
         versions.APPROVE,
         versions.ROLLBACK,

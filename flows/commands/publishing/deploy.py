@@ -32,9 +32,13 @@ def show_deployments(result: dict[str, Any], console: Console) -> None:
     """Print a row a deployment, and the next commands to type."""
     table = Table(title=f"deployed on {result['server']}", title_justify="left")
     table.add_column("deployment")
-    for name in result["deployments"]:
+    for name in (*result["deployments"], *result["publications"]):
         table.add_row(name)
     console.print(table)
+    for old in result["lost"]:
+        _say(
+            console, f"schedule without its request: {old}; next: pseudomask regenerate ... --schedule CRON"
+        )
     limit = result["limit"]
     _say(console, f"{limit['name']}: {limit['slots']} at a time on this machine ({socket.gethostname()})")
     _say(console, "next: pseudomask worker")
@@ -48,8 +52,9 @@ def _say(console: Console, text: str) -> None:
 
 def _deploy(request: DeployRequest, options: Output) -> None:
     from flows.deployment.deployments import deploy
+    from flows.publishing.carry_over import carry_over
 
-    answer(deploy(), show_deployments, options.as_json)
+    answer({**deploy(), **carry_over()}, show_deployments, options.as_json)
 
 
 def _work(request: WorkerRequest, options: Logging) -> None:

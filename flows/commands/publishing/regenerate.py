@@ -83,7 +83,7 @@ def show_schedule(result: dict[str, Any], console: Console) -> None:
     if result["cron"] is None:
         say(f"{result['publication']}: no schedule any more")
         return
-    say(f"{result['publication']}: regenerated at {result['cron']!r} (UTC), by {result['deployment']}")
+    say(f"{result['publication']}: regenerated at {result['cron']!r} ({result['timezone']}), by {result['deployment']}")
     say(f"at once: prefect event emit {result['event']} --resource-id {result['resource']}")
 
 
@@ -92,18 +92,20 @@ class RegenerateOptions(Output):
 
     Attributes:
         dry_run: Only say what would be done, and why.
-        schedule: Have it done at these times (cron, UTC) and when images land; off ends that.
+        schedule: Have it done at these times (cron) and when images land; off ends that.
+        timezone: Where the times of the schedule are read, such as Europe/Berlin.
     """
 
     dry_run: bool = False
     schedule: str | None = None
+    timezone: str = "UTC"
 
 
 def _carry_out(request: RegenerateRequest, options: RegenerateOptions) -> None:
     if options.schedule is not None:
         from flows.publishing.schedule import schedule
 
-        answer(schedule(request, options.schedule), show_schedule, options.as_json)
+        answer(schedule(request, options.schedule, options.timezone), show_schedule, options.as_json)
         return
     result = regenerate_published(request, dry_run=options.dry_run)
     answer(result, show_regeneration, options.as_json)
