@@ -26,7 +26,8 @@ from flows.commandline.parser import (
     variant_of,
 )
 from flows.commands import COMMANDS, ROOMS
-from flows.commands.command import Command, CommandFailed
+from flows.commands.command import Command, CommandEnded
+from flows.engine.exit_codes import DONE, FAILED, WRONG_WORDS
 from flows.engine.printing import PlainConsole, PlainFormatter
 from flows.engine.server import ServerError
 from tasks.engine.workers import LOG_VARIABLE, StageError
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 for a failure, which is explained on standard error, or 2 for a wrong command line.
+        One of `flows.engine.exit_codes`; a failure is explained on standard error.
 
     Raises:
         SystemExit: Help was printed, or the words are no options.
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv == ["--version"]:
         print(f"pseudomask {version('pseudomask')}")
-        return 0
+        return DONE
     verbose = "-v" in argv or "--verbose" in argv
     _set_up_logging(verbose)
     name, words = (argv[0], argv[1:]) if argv else ("", [])
@@ -58,20 +59,20 @@ def main(argv: list[str] | None = None) -> int:
     command = COMMANDS.get(name)
     if command is None:
         _say(f"{name or 'pseudomask'}: expected a command, one of {', '.join(COMMANDS)}")
-        return 2
+        return WRONG_WORDS
     if not {*HELP}.isdisjoint(words):
         print(_page(command, words))
         raise SystemExit(0)
     try:
         return _carry_out(command, words)
-    except CommandFailed:
-        return 1
+    except CommandEnded as end:
+        return end.code
     except (ValidationError, SettingsRefused) as error:
         _explain_options(error.fault if isinstance(error, SettingsRefused) else error)
-        return 2
+        return WRONG_WORDS
     except WrongWords as error:
         _say(str(error))
-        return 2
+        return WRONG_WORDS
     except BrokenPipeError:
         # Who read our answer, `head` for one, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,17 +80,17 @@ def main(argv: list[str] | None = None) -> int:
         _explain(error, can_skip="skip_bad" in command.request.model_fields)
         if verbose:
             traceback.print_exc()
-        return 1
+        return FAILED
     except RuntimeError as error:
         # Before Python 3.13 this is how a path ends that goes round in links.
         if not str(error).startswith("Symlink loop"):
             raise
         _explain(error)
-        return 1
+        return FAILED
     except KeyboardInterrupt:
         _say("Stopped. What is finished is kept: the same command goes on from there.")
-        return 1
-    return 0
+        return FAILED
+    return DONE
 
 
 def _carry_out(command: Command, words: Sequence[str]) -> int:
@@ -99,11 +100,11 @@ def _carry_out(command: Command, words: Sequence[str]) -> int:
         if options:
             _say(f"{', '.join(options)}: given more than once; {text}")
     if several:
-        return 2
+        return WRONG_WORDS
     refuse_useless(command, word, words)
     request, options = parse(chosen, words, prog=f"pseudomask {command.name}", choice=(command.word, word))
     chosen.carry_out(request, options)
-    return 0
+    return DONE
 
 
 def _page(command: Command, words: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from flows.commands.command import Command, Written
+from flows.engine.form import attributes
 from flows.engine.presets import SETTINGS_FILE
 from flows.engine.request import Request
 
@@ -96,14 +96,6 @@ def fields_of(command: Command, preset: str) -> list[Field]:
 def options_of(command: Command, preset: str) -> list[Option]:
     """Return the options of a command, and those of all settings behind them."""
     return [option for field in fields_of(command, preset) for option in _flat(field)]
-
-
-def attributes(model: type[BaseModel]) -> dict[str, str]:
-    """Return name -> text of the "Attributes:" of a class and its bases."""
-    found: dict[str, str] = {}
-    for each in reversed(model.__mro__):
-        found |= _own_attributes(each)
-    return found
 
 
 def first_word(words: Sequence[str], options: Mapping[str, Option]) -> str | None:
@@ -205,15 +197,3 @@ def _is_option(word: str) -> bool:
 @functools.cache
 def _hints(model: type[BaseModel]) -> dict[str, Any]:
     return get_type_hints(model, include_extras=True)
-
-
-@functools.cache
-def _own_attributes(model: type) -> dict[str, str]:
-    found: dict[str, str] = {}
-    text = inspect.cleandoc(model.__dict__.get("__doc__") or "")
-    section = text.partition("Attributes:\n")[2]
-    for entry in re.split(r"\n(?=    \w[\w, ]*: )", "\n" + section):
-        names, _, told = entry.strip().partition(": ")
-        line = " ".join(told.split())
-        found |= {name.strip(): line for name in names.split(",") if line}
-    return found

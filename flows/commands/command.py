@@ -16,8 +16,12 @@ from tasks.config import Config
 Show = Callable[[Any, Console], None]
 
 
-class CommandFailed(Exception):
-    """A command did its work and the answer is a failure: it is shown, and the exit code is 1."""
+class CommandEnded(Exception):
+    """A command did its work, and its answer, which was shown, calls for an exit code of its own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
 
 
 class Logging(Config):

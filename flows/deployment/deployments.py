@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
+import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,10 @@ from flows.engine.server import ServerError, reach_directly
 from tasks.engine.processes import python_command, python_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-POOL = "pseudomask"
+POOL, POOL_TYPE = "pseudomask", "process"
+DEPLOY_SECONDS = 600.0
+_DEPLOYED = re.compile(r"Deployment '([^']+)' successfully")
+log = logging.getLogger(__name__)
 
 
 def deploy() -> dict[str, Any]:
@@ -74,16 +82,45 @@ def check_server() -> str:
 
 
 def _ensure_pool(client: SyncPrefectClient) -> None:
+    """Make the pool where it is missing.
+
+    Raises:
+        ServerError: There is one of its name that `pseudomask worker` cannot serve.
+    """
     try:
-        client.read_work_pool(POOL)
+        kind = client.read_work_pool(POOL).type
+        if kind != POOL_TYPE:
+            raise ServerError(
+                f"the work pool {POOL} is of type {kind}, expected {POOL_TYPE}: images, store and code are folders of "
+                f"this machine. Delete it (`prefect work-pool delete {POOL}`), or use another server"
+            )
     except ObjectNotFound:
         template = ProcessWorker.get_default_base_job_template()
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=template))
 
 
 def _deploy_all() -> None:
+    """Have Prefect deploy what `prefect.yaml` lists, with a line for each that is done.
+
+    Raises:
+        ServerError: Prefect refuses one, or takes longer than `DEPLOY_SECONDS`.
+    """
     command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all")
-    environment = os.environ | python_environment()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ServerError(f"prefect deploy failed: {(done.stdout + done.stderr).strip()}")
+    environment = os.environ | python_environment() | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    timer = threading.Timer(DEPLOY_SECONDS, process.kill)
+    timer.start()
+    said = []
+    with process, contextlib.closing(process.stdout or io.StringIO()) as lines:
+        for line in lines:
+            said.append(line)
+            for name in _DEPLOYED.findall(line):
+                log.info("deployed %s", name)
+    late = not timer.is_alive()
+    timer.cancel()
+    if late:
+        raise ServerError(f"prefect deploy took longer than {DEPLOY_SECONDS:.0f} s: {''.join(said).strip()}")
+    if process.returncode:
+        raise ServerError(f"prefect deploy failed: {''.join(said).strip()}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import socket
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import Flow
 from prefect.exceptions import ParameterTypeError
+from prefect.runtime import flow_run
 
-from flows.deployment.hooks import tell_of_failure
+from flows.deployment.hooks import tell_of_failure, tell_of_review
 from flows.deployment.liveness import at_work
 
 P = ParamSpec("P")
@@ -17,7 +21,7 @@ R = TypeVar("R")
 
 
 def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
-    """Make a function `(request) -> ...` a flow whose runs are named like the folder of their results.
+    """Make a function `(request) -> ...` a flow whose runs are named like machine and folder of their results.
 
     A deployed run is at work (`at_work`) while it lasts, and all runs tell of their failure.
     """
@@ -32,15 +36,35 @@ def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
             with at_work():
                 return function(*args, **kwargs)
 
-        return _Deployable(
+        flow = _Deployable(
             run,
             name=name,
-            flow_run_name="{request.out}",
+            flow_run_name=run_name,
+            on_completion=[tell_of_review],
             on_failure=[tell_of_failure],
             on_crashed=[tell_of_failure],
         )
+        _bind_without_request(flow, run)
+        return flow
 
     return decorate
+
+
+def run_name() -> str:
+    """Return the name of the run under way: "HOST:/whole/path" of its results, wherever the command was typed."""
+    return f"{socket.gethostname()}:{Path(flow_run.parameters['request'].out).absolute()}"
+
+
+def _bind_without_request(flow: Flow[..., Any], run: Callable[..., Any]) -> None:
+    """Have a run without its request begin, so that it says what it lacks; the form and the server still require it.
+
+    Prefect binds parameters before a run begins, and one that cannot be bound is a crash without a word.
+    """
+    required = inspect.signature(run)
+    values = required.parameters.values()
+    optional = required.replace(parameters=[each.replace(default=None) for each in values])
+    for function, signature in ((run, optional), (flow, required)):
+        function.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess, reportAttributeAccessIssue]
 
 
 class _Deployable(Flow[P, R]):
@@ -48,6 +72,12 @@ class _Deployable(Flow[P, R]):
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         try:
+            if lacking := [name for name, value in parameters.items() if value is None]:
+                raise ParameterTypeError(
+                    f"{self.name}: expected the parameter {', '.join(lacking)}, found none. Schedules of this "
+                    "deployment need it among their parameters; `pseudomask regenerate ... --schedule CRON` makes a "
+                    "deployment that has it"
+                )
             return super().validate_parameters(parameters)
         except ParameterTypeError:
             with at_work():

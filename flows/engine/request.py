@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema
 
 from data.dataset import DatasetError, Problem
 from data.store import Store, open_store, store_address
+from flows.engine.form import as_form
 from models.backbones import is_timm
 from models.backbones.timm_names import check_timm
 from tasks.config import Config, RunConfig, StoreAddress
@@ -82,6 +84,15 @@ class Request(LocalRequest):
     cluster: str | None = Field(default=None, pattern=r"^(local(:[1-9][0-9]*)?|(tcp|tls)://.+:[0-9]+)$")
     time_limit: float | None = Field(default=None, gt=0)
     preset: str = "quick"
+
+    # The names of presets that a deployment's form has to choose from.
+    preset_names: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        as_form(cls, handler.resolve_ref_schema(schema), handler.resolve_ref_schema, cls.preset_names)
+        return schema
 
     @property
     def store_address(self) -> str:

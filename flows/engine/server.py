@@ -27,6 +27,7 @@ START_VARIABLE = "PSEUDOMASK_SERVER_SECONDS"
 START_SECONDS = 120.0  # How long the server may do nothing before it answers.
 LOOPBACK = ("127.0.0.1", "localhost")
 LOCK = ".start.lock"
+QUIET_VARIABLE = "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL"  # Lines of tasks that do not name their stage.
 LOG_BYTES = 1 << 20
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -78,7 +79,7 @@ def prefect_server(home: Path) -> Iterator[EmbeddedServer | None]:
         home: Where it keeps its database.
     """
     if address := os.environ.get("PREFECT_API_URL"):
-        with set_environment(direct_variables(address)):
+        with set_environment({QUIET_VARIABLE: "WARNING"} | direct_variables(address)):
             yield None
         return
     with explain_os_errors(home):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -71,6 +71,8 @@ class LabelsRequest(Request):
     skip_bad: bool = False
     settings: PipelineConfig = Field(default_factory=quick)
     settings_file: Path | None = None
+
+    preset_names: ClassVar[tuple[str, ...]] = tuple(PRESETS)
 
     @model_validator(mode="before")
     @classmethod

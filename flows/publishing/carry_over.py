@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.events.actions import RunDeployment
 
+from flows.deployment.names import slug
 from flows.publishing.deployment import (
     FLOW,
     automations_of,
@@ -16,7 +17,6 @@ from flows.publishing.deployment import (
     place_of,
     publications,
     read_template,
-    slug,
 )
 from flows.publishing.schedule import SLUG
 

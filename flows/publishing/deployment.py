@@ -5,8 +5,6 @@ The server empties the parameters of a schedule whenever that is edited, so they
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
+from flows.deployment.names import slug
 from flows.engine.server import ServerError
 
 FLOW, BY_HAND = "regenerate-labels", "nightly"
@@ -100,12 +99,6 @@ def deployment_of(client: SyncPrefectClient, folder: Path) -> DeploymentResponse
 
 def automations_of(client: SyncPrefectClient, name: str) -> list[UUID]:
     return [automation.id for automation in client.read_automations_by_name(automation_name(name))]
-
-
-def slug(folder: Path) -> str:
-    """Return what the deployment of a publication is called: its folder's name, and a hash of the whole path."""
-    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "labels"
-    return f"{name}-{hashlib.sha1(str(folder.absolute()).encode()).hexdigest()[:6]}"
 
 
 def resource(name: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from prefect.states import Completed
 
 from data.dataset import Problem
 from data.formats.label_folder import SEMANTIC
@@ -13,11 +16,13 @@ from data.ownership import mark_place
 from data.store import ArtifactError, explain_os_errors, open_store
 from data.store.publication import RECORD, Publication
 from flows.deployment.flow import deployable
+from flows.deployment.queue import leave_to_newest
 from flows.deployment.turn import make_in_turn
 from flows.deployment.ui import show_labels, show_version
 from flows.engine.collect import write_run_record
 from flows.engine.request import PlannedRun
 from flows.labels.request import RunRequest, replan
+from flows.publishing.outcome import outcome_of
 from flows.publishing.request import (
     RegenerateRequest,
     Work,
@@ -31,32 +36,45 @@ from tasks.publishing.assemble import Part, agreement_with, keep_labels, new_lab
 from tasks.publishing.corrected import correct
 from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
 
+log = logging.getLogger(__name__)
+
 
 @deployable("regenerate-labels")
-def regenerate_labels(request: RegenerateRequest) -> dict[str, Any]:
+def regenerate_labels(request: RegenerateRequest) -> Any:
     """Give new labels to the images that changed, and publish them with the others' as the next version.
 
     Two of these at once take turns, and the second finds nothing left to do.
 
     Returns:
-        "version": the number, or None where nothing changed; "held": why it awaits review; and what was done.
+        The run's state: `Published`, `Unchanged`, `Held`, or `Skipped` where a newer run waits that asks for the same.
+        Who calls the flow gets the state's data. "version": the number, or None where nothing changed; "held": why it
+        awaits review; and what was done.
 
     Raises:
         DatasetError: The data set cannot be used; every problem is listed.
         StageError: The training or a shard failed; the others were finished.
         ArtifactError: The store, or the folder of the versions, cannot be read or written.
     """
+    if skipped := leave_to_newest():
+        return skipped
+    answer = _regenerate(request)
+    outcome = outcome_of(answer)
+    log.info("%s", outcome.message)
+    show_version(answer, outcome.message)
+    return Completed(name=outcome.state, message=outcome.message, data=answer)
+
+
+def _regenerate(request: RegenerateRequest) -> dict[str, Any]:
     publication = Publication(request.out)
     check_place(request)
     with publication.lock():
         mark_place(publication.root, "regenerate")
         work = find_work(request, publication)
-        if work.nothing:
+        if work.waits:
             return describe_work(publication, work)
         run = run_request(request, publication, work)
         made = _make(run, work)
         answer = _publish(request, publication, work, run, made)
-    show_version(answer)
     if made and answer["version"]:
         show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
     return answer

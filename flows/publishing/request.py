@@ -17,12 +17,15 @@ from data.store.publication import RUNS, Publication, name_of
 from flows.engine.collect import folders_beside
 from flows.engine.request import WholePath
 from flows.labels.request import LabelsRequest, RunRequest, check_files, open_set
-from tasks.config import Fraction
+from tasks.config import Fraction, PositiveInt
 from tasks.engine.artifact import SampleDigest
 from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import read_run
 from tasks.publishing.corrected import with_corrected_tags
-from tasks.publishing.decide import Changes, Decision, Gate, Retrain, compare, decide, unchanged
+from tasks.publishing.decide import Changes, Decision, Gate, Retrain, compare, decide, doubtful_classes, unchanged
+
+# How a class table begins to say where it comes from that has the tags of the images alone.
+TAGS_ALONE = "the tags of the set"
 
 
 class RegenerateRequest(LabelsRequest):
@@ -33,12 +36,14 @@ class RegenerateRequest(LabelsRequest):
         retrain: Train the networks never, always, or for new classes, settings, many images.
         retrain_share: The share of new images above which auto trains.
         gate: The bounds in which a version is published; others are held for review.
+        new_class_images: Least images of a new class for auto to train for it, unless a class table names it.
     """
 
     out: WholePath
     retrain: Retrain = "auto"
     retrain_share: Fraction = 0.3
     gate: Gate = Gate()
+    new_class_images: PositiveInt = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Work:
         changes: Of the set since then.
         decision: What is to be done.
         same: A newer version than `base` that holds just this already: it awaits review, or was rolled back.
+        doubts: What a person has to look at before anything is trained.
     """
 
     dataset: Dataset
@@ -62,11 +68,17 @@ class Work:
     changes: Changes
     decision: Decision
     same: int | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
         """Whether a new version would be the one before."""
         return self.same is not None or not (self.decision.train or self.decision.images or self.changes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is made: there is nothing to do, or a person has to look first."""
+        return self.nothing or bool(self.doubts)
 
 
 def check_place(request: RegenerateRequest) -> None:
@@ -88,11 +100,14 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
         ArtifactError: The latest version cannot be read.
     """
     dataset, problems = open_set(request)
+    named = not dataset.classes.origin.startswith(TAGS_ALONE)
     dataset = _in_published_table(dataset, publication)
     digests = digest_samples(dataset)
     dataset = with_corrected_tags(dataset, corrections_of(publication), digests)
     work = _compare(request, publication, dataset, digests)
-    wanted = set() if work.nothing else set(work.decision.images)
+    if not named:
+        work = replace(work, doubts=_doubts(request, publication, work))
+    wanted = set() if work.waits else set(work.decision.images)
     suspects = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id in wanted))
     found = check_files(request, suspects) if wanted else []
     if found and not request.skip_bad:
@@ -100,7 +115,7 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     if found:
         bad = {problem.sample for problem in found}
         good = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in bad))
-        work = _compare(request, publication, good, digests)
+        work = replace(_compare(request, publication, good, digests), doubts=work.doubts)
     return replace(work, problems=(*problems, *found))
 
 
@@ -136,10 +151,13 @@ def describe_work(
     publication: Publication, work: Work, version: int | None = None, held: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return what is said of a regeneration: its work, the version that it made, and why that is held."""
+    waiting = held or work.doubts
+    if work.same is not None and work.same in publication.held:
+        waiting = publication.record(work.same, "held")["held"]
     return {
         "publication": str(publication.root),
         "version": version,
-        "held": list(held),
+        "held": list(waiting),
         "latest": publication.latest,
         "same": work.same,
         "train": work.decision.train,
@@ -181,6 +199,14 @@ def _published_table(publication: Publication) -> ClassTable:
                 if later.names[: len(table)] == table.names:
                     table = later
     return table
+
+
+def _doubts(request: RegenerateRequest, publication: Publication, work: Work) -> tuple[str, ...]:
+    """Return what is odd about new classes that tags alone name: most likely slips of the pen."""
+    if work.base is None or work.nothing or request.retrain != "auto":
+        return ()
+    trained_on = read_run(networks_of(publication, work.base)).dataset
+    return doubtful_classes(work.dataset, trained_on, request.new_class_images)
 
 
 def _compare(

@@ -29,6 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from data.dataset import DatasetError, Problem
 from data.store import password_of
 from flows.deployment.deployments import check_server
+from flows.deployment.names import slug
 from flows.engine.server import ServerError
 from flows.labels.request import open_set
 from flows.publishing.deployment import (
@@ -41,7 +42,6 @@ from flows.publishing.deployment import (
     read_template,
     request_of,
     resource,
-    slug,
 )
 from flows.publishing.request import RegenerateRequest, check_place
 
@@ -139,9 +139,7 @@ def _check(request: RegenerateRequest) -> None:
         )
     weights = request.settings.weights
     if isinstance(weights, Path) and not weights.is_absolute():
-        raise DatasetError(
-            [Problem(weights, "expected the whole path of the weights: a worker starts elsewhere")]
-        )
+        raise DatasetError([Problem(weights, "expected the whole path of the weights: a worker starts elsewhere")])
     check_place(request)
     open_set(request)
 

@@ -24,6 +24,7 @@ def _request(specs: Sequence[NetworkSpec]) -> type[TrainRequest]:
             "__annotations__": {"settings": settings},
             "settings": Field(default_factory=NETWORKS[default].presets["quick"]),
             "default_network": default,
+            "preset_names": tuple(dict.fromkeys(name for spec in specs for name in spec.presets)),
         },
     )
 

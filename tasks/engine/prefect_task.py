@@ -12,9 +12,10 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.states import Cancelled
 
 from data.store import Store
-from tasks.engine.workers import WorkerLost
+from tasks.engine.workers import WorkerLost, WorkerStopped
 
 Reference = dict[str, str]
 RETRIES = 2
@@ -45,7 +46,7 @@ class ArtifactPolicy(CachePolicy):
 def artifact_task(store: Store, make: Callable[[str, str], None], *, keep_records: bool = True) -> Task[..., Reference]:
     """Return a Prefect task `(stage, key, label) -> {"stage", "key"}` that calls `make(stage, key)` unless cached.
 
-    It is tried again where the worker process was killed, and for no other reason.
+    It is cancelled where its worker process was told to end, and tried again where that was killed alone.
 
     Args:
         store: Where the artifacts are; the records of Prefect's cache lie beside them.
@@ -63,10 +64,13 @@ def artifact_task(store: Store, make: Callable[[str, str], None], *, keep_record
         retries=RETRIES,
         retry_condition_fn=_worker_was_lost,
     )
-    def artifact(stage: str, key: str, label: str) -> Reference:
+    def artifact(stage: str, key: str, label: str) -> Reference | State[Any]:
         # The record may be gone while the artifact is there: killed between the two, or made by another run.
         if store.verify(stage, key) is not None:
-            make(stage, key)
+            try:
+                make(stage, key)
+            except WorkerStopped as error:
+                return Cancelled(message=str(error))
         return {"stage": stage, "key": key}
 
     return artifact

@@ -59,6 +59,10 @@ class WorkerLost(StageError):
     """The worker process was killed from outside, most likely for want of memory; another may do better."""
 
 
+class WorkerStopped(StageError):
+    """The worker process was told to end, as all processes of a run are that is cancelled."""
+
+
 class WorkerPool:
     """Runs stage functions in processes that share `num_slots` cores.
 
@@ -196,6 +200,8 @@ class _Worker:
                 f"{label}: its worker process was killed (signal 9), most likely for want of memory; try fewer "
                 f"--workers, or smaller batches or scales. {kept}"
             )
+        if code == -signal.SIGTERM:
+            return WorkerStopped(f"{label}: stopped with its run. {kept}")
         reason = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return StageError(f"{label}: its worker process died ({reason}). {kept}")
 

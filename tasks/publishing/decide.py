@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -46,6 +48,8 @@ INFERENCE = (
     "labels",
     "regions",
 )
+NEAR = 0.65
+"""Share of alike letters (`difflib`) from which a name may be a slip of the pen for another."""
 Share = Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)]
 Count = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(ascending)]
 
@@ -181,7 +185,8 @@ def decide(
         train.append("retraining was asked for")
     elif retrain == "auto":
         if unseen := sorted(_names(dataset) - _names(trained_on)):
-            train.append(f"the networks do not know the classes {', '.join(unseen)}")
+            told = (f"{name}{_near(name, _names(trained_on))}" for name in unseen)
+            train.append(f"the networks do not know the classes {'; '.join(told)}")
         num_new = len(set(every) - {sample.id for sample in trained_on.samples})
         if num_new > retrain_share * len(every):
             train.append(f"the networks have not seen {num_new} of {len(every)} images, more than {retrain_share:.0%}")
@@ -192,6 +197,24 @@ def decide(
         return Decision(False, every, tuple(settings_changed))
     reasons = tuple(f"{count} images {name.replace('_', ' ')}" for name, count in changes.counts().items() if count)
     return Decision(False, changes.to_infer, reasons)
+
+
+def doubtful_classes(dataset: Dataset, trained_on: Dataset, least: int) -> tuple[str, ...]:
+    """Say which classes are new to the networks, have fewer than `least` images, and may be misspelt."""
+    known = _names(trained_on)
+    counts = Counter(name for sample in dataset.samples for name in label_names(dataset, sample.labels))
+    return tuple(
+        f"the new class {name!r} has {count} image{'s' * (count > 1)}, fewer than {least}{_near(name, known)}"
+        for name, count in sorted(counts.items())
+        if name not in known and count < least
+    )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Return ", and is near 'dog'" where a name is nearly that of another class, else nothing."""
+    plain = {other.casefold(): other for other in sorted(known)}
+    found = get_close_matches(name.casefold(), plain, n=1, cutoff=NEAR)
+    return f", and is near {plain[found[0]]!r}" if found else ""
 
 
 def unchanged(before: Mapping[str, Any], settings: PipelineConfig, retrain: Retrain) -> bool:

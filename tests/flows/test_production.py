@@ -16,16 +16,16 @@ from uuid import uuid4
 import cloudpickle
 import pytest
 from prefect.client.schemas.objects import StateType
-from prefect.settings import PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_HOME, PREFECT_UI_URL, temporary_settings
 from tests_flows_support import ROOT, pseudomask, run_words
 
 from flows.deployment import recovery
-from flows.deployment.hooks import COMMAND_VARIABLE, tell_of_failure
+from flows.deployment.hooks import COMMAND_VARIABLE, tell_of_failure, tell_of_review
 from flows.deployment.liveness import abandoned, at_work, machine_folder
+from flows.deployment.names import artifact_key, slug
 from flows.engine.execute import Deadline
 from flows.labels.flow import pseudo_labels
 from flows.publishing.flow import regenerate_labels
-from flows.publishing.schedule import slug
 from flows.training.flow import deeplabv2, downstream, maskrcnn, predict
 from tasks.engine.workers import StageError
 
@@ -144,22 +144,45 @@ def test_outside_of_a_deployment_nothing_is_marked(home: Path) -> None:
         assert not machine_folder().exists()
 
 
-def test_the_failure_command_gets_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ended_run() -> Any:
+    """Return a run by hand of labels in /runs/first."""
+    return SimpleNamespace(
+        name="host:/runs/first", deployment_id=None, id=uuid4(), parameters={"request": {"out": "/runs/first"}}
+    )
+
+
+@pytest.mark.parametrize(("tell", "state"), [(tell_of_failure, "Failed"), (tell_of_review, "Held")])
+def test_the_failure_command_gets_the_reason_and_which_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Any, state: str
+) -> None:
     news = tmp_path / "news.json"
     monkeypatch.setenv(COMMAND_VARIABLE, f"dd of={news} status=none")
-    run = SimpleNamespace(name="runs/first", deployment_id=None, id=uuid4())
-    state = SimpleNamespace(name="Failed", message="a.jpg: truncated")
-    tell_of_failure(SimpleNamespace(name="pseudo-labels"), run, state)  # pyright: ignore[reportArgumentType]
-    expected = {"flow": "pseudo-labels", "run": "runs/first", "state": "Failed", "reason": "a.jpg: truncated"}
-    assert json.loads(news.read_text()) == expected
+    run = ended_run()
+    with temporary_settings({PREFECT_UI_URL: "http://server:4200"}):
+        tell(SimpleNamespace(name="pseudo-labels"), run, SimpleNamespace(name=state, message="a.jpg: truncated"))
+    assert json.loads(news.read_text()) == {
+        "flow": "pseudo-labels",
+        "run": "host:/runs/first",
+        "id": str(run.id),
+        "url": f"http://server:4200/runs/flow-run/{run.id}",
+        "deployment": None,
+        "out": "/runs/first",
+        "state": state,
+        "reason": "a.jpg: truncated",
+    }
+
+
+def test_a_run_that_did_its_work_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMAND_VARIABLE, f"dd of={tmp_path / 'news.json'} status=none")
+    tell_of_review(SimpleNamespace(name="f"), ended_run(), SimpleNamespace(name="Published", message=""))  # pyright: ignore
+    assert not (tmp_path / "news.json").exists()
 
 
 def test_a_failure_command_that_fails_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(COMMAND_VARIABLE, "false")
-    run = SimpleNamespace(name="runs/first", deployment_id=None, id=uuid4())
-    tell_of_failure(SimpleNamespace(name="f"), run, SimpleNamespace(name="Failed", message=None))  # pyright: ignore
+    tell_of_failure(SimpleNamespace(name="f"), ended_run(), SimpleNamespace(name="Failed", message=None))  # pyright: ignore
     assert COMMAND_VARIABLE in caplog.text
 
 
@@ -184,6 +207,8 @@ def test_folders_of_one_name_have_schedules_of_their_own() -> None:
     one, other = slug(Path("/a/Labels 1")), slug(Path("/b/Labels 1"))
     assert one != other
     assert one.startswith("labels-1-")
+    # So have what their runs put on the server.
+    assert artifact_key("scores", "/a/Labels 1") == f"scores-{one}"
 
 
 @pytest.mark.parametrize("flow", [pseudo_labels, regenerate_labels, downstream, deeplabv2, maskrcnn, predict])

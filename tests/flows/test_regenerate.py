@@ -19,6 +19,7 @@ from data.formats.label_maps import read_label_map
 from data.readers import open_dataset
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FOLDER, Corrections
 from data.store.publication import Publication
+from flows.engine.exit_codes import HELD, WORK_TO_DO
 from flows.labels.request import CHOSEN_STAGES
 from flows.publishing.request import _in_published_table
 from tasks.pipeline import trained_stages
@@ -102,6 +103,8 @@ def test_nothing_new_makes_no_version(place: Place) -> None:
     before = place.stages()
     answer = place.regenerate()
     assert (answer["version"], answer["latest"], answer["images"]) == (None, 1, 0)
+    assert (answer["outcome"], answer["message"]) == ("Unchanged", "Unchanged since v1")
+    assert place.regenerate("--dry-run")["outcome"] == "Unchanged"
     assert place.stages() == before
 
 
@@ -114,7 +117,7 @@ def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(plac
     place.put_on_list(*same, changed, added)
     wanted = {"added": 1, "changed": 1, "relabelled": 0, "removed": 1}
 
-    said = place.regenerate("--dry-run")
+    said = place.regenerate("--dry-run", code=WORK_TO_DO)
     assert (said["version"], said["images"], said["changes"]) == (None, 2, wanted)
     assert place.stages() == counts
 
@@ -164,14 +167,15 @@ def test_only_what_changed_gets_new_labels_and_versions_can_be_gone_back_to(plac
 def test_a_version_out_of_bounds_is_held_and_can_be_approved(place: Place) -> None:
     ids = place.list.read_text().split()
     place.put_on_list(*ids[1:])
-    answer = pseudomask(*place.words("--gate.background", "0.0", "0.001"))
-    assert answer.returncode == 1, answer.stderr
-    said = json.loads(answer.stdout)
+    said = place.regenerate("--gate.background", "0.0", "0.001", code=HELD)
     assert (said["version"], said["latest"]) == (2, 1)
+    assert said["message"].startswith("Held v2: the mean of background of the version is ")
     assert "background" in said["held"][0]
     assert ids[0] in place.latest()
     # It waits; the next run does not make it once more.
-    assert place.regenerate("--gate.background", "0.0", "0.001")["same"] == 2
+    waiting = place.regenerate("--gate.background", "0.0", "0.001", code=HELD)
+    assert (waiting["same"], waiting["held"], waiting["outcome"]) == (2, said["held"], "Held")
+    assert "awaits review" in waiting["message"]
     refused = pseudomask("rollback", place.labels, "--to", "2")
     assert refused.returncode == 1
     assert "approve" in refused.stderr
@@ -216,7 +220,7 @@ def test_new_classes_train_the_networks_and_a_bad_image_is_named(place: Place) -
     place.relabel(ids[0], "gnome")
     with (place.data / "classes.txt").open("a") as table:
         table.write("gnome\n")
-    said = place.regenerate("--dry-run")
+    said = place.regenerate("--dry-run", code=WORK_TO_DO)
     assert said["train"]
     assert "gnome" in said["reasons"][0]
     answer = place.regenerate()

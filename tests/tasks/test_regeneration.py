@@ -10,7 +10,17 @@ from data.dataset import ClassTable, Dataset, Sample
 from data.store.publication import Entry
 from tasks.engine.artifact import SampleDigest
 from tasks.pipeline.settings import PipelineConfig, RegionsConfig
-from tasks.publishing.decide import Changes, Gate, compare, decide, means, objections, statistics, unchanged
+from tasks.publishing.decide import (
+    Changes,
+    Gate,
+    compare,
+    decide,
+    doubtful_classes,
+    means,
+    objections,
+    statistics,
+    unchanged,
+)
 
 SETTINGS = PipelineConfig()
 BEFORE = SETTINGS.model_dump(mode="json")
@@ -160,3 +170,15 @@ def test_another_working_size_is_another_version_and_what_an_old_record_lacks_is
     assert not unchanged(before, settings.model_copy(update={"long_side": (320, 640)}), "never")
     del before["long_side"], before["classifier"]["loss"]
     assert unchanged(before, settings, "auto")
+
+
+def test_few_images_of_a_new_class_are_doubted_and_its_likely_name_told() -> None:
+    trained_on = dataset(a="cat", b="Dog")
+    now = dataset(a="cat", b="Dog", c="dgo", d="zebra", e="zebra;cat", f="kite", g="kite", h="kite")
+    assert doubtful_classes(now, trained_on, 3) == (
+        "the new class 'dgo' has 1 image, fewer than 3, and is near 'Dog'",
+        "the new class 'zebra' has 2 images, fewer than 3",
+    )
+    assert doubtful_classes(now, trained_on, 1) == ()
+    found = decide(now, compare(now, digests(now), ENTRIES), SETTINGS, BEFORE, trained_on, "auto", 1.0)
+    assert found.reasons == ("the networks do not know the classes dgo, and is near 'Dog'; kite; zebra",)

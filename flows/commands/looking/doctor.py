@@ -19,7 +19,8 @@ from data.readers import open_dataset
 from data.readers.beside.regions import with_regions
 from data.text import one_line
 from data.validation import examine_files, warnings
-from flows.commands.command import Command, CommandFailed, Output, answer
+from flows.commands.command import Command, CommandEnded, Output, answer
+from flows.engine.exit_codes import FAILED
 from tasks.config import Config
 from tasks.engine.plan import image_digests
 from tasks.engine.processes import python_command, python_environment
@@ -153,7 +154,7 @@ def _carry_out(request: DoctorRequest, options: Output) -> None:
         result["problems"] = [{"file": str(p.file), "sample": p.sample, "message": p.message} for p in problems]
     answer(result, show_diagnosis, options.as_json)
     if result["problems"]:
-        raise CommandFailed
+        raise CommandEnded(FAILED)
 
 
 COMMAND = Command(

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from data.store import ArtifactError, Store, open_store
 from data.validation import set_aside
-from flows.commands.command import POSITIONAL, Command, Output, answer
+from flows.commands.command import POSITIONAL, Command, CommandEnded, Output, answer
+from flows.engine.exit_codes import WORK_TO_DO
 from flows.labels.request import RunRequest, open_set, replan
 from flows.training.request import TrainRequest, open_training_sets, replan_training, settings_of
 from tasks.config import Config
@@ -267,7 +268,10 @@ def _carry_out(request: StatusRequest, options: Output) -> None:
     if "://" in run or ((folder / ".users").is_dir() and not (folder / FILE_NAME).exists()):
         answer(runs_of(run), show_runs, options.as_json)
     else:
-        answer(status_of(folder), show_status, options.as_json)
+        status = status_of(folder)
+        answer(status, show_status, options.as_json)
+        if any(entry["state"] != "cached" for entry in status["stages"].values()):
+            raise CommandEnded(WORK_TO_DO)
 
 
 COMMAND = Command(

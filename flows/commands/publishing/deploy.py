@@ -36,9 +36,7 @@ def show_deployments(result: dict[str, Any], console: Console) -> None:
         table.add_row(name)
     console.print(table)
     for old in result["lost"]:
-        _say(
-            console, f"schedule without its request: {old}; next: pseudomask regenerate ... --schedule CRON"
-        )
+        _say(console, f"schedule without its request: {old}; next: pseudomask regenerate ... --schedule CRON")
     limit = result["limit"]
     _say(console, f"{limit['name']}: {limit['slots']} at a time on this machine ({socket.gethostname()})")
     _say(console, "next: pseudomask worker")

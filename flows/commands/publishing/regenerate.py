@@ -7,9 +7,10 @@ from typing import Any, Literal
 from rich.console import Console
 
 from data.store.publication import Publication
-from flows.commands.command import Command, CommandFailed, Output, Written, answer
+from flows.commands.command import Command, CommandEnded, Output, Written, answer
 from flows.engine.embedded import embedded_server
 from flows.labels.presets import PRESETS
+from flows.publishing.outcome import outcome_of
 from flows.publishing.request import RegenerateRequest, check_place, describe_work, find_work
 from tasks.pipeline import stages_of
 
@@ -29,12 +30,16 @@ def regenerate_published(request: RegenerateRequest, *, dry_run: bool = False) -
             pass
     # Neither faults of the set nor the news that nothing changed need a server.
     work = find_work(request, publication)
-    if dry_run or work.nothing:
-        return {**describe_work(publication, work), "dry_run": dry_run}
+    if dry_run or work.waits:
+        return _with_outcome({**describe_work(publication, work), "dry_run": dry_run})
     with embedded_server(request, stages_of(request.settings.refiner)):
         from flows.publishing.flow import regenerate_labels
 
-        return {**regenerate_labels(request), "dry_run": False}
+        return _with_outcome({**regenerate_labels(request), "dry_run": False})
+
+
+def _with_outcome(answer: dict[str, Any]) -> dict[str, Any]:
+    return {**answer, "outcome": outcome_of(answer).state, "message": outcome_of(answer).message}
 
 
 def show_regeneration(result: dict[str, Any], console: Console) -> None:
@@ -47,8 +52,14 @@ def show_regeneration(result: dict[str, Any], console: Console) -> None:
     for line in result["left_out"]:
         say(f"left out: {line}")
     if result["same"] is not None:
-        say(f"version {result['same']} has just these labels, and is not the latest: it was held, or rolled back")
+        say(result["message"])
         say(f"next: pseudomask approve {folder} {result['same']}")
+        return
+    if result["held"] and version is None:
+        say("held before any training:")
+        for doubt in result["held"]:
+            say(f"  {doubt}")
+        say("next: correct the tags; or name the class in classes.txt of the set, or --retrain always, to train for it")
         return
     work = (
         f"train the networks, and label {result['images']} images"
@@ -109,8 +120,8 @@ def _carry_out(request: RegenerateRequest, options: RegenerateOptions) -> None:
         return
     result = regenerate_published(request, dry_run=options.dry_run)
     answer(result, show_regeneration, options.as_json)
-    if result["held"]:
-        raise CommandFailed
+    if code := outcome_of(result).code:
+        raise CommandEnded(code)
 
 
 COMMAND = Command(
