@@ -285,6 +285,20 @@ class Publication:
             link.replace(self.root / LATEST)
             (self.root / BEGUN).unlink(missing_ok=True)
 
+    def remove(self, number: int) -> None:
+        """Delete a version that is not the latest; nobody sees a part of it, also after a kill. Under the `lock`.
+
+        Raises:
+            ArtifactError: There is no such version, it is the latest, or the folder cannot be written.
+        """
+        folder = self.folder(number)
+        if number == self.latest:
+            raise ArtifactError(f"{folder}: expected a version that is not the latest")
+        with explain_os_errors(folder):
+            # What is left of it under this name goes with the next lock.
+            gone = folder.rename(self.root / f"{DRAFT}{secrets.token_hex(4)}")
+            shutil.rmtree(gone)
+
     def _refuse_no_link(self) -> None:
         link = self.root / LATEST
         if os.path.lexists(link) and not link.is_symlink():

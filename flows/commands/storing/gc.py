@@ -1,4 +1,4 @@
-"""`pseudomask gc`: delete the artifacts that no published version and no recent run needs."""
+"""`pseudomask gc`: delete artifacts that no published version and no recent run needs, or old versions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from data.store import ArtifactError, explain_os_errors, open_store
-from flows.commands.command import POSITIONAL, Command, answering, spread
+from flows.commands.command import POSITIONAL, Command, Output, answer
+from flows.commands.storing.gc_versions import collect_versions, is_publication, show_versions_gone
 from tasks.config import Config
 from tasks.engine.garbage import known_artifacts, leftovers
 from tasks.networks import NETWORKS
 from tasks.pipeline import EVERY_STAGE
 
 DAY = 86_400.0
+KEEP_DAYS = 30
 ALL_STAGES = (*EVERY_STAGE, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
 
 
 @validate_call
 def collect_garbage(
     store: str | Path,
-    keep_days: Annotated[float, Field(ge=0)] = 30,
+    keep_days: Annotated[float, Field(ge=0)] = KEEP_DAYS,
     delete: bool = False,
     forget: tuple[Path, ...] = (),
 ) -> dict[str, Any]:
@@ -94,25 +96,44 @@ def show_garbage(result: dict[str, Any], console: Console) -> None:
 
 
 class GarbageRequest(Config):
-    """A store that is cleared.
+    """A store, or published labels, that are cleared.
 
     Attributes:
-        store: Folder or address of the artifacts.
-        keep_days: Runs begun in these last days keep all their artifacts; older ones their networks.
+        store: Folder or address of the artifacts, or folder of published versions.
+        keep: Newest versions that stay, of published labels.
+        keep_days: Runs begun in these last days keep all their artifacts, older ones their networks; by default 30.
+            Versions made in these days stay.
         delete: Delete them; without, only say what would be.
         forget: Folders of runs that were deleted for good, and need nothing any more.
     """
 
     store: str
-    keep_days: Annotated[float, Field(ge=0)] = 30
+    keep: Annotated[int, Field(ge=1)] | None = None
+    keep_days: Annotated[float, Field(ge=0)] | None = None
     delete: bool = False
     forget: tuple[Path, ...] = ()
 
 
+def _carry_out(request: GarbageRequest, options: Output) -> None:
+    if is_publication(request.store):
+        if request.forget:
+            raise ArtifactError(
+                f"{request.store}: --forget is of a store; these are published labels"
+            )
+        result = collect_versions(Path(request.store), request.keep, request.keep_days, request.delete)
+        answer(result, show_versions_gone, options.as_json)
+        return
+    if request.keep is not None:
+        raise ArtifactError(f"{request.store}: --keep is of published labels, found no version in it")
+    days = KEEP_DAYS if request.keep_days is None else request.keep_days
+    result = collect_garbage(request.store, days, request.delete, request.forget)
+    answer(result, show_garbage, options.as_json)
+
+
 COMMAND = Command(
     name="gc",
-    help="List artifacts that no published version or recent run needs; --delete removes them.",
+    help="List artifacts of a store that nothing needs, or old versions of published labels; --delete removes them.",
     request=GarbageRequest,
-    carry_out=answering(spread(collect_garbage), show_garbage),
+    carry_out=_carry_out,
     written={"store": POSITIONAL},
 )

@@ -1,0 +1,111 @@
+"""Retention of published versions: which stay, which go with their runs, and what the store knows then."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from data.files import file_digest
+from data.store import ArtifactError, open_store
+from data.store.corrections import Corrections
+from data.store.publication import Entry, Publication, name_of
+from flows import cli
+from flows.commands.storing.gc_versions import collect_versions
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Publication:
+    """Return seven versions, a day apart: 1 and 4 trained networks, 5 is the latest, 6 held, 7 rolled back."""
+    publication, store = Publication(tmp_path / "labels"), open_store(tmp_path / "store")
+    store.prepare()
+    for number in range(1, 8):
+        run = publication.root / "runs" / name_of(number)
+        run.mkdir(parents=True)
+        (run / "run.json").write_text("{}")
+        store.register(run)
+        record = {
+            "created": (NOW - timedelta(days=10 - number)).isoformat(),
+            "reasons": ["a test"],
+            "store": str(tmp_path / "store"),
+            "run": f"runs/{name_of(number)}",
+            "networks": f"runs/{name_of(4 if number >= 4 else 1)}",
+        }
+        with publication.lock(), publication.draft() as draft:
+            (draft / "a.png").write_text(str(number))
+            entry = Entry("a", "ab" * 32, ("cat",), "key", 0.5, 1, 1)
+            assert publication.publish(draft, record, [entry], hold=number == 6) == number
+    with publication.lock():
+        publication.lead_to(5)
+    return publication
+
+
+def runs(publication: Publication) -> list[str]:
+    return sorted(run.name for run in (publication.root / "runs").iterdir())
+
+
+def test_the_newest_stay_with_all_that_stands_on_something_else(published: Publication) -> None:
+    said = collect_versions(published.root, keep=2, keep_days=None)
+    # Nothing is done unasked.
+    assert (published.published, said["deleted"], len(runs(published))) == ([1, 2, 3, 4, 5, 7], False, 7)
+    assert [version["number"] for version in said["versions"]] == [1, 2, 3, 4]
+    assert said["kept"] == {
+        "5": "the latest",
+        "6": "held for review",
+        "7": "rolled back: the next regeneration looks at it",
+    }
+    Corrections(published.root / "corrections").add("a", "ab" * 32, author="Ada", made_on=2, verdict="accepted")
+    said = collect_versions(published.root, keep=2, keep_days=6.5, delete=True)
+    assert [version["number"] for version in said["versions"]] == [1, 3]
+    assert said["kept"]["2"] == "a correction was made on it"
+    assert said["kept"]["4"] == "made in the last 6.5 days"
+    assert (published.published, published.held, published.latest) == ([2, 4, 5, 7], [6], 5)
+    # Version 2 has the networks of run 1, and 5 those of run 4.
+    assert runs(published) == [name_of(number) for number in (1, 2, 4, 5, 6, 7)]
+    known = {folder.name for folder in open_store(published.root.parent / "store").users()}
+    assert known == set(runs(published))
+    assert (published.root / "latest/a.png").read_text() == "5"
+
+
+def test_what_a_kill_left_of_a_deletion_goes_with_the_next_lock(
+    published: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("data.store.publication.shutil.rmtree", killed)
+        published.remove(1)
+    assert 1 not in published.published
+    assert list(published.root.glob(".draft-*"))
+    with published.lock():
+        assert not list(published.root.glob(".draft-*"))
+
+
+def test_the_latest_is_never_removed_and_a_lost_link_deletes_nothing(published: Publication) -> None:
+    with pytest.raises(ArtifactError, match="not the latest"):
+        published.remove(5)
+    before = file_digest(published.root / "v00001/a.png")
+    (published.root / "latest").unlink()
+    (published.root / "latest").symlink_to("v00099")
+    with pytest.raises(ArtifactError, match="which is no version"):
+        collect_versions(published.root, keep=1, keep_days=None, delete=False)
+    assert file_digest(published.root / "v00001/a.png") == before
+
+
+def test_the_command_knows_labels_from_a_store(published: Publication, capsys: pytest.CaptureFixture) -> None:
+    labels, store = str(published.root), str(published.root.parent / "store")
+    assert cli.main(["gc", labels, "--keep", "1", "--json"]) == 0
+    assert [version["number"] for version in json.loads(capsys.readouterr().out)["versions"]] == [1, 2, 3, 4]
+    assert cli.main(["gc", labels]) == 1
+    assert "--keep 10" in capsys.readouterr().err
+    assert cli.main(["gc", store, "--keep", "1"]) == 1
+    assert "published labels" in capsys.readouterr().err
+    assert cli.main(["gc", labels, "--keep", "0"]) == 2
+    assert cli.main(["gc", labels, "--keep", "1", "--delete"]) == 0
+    assert "version 5 stays: the latest" in capsys.readouterr().out
+    assert published.published == [5, 7]
