@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -15,14 +14,14 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.engine.made import HealthWatch
 from flows.engine.progress import RunProgress, Watch
-from flows.engine.request import PlannedRun, Request, read_summary
+from flows.engine.request import PlannedRun, Request
 from tasks.engine.artifact import Artifact
 from tasks.engine.build import Machine, make
 from tasks.engine.plan import Plan
 from tasks.engine.prefect_task import Reference, artifact_task
 from tasks.engine.workers import StageError, WorkerPool
-from tasks.evaluation.health import CHECKED, check_stage
 
 # Enough to keep a GPU busy while another worker decodes; each holds a network and its activations.
 GPU_WORKERS = 2
@@ -134,33 +133,6 @@ def _submit(plan: Plan, task: Callable[[Artifact], ArtifactTask], runner: TaskRu
         future = runner.submit(task(artifact), parameters, wait_for=inputs)
         futures[artifact.stage.name, artifact.key] = (artifact, future)
     return futures
-
-
-class HealthWatch:
-    """Ends a run whose stages have failed without an error: what comes after them would mean nothing."""
-
-    def __init__(self, prepared: PlannedRun) -> None:
-        self._prepared = prepared
-        plan = prepared.plan
-        self._left = Counter(artifact.stage.name for artifact in plan.artifacts)
-        self._trained = not any(artifact.origin for artifact in plan.artifacts)
-
-    def finish(self, artifact: Artifact) -> None:
-        """Take note of an artifact that is made, and judge its stage with the last of them.
-
-        Raises:
-            StageError: The stage makes everything after it meaningless; cause and remedy.
-        """
-        name, plan = artifact.stage.name, self._prepared.plan
-        self._left[name] -= 1
-        if self._left[name] or artifact.origin or name not in CHECKED:
-            return
-        summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
-        dataset = plan.dataset
-        options = {"trained": self._trained, "config": artifact.config, "external": dataset.cams is not None}
-        found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
-        if found.failures:
-            raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
 
 
 def _wait(futures: Futures, progress: RunProgress, deadline: Deadline, watch: HealthWatch | None) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.cam_families import family_of
+from data.dataset import Dataset, Problem
 from data.files import atomic_write
 from data.formats.quality import QUALITY, quality_text, read_quality
-from data.store import explain_os_errors
+from data.store import explain_os_errors, open_store
 from data.validation import tag_warnings
-from flows.engine.collect import collect_labels, read_work, writing
+from flows.engine.collect import collect_labels, read_work, write_run_record, writing
+from flows.engine.made import is_whole, may_be_made, tell_made
 from flows.engine.request import PlannedRun, read_summary
-from flows.labels.request import RunRequest
+from flows.labels.request import RunRequest, replan
 from tasks.evaluation.health import CHECKED, check_stage, warn_of_refinement
 from tasks.pipeline.settings import PipelineConfig
 
@@ -39,6 +42,31 @@ def collect(request: RunRequest, prepared: PlannedRun) -> Path:
         atomic_write(run / QUALITY, _quality(prepared))
         atomic_write(run / "metrics.json", metrics)
     return run
+
+
+def collect_made(request: RunRequest, dataset: Dataset, left_out: Sequence[Problem]) -> bool:
+    """Collect the same run again whose artifacts are all there, in seconds: Prefect has nothing to do for it.
+
+    Args:
+        dataset, left_out: What `open_set` returned.
+
+    Returns:
+        Whether it is one.
+
+    Raises:
+        StageError: It has learnt nothing, and is not to go on.
+        ArtifactError: The folder cannot be written.
+    """
+    if request.train or request.skip_bad or not may_be_made(request):
+        return False
+    prepared = PlannedRun(replan(request, dataset), open_store(request.store_address), tuple(left_out))
+    if not is_whole(prepared):
+        return False
+    prepared.ready_store()
+    write_run_record(request, prepared, "run")
+    tell_made(prepared, go_on=request.go_on)
+    collect(request, prepared)
+    return True
 
 
 def _quality(prepared: PlannedRun) -> str:

@@ -62,6 +62,18 @@ def test_a_second_run_makes_nothing_and_status_says_cached(run_copy: Path, tiny_
     assert made_again(before, made(run_copy)) == []
 
 
+def test_the_same_run_again_needs_no_server(run_copy: Path, tiny_data: Path) -> None:
+    server, metrics = run_copy / "store/.prefect", (run_copy / "run/metrics.json").read_bytes()
+    shutil.rmtree(server)
+    (run_copy / "run/labels/instances.json").unlink()
+    answer = pseudomask(*run_words(tiny_data, run_copy), server=OWN_SERVER)
+    assert answer.returncode == 0, answer.stderr
+    assert "irnet: 12/12 cached" in answer.stderr
+    assert not server.exists()
+    assert (run_copy / "run/labels/instances.json").is_file()
+    assert (run_copy / "run/metrics.json").read_bytes() == metrics
+
+
 def test_the_status_of_a_store_lists_its_runs(run_copy: Path) -> None:
     (run_copy / "store/labels").rename(run_copy / "labels")
     elsewhere = next((run_copy / "store/.users").glob("*.json"))

@@ -13,6 +13,7 @@ from flows.engine.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
+    "--workers": ["1"],
     "--backbone": ["resnet18"],
     "--shard-size": ["4"],
     "--long-side": ["64", "80"],

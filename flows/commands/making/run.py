@@ -16,6 +16,7 @@ from flows.engine.embedded import embedded_server, read_result
 from flows.engine.request import handed_over
 from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, open_set
+from flows.labels.results import collect_made
 from tasks.networks import NETWORKS
 from tasks.pipeline import stages_of
 
@@ -27,14 +28,15 @@ def run_pipeline(request: RunRequest) -> dict[str, Any]:
     with writing(request, "run"):
         # Faults of lists and labels need no server, and nobody should wait for one to learn of them.
         found = open_set(request)
-        stages = (
-            *stages_of(request.settings.refiner),
-            *(stage for name in request.train for stage in NETWORKS[name].pipeline),
-        )
-        with embedded_server(request, stages), handed_over(request, found):
-            from flows.labels.flow import pseudo_labels
+        if not collect_made(request, *found):
+            stages = (
+                *stages_of(request.settings.refiner),
+                *(stage for name in request.train for stage in NETWORKS[name].pipeline),
+            )
+            with embedded_server(request, stages), handed_over(request, found):
+                from flows.labels.flow import pseudo_labels
 
-            pseudo_labels(request)
+                pseudo_labels(request)
         result = read_result(request)
     if request.train:
         result["networks"] = {

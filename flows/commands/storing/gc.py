@@ -117,9 +117,7 @@ class GarbageRequest(Config):
 def _carry_out(request: GarbageRequest, options: Output) -> None:
     if is_publication(request.store):
         if request.forget:
-            raise ArtifactError(
-                f"{request.store}: --forget is of a store; these are published labels"
-            )
+            raise ArtifactError(f"{request.store}: --forget is of a store; these are published labels")
         result = collect_versions(Path(request.store), request.keep, request.keep_days, request.delete)
         answer(result, show_versions_gone, options.as_json)
         return

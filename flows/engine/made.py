@@ -1,0 +1,70 @@
+"""What needs no Prefect: a run whose artifacts are all in the store, and the judgement of a stage that is made."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from flows.engine.progress import RunProgress
+from flows.engine.request import PlannedRun, Request, read_summary
+from tasks.engine.artifact import Artifact
+from tasks.engine.run_record import FILE_NAME
+from tasks.engine.workers import StageError
+from tasks.evaluation.health import CHECKED, check_stage
+
+
+def may_be_made(request: Request) -> bool:
+    """Tell whether it is worth a look if a run is made already: it was begun before, and no server is to hear of it."""
+    return (request.out / FILE_NAME).is_file() and not request.cluster and "PREFECT_API_URL" not in os.environ
+
+
+def is_whole(prepared: PlannedRun) -> bool:
+    """Return whether every artifact of a plan is in the store, byte for byte."""
+    store, threads = prepared.store, ThreadPoolExecutor()
+    try:
+        found = threads.map(lambda each: store.verify(each.stage.name, each.key) is None, prepared.plan.artifacts)
+        return all(found)
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def tell_made(prepared: PlannedRun, *, go_on: bool) -> None:
+    """Say of every stage that it is cached, and judge it as when it was made.
+
+    Raises:
+        StageError: A stage makes everything after it meaningless, and the run is not to go on.
+    """
+    with RunProgress(prepared.plan) as progress:
+        health = None if go_on else HealthWatch(prepared)
+        for artifact in prepared.plan.artifacts:
+            progress.finish(artifact, "cached")
+            if health:
+                health.finish(artifact)
+
+
+class HealthWatch:
+    """Ends a run whose stages have failed without an error: what comes after them would mean nothing."""
+
+    def __init__(self, prepared: PlannedRun) -> None:
+        self._prepared = prepared
+        plan = prepared.plan
+        self._left = Counter(artifact.stage.name for artifact in plan.artifacts)
+        self._trained = not any(artifact.origin for artifact in plan.artifacts)
+
+    def finish(self, artifact: Artifact) -> None:
+        """Take note of an artifact that is made, and judge its stage with the last of them.
+
+        Raises:
+            StageError: The stage makes everything after it meaningless; cause and remedy.
+        """
+        name, plan = artifact.stage.name, self._prepared.plan
+        self._left[name] -= 1
+        if self._left[name] or artifact.origin or name not in CHECKED:
+            return
+        summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
+        dataset = plan.dataset
+        options = {"trained": self._trained, "config": artifact.config, "external": dataset.cams is not None}
+        found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
+        if found.failures:
+            raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
