@@ -40,7 +40,20 @@ ListName = Annotated[str, AfterValidator(_as_typed)]
 """A list of images, or a table: a file, or a name that is known."""
 
 
-class LocalRequest(Config):
+class FormRequest(Config):
+    """Parameters of a flow, as a form in Prefect's UI shows them."""
+
+    # The names of presets that a deployment's form has to choose from.
+    preset_names: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        as_form(cls, handler.resolve_ref_schema(schema), handler.resolve_ref_schema, cls.preset_names)
+        return schema
+
+
+class LocalRequest(FormRequest):
     """What a command is asked for beside its work that this machine does alone.
 
     Attributes:
@@ -84,15 +97,6 @@ class Request(LocalRequest):
     cluster: str | None = Field(default=None, pattern=r"^(local(:[1-9][0-9]*)?|(tcp|tls)://.+:[0-9]+)$")
     time_limit: float | None = Field(default=None, gt=0)
     preset: str = "quick"
-
-    # The names of presets that a deployment's form has to choose from.
-    preset_names: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        schema = handler(core)
-        as_form(cls, handler.resolve_ref_schema(schema), handler.resolve_ref_schema, cls.preset_names)
-        return schema
 
     @property
     def store_address(self) -> str:

@@ -14,9 +14,11 @@ from flows.publishing.deployment import (
     FLOW,
     automations_of,
     deploy_publication,
+    deploy_review,
     place_of,
     publications,
     read_template,
+    request_of,
 )
 from flows.publishing.schedule import SLUG
 
@@ -50,6 +52,7 @@ def carry_over() -> dict[str, Any]:
                 client.delete_deployment_schedule(template.id, old.id)
         known = list(publications(client))
         for deployment in known:
+            deploy_review(client, Path(request_of(deployment)["out"]))
             client.update_deployment(deployment.id, DeploymentUpdate(**place_of(template), tags=deployment.tags))
     return {"publications": [f"{FLOW}/{deployment.name}" for deployment in known], "lost": lost}
 

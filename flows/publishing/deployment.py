@@ -22,7 +22,9 @@ from prefect.exceptions import ObjectNotFound
 from flows.deployment.names import slug
 from flows.engine.server import ServerError
 
-FLOW, BY_HAND = "regenerate-labels", "nightly"
+FLOW, APPROVE, ROLLBACK = "regenerate-labels", "approve-labels", "rollback-labels"
+BY_HAND = {FLOW: "nightly", APPROVE: "approve", ROLLBACK: "rollback"}
+"""Flow -> the deployment whose code and pool those of publications have."""
 TAG = "publication"
 EVENT = "images.landed"
 PAGE = 100
@@ -54,6 +56,33 @@ def deploy_publication(client: SyncPrefectClient, request: dict[str, Any], entry
     client.create_automation(_when_images_land(name, id))
     for automation in before:
         client.delete_automation(automation)
+    deploy_review(client, Path(request["out"]))
+
+
+def deploy_review(client: SyncPrefectClient, out: Path) -> None:
+    """Make or replace the deployments by which a person approves and rolls back versions of a publication."""
+    for flow, what in ((APPROVE, "Approve the version that is held"), (ROLLBACK, "Go back to an earlier version")):
+        template = read_template(client, flow)
+        client.create_deployment(
+            **place_of(template),
+            flow_id=template.flow_id,
+            name=slug(out),
+            parameters={"request": {"out": str(out)}},
+            tags=[*template.tags, TAG],
+            description=f"{what}: published labels in [`{out}`]({out.as_uri()}). Who does it is recorded.",
+        )
+
+
+def delete_deployments(client: SyncPrefectClient, name: str) -> bool:
+    """Delete the deployments of a publication; return whether it had its own."""
+    found = False
+    for flow in (APPROVE, ROLLBACK, FLOW):
+        try:
+            client.delete_deployment(client.read_deployment_by_name(f"{flow}/{name}").id)
+            found = True
+        except ObjectNotFound:
+            found = False
+    return found
 
 
 def place_of(template: DeploymentResponse) -> dict[str, Any]:
@@ -76,13 +105,13 @@ def request_of(deployment: DeploymentResponse) -> dict[str, Any]:
     return request if isinstance(request, dict) else {}
 
 
-def read_template(client: SyncPrefectClient) -> DeploymentResponse:
+def read_template(client: SyncPrefectClient, flow: str = FLOW) -> DeploymentResponse:
     """Return the deployment whose code and pool those of publications have.
 
     Raises:
         ServerError: It is not there.
     """
-    name = f"{FLOW}/{BY_HAND}"
+    name = f"{flow}/{BY_HAND[flow]}"
     try:
         return client.read_deployment_by_name(name)
     except ObjectNotFound:

@@ -36,7 +36,7 @@ class RegenerateRequest(LabelsRequest):
         retrain: Train the networks never, always, or for new classes, settings, many images.
         retrain_share: The share of new images above which auto trains.
         gate: The bounds in which a version is published; others are held for review.
-        new_class_images: Least images of a new class for auto to train for it, unless a class table names it.
+        new_class_images: Least images of a new class that tags alone name for auto to train.
     """
 
     out: WholePath

@@ -22,7 +22,6 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import SCHEDULE_TYPES as SERVER_SCHEDULES
 from pydantic import TypeAdapter, ValidationError
 
@@ -36,6 +35,7 @@ from flows.publishing.deployment import (
     EVENT,
     FLOW,
     automations_of,
+    delete_deployments,
     deploy_publication,
     deployment_of,
     publications,
@@ -174,9 +174,7 @@ def _switch(folder: Path, *, active: bool) -> dict[str, Any]:
 def _remove(client: SyncPrefectClient, name: str) -> None:
     for automation in automations_of(client, name):
         client.delete_automation(automation)
-    try:
-        client.delete_deployment(client.read_deployment_by_name(f"{FLOW}/{name}").id)
-    except ObjectNotFound:
+    if not delete_deployments(client, name):
         _remove_old_schedule(client, name)
 
 

@@ -40,7 +40,7 @@ class Client:
         self.own = SimpleNamespace(id=OWN, schedules=[SimpleNamespace(slug="by-ui", id="by-ui")])
 
     def read_deployment_by_name(self, name: str) -> Any:
-        if name == "regenerate-labels/nightly":
+        if name in ("regenerate-labels/nightly", "approve-labels/approve", "rollback-labels/rollback"):
             return self.by_hand
         if name == f"regenerate-labels/{self.name}":
             return self.own
@@ -115,10 +115,13 @@ def test_a_publication_is_deployed_with_its_request_and_replaces_what_there_was(
         "delete_deployment_schedule",
         "create_automation",
         "delete_automation",
+        "create_deployment",
+        "create_deployment",
         "delete_deployment_schedule",
     ]
+    assert [each["parameters"] for _, each in others[3:5]] == [{"request": {"out": str(request_.out)}}] * 2
     assert others[1][1].actions[0].parameters is None
-    assert (others[0][1], others[3][1]) == ("by-ui", "old")
+    assert (others[0][1], others[5][1]) == ("by-ui", "old")
 
 
 @pytest.mark.parametrize("refuses", ["create_deployment", "create_automation"])

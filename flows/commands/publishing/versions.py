@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from data.store import ArtifactError
-from data.store.publication import Publication
+from data.store.decisions import read_decisions
 from flows.commands.command import POSITIONAL, Command, answering
+from flows.publishing.review import ApproveRequest, RollbackRequest, approve_version, open_published, roll_back
 from tasks.config import Config
 
+DONE = {"approve": "approved", "rollback": "went back to"}
 SHOWN = ("number", "images", "created", "reasons", "held", "means")
 
 
 def list_versions(published: Path) -> dict[str, Any]:
     """Return every version's record, oldest first, each with its "state": "latest", "published" or "held".
 
+    "decisions" has who approved or rolled back what, oldest first.
+
     Raises:
         ArtifactError: There are none, or a record is damaged.
     """
-    publication = _open(published)
+    publication = open_published(published)
     latest, held = publication.latest, set(publication.held)
 
     def state(number: int) -> str:
@@ -34,40 +38,8 @@ def list_versions(published: Path) -> dict[str, Any]:
         "publication": str(publication.root),
         "latest": latest,
         "versions": [{**record, "state": state(record["number"])} for record in records],
+        "decisions": [asdict(decision) for decision in read_decisions(publication.root)],
     }
-
-
-def approve_version(published: Path, number: int) -> dict[str, Any]:
-    """Publish a version that was held, or take a published one that is not the latest.
-
-    Raises:
-        ArtifactError: There is no such version, or the folder cannot be written.
-    """
-    publication = _open(published)
-    with publication.lock():
-        publication.lead_to(number)
-    return {"publication": str(publication.root), "latest": publication.latest}
-
-
-def roll_back(published: Path, number: int | None) -> dict[str, Any]:
-    """Make a published version the latest, by default the one before the latest.
-
-    Raises:
-        ArtifactError: There is no such version, none before, or the folder cannot be written.
-    """
-    publication = _open(published)
-    with publication.lock():
-        if number is None:
-            # The link may lead nowhere, and this is how to mend it.
-            link = publication.linked
-            earlier = [version for version in publication.published if link is None or version < link]
-            if not earlier:
-                raise ArtifactError(f"{publication.root}: there is no version before {link} to go back to")
-            number = earlier[-1]
-        elif number in publication.held:
-            raise ArtifactError(f"{publication.root}: version {number} was held, not published; approve it instead")
-        publication.lead_to(number)
-    return {"publication": str(publication.root), "latest": publication.latest}
 
 
 def show_versions(result: dict[str, Any], console: Console) -> None:
@@ -87,6 +59,10 @@ def show_versions(result: dict[str, Any], console: Console) -> None:
             "; ".join(record["held"] if record["state"] == "held" else record["reasons"]),
         )
     console.print(table)
+    for decision in result["decisions"]:
+        when = decision["at"].partition("+")[0].replace("T", " ")
+        said = f"{when}: {decision['by']} {DONE[decision['action']]} version {decision['version']}"
+        console.print(said, highlight=False, soft_wrap=True)
     console.print(
         f"next: pseudomask lineage IMAGE --published {result['publication']}", highlight=False, soft_wrap=True
     )
@@ -103,13 +79,6 @@ def show_latest(result: dict[str, Any], console: Console) -> None:
     )
 
 
-def _open(published: Path) -> Publication:
-    publication = Publication(published)
-    if not (publication.published or publication.held):
-        raise ArtifactError(f"{published}: expected the folder of published labels, found no version in it")
-    return publication
-
-
 class VersionsRequest(Config):
     """Published labels.
 
@@ -118,26 +87,6 @@ class VersionsRequest(Config):
     """
 
     published: Path
-
-
-class ApproveRequest(VersionsRequest):
-    """A version that shall be the latest.
-
-    Attributes:
-        version: Its number.
-    """
-
-    version: int
-
-
-class RollbackRequest(VersionsRequest):
-    """An earlier version that shall be the latest.
-
-    Attributes:
-        to: Number of the version; by default the one before the latest.
-    """
-
-    to: int | None = None
 
 
 VERSIONS = Command(
@@ -151,13 +100,13 @@ APPROVE = Command(
     name="approve",
     help="Make a version that was held for review the latest.",
     request=ApproveRequest,
-    carry_out=answering(lambda request: approve_version(request.published, request.version), show_latest),
-    written={"published": POSITIONAL, "version": POSITIONAL},
+    carry_out=answering(lambda request: approve_version(**dict(request)), show_latest),
+    written={"out": POSITIONAL, "version": POSITIONAL},
 )
 ROLLBACK = Command(
     name="rollback",
     help="Make an earlier version the latest.",
     request=RollbackRequest,
-    carry_out=answering(lambda request: roll_back(request.published, request.to), show_latest),
-    written={"published": POSITIONAL},
+    carry_out=answering(lambda request: roll_back(**dict(request)), show_latest),
+    written={"out": POSITIONAL},
 )
