@@ -36,7 +36,9 @@ def deploy_publication(client: SyncPrefectClient, request: dict[str, Any], entry
     Args:
         request: A `RegenerateRequest` as JSON.
     """
-    name, template = slug(Path(request["out"])), read_template(client)
+    # What is missing is found before anything is made.
+    templates = {flow: read_template(client, flow) for flow in BY_HAND}
+    name, template = slug(Path(request["out"])), templates[FLOW]
     id = client.create_deployment(
         **place_of(template),
         flow_id=template.flow_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -215,7 +214,7 @@ def _times(schedule: SCHEDULE_TYPES) -> str:
 def _next_time(schedule: SCHEDULE_TYPES) -> str | None:
     """Return the next time of a schedule, in its own time zone."""
     served = TypeAdapter(SERVER_SCHEDULES).validate_python(schedule.model_dump())
-    dates: list[datetime] = asyncio.run(served.get_dates(1))
+    dates = asyncio.run(served.get_dates(1))
     return dates[0].isoformat(timespec="minutes") if dates else None
 
 

@@ -64,7 +64,7 @@ def artifact_task(store: Store, make: Callable[[str, str], None], *, keep_record
         retries=RETRIES,
         retry_condition_fn=_worker_was_lost,
     )
-    def artifact(stage: str, key: str, label: str) -> Reference | State[Any]:
+    def artifact(stage: str, key: str, label: str) -> Any:
         # The record may be gone while the artifact is there: killed between the two, or made by another run.
         if store.verify(stage, key) is not None:
             try:

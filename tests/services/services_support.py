@@ -149,13 +149,14 @@ class Prefect:
         assert said.returncode == 0, said.stdout + said.stderr
         return next(line.split()[-1] for line in said.stdout.splitlines() if "UUID:" in line)
 
-    def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the server's API."""
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """Call the server's API; without a method by GET, or POST where there is a body."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(urllib.request.Request(f"{self.api}{path}", data, headers), timeout=30) as answer:
-            return json.load(answer)
+        request = urllib.request.Request(f"{self.api}{path}", data, headers, method=method)
+        with opener.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
 
     def state(self, run: str) -> str:
         """Return the name of a run's state; "unknown" while the server gives no answer."""

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from services_support import TINY, Prefect, as_options, label_bytes, labels_request, wait_for
 
-from flows.publishing.schedule import EVENT, resource, slug
+from flows.deployment.names import artifact_key, slug
+from flows.publishing.deployment import EVENT, resource
+from tasks.networks import families
 
+ENDS = {"Completed", "Failed", "Crashed", "Cancelled"}
 OPEN_GATE = {"background": [0, 1], "classes": [0, 30], "instances": [0, 100], "agreement": 0}
 
 
@@ -29,11 +32,21 @@ def undisturbed(prefect: Prefect, tiny_data: Path) -> Path:
 def test_a_watched_run_ends_well_and_has_its_page(prefect: Prefect, undisturbed: Path) -> None:
     assert json.loads((undisturbed / "metrics.json").read_text())["images"] == 12
     found = {artifact["key"]: artifact for artifact in prefect.call("/artifacts/filter", {})}
-    assert {"scores", "work", "results", "labels-1", "progress-walk"} <= found.keys()
-    assert found["progress-walk"]["data"] == 100
-    assert found["labels-1"]["data"].startswith("data:image/jpeg")
+    key = {what: artifact_key(what, undisturbed) for what in ("scores", "work", "results", "labels-1", "progress-walk")}
+    assert set(key.values()) <= found.keys()
+    assert found[key["progress-walk"]]["data"] == 100
+    assert found[key["labels-1"]]["data"].startswith("data:image/jpeg")
     said = [line["message"] for line in prefect.call("/logs/filter", {})]
     assert any("no ImageNet weights" in line for line in said)
+
+
+def test_a_wrong_preset_is_refused_before_the_run(prefect: Prefect, tmp_path: Path) -> None:
+    said = prefect.watch(
+        "pseudo-labels/by-hand", {"data": str(tmp_path), "out": str(tmp_path / "run"), "preset": "qick"}
+    )
+    assert said.returncode == 1
+    assert "qick" in said.stdout + said.stderr
+    assert "Created flow run" not in said.stdout
 
 
 def test_a_bad_parameter_is_refused_before_the_run(prefect: Prefect, tmp_path: Path) -> None:
@@ -54,7 +67,8 @@ def test_a_failing_run_gives_exit_code_1_and_its_reason(prefect: Prefect, tiny_d
     said = prefect.watch("pseudo-labels/by-hand", request)
     assert said.returncode == 1
     assert image.name in said.stdout
-    reasons = [artifact["data"] for artifact in prefect.call("/artifacts/filter", {}) if artifact["key"] == "failure"]
+    key = artifact_key("failure", request["out"])
+    reasons = [artifact["data"] for artifact in prefect.call("/artifacts/filter", {}) if artifact["key"] == key]
     assert any(image.name in reason for reason in reasons)
 
 
@@ -93,8 +107,9 @@ def test_deploying_again_changes_nothing(prefect: Prefect) -> None:
     again = prefect.command("flows", "deploy", "--json")
     assert again.returncode == 0, again.stderr
     assert {entry["id"] for entry in prefect.call("/deployments/filter", {})} == before
-    networks = ("deeplabv2", "maskrcnn", "segnet", "deeplabv3plus", "saliency", "cooperative", "predict")
+    networks = (*families(), "predict")
     expected = {"pseudo-labels/by-hand", "regenerate-labels/nightly", *(f"{name}/{name}" for name in networks)}
+    expected |= {"approve-labels/approve", "rollback-labels/rollback"}
     assert set(json.loads(again.stdout)["deployments"]) == expected
 
 
@@ -145,9 +160,13 @@ def test_a_schedule_and_an_event_regenerate_labels(prefect: Prefect, tiny_data: 
     said = prefect.command("flows", "regenerate", *words, "--schedule", "* * * * *", "--json")
     assert said.returncode == 0, said.stderr
     wait_for(lambda: (out / "latest").is_symlink(), "the schedule's first version", 400)
-    assert prefect.command("flows", "regenerate", *words, "--schedule", "off").returncode == 0
-    assert (out / "latest").readlink().name == "v00001"
+    assert prefect.command("flows", "schedule", "pause", out).returncode == 0
     wait_for(lambda: not _active(prefect), "the end of what was scheduled", 300)
+    assert (out / "latest").readlink().name == "v00001"
+    nights = [run["state"] for run in prefect.call("/flow_runs/filter", {}) if run["state"]["name"] != "Scheduled"]
+    assert "Published v1: there is no version yet" in [state["message"] for state in nights]
+    # Of what came due meanwhile the newest alone was begun.
+    assert {state["name"] for state in nights} <= ENDS | {"Published", "Unchanged", "Skipped"}
 
     listed.write_text("\n".join(names))
     assert prefect.command("flows", "regenerate", *words, "--schedule", "0 0 1 1 *").returncode == 0
@@ -156,8 +175,11 @@ def test_a_schedule_and_an_event_regenerate_labels(prefect: Prefect, tiny_data: 
     wait_for(lambda: (out / "latest").readlink().name == "v00002", "the event's version", 300)
     version = json.loads((out / "latest" / "version.json").read_text())
     assert (version["changes"]["added"], version["trained"], version["images"]) == (2, False, 12)
+    [row] = json.loads(prefect.command("flows", "schedule", "list", "--json").stdout)["schedules"]
+    assert (row["publication"], row["last"]["state"]) == (str(out), "Published")
     assert prefect.command("flows", "regenerate", *words, "--schedule", "off").returncode == 0
     assert prefect.call("/automations/filter", {}) == []
+    assert json.loads(prefect.command("flows", "schedule", "list", "--json").stdout)["schedules"] == []
 
 
 def test_twenty_runs_take_turns_and_none_is_lost(prefect: Prefect, tiny_data: Path, undisturbed: Path) -> None:
@@ -175,8 +197,7 @@ def test_twenty_runs_take_turns_and_none_is_lost(prefect: Prefect, tiny_data: Pa
             request["networks"] = str(undisturbed)
         runs[prefect.ask(deployment, request)] = deployment
         stores[number] = base / f"{number}" / "store"
-    ends = {"Completed", "Failed", "Crashed", "Cancelled"}
-    wait_for(lambda: all(prefect.state(run) in ends for run in runs), "the end of all runs", 900)
+    wait_for(lambda: all(prefect.state(run) in ENDS for run in runs), "the end of all runs", 900)
     for run, deployment in runs.items():
         # There is no such network: these fail, and hold nobody up.
         assert prefect.state(run) == ("Failed" if deployment.startswith("predict") else "Completed")
