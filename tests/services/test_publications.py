@@ -69,10 +69,11 @@ def test_no_pause_resume_or_edit_by_prefect_loses_what_is_to_be_done(server: Pre
     # Run in the UI sends no parameters; the run has them all.
     run = server.call(f"/deployments/{before['id']}/create_flow_run", {})
     assert run["parameters"] == before["parameters"]
+    server.call(f"/flow_runs/{run['id']}", method="DELETE")
 
 
 def test_a_schedule_of_before_that_a_pause_has_emptied_is_carried_over(server: Prefect, out: Path) -> None:
-    own, request = deployment_of(server, out), None
+    own = deployment_of(server, out)
     request = own["parameters"]["request"] | {"out": str(server.folder / "old")}
     name = slug(server.folder / "old")
     nightly = server.call(f"/deployments/name/{NIGHTLY}")
