@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID
-from data.exchange.pixels import Pixels, size_text, without_void
+from data.exchange.pixels import Pixels, numbered, size_text, without_void
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FIRST_INSTANCE, NO_INSTANCE, UNCHANGED, UNSURE
 
 
@@ -46,6 +46,8 @@ def find_change(before: Pixels, after: Pixels, name: Callable[[int], str]) -> Ch
         raise ValueError(f"expected labels of {expected}, found {found}")
     before, after = without_void(before), without_void(after)
     differs = before.semantic != after.semantic
+    if not differs.any() and _are_alike(before, after):
+        return None
     values = np.unique(after.semantic[differs]).tolist()
     known = [value for value in values if value not in (0, VOID)]
     codes = {0: BACKGROUND, VOID: UNSURE} | {value: FIRST_CLASS + place for place, value in enumerate(known)}
@@ -60,18 +62,24 @@ def find_change(before: Pixels, after: Pixels, name: Callable[[int], str]) -> Ch
     return Change(tuple(map(name, known)), semantic if differs.any() else None, instances)
 
 
+def _are_alike(before: Pixels, after: Pixels) -> bool:
+    """Tell whether objects have the same numbers, or nothing is said of them; the cheapest of comparisons."""
+    if before.objects is None or after.objects is None:
+        return True
+    return bool((before.objects == after.objects).all())
+
+
 def _instances(
     before: NDArray[np.integer], after: NDArray[np.integer], differs: NDArray[np.bool_]
 ) -> NDArray[np.int64] | None:
     """Return the mask of new instances, [H, W]; None where there are none, and none is gone."""
-    olds, old = np.unique(before, return_inverse=True)
-    numbers, new = np.unique(after, return_inverse=True)
-    old, new = old.reshape(before.shape), new.reshape(before.shape)
-    pairs, sizes = np.unique(np.stack([old.ravel(), new.ravel()]), axis=1, return_counts=True)
-    areas_old, areas_new = np.bincount(old.ravel()), np.bincount(new.ravel())
-    kept = np.zeros(len(numbers), bool)
-    alike = (olds[pairs[0]] != 0) & (sizes == areas_old[pairs[0]]) & (sizes == areas_new[pairs[1]])
-    kept[pairs[1][alike]] = True
+    olds, old = numbered(before.astype(np.int64))
+    numbers, new = numbered(after.astype(np.int64))
+    # [old, new]: the pixels that two objects have in common.
+    common = np.bincount((old * len(numbers) + new).ravel(), minlength=len(olds) * len(numbers))
+    common = common.reshape(len(olds), len(numbers))
+    alike = (common == common.sum(axis=1, keepdims=True)) & (common == common.sum(axis=0)) & (common > 0)
+    kept = alike[olds != 0].any(axis=0)
     kept[np.unique(new[differs])] = False
     mask = np.full(before.shape, UNCHANGED, np.int64)
     # Where there was an object, or the class is another, a pixel of none must be said to belong to none.

@@ -11,8 +11,10 @@ from scipy import ndimage
 
 from data.dataset import VOID
 
-NEW_OBJECT = 1 << 24
+NEW_OBJECT = 1 << 20
 """The first id of objects that a tool knows by no number; those of label maps lie below."""
+MOST_COUNTED = 1 << 22
+"""The highest value of a map whose values are counted rather than sorted."""
 
 
 class Pixels(NamedTuple):
@@ -63,11 +65,26 @@ def regions(pixels: Pixels) -> Iterator[Region]:
     """Yield the regions of an image, by value and object; they cover all but background, and do not overlap."""
     semantic = pixels.semantic.astype(np.int64)
     objects = np.zeros_like(semantic) if pixels.objects is None else pixels.objects.astype(np.int64)
-    pairs, numbers = np.unique(semantic << 32 | objects, return_inverse=True)
-    numbers = numbers.reshape(semantic.shape)
+    span = int(objects.max(initial=0)) + 1
+    pairs, numbers = numbered(semantic * span + objects)
     for number, (pair, box) in enumerate(zip(pairs.tolist(), ndimage.find_objects(numbers + 1), strict=True)):
         if pair and box is not None:
-            yield Region(pair >> 32, pair & 0xFFFFFFFF, box[0], box[1], numbers[box] == number)
+            yield Region(pair // span, pair % span, box[0], box[1], numbers[box] == number)
+
+
+def numbered(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different values of a map [H, W], ascending, and their places among them for each pixel.
+
+    That is `np.unique` without its sorting, which is dear, where the values are small.
+    """
+    highest = int(codes.max(initial=0))
+    if highest > MOST_COUNTED or codes.min(initial=0) < 0:
+        values, places = np.unique(codes, return_inverse=True)
+        return values, places.reshape(codes.shape)
+    values = np.flatnonzero(np.bincount(codes.ravel(), minlength=1))
+    places = np.zeros(highest + 1, np.int64)
+    places[values] = np.arange(len(values))
+    return values, places[codes]
 
 
 def as_shapes(pixels: Pixels) -> Pixels:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from data.dataset import VOID, DatasetError, Problem, Sample
 from data.exchange.json_fields import checked, field
-from data.exchange.pixels import Canvas, Pixels, Region, regions
+from data.exchange.pixels import Canvas, Pixels, Region, numbered, regions
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import replacing
 from data.formats.coco_records import read_json
@@ -118,8 +118,9 @@ def _read(file: Path, record: dict[str, Any], names: dict[Any, str], labels: Lab
         numbers = np.asarray(image.convert("RGB")).astype(np.int64) @ (1, 256, 65536)
     segments = {field(each, "id", int): each for each in field(record, "segments_info", list)}
     canvas = Canvas(numbers.shape)
-    for number in np.unique(numbers).tolist():
-        canvas.paint(numbers == number, *_what(number, segments, names, labels))
+    values, places = numbered(numbers)
+    for place, number in enumerate(values.tolist()):
+        canvas.paint(places == place, *_what(number, segments, names, labels))
     return canvas.pixels
 
 

@@ -85,12 +85,14 @@ def read_cvat_mask(folder: Path, labels: Labels) -> Iterator[Edited]:
 
 def _read(file: Path, instances: Path, names: dict[int, str], labels: Labels, sample: Sample) -> Pixels:
     codes = _codes(file)
-    semantic = np.zeros(codes.shape, np.int64)
-    for code in np.unique(codes).tolist():
+    values, places = np.unique(codes, return_inverse=True)
+    table = np.zeros(len(values), np.int64)
+    for place, code in enumerate(values.tolist()):
         if code not in names:
             colour = ", ".join(str(code >> shift & 255) for shift in (16, 8, 0))
             raise ValueError(f"expected colours of {LABEL_MAP}, found {colour}")
-        semantic[codes == code] = labels.value(names[code])
+        table[place] = labels.value(names[code])
+    semantic = table[places.reshape(codes.shape)]
     if not instances.is_file():
         return Pixels(semantic, None)
     objects = _codes(instances)

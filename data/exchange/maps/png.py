@@ -81,7 +81,7 @@ def renamed(values: np.ndarray, names: list[str], labels: Labels) -> np.ndarray:
         ValueError: A value has no name, or a name is no class of the labels.
     """
     table = np.zeros(int(values.max(initial=0)) + 1, np.int64)
-    for value in np.unique(values).tolist():
+    for value in np.flatnonzero(np.bincount(values.ravel())).tolist():
         if value == VOID:
             table[value] = VOID
         elif value < len(names):

@@ -76,12 +76,11 @@ def test_datasets_of_hugging_face_loads_the_folder(tmp_path: Path) -> None:
     check(labels, {row["id"]: np.asarray(row["mask"]) for row in rows})
 
 
-@pytest.mark.parametrize("name", ["labelme"])
-def test_labelme_reads_masks(tmp_path: Path, name: str) -> None:
+def test_labelme_reads_masks(tmp_path: Path) -> None:
     label_file = pytest.importorskip("labelme._label_file", reason="labelme is not installed")
     from labelme.utils.shape import shapes_to_label  # pyright: ignore[reportMissingImports]
 
-    labels, folder = export(tmp_path, name)
+    labels, folder = export(tmp_path, "labelme")
     values = {labels.name(value): value for value in labels.named_values}
     seen = {}
     for sample in labels.samples:
