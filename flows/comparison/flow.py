@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.comparison.refiner_tables import collect_refiners
-from flows.comparison.refiners import CompareRefinersRequest, runs
+from flows.comparison.refiners import CompareRefinersRequest, predictions_of, runs
 from flows.comparison.request import CompareRequest, trials
 from flows.comparison.results import collect_comparison
 from flows.deployment.flow import deployable
@@ -32,7 +32,7 @@ def compare(request: CompareRequest) -> str:
 
 @deployable("compare-refiners")
 def compare_refiners(request: CompareRefinersRequest) -> str:
-    """Make the labels of every run of the tables that are not in the store yet, and return the folder of the results.
+    """Make the labels and networks of the tables that are not in the store yet, and return the folder of the results.
 
     Raises:
         DatasetError: The data set cannot be used; every problem is listed.
@@ -42,4 +42,6 @@ def compare_refiners(request: CompareRefinersRequest) -> str:
     with writing(request, "compare"):
         for _, _, run in runs(request):
             pseudo_labels(run)
+        for test in predictions_of(request):
+            predict(test)
         return str(collect_refiners(request))

@@ -1,4 +1,4 @@
-"""What the tables of the IRNet paper on pseudo labels are asked for, and the runs that they are made of."""
+"""The tables of the IRNet paper: their rows, the request for them, and the runs that they are made of."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from data.dataset import DatasetError, Problem
+from data.readers import open_dataset, open_images
 from flows.engine.presets import over_preset
 from flows.engine.request import ListName, Request, WholePath
 from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, open_set
+from flows.training.prediction import PredictRequest
 from tasks.config import Seed
 from tasks.engine.artifact import has_truth
 from tasks.pipeline.settings import PipelineConfig, PixelsConfig
@@ -23,19 +25,36 @@ TABLE = "irnet"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table.
+    """Row of a table.
 
     Attributes:
-        title: What it is of.
-        run: Of `RUNS`.
-        method: Whose score of the run's `metrics.json` it has.
-        paper: The figure of the IRNet paper, in percent; None where it has none.
+        title: What the row is of.
+        run: Name in `RUNS`.
+        method: Key of the scores: in the run's `metrics.json` a method, of networks the network.
+        paper: Figure of the IRNet paper in each column, in percent; None where it has none.
     """
 
     title: str
     run: str
     method: str
-    paper: float | None = None
+    paper: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Table of the paper.
+
+    Attributes:
+        title: Title, with the table's number in the paper.
+        scores: Column -> key of its score.
+        tested_on: Images that the paper's figures are of.
+        rows: The rows, in their order.
+    """
+
+    title: str
+    scores: Mapping[str, str]
+    tested_on: str
+    rows: tuple[Row, ...]
 
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
@@ -46,20 +65,46 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "displacement": {"refiner": "irnet", "walk": {"steps": 0}},
 }
 """Run -> the settings in which it differs from the others."""
-SEMANTIC = (
-    Row("CAM, best threshold", "irnet", "cam", 48.3),
-    Row("CAM + CRF", "none", "labels"),
-    Row("AffinityNet", "affinitynet", "labels", 59.3),
-    Row("IRNet", "irnet", "labels", 66.5),
-)
-"""Table 2 of the paper: mIoU of pseudo labels on VOC 2012 `train`."""
-INSTANCES = (
-    Row("CAM + components, best threshold", "irnet", "cam_components", 8.6),
-    Row("CAM + boundary + components", "irnet", "boundary_components", 34.1),
-    Row("CAM + displacement", "displacement", "labels"),
-    Row("CAM + displacement + boundary", "irnet", "labels", 37.7),
-)
-"""Table 1 of the paper: AP50 of pseudo instance labels there, and AP70, which it does not give."""
+# The run whose labels networks learn, and the network that is tested on the list `test` as well.
+TAUGHT_BY, SEGMENTER, DETECTOR = "irnet", "deeplabv2", "maskrcnn"
+PRECISIONS = {"AP50": "ap50", "AP70": "ap70"}
+PAPER_TABLES: Mapping[str, PaperTable] = {
+    "semantic": PaperTable(
+        "Semantic pseudo labels (Table 2 of the paper)",
+        {"mIoU": "miou"},
+        "VOC 2012 train",
+        (
+            Row("CAM, best threshold", "irnet", "cam", (48.3,)),
+            Row("CAM + CRF", "none", "labels", (None,)),
+            Row("AffinityNet", "affinitynet", "labels", (59.3,)),
+            Row("IRNet", "irnet", "labels", (66.5,)),
+        ),
+    ),
+    "instances": PaperTable(
+        "Instance pseudo labels (Table 1 of the paper)",
+        PRECISIONS,
+        "VOC 2012 train",
+        (
+            Row("CAM + components, best threshold", "irnet", "cam_components", (8.6, None)),
+            Row("CAM + boundary + components", "irnet", "boundary_components", (34.1, None)),
+            Row("CAM + displacement", "displacement", "labels", (None, None)),
+            Row("CAM + displacement + boundary", "irnet", "labels", (37.7, None)),
+        ),
+    ),
+    "detection": PaperTable(
+        "Networks trained on the instance labels (Table 3 of the paper)",
+        PRECISIONS,
+        "VOC 2012 val",
+        (Row("Mask R-CNN on IRNet's labels", TAUGHT_BY, DETECTOR, (46.7, 23.5)),),
+    ),
+    "segmentation": PaperTable(
+        "Networks trained on the semantic labels (Table 4 of the paper)",
+        {"val mIoU": "val", "test mIoU": "test"},
+        "VOC 2012 val and test",
+        (Row("DeepLab v2 on IRNet's labels", TAUGHT_BY, SEGMENTER, (63.5, 64.8)),),
+    ),
+}
+"""Kind of labels or of network -> the table. AP is by the rule of the paper's authors (`chainercv`)."""
 
 
 def _first_round(preset: Callable[[], PipelineConfig]) -> PipelineConfig:
@@ -73,12 +118,16 @@ FIRST_ROUND_PRESETS: Mapping[str, Callable[[], PipelineConfig]] = {
 
 
 class CompareRefinersRequest(Request):
-    """The tables of the IRNet paper on pseudo labels. The parameters of the flow `compare-refiners`.
+    """The tables of the IRNet paper. The parameters of the flow `compare-refiners`.
 
     Attributes:
         data: Folder of a data set, some images of which have label maps.
         labels: File or folder of image-level labels, where the data set does not hold them itself.
         split: The list of images that are labelled, and scored.
+        val: A list of images with ground truth. DeepLab v2, and Mask R-CNN where there are instances, are trained on
+            IRNet's labels and scored on it (Tables 3 and 4).
+        test: A list of images that DeepLab v2 is tested on too. Without ground truth, its label maps are written in the
+            layout of VOC's evaluation server.
         classes: File with the name of a class a line.
         seeds: All runs are made once for each.
         settings: Of all runs. There is no second round, which the paper has not, unless `pixels.folds` asks for it.
@@ -87,6 +136,8 @@ class CompareRefinersRequest(Request):
     data: WholePath
     labels: WholePath | None = None
     split: ListName | None = None
+    val: ListName | None = None
+    test: ListName | None = None
     classes: WholePath | None = None
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     settings: PipelineConfig = Field(default_factory=FIRST_ROUND_PRESETS["quick"])
@@ -102,27 +153,77 @@ class CompareRefinersRequest(Request):
             raise ValueError(f"seeds: expected each once, got {', '.join(map(str, self.seeds))}")
         return self
 
+    @model_validator(mode="after")
+    def _networks_are_scored(self) -> Self:
+        if self.test and not self.val:
+            raise ValueError("test: networks are trained where there is a list to score them on (val)")
+        return self
 
-def check_truth(request: CompareRefinersRequest) -> None:
-    """Raise what is wrong with the set before anything runs.
+
+def check_lists(request: CompareRefinersRequest) -> None:
+    """Read the lists of images before anything runs.
 
     Raises:
-        DatasetError: The set cannot be read, or no image has ground truth.
+        DatasetError: A list cannot be read, or none of its images has the ground truth that scores need.
     """
     dataset, _ = open_set(next(runs(request))[2])
     if not any(map(has_truth, dataset.samples)):
         message = f"expected images with label maps, which the tables are scores against; none of {request.split} has"
         raise DatasetError([Problem(request.data, message)])
+    if request.test is not None:
+        open_images(request.data, dataset.classes, request.test)
+
+
+def networks_of(request: CompareRefinersRequest) -> tuple[str, ...]:
+    """Return the networks that are trained: none without `val`, and Mask R-CNN where all of its images have instances.
+
+    Raises:
+        DatasetError: The list cannot be read, or an image has no ground truth.
+    """
+    if request.val is None:
+        return ()
+    dataset, _ = open_dataset(request.data, request.labels, request.val, request.classes)
+    if lacking := [sample for sample in dataset.samples if not has_truth(sample)]:
+        raise DatasetError([Problem(each.image, "expected ground truth, found none", each.id) for each in lacking])
+    has_instances = all(sample.instances or sample.coco for sample in dataset.samples)
+    return (SEGMENTER, DETECTOR) if has_instances else (SEGMENTER,)
+
+
+def predictions_of(request: CompareRefinersRequest) -> Iterator[PredictRequest]:
+    """Yield the predictions of the list `test`, one per seed; they are scored where every image has ground truth."""
+    if request.test is None:
+        return
+    scored = _has_truth(request, request.test)
+    for seed in request.seeds:
+        yield PredictRequest(
+            network=request.out.absolute() / f"{TAUGHT_BY}-{seed}" / SEGMENTER,
+            data=request.data,
+            split=request.test,
+            evaluate=scored,
+            out=request.out / f"test-{seed}",
+            **request.where,
+            time_limit=request.time_limit,
+        )
+
+
+def _has_truth(request: CompareRefinersRequest, split: ListName) -> bool:
+    try:
+        dataset, _ = open_dataset(request.data, request.labels, split, request.classes)
+    except DatasetError:
+        # A list of the server's images has not even tags. What else may be wrong, the prediction reports.
+        return False
+    return all(map(has_truth, dataset.samples))
 
 
 def runs(request: CompareRefinersRequest) -> Iterator[tuple[str, int, RunRequest]]:
     """Yield name, seed and request of every run, one seed after the other; what is alike is made once."""
-    base = request.settings.model_dump()
+    base, networks = request.settings.model_dump(), networks_of(request)
     for seed in request.seeds:
         for name, changes in RUNS.items():
             changed = {
                 key: {**base[key], **each} if isinstance(each, Mapping) else each for key, each in changes.items()
             }
+            taught = {"train": networks, "val": request.val} if name == TAUGHT_BY else {}
             yield (
                 name,
                 seed,
@@ -133,6 +234,7 @@ def runs(request: CompareRefinersRequest) -> Iterator[tuple[str, int, RunRequest
                     classes=request.classes,
                     out=request.out / f"{name}-{seed}",
                     settings=PipelineConfig.model_validate({**base, **changed, "seed": seed}),
+                    **taught,
                     **request.where,
                     time_limit=request.time_limit,
                 ),

@@ -15,6 +15,7 @@ from rich.table import Table
 from data.files import atomic_write, explain_os_errors
 from data.readers import has_own_classes, open_dataset
 from flows.comparison.request import CompareRequest, Trial, check_sets
+from flows.comparison.written import write_tables
 from flows.engine.collect import writing
 from tasks.engine.run_record import read_run
 from tasks.networks.cooperative import PREDICTIONS
@@ -57,11 +58,9 @@ def collect_comparison(request: CompareRequest, all_trials: Sequence[Trial]) -> 
     }
     with writing(request, "compare") as output, explain_os_errors(request.out):
         tables = tables_of(result)
-        names = (f"{request.table}-{weighting}.md" for weighting in tables)
-        output.claim([FILE_NAME, "report/index.html", *names])
+        output.claim([FILE_NAME, "report/index.html"])
         atomic_write(request.out / FILE_NAME, json.dumps(result, indent=1))
-        for weighting, table in tables.items():
-            atomic_write(request.out / f"{request.table}-{weighting}.md", markdown(table))
+        write_tables(request.out, {f"{request.table}-{name}": [table] for name, table in tables.items()}, output)
         shown = [(trial.row, trial.weighting, trial.training.out) for trial in all_trials]
         tested = all_trials[0].tests["test"]
         names = None if has_own_classes(tested.data) else request.classes
@@ -223,12 +222,3 @@ def scores_of(group: Sequence[Trial], test: str) -> dict[str, Any]:
         if values and None not in values:
             scores[name] = values
     return scores
-
-
-def markdown(table: Table) -> str:
-    """Return a table for a page of documentation, with what has to be known of it."""
-    columns = [[str(cell) for cell in column.cells] for column in table.columns]
-    head = [str(column.header) for column in table.columns]
-    lines = [head, ["---"] * len(head), *map(list, zip(*columns, strict=True))]
-    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{table.title}\n\n{body}\n{table.caption}\n"

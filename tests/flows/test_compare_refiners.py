@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from tests_flows_support import TINY, pseudomask
 
+from data.ownership import own
 from data.synthetic.dataset import write_synthetic
 from flows.cli import main
-from flows.comparison.refiner_tables import tables_of
-from flows.comparison.refiners import INSTANCES, RUNS, SEMANTIC, CompareRefinersRequest, runs
+from flows.comparison.refiner_tables import scores_of, tables_of, write_for_server
+from flows.comparison.refiners import PAPER_TABLES, RUNS, CompareRefinersRequest, networks_of, predictions_of, runs
 from flows.labels.presets import PRESETS
 from tasks.pipeline.settings import PixelsConfig
 
@@ -31,15 +33,19 @@ def options_of_tiny_runs() -> list[str]:
 @pytest.mark.slow
 def test_the_tables_have_a_row_per_method_and_runs_share_what_is_alike(tmp_path: Path) -> None:
     write_synthetic(tmp_path / "set", num_images=8, seed=2, size=(64, 80), num_val=2)
-    words = ["compare", "irnet", "--data", tmp_path / "set", "--out", tmp_path / "table", "--json"]
+    words = ["compare", "irnet", "--data", tmp_path / "set", "--out", tmp_path / "table", "--json", "--preset", "demo"]
+    words += ["--train", "train", "--val", "val", "--test", "val"]
     answer = pseudomask(*words, *options_of_tiny_runs())
     assert answer.returncode == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert [row["row"] for row in result["semantic"]] == [row.title for row in SEMANTIC]
-    assert [row["row"] for row in result["instances"]] == [row.title for row in INSTANCES]
-    assert all(len(row["mIoU"]) == 1 for row in result["semantic"])
+    for kind, table in PAPER_TABLES.items():
+        assert [row["row"] for row in result[kind]] == [row.title for row in table.rows]
+        assert all(len(row[column]) == 1 for row in result[kind] for column in table.scores), kind
+    (trained,) = result["segmentation"]
+    # One list twice.
+    assert trained["val mIoU"] == trained["test mIoU"]
     made = {folder.name: len(list(folder.glob("*/manifest.json"))) for folder in (tmp_path / "store").glob("[a-z]*")}
-    assert made["classifier"] == made["irnet"] == made["affinitynet"] == 1
+    assert made["classifier"] == made["irnet"] == made["affinitynet"] == made["deeplabv2"] == made["maskrcnn"] == 1
     # Those of none, of AffinityNet, of IRNet, and of IRNet without steps.
     assert made["walk"] == 4 * made["cams"]
     text = (tmp_path / "table" / "irnet.md").read_text()
@@ -59,9 +65,66 @@ def test_runs_of_the_tables_are_the_preset_s_without_a_second_round(preset: str)
 
 
 def test_a_score_that_no_run_has_is_shown_as_none() -> None:
-    row = {"row": "CAM", "paper": None, "mIoU": []}
-    (table,) = tables_of({"seeds": [0], "preset": "quick", "semantic": [row]})
-    assert [list(column.cells) for column in table.columns] == [["CAM"], ["-"], ["-"]]
+    rows = [{"row": name, "paper": {"mIoU": figure}, "mIoU": []} for name, figure in (("CAM", None), ("IRNet", 66.5))]
+    (table,) = tables_of({"seeds": [0], "preset": "quick", "semantic": rows})
+    assert [list(column.cells) for column in table.columns] == [["CAM", "IRNet"], ["-", "66.5"], ["-", "-"]]
+
+
+def test_a_column_has_the_paper_s_figures_where_the_paper_has_any() -> None:
+    row = {"row": "IRNet", "paper": {"AP50": 37.7, "AP70": None}, "AP50": [0.2, 0.3], "AP70": [0.1, None]}
+    (table,) = tables_of({"seeds": [0, 1], "preset": "quick", "instances": [row]})
+    assert [str(column.header) for column in table.columns] == ["labels", "paper's AP50", "AP50", "AP70"]
+    assert [next(iter(column.cells)) for column in table.columns] == ["IRNet", "37.7", "25.0 ± 7.1", "10.0"]
+
+
+def test_scores_are_by_the_rule_of_the_paper_s_authors(tmp_path: Path) -> None:
+    ap = {"ap50": 0.5, "ap70": 0.2}
+    metrics = {
+        ".": {
+            "semantic": {"labels": {"miou": 0.6}},
+            "instances": {"labels": {"ap50": 0.9}, "chainercv": {"labels": ap}},
+        },
+        "deeplabv2": {"validation": {"miou": 0.4}},
+        "maskrcnn": {"validation": {"ap50": 0.9, "chainercv": ap}},
+    }
+    for folder, found in metrics.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "metrics.json").write_text(json.dumps(found))
+    scores = scores_of(tmp_path, ("deeplabv2", "maskrcnn"))
+    assert scores["instances"] == {"labels": ap}
+    assert scores["detection"] == {"maskrcnn": ap}
+    assert scores["segmentation"] == {"deeplabv2": {"val": 0.4}}
+
+
+def test_networks_learn_irnet_s_labels_where_there_is_a_list_to_score_them_on(tmp_path: Path) -> None:
+    data = tmp_path / "set"
+    write_synthetic(data, num_images=6, seed=2, size=(64, 80), num_val=2)
+    request = CompareRefinersRequest(data=data, split="train", val="val", test="val", out=tmp_path / "out")
+    assert networks_of(request) == ("deeplabv2", "maskrcnn")
+    trained = {name: (run.train, run.val) for name, _, run in runs(request)}
+    assert trained.pop("irnet") == (("deeplabv2", "maskrcnn"), "val")
+    assert set(trained.values()) == {((), None)}
+    (test,) = predictions_of(request)
+    assert (test.network, test.evaluate) == (tmp_path / "out/irnet-0/deeplabv2", True)
+    shutil.rmtree(data / "SegmentationObject")
+    assert networks_of(request) == ("deeplabv2",)
+    with pytest.raises(ValidationError, match="a list to score them on"):
+        CompareRefinersRequest(data=data, test="val", out=tmp_path / "out")
+
+
+def test_label_maps_without_ground_truth_get_the_layout_of_the_server(tmp_path: Path) -> None:
+    data, out = tmp_path / "set", tmp_path / "out"
+    write_synthetic(data, num_images=6, seed=2, size=(64, 80), num_val=2)
+    unknown = data / "ImageSets" / "Segmentation" / "server.txt"
+    shutil.copyfile(next((data / "JPEGImages").iterdir()), data / "JPEGImages" / "alone.jpg")
+    unknown.write_text("alone\n")
+    (test,) = predictions_of(CompareRefinersRequest(data=data, val="val", test="server", out=out))
+    assert not test.evaluate
+    (test.out / "SegmentationClass").mkdir(parents=True)
+    (test.out / "SegmentationClass" / "alone.png").write_bytes(b"map")
+    with own(out, "compare", besides=[test.out]) as output:
+        write_for_server(test, out, "results-0", output)
+    assert (out / "results-0/results/VOC2012/Segmentation/comp6_test_cls/alone.png").read_bytes() == b"map"
 
 
 def test_seeds_that_repeat_and_options_without_effect_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

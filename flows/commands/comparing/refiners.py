@@ -1,4 +1,4 @@
-"""`pseudomask compare irnet`: the tables of the IRNet paper on pseudo labels, made anew."""
+"""`pseudomask compare irnet`: the tables of the IRNet paper, made anew."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from rich.console import Console
 
 from flows.commands.command import Command, Written, answering
 from flows.comparison.refiner_tables import tables_of
-from flows.comparison.refiners import FIRST_ROUND_PRESETS, CompareRefinersRequest, check_truth
+from flows.comparison.refiners import FIRST_ROUND_PRESETS, CompareRefinersRequest, check_lists, networks_of
 from flows.comparison.results import FILE_NAME
 from flows.engine.collect import writing
 from flows.engine.embedded import embedded_server
+from tasks.networks import NETWORKS
 from tasks.pipeline import EVERY_STAGE
 
 
 def compare_refiners(request: CompareRefinersRequest) -> dict[str, Any]:
     """Run the flow, and return what `comparison.json` holds."""
     with writing(request, "compare"):
-        check_truth(request)
-        with embedded_server(request, EVERY_STAGE):
+        check_lists(request)
+        stages = (*EVERY_STAGE, *(stage for name in networks_of(request) for stage in NETWORKS[name].pipeline))
+        with embedded_server(request, stages):
             from flows.comparison.flow import compare_refiners as flow
 
             flow(request)
@@ -33,13 +35,15 @@ def show_refiners(result: dict[str, Any], console: Console) -> None:
         console.print(table)
     where = f"{result['out']}/{result['table']}"
     console.print(
-        f"figures  {result['out']}/{FILE_NAME}\ntables   {where}.md, {where}.tex", highlight=False, soft_wrap=True
+        f"figures  {result['out']}/{FILE_NAME}\ntables   {where}.md, {where}.tex, {where}.png",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
 COMMAND = Command(
     name="compare",
-    help="Pseudo labels of CAMs, CRF, AffinityNet and IRNet: Tables 1 and 2 of the IRNet paper.",
+    help="The tables of the IRNet paper: pseudo labels of CAMs, CRF, AffinityNet and IRNet, and networks on these.",
     request=CompareRefinersRequest,
     carry_out=answering(compare_refiners, show_refiners),
     written={"split": Written(name="train"), "preset": Written(Literal["quick", "voc12", "demo"])},
