@@ -26,7 +26,7 @@ def over_preset(values: Any, presets: Mapping[str, Callable[[], BaseModel]]) -> 
     if not isinstance(values, dict) or isinstance(values.get("settings"), BaseModel):
         return values
     preset = presets[_preset_of(values, presets)]
-    return {**values, "settings": _merged(preset().model_dump(), _settings_of(values))}
+    return {**values, "settings": merged(preset().model_dump(), _settings_of(values))}
 
 
 def over_file(values: Any, presets: Mapping[str, Callable[[], BaseModel]]) -> Any:
@@ -47,9 +47,9 @@ def over_file(values: Any, presets: Mapping[str, Callable[[], BaseModel]]) -> An
     of_file, settings = _read(Path(file), preset()), _settings_of(values)
     if isinstance(settings, BaseModel):
         said = changed_values(settings.model_dump(), preset().model_dump())
-        settings = type(settings).model_validate(_merged(settings.model_dump(), _merged(of_file, said)))
+        settings = type(settings).model_validate(merged(settings.model_dump(), merged(of_file, said)))
     else:
-        settings = _merged(of_file, settings)
+        settings = merged(of_file, settings)
     return {**values, "settings": settings, SETTINGS_FILE: None}
 
 
@@ -78,15 +78,16 @@ def _read(file: Path, base: BaseModel) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"{file}: {expected}, found {type(tree).__name__}")
     try:
-        type(base).model_validate(_merged(base.model_dump(), tree))
+        type(base).model_validate(merged(base.model_dump(), tree))
     except ValidationError as error:
         raise ValueError(f"{file}: {expected}, but {fault_of(error)}") from None
     return tree
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return values with others over them, group by group."""
     values = {**base, **over}
     for name, value in over.items():
         if isinstance(value, dict) and isinstance(base.get(name), dict):
-            values[name] = _merged(base[name], value)
+            values[name] = merged(base[name], value)
     return values

@@ -7,6 +7,7 @@ from flows.deployment.flow import deployable
 from flows.deployment.turn import make_in_turn
 from flows.deployment.ui import show_labels, show_scores
 from flows.engine.collect import write_run_record, writing
+from flows.labels.presets import network_preset
 from flows.labels.request import RunRequest, prepare
 from flows.labels.results import collect
 from flows.training.flow import downstream
@@ -43,6 +44,8 @@ def trainings_of(request: RunRequest) -> list[TrainRequest]:
 
     Networks start from the weights that the run did, or without such from its classifier.
     """
+    preset = network_preset(request.preset)
+    where = {**request.where, "preset": preset}
     shared = {
         "seed": request.settings.seed,
         "backbone": request.settings.backbone,
@@ -53,8 +56,8 @@ def trainings_of(request: RunRequest) -> list[TrainRequest]:
             labels=request.out.absolute(),
             val=request.val,
             out=request.out / name,
-            **request.where,
-            settings=NETWORKS[name].presets[request.preset]().model_copy(update=shared),
+            **where,
+            settings=NETWORKS[name].presets[preset]().model_copy(update=shared),
         )
         for name in request.train
     ]

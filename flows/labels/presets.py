@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flows.labels.successors import SUCCESSORS, successor_preset
 from tasks.pipeline.settings import (
     AffinitiesConfig,
     AffinityNetConfig,
@@ -172,4 +173,31 @@ def demo() -> PipelineConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], PipelineConfig]] = {"quick": quick, "voc12": voc12, "demo": demo}
+def coco14() -> PipelineConfig:
+    """COCO 2014, 80 classes, `train`, with ImageNet ResNet-50 on a GPU: the settings of IRNet's successors there.
+
+    Command: `pseudomask run --data datasets/coco2014 --labels datasets/coco2014/annotations/instances_train2014.json
+    --preset coco14 --out runs/coco14`
+    It was not run here. ReCAM's `run_sample_coco.py` has the numbers, which are those of VOC: 0.30, 0.05 and 0.25,
+    crops of 512, batches of 16 and 32, 5 and 3 epochs. Its loss is the mean over 80 classes, where `soft_margin` is the
+    sum over 20. A quarter of the rate and four times the decay make the same steps.
+    With `--cams`, a family's own thresholds on COCO count where `data.cam_families` has them. Networks on the labels
+    have their preset voc12.
+    """
+    base = voc12()
+    classifier = base.classifier.model_copy(update={"learning_rate": 0.025, "weight_decay": 4e-4})
+    return base.model_copy(update={"classifier": classifier})
+
+
+PRESETS: dict[str, Callable[[], PipelineConfig]] = {
+    "quick": quick,
+    "voc12": voc12,
+    "coco14": coco14,
+    "demo": demo,
+    **{name: successor_preset(name, voc12) for name in SUCCESSORS},
+}
+
+
+def network_preset(name: str) -> str:
+    """Return which preset networks have that are trained on the labels of a run with this one."""
+    return "voc12" if name == "coco14" or name in SUCCESSORS else name

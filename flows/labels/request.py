@@ -22,6 +22,7 @@ from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
 from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run, take_over
 from flows.labels.presets import PRESETS, quick
+from flows.labels.successors import SUCCESSORS
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
@@ -77,6 +78,8 @@ class LabelsRequest(Request):
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("preset") in SUCCESSORS and values.get("cam_family") is None:
+            values = {**values, "cam_family": values["preset"]}
         return over_preset(over_file(values, PRESETS), PRESETS)
 
     @model_validator(mode="after")
@@ -97,6 +100,13 @@ class LabelsRequest(Request):
     def _regions_have_a_source(self) -> Self:
         if self.regions is None and self.settings.regions != RegionsConfig():
             raise ValueError("the settings of regions are without effect: no regions are given (--regions DIR)")
+        return self
+
+    @model_validator(mode="after")
+    def _the_preset_has_its_maps(self) -> Self:
+        if self.preset in SUCCESSORS and (self.cams is None or self.cam_family != self.preset):
+            writer = family_of(self.preset).writer
+            raise ValueError(f"preset {self.preset}: expected attention maps of {writer} (--cams DIR), of that family")
         return self
 
     @model_validator(mode="after")
@@ -259,12 +269,13 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
 
 
 def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) -> PipelineConfig:
-    """Return settings with the thresholds of the maps' own method where they are those of preset voc12.
+    """Return settings with the thresholds of the maps' own method where they are those of preset voc12 or coco14.
 
     Other presets choose theirs on the set, and a number that is not the preset's is the user's.
     """
-    presets = family_of(cams.family).presets
-    if preset != "voc12" or presets is None:
+    family = family_of(cams.family)
+    presets = family.coco if preset == "coco14" and family.coco else family.presets
+    if preset not in ("voc12", "coco14") or presets is None:
         return settings
     ours, relations, labels = PRESETS[preset](), settings.relations, settings.labels
     pair = relations.foreground_threshold, relations.background_threshold

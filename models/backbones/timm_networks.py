@@ -212,8 +212,11 @@ class TimmBackbone(Backbone):
             self.trunk.get_parameter(idle).requires_grad_(False)
         _part_norms(self.trunk)
         self.stops = [_GradientStop() for _ in self.layout.modules]
+        parts = dict(self.trunk.named_modules())
         for module, stop in zip(self.layout.modules, self.stops, strict=True):
-            self.trunk.get_submodule(module).register_forward_hook(stop)
+            # Some features have the name of no module, as the stem of HRNet: its gradient is not stopped.
+            if module in parts:
+                parts[module].register_forward_hook(stop)
         pixels = _normalization(architecture)
         self.convention = self.name  # pyright: ignore[reportAttributeAccessIssue]
         NORMALIZATIONS[self.convention] = pixels

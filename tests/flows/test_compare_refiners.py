@@ -14,7 +14,15 @@ from data.ownership import own
 from data.synthetic.dataset import write_synthetic
 from flows.cli import main
 from flows.comparison.refiner_tables import scores_of, tables_of, write_for_server
-from flows.comparison.refiners import PAPER_TABLES, RUNS, CompareRefinersRequest, networks_of, predictions_of, runs
+from flows.comparison.refiners import (
+    FIRST_ROUND_PRESETS,
+    PAPER_TABLES,
+    RUNS,
+    CompareRefinersRequest,
+    networks_of,
+    predictions_of,
+    runs,
+)
 from flows.labels.presets import PRESETS
 from tasks.pipeline.settings import PixelsConfig
 
@@ -53,7 +61,7 @@ def test_the_tables_have_a_row_per_method_and_runs_share_what_is_alike(tmp_path:
     assert "AffinityNet & 59.3 & " in (tmp_path / "table" / "irnet.tex").read_text()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FIRST_ROUND_PRESETS)
 def test_runs_of_the_tables_are_the_preset_s_without_a_second_round(preset: str) -> None:
     request = CompareRefinersRequest(data=Path("set"), out=Path("out"), preset=preset, seeds=(3, 4))  # pyright: ignore
     made = list(runs(request))

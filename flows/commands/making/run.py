@@ -150,6 +150,6 @@ COMMAND = Command(
     help="From images with image-level labels to semantic and instance labels.",
     request=RunRequest,
     carry_out=answering(run_pipeline, show_results),
-    written={"preset": Written(Literal["quick", "voc12"])},
+    written={"preset": Written(Literal[tuple(name for name in PRESETS if name != "demo")])},  # pyright: ignore
     presets=PRESETS,
 )

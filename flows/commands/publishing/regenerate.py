@@ -130,6 +130,6 @@ COMMAND = Command(
     request=RegenerateRequest,
     carry_out=_carry_out,
     options=RegenerateOptions,
-    written={"preset": Written(Literal["quick", "voc12", "demo"])},
+    written={"preset": Written(Literal[tuple(PRESETS)])},  # pyright: ignore
     presets=PRESETS,
 )
