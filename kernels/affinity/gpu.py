@@ -24,11 +24,18 @@ def boundary_to_affinity(boundary: Float[Tensor, "h w"], radius: int) -> Float[T
     return path_minima((1 - boundary)[None], radius)[0]
 
 
-def path_minima(fields: Float[Tensor, "b h w"], radius: int) -> Float[Tensor, "b k h w"]:
-    """Return each map's minimum over the path of each pair; 0 where the path leaves the map."""
+def path_minima(
+    fields: Float[Tensor, "b h w"], radius: int, out: Float[Tensor, "b k h w"] | None = None
+) -> Float[Tensor, "b k h w"]:
+    """Return each map's minimum over the path of each pair; 0 where the path leaves the map.
+
+    Args:
+        out: Where they are written; by default new memory in the precision of the fields.
+    """
     batch, height, width = fields.shape
     starts, pixels = path_tables(radius, fields.device)
-    out = fields.new_empty(batch, len(starts) - 1, height, width)
+    if out is None:
+        out = fields.new_empty(batch, len(starts) - 1, height, width)
     if out.numel():
         grid = (triton.cdiv(height * width, BLOCK), len(starts) - 1, batch)
         _path_minima[grid](fields.contiguous(), starts, pixels, out, height, width, BLOCK=BLOCK)

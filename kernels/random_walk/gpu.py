@@ -1,13 +1,17 @@
-"""The Triton version: many images at once, one kernel a product, all products one CUDA graph."""
+"""The Triton version: many images at once, one kernel a product, all products one CUDA graph.
+
+Memory is bounded: what would take more than `BUDGET` bytes is walked in parts (`kernels.random_walk.parts`).
+"""
 
 # What a jitted function takes when it is launched is not what its parameters are within it.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
 from threading import Lock
+from typing import Any
 
 import torch
 import triton
@@ -18,14 +22,16 @@ from torch import Tensor
 from kernels.affinity import offsets
 from kernels.affinity.gpu import path_minima
 from kernels.random_walk.chebyshev import schedule
+from kernels.random_walk.parts import Part, parts_of
 
 BLOCK = 128
 # Maps that share a read of the weights.
 MAX_MAPS = 4
-# Sizes are padded to multiples of it, so that a set of photographs needs few graphs.
-PADDING = 16
+# Bytes of the buffers of one part, and of those that are kept.
+BUDGET = 2 << 30
 
 _one_at_a_time = Lock()
+_kept: OrderedDict[tuple[Any, ...], _Walk] = OrderedDict()
 
 
 def propagate_batch(
@@ -36,56 +42,68 @@ def propagate_batch(
     steps: int,
     tolerance: float,
 ) -> list[Float[Tensor, "c h w"]]:
-    """See `kernels.random_walk.propagate_batch`; images are padded to the largest one's size."""
+    """See `kernels.random_walk.propagate_batch`; the images of a part are padded to its largest one's size."""
     if not any(one.numel() for one in scores):
         return [one.clone() for one in scores]
-    maps = triton.next_power_of_2(max(len(one) for one in scores))
-    height, width = (triton.cdiv(max(one.shape[axis] for one in boundaries), PADDING) * PADDING for axis in (0, 1))
-    problem = ((len(scores), maps, height, width), radius, beta, steps, tolerance, scores[0].device)
+    out = [torch.empty_like(one) for one in scores]
     with _one_at_a_time:
-        walk = _prepare(*problem)
-        walk.load(scores, boundaries)
-        walk.run()
-        return [
-            totals[: len(one), : one.shape[1], : one.shape[2]].to(one.dtype, copy=True)
-            for totals, one in zip(walk.totals, scores, strict=True)
-        ]
+        for part in parts_of([tuple(one.shape) for one in scores], len(offsets(radius)), BUDGET):
+            _walk_part(part, scores, boundaries, out, _prepare(part, radius, beta, steps, tolerance, scores[0].device))
+    return out
 
 
-@lru_cache(maxsize=8)
-def _prepare(
-    shape: tuple[int, int, int, int], radius: int, beta: float, steps: int, tolerance: float, device: torch.device
-) -> _Walk:
-    """Return the buffers for a shape, with a graph of all launches where there is a GPU; the last eight are kept."""
-    walk = _Walk(shape, radius, beta, steps, tolerance, device)
+def _walk_part(
+    part: Part, scores: Sequence[Tensor], boundaries: Sequence[Tensor], out: Sequence[Tensor], walk: _Walk
+) -> None:
+    """Write the walked scores of a part into `out`. No buffer outlives the call, unless it is kept."""
+    rows = slice(part.first_map, part.first_map + part.num_maps)
+    walk.load([scores[k][rows] for k in part.images], [boundaries[k] for k in part.images])
+    walk.run()
+    for totals, k in zip(walk.totals, part.images, strict=True):
+        found = out[k][rows]
+        found.copy_(totals[: len(found), : found.shape[1], : found.shape[2]])
+
+
+def _prepare(part: Part, radius: int, beta: float, steps: int, tolerance: float, device: torch.device) -> _Walk:
+    """Return the buffers for a part, with a graph of all launches where there is a GPU.
+
+    The latest are kept, as many as fit into `BUDGET` beside the part's own.
+    """
+    problem = (part.shape, part.half, radius, beta, steps, tolerance, device)
+    if problem in _kept:
+        _kept.move_to_end(problem)
+        return _kept[problem]
+    while _kept and sum(walk.num_bytes for walk in _kept.values()) + part.num_bytes > BUDGET:
+        _kept.popitem(last=False)
+    walk = _Walk(part, radius, beta, steps, tolerance, device)
     if device.type == "cuda":
         walk.capture()
+    _kept[problem] = walk
     return walk
 
 
 class _Walk:
-    """A batch of one shape on its way: fixed memory, as a graph needs it.
+    """A part on its way: fixed memory, as a graph needs it.
 
     Attributes:
+        num_bytes: Size of all buffers.
         totals: float32 [B, C, H, W]; the walked scores, once `run` has returned.
     """
 
     def __init__(
-        self,
-        shape: tuple[int, int, int, int],
-        radius: int,
-        beta: float,
-        steps: int,
-        tolerance: float,
-        device: torch.device,
+        self, part: Part, radius: int, beta: float, steps: int, tolerance: float, device: torch.device
     ) -> None:
-        batch, _, height, width = shape
+        batch, _, height, width = part.shape
+        self.num_bytes = part.num_bytes
         self._radius, self._beta = radius, beta
         self._schedule = schedule(steps, tolerance)
         self._offsets = offsets(radius).int().to(device)
-        self._scores = torch.zeros(shape, device=device)
-        self._boundaries = torch.ones(batch, height, width, device=device)
-        self.totals = torch.empty_like(self._scores)
+        single = {"dtype": torch.float32, "device": device}
+        self._scores, self.totals, self._here, self._there = torch.zeros(4, *part.shape, **single).unbind()
+        self._boundaries, self._inverse = torch.ones(2, batch, height, width, **single).unbind()
+        self._weights = torch.empty(
+            batch, len(self._offsets), height, width, dtype=torch.float16 if part.half else torch.float32, device=device
+        )
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def load(self, scores: Sequence[Tensor], boundaries: Sequence[Tensor]) -> None:
@@ -120,11 +138,11 @@ class _Walk:
         size = (height, width, len(self._offsets))
         tiles = triton.cdiv(height * width, BLOCK)
         passable = 1 - self._boundaries
-        here = self._scores * passable[:, None]
-        there = torch.zeros_like(here)
+        here, there, weights, inverse = self._here, self._there, self._weights, self._inverse
+        torch.mul(self._scores, passable[:, None], out=here)
+        there.zero_()
         # The least of the powers along a path is the power of the least: one power a pixel, none a pair.
-        weights = path_minima(passable.pow(self._beta), self._radius)
-        inverse = torch.empty_like(passable)
+        path_minima(passable.pow_(self._beta).to(weights.dtype), self._radius, out=weights)
         _invert_row_sums[(tiles, batch)](inverse, weights, self._offsets, *size, BLOCK=BLOCK)
         torch.mul(here, self._schedule.first, out=self.totals)
         together = min(maps, MAX_MAPS)
