@@ -49,11 +49,7 @@ def collect_refiners(request: CompareRefinersRequest) -> Path:
             scores["segmentation"][SEGMENTER]["test"] = _read(tested[seed].out)["miou"]
         found[name].append(scores)
     result = {"table": TABLE, "out": str(request.out), "seeds": list(request.seeds), "preset": request.preset}
-    for kind in PAPER_TABLES:
-        rows = _rows(kind, found)
-        # No image has ground truth of instances, or no network was trained.
-        if any(any(row[column]) for row in rows for column in PAPER_TABLES[kind].scores):
-            result[kind] = rows
+    result |= rows_of(found)
     with writing(request, "compare") as output, explain_os_errors(request.out):
         output.claim([FILE_NAME])
         atomic_write(request.out / FILE_NAME, json.dumps(result, indent=1))
@@ -80,6 +76,21 @@ def scores_of(run: Path, networks: Sequence[str]) -> Scores:
         else:
             scores["detection"][name] = validation[CHAINERCV]
     return scores
+
+
+def rows_of(found: Mapping[str, Sequence[Scores]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each table that has a score: without ground truth of instances, or without networks, some
+    have none.
+
+    Args:
+        found: Run -> its scores of every seed.
+    """
+    all_rows = {kind: _rows(kind, found) for kind in PAPER_TABLES}
+    return {
+        kind: rows
+        for kind, rows in all_rows.items()
+        if any(row[column] for row in rows for column in PAPER_TABLES[kind].scores)
+    }
 
 
 def tables_of(result: dict[str, Any]) -> list[Table]:

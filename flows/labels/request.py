@@ -78,8 +78,9 @@ class LabelsRequest(Request):
     @model_validator(mode="before")
     @classmethod
     def _start_from_the_preset(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("preset") in SUCCESSORS and values.get("cam_family") is None:
-            values = {**values, "cam_family": values["preset"]}
+        preset = values.get("preset") if isinstance(values, dict) else None
+        if isinstance(preset, str) and preset in SUCCESSORS and values.get("cam_family") is None:
+            values = {**values, "cam_family": preset}
         return over_preset(over_file(values, PRESETS), PRESETS)
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from tests_flows_support import TINY, pseudomask
 from data.ownership import own
 from data.synthetic.dataset import write_synthetic
 from flows.cli import main
-from flows.comparison.refiner_tables import scores_of, tables_of, write_for_server
+from flows.comparison.refiner_tables import rows_of, scores_of, tables_of, write_for_server
 from flows.comparison.refiners import (
     FIRST_ROUND_PRESETS,
     PAPER_TABLES,
@@ -102,6 +102,20 @@ def test_scores_are_by_the_rule_of_the_paper_s_authors(tmp_path: Path) -> None:
     assert scores["instances"] == {"labels": ap}
     assert scores["detection"] == {"maskrcnn": ap}
     assert scores["segmentation"] == {"deeplabv2": {"val": 0.4}}
+
+
+def test_a_score_of_0_is_a_score_and_a_table_without_any_is_left_out() -> None:
+    zero = {"miou": 0.0, "ap50": 0.0, "ap70": None}
+    scores = {
+        "semantic": {},
+        "instances": {"labels": zero},
+        "segmentation": {"deeplabv2": {"val": 0.0}},
+        "detection": {},
+    }
+    rows = rows_of({name: [scores] for name in RUNS})
+    assert set(rows) == {"instances", "segmentation"}
+    assert rows["segmentation"][0] | {"test mIoU": []} == rows["segmentation"][0]
+    assert rows["instances"][-1]["AP50"] == [0.0]
 
 
 def test_networks_learn_irnet_s_labels_where_there_is_a_list_to_score_them_on(tmp_path: Path) -> None:
