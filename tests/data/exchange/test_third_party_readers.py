@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from support.hard_labels import SIZE, hard_labels
 
+from data.dataset import VOID
 from data.exchange import FORMATS
 from data.exchange.spec import Labels
 
@@ -27,8 +28,8 @@ def check(labels: Labels, seen: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(seen[sample.id], labels.pixels(sample).semantic, sample.id)
 
 
-def painted(labels: Labels, shapes: list[tuple[np.ndarray, str]]) -> np.ndarray:
-    found = np.zeros(SIZE, np.int64)
+def painted(labels: Labels, shapes: list[tuple[np.ndarray, str]], unlabelled: int = 0) -> np.ndarray:
+    found = np.full(SIZE, unlabelled, np.int64)
     for mask, name in shapes:
         found[mask] = labels.value(name)
     return found
@@ -47,25 +48,29 @@ def test_pycocotools_reads_what_is_for_cvat(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "format"),
+    ("name", "format", "unlabelled"),
     [
-        ("cvat-mask", "voc_segmentation"),
-        ("cvat-mask", "voc_instance_segmentation"),
-        ("cvat-coco", "coco_instances"),
-        ("coco-panoptic", "coco_panoptic"),
+        ("cvat-mask", "voc_segmentation", 0),
+        ("cvat-mask", "voc_instance_segmentation", 0),
+        ("cvat-coco", "coco_instances", 0),
+        # COCO says nothing of void, and background is a category.
+        ("coco-panoptic", "coco_panoptic", VOID),
     ],
 )
-def test_datumaro_reads_masks(tmp_path: Path, name: str, format: str) -> None:
+def test_datumaro_reads_masks(tmp_path: Path, name: str, format: str, unlabelled: int) -> None:
     datumaro = pytest.importorskip("datumaro", reason="datumaro is not installed")
     labels, folder = export(tmp_path, name)
     # It asks for a place of photographs.
     (folder / "images").mkdir()
     found = datumaro.Dataset.import_from(str(folder), format)
     table = found.categories()[datumaro.AnnotationType.label]
-    masks = {
-        item.id: [(np.asarray(each.image) > 0, table[each.label].name) for each in item.annotations] for item in found
-    }
-    check(labels, {id: painted(labels, shapes) for id, shapes in masks.items()})
+    kind = datumaro.AnnotationType.mask
+    seen = {}
+    for item in found:
+        masks = [each for each in item.annotations if each.type == kind]
+        shapes = [(np.asarray(each.image) > 0, table[each.label].name) for each in masks]
+        seen[item.id] = painted(labels, shapes, unlabelled)
+    check(labels, seen)
 
 
 def test_datasets_of_hugging_face_loads_the_folder(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_label_studio_accepts_the_tasks_and_decodes_the_masks(tmp_path: Path) ->
 def test_fiftyone_finds_photographs_and_masks(tmp_path: Path) -> None:
     importers = pytest.importorskip("fiftyone.utils.data.importers", reason="fiftyone is not installed")
     labels, folder = export(tmp_path, "fiftyone")
-    found = importers.ImageSegmentationDirectoryImporter(str(folder), load_masks=True)
+    found = importers.ImageSegmentationDirectoryImporter(str(folder), data_path="data.json", load_masks=True)
     found.setup()
     photographs = {sample.image.absolute(): sample.id for sample in labels.samples}
     check(labels, {photographs[Path(file)]: np.asarray(label.mask) for file, _, label in found})
