@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID
-from data.exchange.pixels import Pixels, numbered, size_text, without_void
+from data.exchange.pixels import Pixels, numbered, size_text
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FIRST_INSTANCE, NO_INSTANCE, UNCHANGED, UNSURE
 
 
@@ -44,7 +44,7 @@ def find_change(before: Pixels, after: Pixels, name: Callable[[int], str]) -> Ch
     if before.semantic.shape != after.semantic.shape:
         expected, found = size_text(before.semantic.shape), size_text(after.semantic.shape)
         raise ValueError(f"expected labels of {expected}, found {found}")
-    before, after = without_void(before), without_void(after)
+    before, after = _settled(before), _settled(after)
     differs = before.semantic != after.semantic
     if not differs.any() and _are_alike(before, after):
         return None
@@ -60,6 +60,12 @@ def find_change(before: Pixels, after: Pixels, name: Callable[[int], str]) -> Ch
     if not differs.any() and instances is None:
         return None
     return Change(tuple(map(name, known)), semantic if differs.any() else None, instances)
+
+
+def _settled(pixels: Pixels) -> Pixels:
+    """Return labels whose void pixels belong to no object; objects may have any number here, 255 too."""
+    semantic, objects = pixels
+    return Pixels(semantic, None if objects is None else np.where(semantic == VOID, 0, objects))
 
 
 def _are_alike(before: Pixels, after: Pixels) -> bool:

@@ -116,19 +116,22 @@ def read_huggingface(folder: Path, labels: Labels) -> Iterator[Edited]:
             raise DatasetError([Problem(file, f"expected Parquet with id, mask and instances, but {error}")]) from None
 
 
-def _read(row: dict[str, Any], names: list[str], labels: Labels, _: Sample) -> Pixels:
-    semantic = renamed(_values(row["mask"], "mask"), names, labels)
-    objects = None if row["instances"] is None else _values(row["instances"], "instances")
-    if objects is not None and objects.shape != semantic.shape:
-        raise ValueError(f"expected instances of {size_text(semantic.shape)}, found {size_text(objects.shape)}")
+def _read(row: dict[str, Any], names: list[str], labels: Labels, sample: Sample) -> Pixels:
+    shape = labels.size(sample)
+    semantic = renamed(_values(row["mask"], "mask", shape), names, labels)
+    objects = None if row["instances"] is None else _values(row["instances"], "instances", shape)
     return without_void(Pixels(semantic, objects))
 
 
-def _values(cell: Any, name: str) -> NDArray[np.integer]:
+def _values(cell: Any, name: str, shape: tuple[int, int]) -> NDArray[np.integer]:
     try:
         with Image.open(io.BytesIO(cell["bytes"]), formats=("PNG",)) as image:
+            # Before anything of that size is made.
+            if (image.height, image.width) != shape:
+                found = size_text((image.height, image.width))
+                raise ValueError(f"expected a PNG of {size_text(shape)} as {name}, found {found}")
             values = np.asarray(image)
-    except (OSError, SyntaxError, TypeError, KeyError) as error:
+    except (OSError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a PNG as {name}, but {error}") from None
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"expected a grey PNG as {name}, found {values.dtype} {list(values.shape)}")

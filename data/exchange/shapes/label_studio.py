@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -47,7 +48,7 @@ def write_label_studio(labels: Labels, folder: Path) -> dict[str, Any]:
             count += len(results)
             place = sample.image.absolute().relative_to(root).as_posix()
             task = {
-                "data": {"image": f"/data/local-files/?d={place}", "id": sample.id},
+                "data": {"image": f"/data/local-files/?d={quote(place)}", "id": sample.id},
                 "predictions": [{"model_version": "pseudomask", "result": results}],
             }
             stream.write(f"{',' if number else ''}\n{json.dumps(task, separators=(',', ':'))}")
@@ -107,7 +108,10 @@ def read_label_studio(folder: Path, labels: Labels) -> Iterator[Edited]:
 
 def _name(task: Any) -> str:
     data = field(task, "data", dict)
-    return field(data, "id", str) if "id" in data else field(data, "image", str).partition("?d=")[2] or data["image"]
+    if "id" in data:
+        return field(data, "id", str)
+    address = unquote(field(data, "image", str))
+    return address.partition("?d=")[2] or address
 
 
 def _annotations(task: Any) -> list[Any]:

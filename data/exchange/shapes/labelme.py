@@ -121,7 +121,7 @@ def _painted(text: str, corners: list[list[float]], size: tuple[int, int]) -> ND
             if image.width * image.height > max_pixels():
                 raise ValueError(f"a mask of {image.width} x {image.height} pixels is too large for this machine")
             part = np.asarray(image.convert("L")) > 0
-    except (binascii.Error, OSError, SyntaxError) as error:
+    except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a mask as PNG in base64, but {error}") from None
     if len(corners) != 2:
         raise ValueError(f"expected a mask between two corners, found {len(corners)}")

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.hard_labels import hard_labels, partition
+from support.hard_labels import SIZE, hard_labels, partition
 
-from data.dataset import VOID
+from data.dataset import VOID, DatasetError
 from data.exchange import FORMATS
 from data.exchange.changes import find_change
 from data.exchange.pixels import Pixels
 from data.exchange.spec import Labels
+from data.formats.label_maps import write_label_map
 
 LOSSLESS = ("voc", "png", "coco-panoptic", "label-studio", "labelme", "huggingface")
 
@@ -90,3 +91,40 @@ def test_an_export_of_the_same_labels_is_the_same_bytes(tmp_path: Path, name: st
     folder.mkdir()
     FORMATS[name].write(labels, folder)
     assert {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()} == first
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "yolo-semantic"])
+def test_values_of_more_than_eight_bits_are_kept(tmp_path: Path, name: str) -> None:
+    labels = with_many(tmp_path)
+    labels.place.mkdir()
+    FORMATS[name].write(labels, labels.place)
+    (edited,) = [each for each in FORMATS[name].read(labels.place, labels) if labels.find(each.name).id == "mixed"]
+    sample = labels.find("mixed")
+    kept, again = FORMATS[name].kept(labels, sample), edited.read(sample)
+    assert find_change(kept, again, labels.name) is None
+    if name not in ("coco", "yolo"):
+        assert set(np.unique(again.semantic)) == {0, 254, VOID, 256, 300}
+
+
+def with_many(tmp_path: Path) -> Labels:
+    """Return labels of 300 classes, of which an image has the last, that beside void, and 400 instances."""
+    labels = hard_labels(tmp_path, tuple(f"class {number}" for number in range(299)))
+    sample = labels.find("mixed")
+    semantic = np.zeros(SIZE, np.uint16)
+    semantic[:10], semantic[10:12, 4:], semantic[12:20], semantic[21:] = 300, 254, 256, VOID
+    objects = np.where(semantic == 300, np.arange(semantic.size).reshape(SIZE) + 256, 0).astype(np.uint16)
+    write_label_map(labels.file("SegmentationClass", sample), semantic)
+    write_label_map(labels.file("SegmentationObject", sample), objects)
+    return labels
+
+
+def test_yolo_refuses_masks_of_more_than_a_byte(tmp_path: Path) -> None:
+    labels = with_many(tmp_path)
+    with pytest.raises(DatasetError, match="expected 254 classes at most, found 299"):
+        FORMATS["yolo-semantic"].write(labels, tmp_path)
+
+
+def test_cvats_label_map_takes_no_colon_in_a_name(tmp_path: Path) -> None:
+    labels = hard_labels(tmp_path, ("a:b", "c"))
+    with pytest.raises(DatasetError, match=r"found 'a:b'; choose another format, such as cvat-coco"):
+        FORMATS["cvat-mask"].write(labels, tmp_path)
