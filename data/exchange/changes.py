@@ -79,8 +79,8 @@ def _instances(
     before: NDArray[np.integer], after: NDArray[np.integer], differs: NDArray[np.bool_]
 ) -> NDArray[np.int64] | None:
     """Return the mask of new instances, [H, W]; None where there are none, and none is gone."""
-    olds, old = numbered(before.astype(np.int64))
-    numbers, new = numbered(after.astype(np.int64))
+    olds, old = numbered(before)
+    numbers, new = numbered(after)
     # [old, new]: the pixels that two objects have in common.
     common = np.bincount((old * len(numbers) + new).ravel(), minlength=len(olds) * len(numbers))
     common = common.reshape(len(olds), len(numbers))

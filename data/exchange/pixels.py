@@ -13,8 +13,6 @@ from data.dataset import VOID
 
 NEW_OBJECT = 1 << 20
 """The first id of objects that a tool knows by no number; those of label maps lie below."""
-MOST_COUNTED = 1 << 22
-"""The highest value of a map whose values are counted rather than sorted."""
 
 
 class Pixels(NamedTuple):
@@ -72,19 +70,16 @@ def regions(pixels: Pixels) -> Iterator[Region]:
             yield Region(pair // span, pair % span, box[0], box[1], numbers[box] == number)
 
 
-def numbered(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def numbered(codes: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """Return the different values of a map [H, W], ascending, and their places among them for each pixel.
 
-    That is `np.unique` without its sorting, which is dear, where the values are small.
+    That is `np.unique`, which sorts, over runs of equal pixels: label maps have few.
     """
-    highest = int(codes.max(initial=0))
-    if highest > MOST_COUNTED or codes.min(initial=0) < 0:
-        values, places = np.unique(codes, return_inverse=True)
-        return values, places.reshape(codes.shape)
-    values = np.flatnonzero(np.bincount(codes.ravel(), minlength=1))
-    places = np.zeros(highest + 1, np.int64)
-    places[values] = np.arange(len(values))
-    return values, places[codes]
+    flat = codes.ravel()
+    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]][: flat.size])
+    values, places = np.unique(flat[starts], return_inverse=True)
+    lengths = np.diff(np.r_[starts, flat.size])
+    return values, np.repeat(places, lengths).reshape(codes.shape)
 
 
 def as_shapes(pixels: Pixels) -> Pixels:

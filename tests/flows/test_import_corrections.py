@@ -323,7 +323,7 @@ def test_masks_of_cvat_with_other_colours_are_read_by_its_label_map(tmp_path: Pa
     file = tmp_path / "out/labelmap.txt"
     file.write_text(file.read_text(encoding="utf-8").replace("a dog:128,0,0::", "a dog:1,2,3::"), encoding="utf-8")
     for mask in (tmp_path / "out/SegmentationClass").rglob("*.png"):
-        pixels = np.asarray(Image.open(mask)).copy()
+        pixels = np.asarray(Image.open(mask).convert("RGB")).copy()
         pixels[(pixels == (128, 0, 0)).all(axis=-1)] = (1, 2, 3)
         Image.fromarray(pixels).save(mask)
     assert take(tmp_path, "cvat-mask")["taken"] == []

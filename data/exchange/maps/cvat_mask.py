@@ -19,11 +19,12 @@ from PIL import Image
 from data.dataset import VOID, DatasetError, Problem, Sample
 from data.exchange.maps.png import map_files, read_names
 from data.exchange.maps.voc import write_list
-from data.exchange.pixels import Pixels, as_shapes, regions
+from data.exchange.pixels import Pixels, as_shapes, numbered, regions
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import replacing
 from data.formats.images import LABEL_FORMATS, decodable, opened
 from data.formats.label_folder import INSTANCES, SEMANTIC
+from data.formats.label_maps import VOC_PALETTE, write_label_map
 
 LABEL_MAP, CONSTRUCTOR = "labelmap.txt", "labels.json"
 
@@ -54,8 +55,7 @@ def write_cvat_mask(labels: Labels, folder: Path) -> dict[str, Any]:
             objects[region.rows, region.columns][region.mask] = number
             count += 1
         for kind, values in ((SEMANTIC, pixels.semantic), (INSTANCES, objects)):
-            with replacing(folder / kind / f"{sample.id}.png") as temporary:
-                Image.fromarray(colours(values.astype(np.int64))).save(temporary, format="PNG")
+            _write_coloured(folder / kind / f"{sample.id}.png", values)
     write_list(folder / "ImageSets" / "Segmentation" / "default.txt", labels)
     named = [(labels.name(value), colours(np.array(value)).tolist()) for value in labels.named_values]
     lines = ["# label:color_rgb:parts:actions", *(f"{name}:{','.join(map(str, colour))}::" for name, colour in named)]
@@ -66,6 +66,15 @@ def write_cvat_mask(labels: Labels, folder: Path) -> dict[str, Any]:
     ]
     (folder / CONSTRUCTOR).write_text(json.dumps(constructor, indent=1), encoding="utf-8")
     return {"masks": count}
+
+
+def _write_coloured(file: Path, values: NDArray[np.integer]) -> None:
+    """Write a map in VOC's colours: by a palette, which is fast and small, or pixel by pixel where that has too few."""
+    if (highest := int(values.max())) < len(VOC_PALETTE):
+        write_label_map(file, values.astype(np.uint8))
+        return
+    with replacing(file) as temporary:
+        Image.fromarray(colours(np.arange(highest + 1))[values]).save(temporary, format="PNG")
 
 
 def _refuse_names(labels: Labels) -> None:
@@ -85,14 +94,14 @@ def read_cvat_mask(folder: Path, labels: Labels) -> Iterator[Edited]:
 
 def _read(file: Path, instances: Path, names: dict[int, str], labels: Labels, sample: Sample) -> Pixels:
     codes = _codes(file)
-    values, places = np.unique(codes, return_inverse=True)
+    values, places = numbered(codes)
     table = np.zeros(len(values), np.int64)
     for place, code in enumerate(values.tolist()):
         if code not in names:
             colour = ", ".join(str(code >> shift & 255) for shift in (16, 8, 0))
             raise ValueError(f"expected colours of {LABEL_MAP}, found {colour}")
         table[place] = labels.value(names[code])
-    semantic = table[places.reshape(codes.shape)]
+    semantic = table[places]
     if not instances.is_file():
         return Pixels(semantic, None)
     objects = _codes(instances)
