@@ -10,6 +10,7 @@ from data.dataset import VOID, DatasetError
 from data.exchange import FORMATS
 from data.exchange.changes import find_change
 from data.exchange.pixels import Pixels
+from data.exchange.sets import huggingface
 from data.exchange.spec import Labels
 from data.formats.label_maps import write_label_map
 
@@ -128,3 +129,20 @@ def test_cvats_label_map_takes_no_colon_in_a_name(tmp_path: Path) -> None:
     labels = hard_labels(tmp_path, ("a:b", "c"))
     with pytest.raises(DatasetError, match=r"found 'a:b'; choose another format, such as cvat-coco"):
         FORMATS["cvat-mask"].write(labels, tmp_path)
+
+
+def test_a_large_hugging_face_dataset_is_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface, "GROUP_BYTES", 1)
+    monkeypatch.setattr(huggingface, "MOST_BYTES", 1)
+    labels, folder, found = written(tmp_path, "huggingface")
+    assert [file.name for file in sorted((folder / "data").iterdir())] == [f"train-0000{n}.parquet" for n in range(4)]
+    assert list(found) == [sample.id for sample in labels.samples]
+
+
+def test_a_photograph_that_is_gone_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    labels = hard_labels(tmp_path)
+    labels.place.mkdir()
+    labels.samples[0].image.unlink()
+    with pytest.raises(DatasetError, match=r"empty\.png: expected the photograph"):
+        FORMATS["huggingface"].write(labels, labels.place)
