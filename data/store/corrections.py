@@ -42,6 +42,10 @@ MOST_TEXT, FORMAT = 1000, 1
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+class Overtaken(Exception):
+    """An image was corrected by somebody else since its corrections were read; nothing was written."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One correction of one image.
@@ -192,12 +196,19 @@ class Corrections:
 
     def state(self, image: str, digest: str) -> str | None:
         """Return a digest of what the corrections of these bytes change of the masks; None where they change none."""
-        said = [
-            [record.semantic, record.instances, record.classes]
-            for record in self.records(image)
-            if record.digest == digest and (record.semantic or record.instances)
-        ]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest() if said else None
+        said = [each for record in self.records(image) if record.digest == digest for each in _changes(record)]
+        return _state_of(said) if said else None
+
+    def behind(self, image: str, digest: str, state: str | None) -> list[Record]:
+        """Return the records that a `state` is of, the oldest first; none where there are no such."""
+        found, said = [], []
+        for record in self.records(image):
+            if record.digest == digest:
+                found.append(record)
+                said += _changes(record)
+                if state is not None and said and _state_of(said) == state:
+                    return found
+        return []
 
     def tags(self, image: str, digest: str) -> tuple[str, ...] | None:
         """Return the tags that a person gave these bytes of an image last; None where nobody did."""
@@ -216,10 +227,15 @@ class Corrections:
         classes: Iterable[str] = (),
         semantic: NDArray[np.integer] | None = None,
         instances: NDArray[np.integer] | None = None,
+        after: int | None = None,
     ) -> Record:
         """Write a correction down; it is on disk when this returns. The arguments are those of `Record`, with masks.
 
+        Args:
+            after: How many records of the image the author has seen; None where that does not matter.
+
         Raises:
+            Overtaken: There are more of them, or fewer.
             ValueError: A mask holds a value that is none of those said, the masks are not of one size, or a name is
                 empty, too long, or there twice.
             ArtifactError: The folder cannot be written, or the disk is full.
@@ -236,7 +252,10 @@ class Corrections:
             folder = self._folder(image)
             folder.mkdir(parents=True, exist_ok=True)
             with file_lock(self.root / ".lock"):
-                number = 1 + max((_number(file) for file in self._files(image)), default=0)
+                files = self._files(image)
+                if after is not None and len(files) != after:
+                    raise Overtaken(f"{image}: expected {after} corrections, found {len(files)}")
+                number = 1 + max(map(_number, files), default=0)
                 stem = f"c{number:05d}"
                 for kind, mask in masks.items():
                     file = folder / f"{stem}-{kind}.png"
@@ -286,6 +305,14 @@ class Corrections:
         except ValueError as error:
             raise DatasetError([Problem(path, str(error), record.image)]) from None
         return mask
+
+
+def _changes(record: Record) -> list[list[Any]]:
+    return [[record.semantic, record.instances, record.classes]] if record.semantic or record.instances else []
+
+
+def _state_of(changes: list[list[Any]]) -> str:
+    return hashlib.sha256(json.dumps(changes).encode()).hexdigest()
 
 
 def apply_corrections(
@@ -341,13 +368,15 @@ def _unowned(
 def _join(labels: NDArray[np.int64], objects: NDArray[np.int64], free: NDArray[np.bool_]) -> None:
     """Give each region of free pixels of one class the instance that it touches most, or a new one; in place."""
     for value in np.unique(labels[free]):
-        parts, count = ndimage.label(free & (labels == value))  # pyright: ignore[reportGeneralTypeIssues]
+        parts, _ = ndimage.label(free & (labels == value))  # pyright: ignore[reportGeneralTypeIssues]
         owners = np.where((labels == value) & (objects != VOID), objects, 0)
-        for number in range(1, count + 1):
-            part = parts == number
-            around = owners[ndimage.binary_dilation(part) & ~part]
+        for number, place in enumerate(ndimage.find_objects(parts), start=1):
+            # With a rim: what it touches.
+            place = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in place)
+            part = parts[place] == number
+            around = owners[place][ndimage.binary_dilation(part) & ~part]
             touched = np.bincount(around[around > 0])
-            objects[part] = int(touched.argmax()) if len(touched) else _new_id(objects)
+            objects[place][part] = int(touched.argmax()) if len(touched) else _new_id(objects)
 
 
 def _new_id(objects: NDArray[np.int64]) -> int:

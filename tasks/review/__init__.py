@@ -1,0 +1,1 @@
+"""People look at labels and correct them: what is reviewed, in which order, and what each step changes."""
