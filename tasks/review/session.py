@@ -233,10 +233,10 @@ class Session:
             ValueError: It can be no name, or differs from a known one in case alone.
         """
         for name in names:
+            if name != clean_name(name) or name_fault(name) is not None:
+                raise ValueError(f"expected the name of a class, found {name!r:.80}")
             if name in self._names:
                 continue
-            if name != clean_name(name) or (fault := name_fault(name)):
-                raise ValueError(f"expected the name of a class, found {name!r:.80}")
             if groups := alike({*self._names, name}):
                 raise ValueError(f"expected names that differ in more than case, found {groups[0]}")
             self._names.append(name)

@@ -60,7 +60,9 @@ class Evidence:
         if not file.is_file():
             return None
         with MapReader(file) as maps:
-            return maps[self.sample.id] if self.sample.id in maps else None
+            if self.sample.id not in maps:
+                return None
+            return maps[self.sample.id]
 
 
 @dataclass(frozen=True)

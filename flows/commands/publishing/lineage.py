@@ -12,11 +12,13 @@ from rich.table import Table
 from data.files import file_digest
 from data.formats.label_folder import SEMANTIC
 from data.store import ArtifactError
+from data.store.corrections import FOLDER, Corrections
 from data.store.publication import Publication, provenance
 from flows.commands.command import POSITIONAL, Command, answering, spread
 from tasks.config import Config
 
 PRETRAINED = ("seed", "backbone", "weights")
+CORRECTION = ("author", "created", "made_on", "verdict")
 
 
 def trace(image: str, published: Path, version: int | None = None) -> dict[str, Any]:
@@ -24,10 +26,12 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
 
     Returns:
         "stages": each with "stage", "key", "settings", "source" (of the code), "seed", "backbone" and "weights"
-        where it has them, "device", "versions", "finished", and "images" that it was made over.
+        where it has them, "device", "versions", "finished", and "images" that it was made over; "corrections": those
+        that lie over the labels, the oldest first, each with "author", "created", "made_on" and "verdict".
 
     Raises:
         ArtifactError: There is no such version or image, or the version is damaged.
+        DatasetError: A correction cannot be read.
     """
     publication = Publication(published)
     number = publication.latest if version is None else version
@@ -61,6 +65,10 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
         },
         "store": record["store"],
         "stages": stages,
+        "corrections": [
+            {name: getattr(correction, name) for name in CORRECTION}
+            for correction in Corrections(published / FOLDER).behind(image, entry.image, entry.corrections)
+        ],
     }
 
 
@@ -81,7 +89,9 @@ def show_lineage(result: dict[str, Any], console: Console) -> None:
             settings,
         )
     console.print(table)
+    corrections = [f"{each['author']}, {each['created']}" for each in result["corrections"]]
     for title, value in (
+        *(("by hand", text) for text in corrections),
         ("image", f"SHA-256 {result['sha256']}, labels {', '.join(result['labels']) or 'none'}"),
         ("labels", f"{result['label_map']['file']}, SHA-256 {result['label_map']['sha256']}"),
         ("store", result["store"]),

@@ -1,0 +1,198 @@
+"""People correct labels in a browser: nothing is lost by a kill, and the next version has what they drew."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.published_labels import make_publication
+from tests_flows_support import ROOT, pseudomask
+
+from data.formats.label_maps import read_label_map
+from data.store.corrections import FOLDER, Corrections
+
+pytestmark = pytest.mark.services
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'pseudomask[dev]'")
+ENTER, CONTROL = "\ue007", "\ue009"
+BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800")
+
+
+class Served:
+    """A review at work."""
+
+    def __init__(self, labels: Path) -> None:
+        words = [sys.executable, "-m", "flows", "review", str(labels), "--author", "Ada", "--json"]
+        self.process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.address = json.loads(self.process.stdout.readline())["address"]
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Page:
+    """The page in a browser: places are pixels (x, y) of the photograph."""
+
+    def __init__(self, driver) -> None:
+        self.driver = driver
+
+    def open(self, address: str) -> None:
+        self.driver.get(address)
+        self.wait(lambda: self.driver.execute_script("return document.body.dataset.image"))
+
+    def wait(self, condition) -> None:
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: condition())
+
+    def said(self, name: str) -> str:
+        return self.driver.execute_script("return document.body.dataset[arguments[0]]", name)
+
+    def press(self, *keys: str) -> None:
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def step(self, *keys: str) -> None:
+        """Press keys that save a step, and wait until it is saved."""
+        before = int(self.said("records"))
+        self.press(*keys)
+        self.wait(lambda: int(self.said("records")) == before + 1)
+
+    def drag(self, *places: tuple[int, int]) -> None:
+        """Draw a stroke, and wait until it is saved."""
+        before = int(self.said("records"))
+        self.gesture(*places)
+        self.wait(lambda: int(self.said("records")) == before + 1)
+
+    def gesture(self, *places: tuple[int, int]) -> None:
+        canvas = self.driver.find_element("id", "view")
+        at = canvas.rect
+        transform = self.driver.execute_script("return {...document.getElementById('view').dataset}")
+        scale, left, top = (float(transform[name]) for name in ("scale", "left", "top"))
+        chain = webdriver.ActionChains(self.driver, duration=20)
+        mouse = chain.w3c_actions.pointer_action
+        for number, (x, y) in enumerate(places):
+            mouse.move_to_location(round(at["x"] + left + (x + 0.5) * scale), round(at["y"] + top + (y + 0.5) * scale))
+            if number == 0:
+                mouse.pointer_down()
+        mouse.pointer_up()
+        chain.perform()
+
+    def go(self, key: str) -> None:
+        """Press a key that leads to another image, and wait until it is there."""
+        before = self.said("image")
+        self.press(key)
+        self.wait(lambda: self.said("image") != before)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    if BROWSER is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for option in OPTIONS:
+        options.add_argument(option)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield Page(driver)
+    driver.quit()
+
+
+def value_of(labels: Path, name: str) -> int:
+    return 1 + (labels / "latest/classes.txt").read_text().split().index(name)
+
+
+def shown(labels: Path, image: str) -> np.ndarray:
+    return read_label_map(labels / "latest/SegmentationClass" / f"{image}.png")
+
+
+def regenerate(labels: Path, *more: str) -> dict:
+    data, store = labels.parent / "set", labels.parent / "store"
+    gate = ["--gate.background", "0", "1", "--gate.classes", "0", "9", "--gate.agreement", "0"]
+    answer = pseudomask("regenerate", "--data", data, "--out", labels, "--store", store, *gate, *more, "--json")
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+def test_what_is_drawn_in_the_browser_survives_a_kill_and_stands_in_the_next_version(
+    tmp_path: Path, page: Page
+) -> None:
+    labels = make_publication(tmp_path)
+    assert regenerate(labels)["version"] is None
+    review = Served(labels)
+    try:
+        page.open(review.address)
+        # The worst first: a brush, and a tag that it has no more.
+        brushed = page.said("image")
+        assert brushed == "train_00001"
+        page.press("0", "b")
+        page.drag((10, 12), (30, 12))
+        page.go("j")
+        polygoned = page.said("image")
+        page.press("1", "p")
+        for corner in ((40, 30), (70, 30), (70, 55)):
+            page.gesture(corner)
+        page.step(ENTER)
+        drawn = Corrections(labels / FOLDER).records(polygoned)[-1].classes[0]
+        review.kill()
+        page.gesture((5, 5))
+        page.press(ENTER, "a")
+        page.wait(lambda: "does not answer" in page.driver.find_element("id", "status").text)
+
+        review = Served(labels)
+        page.open(review.address)
+        assert (page.said("image"), page.said("records")) == (brushed, "1")
+        page.press("t")
+        page.driver.find_element("id", "tags").send_keys(CONTROL, "a")
+        page.step("crate", ENTER)
+        page.go("j")
+        page.go("j")
+        scribbled = page.said("image")
+        page.press("1", "s")
+        page.drag((38, 30), (44, 36))
+        page.press("0")
+        page.drag((4, 4), (4, 60))
+        # Undo and redo are steps too, and go back and forth over both strokes.
+        before = Corrections(labels / FOLDER).records(scribbled)
+        page.step("z")
+        page.step("y")
+        page.step("a")
+        # Other tags bring an image to the networks again; they are taken back, which is a step as well.
+        said = regenerate(labels, "--dry-run")
+        assert (said["changes"]["relabelled"], said["images"]) == (1, 1)
+        while page.said("image") != brushed:
+            page.go("k")
+        page.step("z")
+    finally:
+        review.kill()
+
+    corrections = Corrections(labels / FOLDER)
+    assert corrections.images == sorted({brushed, polygoned, scribbled})
+    assert [record.author for record in corrections.records(brushed)] == ["Ada"] * 3
+    assert [record.tags for record in corrections.records(brushed)] == [None, ("crate",), ("ball", "crate")]
+    assert len(before) == 2
+    assert corrections.records(scribbled)[-1].verdict == "accepted"
+    old = {id: shown(labels, id) for id in corrections.images}
+    answer = regenerate(labels)
+    assert (answer["version"], answer["corrected"], answer["not_applied"]) == (2, 3, [])
+    assert not shown(labels, brushed)[12, 12:28].any()
+    assert (shown(labels, polygoned)[35:40, 62:66] == value_of(labels, drawn)).all()
+    assert shown(labels, scribbled)[33, 41] > 0
+    traced = json.loads(pseudomask("lineage", polygoned, "--published", labels, "--json").stdout)
+    assert [each["author"] for each in traced["corrections"]] == ["Ada"]
+
+    # Nothing new makes no version; a version back and forth has what it had.
+    assert regenerate(labels)["version"] is None
+    new = {id: shown(labels, id) for id in old}
+    for number, maps in ((1, old), (2, new)):
+        assert pseudomask("rollback", labels, "--to", str(number)).returncode == 0
+        for id in old:
+            np.testing.assert_array_equal(shown(labels, id), maps[id])

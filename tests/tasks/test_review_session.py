@@ -1,0 +1,222 @@
+"""Reviewing labels: steps are saved, taken back without being deleted, and never overwrite another's unasked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fabricated_run import make_run
+from support.published_labels import make_publication
+
+from data.dataset import VOID, DatasetError
+from data.store import ArtifactError
+from data.store.corrections import BACKGROUND, FIRST_CLASS, FIRST_INSTANCE, UNSURE, Corrections, Overtaken
+from tasks.review.difference import Maps, Masks, apply_masks, difference
+from tasks.review.scribbles import refine_scribbles
+from tasks.review.session import Session, Unknown
+from tasks.review.spans import decode_spans, encode_spans
+from tasks.review.subject import open_subject
+
+NAMES = ["background", "dog", "sofa"]
+WORST = "train_00001"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_publication(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture
+def session(published: Path, tmp_path: Path) -> Session:
+    subject = open_subject(published)
+    # Each test has corrections of its own.
+    object.__setattr__(subject, "corrections", Corrections(tmp_path / "corrections"))
+    return Session(subject, "Ada")
+
+
+def square(code: int, rows: slice = slice(4, 12), columns: slice = slice(6, 20)) -> np.ndarray:
+    mask = np.zeros((66, 82), np.uint16)
+    mask[rows, columns] = code
+    return mask
+
+
+def painted(session: Session, image: str = WORST) -> Maps:
+    state = session.state(image)
+    size = (state["height"], state["width"])
+    return Maps(decode_spans(state["labels"], size), decode_spans(state["objects"], size))
+
+
+def grouped(objects: np.ndarray) -> np.ndarray:
+    """Return ids by the places where they come first, so that only groups of pixels count."""
+    _, first, ids = np.unique(objects, return_index=True, return_inverse=True)
+    return np.where(objects == 0, -1, first[ids.reshape(objects.shape)])
+
+
+def brush(session: Session, after: int, code: int = FIRST_CLASS, name: str = "crate", **where: slice) -> dict:
+    classes = (name,) if code >= FIRST_CLASS else ()
+    return session.correct(WORST, after, Masks(classes, square(code, **where)), verdict=None, tags=None)
+
+
+def test_spans_are_the_map_that_they_were_made_of() -> None:
+    values = np.random.default_rng(0).integers(0, 3, (7, 9)).astype(np.uint16)
+    np.testing.assert_array_equal(decode_spans(encode_spans(values), (7, 9)), values)
+    assert encode_spans(np.zeros((3, 4), np.uint16)) == []
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [[0, 1], [0, 0, 1], [5, 2, 1, 6, 1, 1], [5, 2, 1, 0, 1, 1], [60, 4, 1], [-1, 2, 1], [0, 1, 0], [0, 1, 1 << 16]],
+)
+def test_spans_of_no_map_are_refused(spans: list[int]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        decode_spans(spans, (7, 9))
+
+
+def test_the_difference_turns_labels_into_the_others() -> None:
+    rng, values = np.random.default_rng(1), {name: value for value, name in enumerate(NAMES)}
+    for _ in range(30):
+        coarse = rng.choice([0, 1, 2, VOID], (2, 4, 5)).repeat(3, 1).repeat(3, 2)
+        owners = rng.integers(1, 4, (2, 4, 5)).repeat(3, 1).repeat(3, 2)
+        now, target = (
+            Maps(c.astype(np.uint8), np.where((c == 0) | (c == VOID), 0, o).astype(np.uint8))
+            for c, o in zip(coarse, owners, strict=True)
+        )
+        found = apply_masks(now, difference(now, target, NAMES), values)
+        np.testing.assert_array_equal(found.labels, target.labels)
+        np.testing.assert_array_equal(grouped(found.objects), grouped(target.objects))
+
+
+def test_the_least_sure_image_comes_first(session: Session) -> None:
+    found = session.queue(0, 2)
+    assert (found["count"], found["done"]) == (5, 0)
+    assert found["images"][0]["image"] == WORST
+    assert found["images"][0]["quality"] == pytest.approx(0.4)
+    assert len(found["images"]) == 2
+
+
+def test_a_step_is_saved_before_its_answer_and_seen_by_the_next_review(session: Session) -> None:
+    state = brush(session, 0)
+    assert (state["records"], state["steps"], state["last"]["author"]) == (1, 1, "Ada")
+    value = [each["name"] for each in state["classes"]].index("crate")
+    assert (painted(session).labels[4:12, 6:20] == value).all()
+    again = Session(session.subject, "Bo")
+    np.testing.assert_array_equal(painted(again).labels, painted(session).labels)
+    assert session.subject.corrections.records(WORST)[0].made_on == 1
+    assert session.queue(0, 1)["done"] == 1
+
+
+def test_undo_and_redo_are_steps_that_delete_nothing(session: Session) -> None:
+    states = [painted(session)]
+    brush(session, 0)
+    states.append(painted(session))
+    session.correct(WORST, 1, Masks((), None, square(FIRST_INSTANCE)), verdict="accepted", tags=["ball"])
+    states.append(painted(session))
+    for count, step in enumerate([1, 0, 2, 1], start=2):
+        found = session.restore(WORST, count, step)
+        assert found["records"] == count + 1
+        now = painted(session)
+        np.testing.assert_array_equal(now.labels, states[step].labels)
+        np.testing.assert_array_equal(grouped(now.objects), grouped(states[step].objects))
+        assert found["tags"] == (["ball"] if step == 2 else ["ball", "crate"])
+        assert found["verdict"] == ("accepted" if step == 2 else None)
+    with pytest.raises(Unknown, match="step"):
+        session.restore(WORST, 6, 9)
+
+
+def test_who_was_overtaken_changes_nothing(session: Session) -> None:
+    other = Session(session.subject, "Bo")
+    brush(other, 0)
+    before = painted(session)
+    for late in (
+        lambda: brush(session, 0, BACKGROUND),
+        lambda: session.restore(WORST, 0, 0),
+        lambda: session.scribble(WORST, 0, 0, Masks(("crate",), square(FIRST_CLASS))),
+    ):
+        with pytest.raises(Overtaken):
+            late()
+    assert len(session.subject.corrections.records(WORST)) == 1
+    np.testing.assert_array_equal(painted(session).labels, before.labels)
+    assert brush(session, 1, BACKGROUND)["records"] == 2
+
+
+def test_a_new_class_becomes_a_tag_and_odd_names_are_refused(session: Session) -> None:
+    state = brush(session, 0, name="kite")
+    assert "kite" in state["tags"]
+    assert [each["name"] for each in state["classes"]][-1] == "kite"
+    for name in ("Kite", "a;b", "background", " kite", "a\nb"):
+        with pytest.raises(ValueError, match="expected"):
+            brush(session, 1, name=name)
+    assert len(session.subject.corrections.records(WORST)) == 1
+
+
+def test_scribbles_replace_those_that_were_refined_before(session: Session) -> None:
+    first = session.scribble(WORST, 0, 0, Masks(("crate",), square(FIRST_CLASS)))
+    both = square(FIRST_CLASS)
+    both[20:60, 2:6] = BACKGROUND
+    second = session.scribble(WORST, 1, 0, Masks(("crate",), both))
+    assert (first["steps"], second["steps"]) == (1, 2)
+    labels = painted(session).labels
+    assert not labels[20:60, 2:6].any()
+    assert (labels[4:12, 6:20] > 0).all()
+    alone = Session(session.subject, "Bo")
+    np.testing.assert_array_equal(painted(alone).labels, labels)
+
+
+def test_a_photograph_that_changed_is_not_corrected(session: Session, tmp_path: Path) -> None:
+    image = session.subject.images[WORST]
+    changed = tmp_path / "changed.jpg"
+    changed.write_bytes(image.file.read_bytes() + b"0")
+    object.__setattr__(image, "file", changed)
+    with pytest.raises(DatasetError, match="has changed"):
+        session.state(WORST)
+
+
+def test_there_are_only_the_images_under_review(session: Session) -> None:
+    for id in ("", "nothing", "../set/JPEGImages/train_00001", "/etc/passwd"):
+        with pytest.raises(Unknown):
+            session.photo(id)
+    with pytest.raises(Unknown, match="attention map"):
+        session.cam(WORST, "windmill")
+    assert session.cam(WORST, "crate").startswith(b"\x89PNG")
+    assert session.boundary(WORST).startswith(b"\x89PNG")
+    assert session.before(WORST)["what"] == "automatic labels"
+
+
+def test_a_run_is_reviewed_and_keeps_its_corrections(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    session = Session(open_subject(run), "Ada")
+    state = session.state(WORST)
+    session.correct(WORST, 0, Masks((), square(UNSURE)), verdict=None, tags=None)
+    assert Corrections(run / "corrections").records(WORST)[0].made_on is None
+    assert (painted(session).labels[4:12, 6:20] == VOID).all()
+    assert state["quality"] is None
+    with pytest.raises(ArtifactError, match="expected the folder of a run"):
+        open_subject(tmp_path / "set")
+
+
+def test_the_walk_stays_within_the_boundaries() -> None:
+    boundary = torch.zeros(30, 40)
+    boundary[5:25, 10], boundary[5:25, 30], boundary[5, 10:31], boundary[24, 10:31] = 1, 1, 1, 1
+    scribbles = np.zeros((120, 160), np.uint16)
+    scribbles[60, 60:100] = 3
+    found = refine_scribbles(scribbles, boundary)
+    inside = np.zeros_like(scribbles, bool)
+    inside[24:96, 44:120] = True
+    assert (found[28:92, 48:116] == 3).mean() > 0.98
+    assert (found[~inside] == 3).mean() < 0.05
+    # A scribble of background takes its side of a box that nothing divides.
+    scribbles[30:90, 112] = 1
+    both = refine_scribbles(scribbles, boundary)
+    assert (both[scribbles > 0] == scribbles[scribbles > 0]).all()
+    assert (both[40:80, 106:116] == 1).all()
+    assert (both[40:80, 50:90] == 3).all()
+
+
+def test_a_large_window_is_walked_on_a_coarser_grid_with_its_walls() -> None:
+    boundary = torch.zeros(375, 500)
+    boundary[:, 250] = 1
+    scribbles = np.zeros((1500, 2000), np.uint16)
+    scribbles[200:1300, 300], scribbles[200:1300, 1700] = 3, 1
+    found = refine_scribbles(scribbles, boundary)
+    assert (found[300:1200, 320:960] == 3).mean() > 0.99
+    assert (found[300:1200, 1040:1680] == 1).mean() > 0.99
