@@ -243,7 +243,7 @@ class Corrections:
         names = list(classes)
         masks = {"semantic": semantic, "instances": instances}
         masks = {kind: mask for kind, mask in masks.items() if mask is not None and (mask != UNCHANGED).any()}
-        _check_masks(masks, len(names))
+        check_masks(masks, len(names))
         said: dict[str, Any] = {"image": image, "digest": digest, "author": author, "made_on": made_on}
         said |= {"verdict": verdict, "tags": None if tags is None else sorted(tags)}
         said["classes"] = names if "semantic" in masks else []
@@ -301,7 +301,7 @@ class Corrections:
             )
         mask = read_label_map(path)
         try:
-            _check_masks({kind: mask}, len(record.classes))
+            check_masks({kind: mask}, len(record.classes))
         except ValueError as error:
             raise DatasetError([Problem(path, str(error), record.image)]) from None
         return mask
@@ -332,7 +332,7 @@ def apply_corrections(
     Raises:
         ValueError: A mask is of another size, or of a class that has no value.
     """
-    values_now, owners = labels.astype(np.int64), objects.astype(np.int64)
+    values_now, owners = labels.astype(np.int32), objects.astype(np.int32)
     for correction in corrections:
         semantic, instances = correction.semantic, correction.instances
         for mask in (semantic, instances):
@@ -341,32 +341,50 @@ def apply_corrections(
                     f"expected a correction of {_size(values_now.shape)}, found one of {_size(mask.shape)}"
                 )
         if semantic is not None:
-            owners[_unowned(values_now, semantic, correction.record, values)] = 0
-            free = (semantic != UNCHANGED) & (values_now != 0) & (values_now != VOID) & (owners == 0)
-            _join(values_now, owners, free)
+            # What changes, and what it touches.
+            place = _extent(semantic != UNCHANGED)
+            here, theirs = values_now[place], owners[place]
+            theirs[_unowned(here, semantic[place], correction.record, values)] = 0
+            free = (semantic[place] != UNCHANGED) & (here != 0) & (here != VOID) & (theirs == 0)
+            _join(here, theirs, free, owners)
         if instances is not None:
             owners[instances == NO_INSTANCE] = 0
-            for number in np.unique(instances[instances >= FIRST_INSTANCE]):
-                owners[instances == number] = _new_id(owners)
+            place = _extent(instances >= FIRST_INSTANCE)
+            new, theirs = instances[place], owners[place]
+            for number in np.unique(new[new >= FIRST_INSTANCE]):
+                theirs[new == number] = _new_id(owners)
     kinds = (value_type(max(values.values(), default=0) + 1), value_type(int(owners.max(initial=0)) + 1))
     return values_now.astype(kinds[0]), owners.astype(kinds[1])
 
 
 def _unowned(
-    labels: NDArray[np.int64], semantic: NDArray[np.integer], record: Record, values: Mapping[str, int]
+    labels: NDArray[np.int32], semantic: NDArray[np.integer], record: Record, values: Mapping[str, int]
 ) -> NDArray[np.bool_]:
     """Give pixels their new values, in place; return those that no longer belong to the instance that they had."""
     if unknown := [name for name in record.classes if name not in values]:
         raise ValueError(f"a correction names {', '.join(unknown)}, which the classes do not")
-    lookup = np.array([0, 0, VOID, *(values[name] for name in record.classes)])
+    lookup = np.array([0, 0, VOID, *(values[name] for name in record.classes)], np.int32)
     new = np.where(semantic == UNCHANGED, labels, lookup[semantic])
     changed = new != labels
     labels[...] = new
     return changed
 
 
-def _join(labels: NDArray[np.int64], objects: NDArray[np.int64], free: NDArray[np.bool_]) -> None:
-    """Give each region of free pixels of one class the instance that it touches most, or a new one; in place."""
+def _extent(marked: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns that are marked, and one more on each side."""
+    sides = [np.flatnonzero(marked.any(axis)) for axis in (1, 0)]
+    first, second = (slice(max(int(s[0]) - 1, 0), int(s[-1]) + 2) if len(s) else slice(0) for s in sides)
+    return first, second
+
+
+def _join(
+    labels: NDArray[np.int32], objects: NDArray[np.int32], free: NDArray[np.bool_], whole: NDArray[np.int32]
+) -> None:
+    """Give each region of free pixels of one class the instance that it touches most, or a new one; in place.
+
+    Args:
+        whole: All objects of the image, of which `objects` is a view.
+    """
     for value in np.unique(labels[free]):
         parts, _ = ndimage.label(free & (labels == value))  # pyright: ignore[reportGeneralTypeIssues]
         owners = np.where((labels == value) & (objects != VOID), objects, 0)
@@ -376,15 +394,16 @@ def _join(labels: NDArray[np.int64], objects: NDArray[np.int64], free: NDArray[n
             part = parts[place] == number
             around = owners[place][ndimage.binary_dilation(part) & ~part]
             touched = np.bincount(around[around > 0])
-            objects[place][part] = int(touched.argmax()) if len(touched) else _new_id(objects)
+            objects[place][part] = int(touched.argmax()) if len(touched) else _new_id(whole)
 
 
-def _new_id(objects: NDArray[np.int64]) -> int:
+def _new_id(objects: NDArray[np.int32]) -> int:
     id = int(objects.max(initial=0, where=objects != VOID)) + 1
     return id + (id == VOID)
 
 
-def _check_masks(masks: Mapping[str, NDArray[np.integer]], num_classes: int) -> None:
+def check_masks(masks: Mapping[str, NDArray[np.integer]], num_classes: int) -> None:
+    """Raise ValueError where a mask, "semantic" or "instances", is none of a correction that names so many classes."""
     most = {"semantic": FIRST_CLASS + num_classes - 1, "instances": FIRST_INSTANCE + MOST_INSTANCES}
     for kind, mask in masks.items():
         if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):

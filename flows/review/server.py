@@ -37,6 +37,8 @@ class ReviewServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((HOST, port))
+            # Who has the address may come before the server is at work.
+            self._socket.listen()
         except OSError as error:
             self._socket.close()
             raise ArtifactError(f"{HOST}:{port}: cannot be served ({error.strerror}); choose another --port") from None

@@ -18,6 +18,7 @@ from data.store.corrections import (
     Correction,
     Record,
     apply_corrections,
+    check_masks,
 )
 
 CODES = {0: BACKGROUND, VOID: UNSURE}
@@ -42,8 +43,10 @@ def apply_masks(maps: Maps, masks: Masks, values: Mapping[str, int]) -> Maps:
     """Return labels with one more correction over them.
 
     Raises:
-        ValueError: A mask is of another size, or of a class that has no value.
+        ValueError: A mask is of another size, holds a value that is none, or is of a class without a value.
     """
+    given = {"semantic": masks.semantic, "instances": masks.instances}
+    check_masks({kind: mask for kind, mask in given.items() if mask is not None}, len(masks.classes))
     record: Any = Record("-", "", "", "", classes=masks.classes)
     correction = Correction(record, masks.semantic, masks.instances)
     return Maps(*apply_corrections(maps.labels, maps.objects, [correction], values))

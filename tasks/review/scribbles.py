@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import cg
+from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +21,6 @@ MOST_CELLS = 8000
 LOST, WALL = 1e-6, 1e-4
 """The weight with which a walk is lost at every step, and the sum of weights under which a cell is a wall."""
 TOLERANCE, MOST_STEPS = 1e-3, 300
-LEAST_SCORE = 0.02
 
 
 def refine_scribbles(
@@ -53,9 +52,11 @@ def refine_scribbles(
     sources = torch.cat([(_rim(cells, boundary.shape, grid, len(kinds) == 1) & ~seeds.any(0))[None], seeds]).float()
     scores = absorb(sources, walls, radius=radius, beta=beta)
     size = (drawn.shape[1], drawn.shape[0])
-    fine = np.stack([cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in scores])
-    found = np.concatenate([[0], kinds]).astype(np.uint16)[fine.argmax(0)]
-    found[fine.max(0) < LEAST_SCORE] = 0
+    best, *others = (cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in scores.astype(np.float32))
+    found = np.zeros_like(drawn)
+    for kind, each in zip(kinds, others, strict=True):
+        found[each > best] = kind
+        best = np.maximum(best, each)
     result[pixels] = np.where(drawn > 0, drawn, found)
     return result
 
@@ -65,45 +66,37 @@ def absorb(
 ) -> NDArray[np.float64]:
     """Return for each source the probability [K, H, W] that a random walk from a pixel ends at it.
 
-    The walk is that of `kernels.random_walk`, T = S^-1 A^beta, and ends where it meets a source. It is lost before with
-    a chance that matters only where boundaries enclose a pixel. The probabilities x are what a step leaves as they
-    are, x = T x off the sources: a sparse system, solved by conjugate gradients.
+    The walk is that of `kernels.random_walk`, T = S^-1 A^beta, and ends where it meets a source; with a chance that
+    matters only where boundaries enclose a pixel it counts for the first source before. The probabilities x are what a
+    step leaves as they are, x = T x off the sources: a sparse system, solved by conjugate gradients.
 
     Args:
         sources: 1 where a source is, each pixel of one source at most; elsewhere 0.
     """
-    held = sources.any(0).numpy().ravel()
-    weights = _weights(boundary, radius, beta)
-    degrees = np.asarray(weights.sum(1)).ravel() + LOST
-    free, fixed = np.flatnonzero(~held), np.flatnonzero(held)
     found = sources.numpy().reshape(len(sources), -1).astype(np.float64)
-    off = weights[free]
-    system = (sparse.diags(degrees[free]) - off[:, free]).tocsr()
-    given, scale = off[:, fixed], sparse.diags(1 / degrees[free])
-    for row in found:
-        row[free], _ = cg(system, given @ row[fixed], rtol=TOLERANCE, maxiter=MOST_STEPS, M=scale)
+    free, weights = 1 - found.sum(0), _weights(boundary, radius, beta)
+    degrees = weights @ np.ones(found.shape[1]) + LOST
+    system = LinearOperator(weights.shape, lambda x: degrees * x - free * (weights @ (free * x)), dtype=np.float64)
+    for row in found[1:]:
+        row += cg(system, free * (weights @ row), rtol=TOLERANCE, maxiter=MOST_STEPS, M=sparse.diags(1 / degrees))[0]
+    found[0] = 1 - found[1:].sum(0)
     found = found.reshape(sources.shape)
     # A pixel of a wall, which nothing reaches, lies between its neighbours.
-    inside = (degrees > WALL).reshape(boundary.shape) | held.reshape(boundary.shape)
+    inside = ((degrees > WALL) | (free == 0)).reshape(boundary.shape).astype(np.float64)
+    counts = cv2.blur(inside, (3, 3), borderType=cv2.BORDER_CONSTANT)
     sums = np.stack([cv2.blur(each * inside, (3, 3), borderType=cv2.BORDER_CONSTANT) for each in found])
-    counts = cv2.blur(inside.astype(np.float64), (3, 3), borderType=cv2.BORDER_CONSTANT)
-    return np.where(inside, found, sums / np.maximum(counts, 1e-9))
+    return np.where(inside > 0, found, sums / np.maximum(counts, 1e-9))
 
 
-def _weights(boundary: Float[Tensor, "h w"], radius: int, beta: float) -> sparse.csr_array:
-    """Return A^beta without its diagonal, [H * W, H * W]."""
-    height, width = boundary.shape
-    affinity = boundary_to_affinity(boundary, radius).pow(beta).numpy()
-    places = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    parts = []
-    for values, (dy, dx) in zip(affinity, offsets(radius).tolist(), strict=True):
-        # The second pixel is below, or right of, the first.
-        first = (slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
-        second = (slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
-        parts.append((places[first].ravel(), places[second].ravel(), values[first].ravel()))
-    rows, columns, values = (np.concatenate(each) for each in zip(*parts, strict=True))
-    half = sparse.coo_array((values, (rows, columns)), shape=(places.size, places.size)).tocsr()
-    return half + half.T
+def _weights(boundary: Float[Tensor, "h w"], radius: int, beta: float) -> sparse.dia_array:
+    """Return A^beta without its diagonal, [H * W, H * W]: each offset is two diagonals."""
+    size, width = boundary.numel(), boundary.shape[1]
+    affinity = boundary_to_affinity(boundary, radius).pow(beta).numpy().reshape(-1, size).astype(np.float64)
+    steps = [dy * width + dx for dy, dx in offsets(radius).tolist()]
+    # Pairs whose second pixel lies outside have affinity 0, so that none reaches around the end of a row.
+    after = [np.roll(values, step) for values, step in zip(affinity, steps, strict=True)]
+    diagonals = np.concatenate([affinity, after])
+    return sparse.dia_array((diagonals, [-step for step in steps] + steps), shape=(size, size))
 
 
 def _window(scribbles: NDArray[np.uint16], grid: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

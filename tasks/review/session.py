@@ -23,8 +23,8 @@ from tasks.review.scribbles import refine_scribbles
 from tasks.review.spans import encode_spans
 from tasks.review.subject import ReviewImage, Subject
 
-KEPT = 8
-"""Images whose labels are kept in memory."""
+KEPT = 12
+"""States of images that are kept in memory."""
 NO_BOUNDARY = "the run that made these labels has kept no boundary map"
 
 
@@ -46,7 +46,8 @@ class Session:
     def __init__(self, subject: Subject, author: str) -> None:
         self.subject, self.author = subject, author
         self._names = list(subject.names)
-        self._known: OrderedDict[str, tuple[int, Maps]] = OrderedDict()
+        # What an image was like after some steps never changes: steps are added alone.
+        self._known: OrderedDict[tuple[str, int], Maps] = OrderedDict()
         self._lock = threading.RLock()
 
     def queue(self, start: int, count: int) -> dict[str, Any]:
@@ -134,9 +135,7 @@ class Session:
             if needed - {*(known if tags is None else tags)}:
                 # A class is one of the set's because an image has it as a tag.
                 tags = sorted({*(known if tags is None else tags), *needed})
-            after_it = apply_masks(maps, masks, self._values)
-            self._add(image, after, masks, verdict=verdict, tags=tags)
-            self._keep(id, after + 1, after_it)
+            self._add(image, after, maps, masks, verdict=verdict, tags=tags)
             return self.state(id)
 
     def restore(self, id: str, after: int, step: int) -> dict[str, Any]:
@@ -155,6 +154,7 @@ class Session:
             self._add(
                 image,
                 after,
+                maps,
                 masks,
                 verdict=past[-1].verdict if past else None,
                 tags=None if tags == self._tags(image, records) else tags,
@@ -183,7 +183,7 @@ class Session:
                 raise ValueError(f"expected scribbles on {id} of its size")
             grown = Masks(scribbles.classes, refine_scribbles(scribbles.semantic, boundary))
             target = apply_masks(base, grown, self._values)
-            self._add(image, after, difference(maps, target, self._names), verdict=None, tags=None)
+            self._add(image, after, maps, difference(maps, target, self._names), verdict=None, tags=None)
             return self.state(id)
 
     def photo(self, id: str, most_px: int | None = None) -> bytes:
@@ -243,34 +243,39 @@ class Session:
 
     def _now(self, image: ReviewImage) -> Maps:
         with self._lock:
-            count = len(self.subject.corrections.records(image.id))
-            known = self._known.get(image.id)
-            if known is None or known[0] != count:
-                self._keep(image.id, count, self._at(image, None))
-            return self._known[image.id][1]
+            return self._at(image, len(self._records(image)))
 
-    def _at(self, image: ReviewImage, step: int | None) -> Maps:
-        """Return the labels after some steps; after all of them where none is said."""
+    def _at(self, image: ReviewImage, step: int) -> Maps:
+        """Return the labels after some steps."""
         if current_digest(image.file) != image.digest:
             fault = "has changed since its labels were made: pseudomask regenerate, or the run again, comes first"
             raise DatasetError([Problem(image.file, fault, image.id)])
-        labels, objects = _read(image, image.folder)
-        corrections = list(self.subject.corrections.of(image.id, image.digest))
-        if step is not None and not 0 <= step <= len(corrections):
-            raise Unknown(f"{image.id}: expected a step of 0 to {len(corrections)}, found {step}")
-        corrections = corrections[:step]
-        self._learn(name for each in corrections for name in (*each.record.classes, *(each.record.tags or ())))
-        return Maps(*apply_corrections(labels, objects, corrections, self._values))
+        if (image.id, step) not in self._known:
+            corrections = list(self.subject.corrections.of(image.id, image.digest))
+            if not 0 <= step <= len(corrections):
+                raise Unknown(f"{image.id}: expected a step of 0 to {len(corrections)}, found {step}")
+            self._learn(name for each in corrections for name in (*each.record.classes, *(each.record.tags or ())))
+            labels, objects = _read(image, image.folder)
+            self._keep(image, step, Maps(*apply_corrections(labels, objects, corrections[:step], self._values)))
+        return self._known[image.id, step]
 
-    def _keep(self, id: str, count: int, maps: Maps) -> None:
-        self._known[id] = count, maps
-        self._known.move_to_end(id)
+    def _keep(self, image: ReviewImage, step: int, maps: Maps) -> None:
+        self._known[image.id, step] = maps
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
 
     def _add(
-        self, image: ReviewImage, after: int, masks: Masks, *, verdict: Verdict | None, tags: Iterable[str] | None
+        self,
+        image: ReviewImage,
+        after: int,
+        maps: Maps,
+        masks: Masks,
+        *,
+        verdict: Verdict | None,
+        tags: Iterable[str] | None,
     ) -> None:
+        """Write a step down that is made on the labels as they are, `maps`."""
+        after_it, step = apply_masks(maps, masks, self._values), len(self._records(image))
         self.subject.corrections.add(
             image.id,
             image.digest,
@@ -283,6 +288,7 @@ class Session:
             instances=masks.instances,
             after=after,
         )
+        self._keep(image, step + 1, after_it)
 
 
 def _read(image: ReviewImage, folder: Path) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
