@@ -59,7 +59,7 @@ def difference(now: Maps, target: Maps, names: Sequence[str]) -> Masks:
         names: What the values are called.
     """
     changed = now.labels != target.labels
-    used = sorted(set(np.unique(target.labels[changed]).tolist()) - CODES.keys())
+    used = [int(value) for value in np.unique(target.labels[changed]) if value not in CODES]
     lookup = np.zeros(int(target.labels.max(initial=0)) + 1, np.uint16)
     for value, code in [*CODES.items(), *zip(used, range(FIRST_CLASS, FIRST_CLASS + len(used)), strict=True)]:
         if value < len(lookup):

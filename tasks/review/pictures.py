@@ -48,7 +48,7 @@ def color_of(value: int) -> str:
     return "#" + bytes(VOC_PALETTE[palette_row(value)].tolist()).hex()
 
 
-def _encode(suffix: str, picture: NDArray[np.uint8], options: list[int]) -> bytes:
+def _encode(suffix: str, picture: NDArray, options: list[int]) -> bytes:
     done, encoded = cv2.imencode(suffix, picture, options)
     assert done
     return encoded.tobytes()

@@ -76,7 +76,8 @@ def absorb(
     found = sources.numpy().reshape(len(sources), -1).astype(np.float64)
     free, weights = 1 - found.sum(0), _weights(boundary, radius, beta)
     degrees = weights @ np.ones(found.shape[1]) + LOST
-    system = LinearOperator(weights.shape, lambda x: degrees * x - free * (weights @ (free * x)), dtype=np.float64)
+    step = lambda x: degrees * x - free * (weights @ (free * x))  # noqa: E731
+    system = LinearOperator(weights.shape, matvec=step, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     for row in found[1:]:
         row += cg(system, free * (weights @ row), rtol=TOLERANCE, maxiter=MOST_STEPS, M=sparse.diags(1 / degrees))[0]
     found[0] = 1 - found[1:].sum(0)
