@@ -44,7 +44,7 @@ class ReviewServer:
             raise ArtifactError(f"{HOST}:{port}: cannot be served ({error.strerror}); choose another --port") from None
         found, token = self._socket.getsockname()[1], secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{found}/{token}/"
-        options = uvicorn.Config(make_app(session, token, found), log_level="warning", access_log=False)
+        options = uvicorn.Config(make_app(session, token, found), ws="none", log_level="warning", access_log=False)
         self._server = uvicorn.Server(options)
 
     def run(self) -> None:

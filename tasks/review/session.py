@@ -247,9 +247,7 @@ class Session:
 
     def _at(self, image: ReviewImage, step: int) -> Maps:
         """Return the labels after some steps."""
-        if current_digest(image.file) != image.digest:
-            fault = "has changed since its labels were made: pseudomask regenerate, or the run again, comes first"
-            raise DatasetError([Problem(image.file, fault, image.id)])
+        _check_photograph(image)
         if (image.id, step) not in self._known:
             corrections = list(self.subject.corrections.of(image.id, image.digest))
             if not 0 <= step <= len(corrections):
@@ -289,6 +287,16 @@ class Session:
             after=after,
         )
         self._keep(image, step + 1, after_it)
+
+
+def _check_photograph(image: ReviewImage) -> None:
+    try:
+        if current_digest(image.file) == image.digest:
+            return
+        fault = "has changed since its labels were made: pseudomask regenerate, or the run again, comes first"
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror})"
+    raise DatasetError([Problem(image.file, fault, image.id)])
 
 
 def _read(image: ReviewImage, folder: Path) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:

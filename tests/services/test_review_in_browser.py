@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.published_labels import make_publication
-from tests_flows_support import ROOT, pseudomask
+from tests_flows_support import ROOT
 
 from data.formats.label_maps import read_label_map
 from data.store.corrections import FOLDER, Corrections
+from flows.cli import main
 
 pytestmark = pytest.mark.services
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'pseudomask[dev]'")
-ENTER, CONTROL = "\ue007", "\ue009"
+ENTER, CONTROL, RIGHT = "\ue007", "\ue009", "\ue014"
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800")
 
@@ -114,19 +115,25 @@ def shown(labels: Path, image: str) -> np.ndarray:
     return read_label_map(labels / "latest/SegmentationClass" / f"{image}.png")
 
 
-def regenerate(labels: Path, *more: str) -> dict:
+def say(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict:
+    """Run a command and return its answer."""
+    capsys.readouterr()
+    code = main([*map(str, words), "--json"])
+    found = capsys.readouterr()
+    assert code == 0, found.err
+    return json.loads(found.out)
+
+
+def regenerate(capsys: pytest.CaptureFixture[str], labels: Path, *more: str) -> dict:
     data, store = labels.parent / "set", labels.parent / "store"
     gate = ["--gate.background", "0", "1", "--gate.classes", "0", "9", "--gate.agreement", "0"]
-    answer = pseudomask("regenerate", "--data", data, "--out", labels, "--store", store, *gate, *more, "--json")
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+    return say(capsys, "regenerate", "--data", data, "--out", labels, "--store", store, *gate, *more)
 
 
 def test_what_is_drawn_in_the_browser_survives_a_kill_and_stands_in_the_next_version(
-    tmp_path: Path, page: Page
+    tmp_path: Path, page: Page, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = make_publication(tmp_path)
-    assert regenerate(labels)["version"] is None
     review = Served(labels)
     try:
         page.open(review.address)
@@ -166,7 +173,7 @@ def test_what_is_drawn_in_the_browser_survives_a_kill_and_stands_in_the_next_ver
         page.step("y")
         page.step("a")
         # Other tags bring an image to the networks again; they are taken back, which is a step as well.
-        said = regenerate(labels, "--dry-run")
+        said = regenerate(capsys, labels, "--dry-run")
         assert (said["changes"]["relabelled"], said["images"]) == (1, 1)
         while page.said("image") != brushed:
             page.go("k")
@@ -181,18 +188,49 @@ def test_what_is_drawn_in_the_browser_survives_a_kill_and_stands_in_the_next_ver
     assert len(before) == 2
     assert corrections.records(scribbled)[-1].verdict == "accepted"
     old = {id: shown(labels, id) for id in corrections.images}
-    answer = regenerate(labels)
+    answer = regenerate(capsys, labels)
     assert (answer["version"], answer["corrected"], answer["not_applied"]) == (2, 3, [])
     assert not shown(labels, brushed)[12, 12:28].any()
     assert (shown(labels, polygoned)[35:40, 62:66] == value_of(labels, drawn)).all()
     assert shown(labels, scribbled)[33, 41] > 0
-    traced = json.loads(pseudomask("lineage", polygoned, "--published", labels, "--json").stdout)
+    traced = say(capsys, "lineage", polygoned, "--published", labels)
     assert [each["author"] for each in traced["corrections"]] == ["Ada"]
 
     # Nothing new makes no version; a version back and forth has what it had.
-    assert regenerate(labels)["version"] is None
+    assert regenerate(capsys, labels)["version"] is None
     new = {id: shown(labels, id) for id in old}
     for number, maps in ((1, old), (2, new)):
-        assert pseudomask("rollback", labels, "--to", str(number)).returncode == 0
+        assert say(capsys, "rollback", labels, "--to", str(number))["latest"] == number
         for id in old:
             np.testing.assert_array_equal(shown(labels, id), maps[id])
+
+
+def test_who_was_second_is_asked_keys_draw_and_a_script_stays_a_name(tmp_path: Path, page: Page) -> None:
+    labels = make_publication(tmp_path)
+    name, review = "<img src=x onerror=document.title=1><script>document.title=2</script>", Served(labels)
+    corrections, driver = Corrections(labels / FOLDER), page.driver
+    try:
+        page.open(review.address)
+        first, image = driver.current_window_handle, page.said("image")
+        driver.switch_to.new_window("window")
+        page.open(review.address)
+        page.press("t")
+        driver.find_element("id", "tags").send_keys(CONTROL, "a")
+        page.step(name, ENTER)
+        assert name in [
+            button.get_attribute("title") for button in driver.find_elements("css selector", "#classes button")
+        ]
+        assert driver.title == "Review - pseudomask"
+        driver.switch_to.window(first)
+        page.press("1", "b", " ", *[RIGHT] * 4, " ")
+        dialog = driver.find_element("id", "conflict")
+        page.wait(dialog.is_displayed)
+        assert "Ada corrected this image" in dialog.text
+        assert len(corrections.records(image)) == 1
+        dialog.find_element("css selector", "[value=mine]").click()
+        page.wait(lambda: page.said("records") == "2")
+        assert driver.title == "Review - pseudomask"
+    finally:
+        review.kill()
+    assert [record.tags for record in corrections.records(image)] == [(name,), None]
+    assert corrections.records(image)[1].semantic

@@ -1,5 +1,7 @@
 """Reviewing labels: steps are saved, taken back without being deleted, and never overwrite another's unasked."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,11 @@ from fabricated_run import make_run
 from support.published_labels import make_publication
 
 from data.dataset import VOID, DatasetError
+from data.formats.label_folder import AUTOMATIC, KINDS
+from data.formats.label_maps import read_label_map, write_label_map
 from data.store import ArtifactError
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FIRST_INSTANCE, UNSURE, Corrections, Overtaken
+from data.store.publication import Publication
 from tasks.review.difference import Maps, Masks, apply_masks, difference
 from tasks.review.scribbles import refine_scribbles
 from tasks.review.session import Session, Unknown
@@ -28,10 +33,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def session(published: Path, tmp_path: Path) -> Session:
-    subject = open_subject(published)
     # Each test has corrections of its own.
-    object.__setattr__(subject, "corrections", Corrections(tmp_path / "corrections"))
-    return Session(subject, "Ada")
+    return Session(replace(open_subject(published), corrections=Corrections(tmp_path / "corrections")), "Ada")
 
 
 def square(code: int, rows: slice = slice(4, 12), columns: slice = slice(6, 20)) -> np.ndarray:
@@ -166,9 +169,10 @@ def test_a_photograph_that_changed_is_not_corrected(session: Session, tmp_path: 
     image = session.subject.images[WORST]
     changed = tmp_path / "changed.jpg"
     changed.write_bytes(image.file.read_bytes() + b"0")
-    object.__setattr__(image, "file", changed)
-    with pytest.raises(DatasetError, match="has changed"):
-        session.state(WORST)
+    for file, fault in ((changed, "has changed"), (tmp_path / "gone.jpg", "cannot be read")):
+        session.subject.images[WORST] = replace(image, file=file)
+        with pytest.raises(DatasetError, match=fault):
+            session.state(WORST)
 
 
 def test_there_are_only_the_images_under_review(session: Session) -> None:
@@ -220,3 +224,24 @@ def test_a_large_window_is_walked_on_a_coarser_grid_with_its_walls() -> None:
     found = refine_scribbles(scribbles, boundary)
     assert (found[300:1200, 320:960] == 3).mean() > 0.99
     assert (found[300:1200, 1040:1680] == 1).mean() > 0.99
+
+
+def test_of_published_labels_the_latest_version_is_reviewed_beside_the_one_before(tmp_path: Path) -> None:
+    publication = Publication(make_publication(tmp_path))
+    entries = list(publication.entries(1))
+    with publication.lock(), publication.draft() as draft:
+        shutil.copytree(publication.folder(1), draft, dirs_exist_ok=True)
+        for kind in KINDS:
+            for folder, value in ((draft, 2), (draft / AUTOMATIC, 3)):
+                (folder / kind / f"{WORST}.png").unlink(missing_ok=True)
+                write_label_map(folder / kind / f"{WORST}.png", np.full((66, 82), value, np.uint8))
+        corrected = [replace(each, corrections="c") if each.id == WORST else each for each in entries]
+        publication.publish(draft, publication.record(1) | {"number": 2}, corrected)
+    session = Session(open_subject(publication.root), "Ada")
+    assert session.subject.version == 2
+    # What corrections lie over are the automatic labels, not those that have them already.
+    assert (painted(session).labels == 3).all()
+    assert session.before(WORST)["what"] == "version before"
+    before = decode_spans(session.before(WORST)["labels"], (66, 82))
+    np.testing.assert_array_equal(before, read_label_map(publication.folder(1) / KINDS[0] / f"{WORST}.png"))
+    assert session.state(WORST)["cams"] == ["ball", "crate"]
