@@ -96,8 +96,11 @@ def _weights(boundary: Float[Tensor, "h w"], radius: int, beta: float) -> sparse
     steps = [dy * width + dx for dy, dx in offsets(radius).tolist()]
     # Pairs whose second pixel lies outside have affinity 0, so that none reaches around the end of a row.
     after = [np.roll(values, step) for values, step in zip(affinity, steps, strict=True)]
-    diagonals = np.concatenate([affinity, after])
-    return sparse.dia_array((diagonals, [-step for step in steps] + steps), shape=(size, size))
+    # On a narrow map two offsets may be one diagonal.
+    diagonals, rows = np.unique([-step for step in steps] + steps, return_inverse=True)
+    values = np.zeros((len(diagonals), size))
+    np.add.at(values, rows, np.concatenate([affinity, after]))
+    return sparse.dia_array((values, diagonals), shape=(size, size))
 
 
 def _window(scribbles: NDArray[np.uint16], grid: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

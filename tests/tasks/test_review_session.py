@@ -16,8 +16,9 @@ from data.formats.label_maps import read_label_map, write_label_map
 from data.store import ArtifactError
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FIRST_INSTANCE, UNSURE, Corrections, Overtaken
 from data.store.publication import Publication
+from kernels.affinity import boundary_to_affinity, offsets
 from tasks.review.difference import Maps, Masks, apply_masks, difference
-from tasks.review.scribbles import refine_scribbles
+from tasks.review.scribbles import absorb, refine_scribbles
 from tasks.review.session import Session, Unknown
 from tasks.review.spans import decode_spans, encode_spans
 from tasks.review.subject import open_subject
@@ -245,3 +246,33 @@ def test_of_published_labels_the_latest_version_is_reviewed_beside_the_one_befor
     before = decode_spans(session.before(WORST)["labels"], (66, 82))
     np.testing.assert_array_equal(before, read_label_map(publication.folder(1) / KINDS[0] / f"{WORST}.png"))
     assert session.state(WORST)["cams"] == ["ball", "crate"]
+
+
+@pytest.mark.parametrize("shape", [(3, 200), (200, 3), (7, 7), (16, 16), (1, 1)])
+def test_a_scribble_fills_a_photograph_of_any_shape_and_nothing_beside_it(shape: tuple[int, int]) -> None:
+    scribbles = np.zeros(shape, np.uint16)
+    scribbles[shape[0] // 2, shape[1] // 2] = 3
+    scribbles[0, 0] = 3
+    boundary = torch.full((-(-shape[0] // 4), -(-shape[1] // 4)), 0.1)
+    found = refine_scribbles(scribbles, boundary)
+    assert found.shape == shape
+    assert set(np.unique(found)) <= {0, 3}
+    assert found[0, 0] == 3
+
+
+def test_a_walk_is_lost_nowhere_and_ends_as_a_dense_solution_says() -> None:
+    boundary = torch.rand(4, 5, generator=torch.Generator().manual_seed(0)) * 0.6
+    sources = torch.zeros(3, 4, 5)
+    sources[0, 0, 0] = sources[1, 3, 4] = sources[2, 3, 0] = 1
+    found = absorb(sources, boundary, radius=3, beta=2)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-6)
+    affinity, dense = boundary_to_affinity(boundary, 3).pow(2).numpy(), np.zeros((20, 20))
+    for values, (dy, dx) in zip(affinity, offsets(3).tolist(), strict=True):
+        for y, x in np.argwhere(values > 0):
+            first, second = y * 5 + x, (y + dy) * 5 + x + dx
+            dense[first, second] = dense[second, first] = values[y, x]
+    step = dense / dense.sum(1, keepdims=True)
+    held = sources.any(0).numpy().ravel()
+    step[held] = np.eye(20)[held]
+    ends = np.linalg.matrix_power(step, 1 << 14) @ sources.numpy().reshape(3, -1).T
+    np.testing.assert_allclose(found.reshape(3, -1).T, ends, atol=5e-3)
