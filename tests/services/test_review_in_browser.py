@@ -194,7 +194,7 @@ def test_what_is_drawn_in_the_browser_survives_a_kill_and_stands_in_the_next_ver
     assert (shown(labels, polygoned)[35:40, 62:66] == value_of(labels, drawn)).all()
     assert shown(labels, scribbled)[33, 41] > 0
     traced = say(capsys, "lineage", polygoned, "--published", labels)
-    assert [each["author"] for each in traced["corrections"]] == ["Ada"]
+    assert [(each["author"], each["pixels"]) for each in traced["corrections"]] == [("Ada", True)]
 
     # Nothing new makes no version; a version back and forth has what it had.
     assert regenerate(capsys, labels)["version"] is None

@@ -12,13 +12,13 @@ from rich.table import Table
 from data.files import file_digest
 from data.formats.label_folder import SEMANTIC
 from data.store import ArtifactError
-from data.store.corrections import FOLDER, Corrections
-from data.store.publication import Publication, provenance
+from data.store.corrections import FOLDER, Corrections, Record
+from data.store.publication import Entry, Publication, provenance
 from flows.commands.command import POSITIONAL, Command, answering, spread
 from tasks.config import Config
 
 PRETRAINED = ("seed", "backbone", "weights")
-CORRECTION = ("author", "created", "made_on", "verdict")
+CORRECTION = ("author", "created", "made_on", "verdict", "tags")
 
 
 def trace(image: str, published: Path, version: int | None = None) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
     Returns:
         "stages": each with "stage", "key", "settings", "source" (of the code), "seed", "backbone" and "weights"
         where it has them, "device", "versions", "finished", and "images" that it was made over; "corrections": those
-        that lie over the labels, the oldest first, each with "author", "created", "made_on" and "verdict".
+        that the labels have, the oldest first, each with "author", "created", "made_on", "verdict", "tags", and whether
+        it changed "pixels".
 
     Raises:
         ArtifactError: There is no such version or image, or the version is damaged.
@@ -66,10 +67,21 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
         "store": record["store"],
         "stages": stages,
         "corrections": [
-            {name: getattr(correction, name) for name in CORRECTION}
-            for correction in Corrections(published / FOLDER).behind(image, entry.image, entry.corrections)
+            {
+                **{name: getattr(record, name) for name in CORRECTION},
+                "pixels": bool(record.semantic or record.instances),
+            }
+            for record in _corrections_of(entry, Corrections(published / FOLDER))
         ],
     }
+
+
+def _corrections_of(entry: Entry, corrections: Corrections) -> list[Record]:
+    """Return the corrections whose pixels an image's labels have, and the one that gave it its tags."""
+    records = [record for record in corrections.records(entry.id) if record.digest == entry.image]
+    behind = corrections.behind(entry.id, entry.image, entry.corrections)
+    tagged = [record for record in records if record.tags is not None and {*record.tags} == {*entry.labels}][-1:]
+    return [record for record in records if record in behind or record in tagged]
 
 
 def show_lineage(result: dict[str, Any], console: Console) -> None:
@@ -89,7 +101,7 @@ def show_lineage(result: dict[str, Any], console: Console) -> None:
             settings,
         )
     console.print(table)
-    corrections = [f"{each['author']}, {each['created']}" for each in result["corrections"]]
+    corrections = [_words_of(each) for each in result["corrections"]]
     for title, value in (
         *(("by hand", text) for text in corrections),
         ("image", f"SHA-256 {result['sha256']}, labels {', '.join(result['labels']) or 'none'}"),
@@ -97,6 +109,16 @@ def show_lineage(result: dict[str, Any], console: Console) -> None:
         ("store", result["store"]),
     ):
         console.print(f"{title:<8} {value}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _words_of(correction: dict[str, Any]) -> str:
+    tags = correction["tags"]
+    changed = [
+        *(["pixels"] if correction["pixels"] else []),
+        *([f"tags {', '.join(tags) or 'none'}"] if tags is not None else []),
+        *([correction["verdict"]] if correction["verdict"] else []),
+    ]
+    return f"{correction['author']}, {correction['created']}: {'; '.join(changed) or 'nothing changed'}"
 
 
 class LineageRequest(Config):
