@@ -10,7 +10,7 @@ from flows.commands.command import Command
 from flows.commands.comparing import compare, compare_runs
 from flows.commands.looking import doctor, evaluate, models, report, status
 from flows.commands.making import demo, predict, refine, run, train, tune
-from flows.commands.publishing import deploy, lineage, regenerate, review, schedule, versions
+from flows.commands.publishing import deploy, diff, lineage, regenerate, review, schedule, versions
 from flows.commands.storing import download, export, gc, import_corrections
 
 __all__ = ["COMMANDS", "ROOMS"]
@@ -39,6 +39,7 @@ ROOMS: dict[str, tuple[Command, ...]] = {
         versions.VERSIONS,
         versions.APPROVE,
         versions.ROLLBACK,
+        diff.COMMAND,
         lineage.COMMAND,
         deploy.DEPLOY,
         deploy.WORKER,

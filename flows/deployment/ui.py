@@ -24,7 +24,6 @@ from data.dataset import Dataset
 from data.formats.images import read_image
 from data.formats.label_maps import read_label_map
 from flows.deployment.liveness import deployed
-from flows.deployment.names import artifact_key
 from flows.engine.progress import Watch
 from tasks.reporting.pictures import data_uri, fit_height, overlay_labels
 
@@ -40,7 +39,9 @@ def watch_stages(stages: Sequence[str]) -> Watch | None:
     """
     if not deployed():
         return None
-    bars = {stage: create_progress_artifact(0.0, key=_key(f"progress-{stage}"), description=stage) for stage in stages}
+    bars = {
+        stage: create_progress_artifact(0.0, key=own_key(f"progress-{stage}"), description=stage) for stage in stages
+    }
     lock, told = threading.Lock(), dict.fromkeys(stages, (0.0, 0.0))
 
     def watch(stage: str, done: int, total: int) -> None:
@@ -70,20 +71,12 @@ def show_scores(out: Path) -> None:
     if "validation" in metrics:
         rows += [{"of": name, "value": value} for name, value in _numbers(metrics["validation"])]
     if rows:
-        create_table_artifact(rows, key=_key("scores"), description="Scores against ground truth")
+        create_table_artifact(rows, key=own_key("scores"), description="Scores against ground truth")
     seconds = [{"stage": stage, "seconds of work": value} for stage, value in metrics["seconds"].items()]
-    create_table_artifact(seconds, key=_key("work"), description="What each stage took")
+    create_table_artifact(seconds, key=own_key("work"), description="What each stage took")
     lines = [f"- {path.name}: `{path}`" for path in sorted(out.absolute().iterdir()) if not path.name.startswith(".")]
     text = f"{metrics['images']} images\n\n" + "\n".join(lines) + f"\n\nnext: `pseudomask report {out.absolute()}`"
-    create_markdown_artifact(text, key=_key("results"), description="Where the results lie")
-
-
-def show_version(answer: dict[str, Any], message: str) -> None:
-    """Put what became of a regeneration on its page: in a sentence, and all that it answers."""
-    if not deployed():
-        return
-    rows = [{"what": name, "value": json.dumps(value)} for name, value in answer.items()]
-    create_table_artifact(rows, key=_key("version"), description=message)
+    create_markdown_artifact(text, key=own_key("results"), description="Where the results lie")
 
 
 def show_labels(dataset: Dataset, labels: Path) -> None:
@@ -100,10 +93,10 @@ def show_labels(dataset: Dataset, labels: Path) -> None:
         values = read_label_map(labels / f"{sample.id}.png")
         painted = overlay_labels(photo, values, background=dataset.classes.has_background)
         both = np.concatenate((photo, painted), axis=1)
-        create_image_artifact(data_uri(both), key=_key(f"labels-{number}"), description=sample.id)
+        create_image_artifact(data_uri(both), key=own_key(f"labels-{number}"), description=sample.id)
 
 
-def _key(what: str) -> str:
+def own_key(what: str) -> str:
     """Return the key of an artifact of the run under way, in which its folder has a history."""
     return artifact_key(what, flow_run.parameters["request"].out)
 

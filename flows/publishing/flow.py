@@ -18,11 +18,12 @@ from data.store.publication import RECORD, Publication
 from flows.deployment.flow import deployable
 from flows.deployment.queue import leave_to_newest
 from flows.deployment.turn import make_in_turn
-from flows.deployment.ui import show_labels, show_version
+from flows.deployment.ui import show_labels
 from flows.engine.collect import write_run_record
 from flows.engine.request import PlannedRun
 from flows.labels.request import RunRequest, replan
-from flows.publishing.outcome import outcome_of
+from flows.publishing.outcome import Outcome, outcome_of
+from flows.publishing.page import show_night
 from flows.publishing.request import (
     RegenerateRequest,
     Work,
@@ -57,27 +58,28 @@ def regenerate_labels(request: RegenerateRequest) -> Any:
     """
     if skipped := leave_to_newest():
         return skipped
-    answer = _regenerate(request)
-    outcome = outcome_of(answer)
+    answer, outcome = _regenerate(request)
     log.info("%s", outcome.message)
-    show_version(answer, outcome.message)
     return Completed(name=outcome.state, message=outcome.message, data=answer)
 
 
-def _regenerate(request: RegenerateRequest) -> dict[str, Any]:
+def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
     publication = Publication(request.out)
     check_place(request)
     with publication.lock():
         mark_place(publication.root, "regenerate")
         work = find_work(request, publication)
         if work.waits:
-            return describe_work(publication, work)
-        run = run_request(request, publication, work)
-        made = _make(run, work)
-        answer = _publish(request, publication, work, run, made)
-    if made and answer["version"]:
+            made, answer = None, describe_work(publication, work)
+        else:
+            run = run_request(request, publication, work)
+            made = _make(run, work)
+            answer = _publish(request, publication, work, run, made)
+    outcome = outcome_of(answer)
+    show_night(publication, work, answer, outcome)
+    if made and work.base is None:
         show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
-    return answer
+    return answer, outcome
 
 
 def _make(run: RunRequest, work: Work) -> PlannedRun | None:

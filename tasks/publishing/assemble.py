@@ -212,7 +212,7 @@ def agreement_with(publication: Publication, base: int, draft: Path, new: Sequen
     Classes are compared by their names: a value may mean another class in the other's table.
     """
     before = publication.folder(base) / SEMANTIC
-    now_called = _new_values(publication.folder(base), draft)
+    now_called = new_values(publication.folder(base), draft)
     shares = []
     for entry in new:
         name = f"{entry.id}.png"
@@ -222,7 +222,7 @@ def agreement_with(publication: Publication, base: int, draft: Path, new: Sequen
     return round(float(np.mean(shares)), 4) if shares else None
 
 
-def _new_values(before: Path, now: Path) -> NDArray[np.int64]:
+def new_values(before: Path, now: Path) -> NDArray[np.int64]:
     """Return by value of one folder's label maps that of the same class in another's; -1 where that has no such."""
     new = {name: value for value, name in enumerate(value_names(now))}
     values = np.arange(1 << 16)
