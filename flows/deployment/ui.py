@@ -24,6 +24,7 @@ from data.dataset import Dataset
 from data.formats.images import read_image
 from data.formats.label_maps import read_label_map
 from flows.deployment.liveness import deployed
+from flows.deployment.names import artifact_key
 from flows.engine.progress import Watch
 from tasks.reporting.pictures import data_uri, fit_height, overlay_labels
 

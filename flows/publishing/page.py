@@ -60,11 +60,8 @@ def summary(
         lines.append(f"- {len(found.changed)} images have other labels, {found.same} the same")
     waiting = answer["version"] or answer["same"]
     if answer["held"] and waiting:
-        lines += [
-            "",
-            f"next: look at `{publication.folder(waiting)}`, then run the deployment `approve-labels` of this",
-        ]
-        lines[-1] += f" publication, or `pseudomask approve {publication.root} {waiting}`"
+        lines += ["", f"next: look at `{publication.folder(waiting)}`; then run this publication's deployment of"]
+        lines += [f"`approve-labels`, or `pseudomask approve {publication.root} {waiting}`"]
     return "\n".join(lines)
 
 
