@@ -79,7 +79,7 @@ def prefect_server(home: Path) -> Iterator[EmbeddedServer | None]:
         home: Where it keeps its database.
     """
     if address := os.environ.get("PREFECT_API_URL"):
-        with set_environment({QUIET_VARIABLE: "WARNING"} | direct_variables(address)):
+        with set_environment({QUIET_VARIABLE: os.environ.get(QUIET_VARIABLE, "WARNING")} | direct_variables(address)):
             yield None
         return
     with explain_os_errors(home):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +18,18 @@ from uuid import uuid4
 import cloudpickle
 import pytest
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ParameterTypeError
+from prefect.flow_engine import _flow_parameters
 from prefect.settings import PREFECT_HOME, PREFECT_UI_URL, temporary_settings
 from tests_flows_support import ROOT, pseudomask, run_words
 
-from flows.deployment import recovery
+from flows.deployment import queue, recovery
+from flows.deployment.flow import run_name
 from flows.deployment.hooks import COMMAND_VARIABLE, tell_of_failure, tell_of_review
 from flows.deployment.liveness import abandoned, at_work, machine_folder
 from flows.deployment.names import artifact_key, slug
 from flows.engine.execute import Deadline
+from flows.engine.server import QUIET_VARIABLE, prefect_server
 from flows.labels.flow import pseudo_labels
 from flows.publishing.flow import regenerate_labels
 from flows.training.flow import deeplabv2, downstream, maskrcnn, predict
@@ -214,3 +220,76 @@ def test_folders_of_one_name_have_schedules_of_their_own() -> None:
 @pytest.mark.parametrize("flow", [pseudo_labels, regenerate_labels, downstream, deeplabv2, maskrcnn, predict])
 def test_a_flow_can_be_sent_to_the_workers_of_a_cluster(flow) -> None:
     assert cloudpickle.dumps(flow)
+
+
+def test_a_run_without_its_request_begins_and_says_what_it_lacks() -> None:
+    # What a schedule of the deployment by hand starts, whose parameters nobody checked.
+    given = _flow_parameters(regenerate_labels, SimpleNamespace(parameters={}), None)  # pyright: ignore
+    with pytest.raises(ParameterTypeError, match="regenerate-labels: expected the parameter request, found none"):
+        regenerate_labels.validate_parameters(given)
+    with pytest.raises(TypeError, match="missing"):
+        signature(regenerate_labels).bind()
+
+
+def test_a_run_is_called_after_its_machine_and_the_whole_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = SimpleNamespace(out=Path("runs/first"))
+    monkeypatch.setattr("flows.deployment.flow.flow_run", SimpleNamespace(parameters={"request": request}))
+    assert run_name() == f"{socket.gethostname()}:{tmp_path}/runs/first"
+
+
+def test_tasks_are_quiet_on_a_configured_server_unless_somebody_wants_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://server:4200/api")
+    with prefect_server(tmp_path):
+        assert os.environ[QUIET_VARIABLE] == "WARNING"
+    assert QUIET_VARIABLE not in os.environ
+    monkeypatch.setenv(QUIET_VARIABLE, "INFO")
+    with prefect_server(tmp_path):
+        assert os.environ[QUIET_VARIABLE] == "INFO"
+
+
+class Waiting:
+    """A client of a server on which runs of one deployment wait."""
+
+    def __init__(self, *asked: str) -> None:
+        self.ours = self._run("ours", "x")
+        self.runs = [self._run(f"run {place}", what) for place, what in enumerate(asked)]
+        self.states: dict[str, str] = {}
+
+    def _run(self, name: str, what: str) -> Any:
+        return SimpleNamespace(id=uuid4(), name=name, deployment_id=uuid4(), parameters={"request": what})
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def read_flow_run(self, run: Any) -> Any:
+        return self.ours
+
+    def read_flow_runs(self, **_: Any) -> list[Any]:
+        return [self.ours, *self.runs]
+
+    def set_flow_run_state(self, run: Any, state: Any, force: bool) -> None:
+        [name] = [each.name for each in self.runs if each.id == run]
+        self.states[name] = state.name
+
+
+@pytest.mark.parametrize(
+    ("asked", "newest", "skipped"),
+    [((), None, []), (("y",), None, []), (("x",), "run 0", []), (("x", "y", "x", "x"), "run 3", ["run 0", "run 2"])],
+)
+def test_of_runs_that_wait_for_the_same_the_newest_stays(
+    monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], newest: str | None, skipped: list[str]
+) -> None:
+    server = Waiting(*asked)
+    monkeypatch.setattr(queue, "deployed", lambda: True)
+    monkeypatch.setattr(queue, "get_client", lambda **_: server)
+    monkeypatch.setattr(queue, "this_run", SimpleNamespace(id=server.ours.id, parent_flow_run_id=None))
+    state = queue.leave_to_newest()
+    assert (state and state.name) == (newest and "Skipped")
+    assert newest is None or (state and newest in str(state.message))
+    assert server.states == dict.fromkeys(skipped, "Skipped")
