@@ -36,6 +36,7 @@ from flows.publishing.request import (
 from tasks.publishing.assemble import Part, agreement_with, keep_labels, new_labels, write_index
 from tasks.publishing.corrected import correct
 from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
+from tasks.publishing.difference import class_changes, compare_folders
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,9 @@ def _publish(
         agreement = None if work.base is None else agreement_with(publication, work.base, draft, new)
         whole, enough = means(entries), means(new) if len(new) >= request.gate.min_images else None
         held = objections(request.gate, whole, enough, agreement)
+        if held and work.base is not None:
+            both = {entry.id for entry in new} & {entry.id for entry in publication.entries(work.base)}
+            held += class_changes(compare_folders(publication.folder(work.base), draft, both))
         facts = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "base": work.base,

@@ -34,7 +34,7 @@ def show_night(publication: Publication, work: Work, answer: dict[str, Any], out
     found = None if number is None or base is None else compare_versions(publication, base, number)
     text = summary(publication, work, answer, outcome, found)
     create_markdown_artifact(text, key=own_key("night"), description=outcome.message)
-    if found is None or base is None:
+    if found is None or base is None or number is None:
         return
     if rows := [{"class": name, **row} for name, row in found.classes().items()]:
         create_table_artifact(

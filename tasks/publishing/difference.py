@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from data.store.publication import Publication
 from tasks.publishing.assemble import new_values
 
 VOID_NAME = "void"
+TOLD = 0.1
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,25 @@ def compare_versions(publication: Publication, before: int, after: int) -> Diffe
     """
     old, new = publication.folder(before), publication.folder(after)
     ids_before, ids_after = ({entry.id for entry in publication.entries(number)} for number in (before, after))
-    both = sorted(ids_before & ids_after)
-    pixels: Counter[str] = Counter()
+    found = compare_folders(old, new, ids_before & ids_after)
+    return replace(found, added=tuple(sorted(ids_after - ids_before)), removed=tuple(sorted(ids_before - ids_after)))
+
+
+def compare_folders(old: Path, new: Path, ids: Iterable[str]) -> Difference:
+    """Compare the label maps of images that both folders have, class by name; one may be a draft."""
+    both, pixels = sorted(ids), Counter[str]()
     changed = sorted(_changed(old, new, both, pixels), key=lambda each: (-each.share, each.image))
-    return Difference(
-        tuple(sorted(ids_after - ids_before)),
-        tuple(sorted(ids_before - ids_after)),
-        tuple(changed),
-        len(both) - len(changed),
-        dict(pixels),
-    )
+    return Difference((), (), tuple(changed), len(both) - len(changed), dict(pixels))
+
+
+def class_changes(found: Difference) -> list[str]:
+    """Say which classes have more or fewer pixels by `TOLD` of what they had: "12% fewer dog pixels"."""
+    told = []
+    for name, row in found.classes().items():
+        share = (row["gained"] - row["lost"]) / row["before"] if row["before"] else 0.0
+        if name != VOID_NAME and abs(share) >= TOLD:
+            told.append(f"{abs(share):.0%} {'more' if share > 0 else 'fewer'} {name} pixels in the images that changed")
+    return told
 
 
 def _changed(old: Path, new: Path, ids: list[str], pixels: Counter[str]) -> Iterator[ChangedImage]:

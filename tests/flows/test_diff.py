@@ -13,7 +13,7 @@ from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import write_label_map
 from data.store.publication import Entry, Publication, link_file
 from flows import cli
-from tasks.publishing.difference import ChangedImage, compare_versions
+from tasks.publishing.difference import ChangedImage, class_changes, compare_versions
 
 CAT, DOG = 1, 2
 
@@ -52,6 +52,7 @@ def test_classes_are_compared_by_their_names_and_shared_files_are_not_read(publi
     )
     assert found.classes()["cat"] == {"before": 3, "gained": 1, "lost": 2}
     assert found.classes()["dog"] == {"before": 0, "gained": 1, "lost": 0}
+    assert class_changes(found) == ["33% fewer cat pixels in the images that changed"]
 
 
 def test_the_command_compares_the_latest_with_what_it_was_made_from(
