@@ -68,7 +68,7 @@ def test_the_command_compares_the_latest_with_what_it_was_made_from(
     assert cv2.imread(said["pictures"][0]).shape == (2, 2 + 4 + 1 + 4, 3)
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
-    assert "1 images added, 1 removed, 2 the same" in shown
+    assert "images: 1 added, 1 removed, 2 the same" in shown
     assert shown.index("d  ") < shown.index("b  ")
 
 

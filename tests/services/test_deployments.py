@@ -175,8 +175,9 @@ def test_a_schedule_and_an_event_regenerate_labels(prefect: Prefect, tiny_data: 
     wait_for(lambda: (out / "latest").readlink().name == "v00002", "the event's version", 300)
     version = json.loads((out / "latest" / "version.json").read_text())
     assert (version["changes"]["added"], version["trained"], version["images"]) == (2, False, 12)
+    wait_for(lambda: not _active(prefect), "the end of the event's run", 100)
     [row] = json.loads(prefect.command("flows", "schedule", "list", "--json").stdout)["schedules"]
-    assert (row["publication"], row["last"]["state"]) == (str(out), "Published")
+    assert (row["publication"], row["last"]["message"]) == (str(out), "Published v2: 2 images added")
     assert prefect.command("flows", "regenerate", *words, "--schedule", "off").returncode == 0
     assert prefect.call("/automations/filter", {}) == []
     assert json.loads(prefect.command("flows", "schedule", "list", "--json").stdout)["schedules"] == []

@@ -84,7 +84,7 @@ def _write_pictures(
 
 def show_diff(result: dict[str, Any], console: Console) -> None:
     """Print a row per image that changed, those that changed most first, and one per class."""
-    counts = f"{len(result['added'])} images added, {len(result['removed'])} removed, {result['same']} the same"
+    counts = f"images: {len(result['added'])} added, {len(result['removed'])} removed, {result['same']} the same"
     title = f"{result['publication']}: version {result['before']} to {result['after']}"
     table = Table(title=title, title_justify="left")
     for column in ("image", "pixels changed, in percent", "more", "less"):
