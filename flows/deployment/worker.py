@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 
 
-def work(*, limit: int | None = None, until_idle: bool = False) -> None:
+def work(*, limit: int | None = None, until_idle: bool = False, with_healthcheck: bool = False) -> None:
     """Serve the pool `pseudomask` until interrupted.
 
     Args:
         limit: Runs that are started at a time; those that wait for their turn count.
         until_idle: Do what is scheduled now, and return.
+        with_healthcheck: Answer at Prefect's address of a worker's health, `/health` on port 8080 by default.
 
     Raises:
         ServerError: No Prefect server answers.
@@ -38,14 +39,15 @@ def work(*, limit: int | None = None, until_idle: bool = False) -> None:
     os.environ.update(python_environment())
     with get_client(sync_client=True) as client:
         ensure_limit(client)
-    asyncio.run(_serve(limit, until_idle))
+    asyncio.run(_serve(limit, until_idle, with_healthcheck))
 
 
-async def _serve(limit: int | None, until_idle: bool) -> None:
+async def _serve(limit: int | None, until_idle: bool, with_healthcheck: bool) -> None:
     await _take_up()
     async with anyio.create_task_group() as group:
         group.start_soon(_keep_taking_up)
-        await ProcessWorker(work_pool_name=POOL, limit=limit).start(run_once=until_idle, printer=log.info)
+        worker = ProcessWorker(work_pool_name=POOL, limit=limit)
+        await worker.start(run_once=until_idle, with_healthcheck=with_healthcheck, printer=log.info)
         group.cancel_scope.cancel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -23,10 +24,11 @@ from prefect.flow_engine import _flow_parameters
 from prefect.settings import PREFECT_HOME, PREFECT_UI_URL, temporary_settings
 from tests_flows_support import ROOT, pseudomask, run_words
 
-from flows.deployment import queue, recovery
+from flows import cli
+from flows.deployment import queue, recovery, worker
 from flows.deployment.flow import run_name
 from flows.deployment.hooks import COMMAND_VARIABLE, tell_of_failure, tell_of_review
-from flows.deployment.liveness import abandoned, at_work, machine_folder
+from flows.deployment.liveness import WORKER_VARIABLE, abandoned, at_work, machine_folder
 from flows.deployment.names import artifact_key, slug
 from flows.engine.execute import Deadline
 from flows.engine.server import QUIET_VARIABLE, prefect_server
@@ -293,3 +295,25 @@ def test_of_runs_that_wait_for_the_same_the_newest_stays(
     assert (state and state.name) == (newest and "Skipped")
     assert newest is None or (state and newest in str(state.message))
     assert server.states == dict.fromkeys(skipped, "Skipped")
+
+
+@pytest.mark.parametrize(("words", "healthy"), [([], False), (["--with-healthcheck"], True)])
+def test_a_worker_answers_for_its_health_where_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], healthy: bool
+) -> None:
+    started: list[dict[str, Any]] = []
+
+    async def start(self: Any, **options: Any) -> None:
+        started.append(options)
+
+    async def no_killed_runs() -> None:
+        pass
+
+    monkeypatch.setenv(WORKER_VARIABLE, "")
+    monkeypatch.setattr(worker, "check_server", lambda: "")
+    monkeypatch.setattr(worker, "ensure_limit", lambda client: 1)
+    monkeypatch.setattr(worker, "get_client", lambda **_: contextlib.nullcontext())
+    monkeypatch.setattr(worker, "_take_up", no_killed_runs)
+    monkeypatch.setattr(worker.ProcessWorker, "start", start)
+    assert cli.main(["worker", "--until-idle", *words]) == 0
+    assert [(each["run_once"], each["with_healthcheck"]) for each in started] == [(True, healthy)]

@@ -22,10 +22,13 @@ class WorkerRequest(Config):
     Attributes:
         limit: Runs that are started at a time; those that wait for their turn on the machine count.
         until_idle: Do what is scheduled now, and end.
+        with_healthcheck: Answer on http://HOST:8080/health, for whoever watches; PREFECT_WORKER_WEBSERVER_PORT and
+            PREFECT_WORKER_WEBSERVER_HOST change that.
     """
 
     limit: int | None = None
     until_idle: bool = False
+    with_healthcheck: bool = False
 
 
 def show_deployments(result: dict[str, Any], console: Console) -> None:
@@ -58,7 +61,7 @@ def _deploy(request: DeployRequest, options: Output) -> None:
 def _work(request: WorkerRequest, options: Logging) -> None:
     from flows.deployment.worker import work
 
-    work(limit=request.limit, until_idle=request.until_idle)
+    work(**dict(request))
 
 
 DEPLOY = Command(
