@@ -285,6 +285,9 @@ def test_status_names_the_record_and_the_setting_that_this_version_does_not_have
 ) -> None:
     run, _ = planned(tmp_path)
     assert status_of(run)["stages"]
+    # Nothing is made yet; a script may ask for that by the exit code.
+    assert [cli.main(["status", str(run), *words]) for words in ([], ["--exit-code"])] == [0, 3]
+    capsys.readouterr()
     content = json.loads((run / "run.json").read_text())
     content["settings"]["walk"]["steps"] = "many"
     (run / "run.json").write_text(json.dumps(content))

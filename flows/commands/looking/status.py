@@ -263,14 +263,24 @@ class StatusRequest(Config):
     run: str
 
 
-def _carry_out(request: StatusRequest, options: Output) -> None:
+class StatusOptions(Output):
+    """Options beside what is looked at.
+
+    Attributes:
+        exit_code: End with exit code 3 where a stage of the run is not cached; without, to have looked is 0.
+    """
+
+    exit_code: bool = False
+
+
+def _carry_out(request: StatusRequest, options: StatusOptions) -> None:
     run, folder = request.run, Path(request.run)
     if "://" in run or ((folder / ".users").is_dir() and not (folder / FILE_NAME).exists()):
         answer(runs_of(run), show_runs, options.as_json)
     else:
         status = status_of(folder)
         answer(status, show_status, options.as_json)
-        if any(entry["state"] != "cached" for entry in status["stages"].values()):
+        if options.exit_code and any(entry["state"] != "cached" for entry in status["stages"].values()):
             raise CommandEnded(WORK_TO_DO)
 
 
@@ -279,5 +289,6 @@ COMMAND = Command(
     help="Each stage of a run: cached, stale and why, damaged, missing. Of a store, all runs made from it.",
     request=StatusRequest,
     carry_out=_carry_out,
+    options=StatusOptions,
     written={"run": POSITIONAL},
 )
