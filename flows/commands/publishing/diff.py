@@ -19,7 +19,7 @@ from data.store import ArtifactError
 from data.store.publication import Publication
 from flows.commands.command import POSITIONAL, Command, answering, spread
 from flows.commands.tables import percent
-from flows.publishing.review import open_published
+from flows.publishing.approval import open_published
 from tasks.config import Config
 from tasks.publishing.difference import Difference, compare_versions
 from tasks.reporting.pictures import paint_labels

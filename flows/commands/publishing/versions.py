@@ -11,7 +11,7 @@ from rich.table import Table
 
 from data.store.decisions import read_decisions
 from flows.commands.command import POSITIONAL, Command, answering
-from flows.publishing.review import ApproveRequest, RollbackRequest, approve_version, open_published, roll_back
+from flows.publishing.approval import ApproveRequest, RollbackRequest, approve_version, open_published, roll_back
 from tasks.config import Config
 
 DONE = {"approve": "approved", "rollback": "went back to"}

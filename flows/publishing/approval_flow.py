@@ -8,7 +8,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.deployment.flow import deployable
-from flows.publishing.review import ApproveRequest, RollbackRequest, approve_version, roll_back
+from flows.publishing.approval import ApproveRequest, RollbackRequest, approve_version, roll_back
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 

@@ -13,8 +13,8 @@ from data.store import ArtifactError
 from data.store.decisions import read_decisions
 from data.store.publication import Entry, Publication
 from flows import cli
-from flows.publishing.review import approve_version, roll_back
-from flows.publishing.review_flow import approve_labels, rollback_labels
+from flows.publishing.approval import approve_version, roll_back
+from flows.publishing.approval_flow import approve_labels, rollback_labels
 
 
 @pytest.fixture
