@@ -56,6 +56,18 @@ def test_a_sentence_has_30_words_at_most(page: str) -> None:
     assert len(long) <= LONG_SENTENCES.get(page, 0), "\n".join(long)
 
 
+def broken_lines(text: str) -> Iterator[str]:
+    """Yield each line of a paragraph that goes on within a sentence."""
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*+]|\d+[.)])\s)", re.sub(r"^(\||#).*$", "", text, flags=re.M)):
+        yield from (line for line in block.strip().splitlines()[:-1] if not re.search(r"[.!?:;·\\][\"')*_`\]]*$", line))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_line_ends_where_a_sentence_ends(page: str) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    assert not list(broken_lines(text))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_in_the_words_of_the_field(page: str) -> None:
     text = " ".join(text_of(page).split())
@@ -67,3 +79,4 @@ def test_the_checks_see_what_they_are_for() -> None:
     assert len(list(sentences("One. Two: Three; Four\n\n- five\n- six"))) == 6
     assert re.search(next(iter(BETTER)), "the settings of cams are others")
     assert re.search(r"\ba (line|row) an? [a-z]+", "a line an image")
+    assert list(broken_lines("One.\nTwo goes\non.\n\n- three\n- four")) == ["Two goes"]
