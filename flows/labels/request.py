@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data.cam_families import family_of
-from data.class_tables import in_table
 from data.dataset import CamSource, Dataset, DatasetError, Problem
+from data.formats.class_tables import in_table
 from data.readers import open_dataset
 from data.readers.beside.cams import Missing, with_cams
 from data.readers.beside.regions import with_regions

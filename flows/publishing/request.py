@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.class_tables import extended, in_table
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
+from data.formats.class_tables import extended, in_table
 from data.ownership import refuse_foreign, refuse_nesting
 from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections

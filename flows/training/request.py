@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from data.class_tables import in_table
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample, without_regions
+from data.formats.class_tables import in_table
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset
 from data.store import ArtifactError, open_store

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.class_tables import extended
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, LabelMap, Problem
+from data.formats.class_tables import extended
 from data.formats.coco import Detection, as_detections, decode_mask, write_detections
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
 from data.formats.label_maps import read_label_map, write_label_map

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from rich.console import Console
 
+from data.user import user_name
 from flows.commands.command import POSITIONAL, Command, Output, answer
 from tasks.config import Config
 
@@ -44,7 +44,7 @@ def _review(request: ReviewRequest, options: Output) -> None:
     from tasks.review.subject import open_subject
 
     subject = open_subject(request.labels)
-    author = request.author or getpass.getuser()
+    author = request.author or user_name("--author")
     server = ReviewServer(Session(subject, author), request.port)
     found = {
         "address": server.address,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import getpass
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from data.ownership import read_export
 from data.store import ArtifactError
 from data.store.corrections import FOLDER, UNCHANGED, Corrections
 from data.store.publication import Publication
+from data.user import user_name
 from flows.commands.command import POSITIONAL, Command, answering
 from flows.commands.storing.export_source import LIST, Source, labels_digest, open_source, version_source
 from tasks.config import Config
@@ -76,7 +76,7 @@ def import_corrections(request: ImportRequest) -> dict[str, Any]:
     images, found = _find(format, request.folder, source)
     _refuse_others(found, request.folder, source)
     corrections = Corrections(publication.root / FOLDER)
-    author, version = request.author or getpass.getuser(), source.stamp.get("version")
+    author, version = request.author or user_name("--author"), source.stamp.get("version")
     taken, already = [], 0
     for edited, sample in found:
         change, digest = _change(format, edited, sample, source), source.photographs[sample.id]
