@@ -46,9 +46,14 @@ def record_decision(root: Path, action: Action, version: int, before: int | None
     folder = root / FOLDER
     with explain_os_errors(folder):
         folder.mkdir(exist_ok=True)
-        number = len(list(folder.glob("d*.json"))) + 1
+        number = max((_number(file) for file in folder.glob("d*.json")), default=0) + 1
         atomic_write(folder / f"d{number:05d}.json", json.dumps(asdict(record)), durable=True)
     return record
+
+
+def _number(file: Path) -> int:
+    text = file.stem[1:]
+    return int(text) if text.isdecimal() else 0
 
 
 def read_decisions(root: Path) -> list[DecisionRecord]:

@@ -272,10 +272,8 @@ class Publication:
             ArtifactError: There is no such version, a value of its label maps has another class in a version that
                 was published, or the folder cannot be written.
         """
-        self._refuse_no_link()
+        self.check_fit(number)
         folder = self.folder(number)
-        if folder.parent != self.root:
-            self._refuse_other_values(folder)
         with explain_os_errors(self.root):
             _write(self.root / BEGUN, [name_of(number)])
             if folder.parent != self.root:
@@ -284,6 +282,17 @@ class Publication:
             link.symlink_to(name_of(number))
             link.replace(self.root / LATEST)
             (self.root / BEGUN).unlink(missing_ok=True)
+
+    def check_fit(self, number: int) -> None:
+        """Check that a version may become the latest.
+
+        Raises:
+            ArtifactError: As of `lead_to`.
+        """
+        self._refuse_no_link()
+        folder = self.folder(number)
+        if folder.parent != self.root:
+            self._refuse_other_values(folder)
 
     def remove(self, number: int) -> None:
         """Delete a version that is not the latest; nobody sees a part of it, also after a kill. Under the `lock`.

@@ -16,6 +16,7 @@ import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
@@ -47,10 +48,11 @@ def deploy() -> dict[str, Any]:
         slots = ensure_limit(client)
         _deploy_all()
         names = [entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+        # By name: without a filter the server answers with a page of all that there are.
+        wanted = DeploymentFilter(name=DeploymentFilterName(any_=names))
         deployed = [
             f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
-            for deployment in client.read_deployments()
-            if deployment.name in names
+            for deployment in client.read_deployments(deployment_filter=wanted)
         ]
     return {
         "server": hide_passwords(server),

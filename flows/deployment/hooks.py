@@ -27,6 +27,7 @@ HELD = "Held"
 
 def tell_of_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Put the reason on the run's page, and give it to the command that `PSEUDOMASK_ON_FAILURE` names."""
+    _call(_news(flow, flow_run, state))
     reason = hide_passwords(state.message or "")
     out = _out_of(flow_run)
     if flow_run.deployment_id:
@@ -37,7 +38,6 @@ def tell_of_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) 
                 key=artifact_key("failure", out), type="markdown", data=text, flow_run_id=flow_run.id
             )
             client.create_artifact(artifact)
-    _call(_news(flow, flow_run, state))
 
 
 def tell_of_review(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -87,5 +87,5 @@ def _call(news: dict[str, Any]) -> None:
     if command := os.environ.get(COMMAND_VARIABLE):
         try:
             subprocess.run(shlex.split(command), input=json.dumps(news), text=True, check=True, timeout=COMMAND_SECONDS)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             log.error("%s: %s", COMMAND_VARIABLE, error)

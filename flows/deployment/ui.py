@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -28,6 +30,7 @@ from flows.deployment.names import artifact_key
 from flows.engine.progress import Watch
 from tasks.reporting.pictures import data_uri, fit_height, overlay_labels
 
+log = logging.getLogger(__name__)
 MOST_PICTURES = 3
 PICTURE_HEIGHT = 160
 UPDATE_SECONDS = 2.0
@@ -78,6 +81,15 @@ def show_scores(out: Path) -> None:
     lines = [f"- {path.name}: `{path}`" for path in sorted(out.absolute().iterdir()) if not path.name.startswith(".")]
     text = f"{metrics['images']} images\n\n" + "\n".join(lines) + f"\n\nnext: `pseudomask report {out.absolute()}`"
     create_markdown_artifact(text, key=own_key("results"), description="Where the results lie")
+
+
+@contextlib.contextmanager
+def showing(what: str) -> Iterator[None]:
+    """Log what goes wrong in the block, and go on: what is made does not fail over what is only shown of it."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s could not be shown: %s", what, error)
 
 
 def show_labels(dataset: Dataset, labels: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from pydantic import Field
 from data.store import ArtifactError
 from data.store.decisions import Action, record_decision
 from data.store.publication import Publication
+from data.user import user_name
 from flows.engine.request import FormRequest, WholePath
 
 
@@ -94,6 +94,10 @@ def roll_back(out: Path, to: int | None = None, by: str | None = None) -> dict[s
 
 def _lead(publication: Publication, action: Action, version: int, by: str | None) -> dict[str, Any]:
     before = publication.linked
+    if version == before:
+        raise ArtifactError(f"{publication.root}: version {version} is the latest already")
+    publication.check_fit(version)
+    # Written first: nobody could tell afterwards whose word a link follows.
+    record = record_decision(publication.root, action, version, before, by or user_name("--by"))
     publication.lead_to(version)
-    record = record_decision(publication.root, action, version, before, by or getpass.getuser())
     return {"publication": str(publication.root), "latest": version, "before": before, "by": record.by}

@@ -17,9 +17,11 @@ class ApproveForm(ApproveRequest):
     """A version of published labels that shall be the latest.
 
     Attributes:
+        version: Number of the version: the one that was looked at, not one that came since.
         by: Who approves it, for the record.
     """
 
+    version: Annotated[int, Field(ge=1)]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     # The worker's user is not who asks for the run.
     by: Name  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
 

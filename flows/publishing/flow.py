@@ -18,7 +18,7 @@ from data.store.publication import RECORD, Publication
 from flows.deployment.flow import deployable
 from flows.deployment.queue import leave_to_newest
 from flows.deployment.turn import make_in_turn
-from flows.deployment.ui import show_labels
+from flows.deployment.ui import show_labels, showing
 from flows.engine.collect import write_run_record
 from flows.engine.request import PlannedRun
 from flows.labels.request import RunRequest, replan
@@ -77,9 +77,10 @@ def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
             made = _make(run, work)
             answer = _publish(request, publication, work, run, made)
     outcome = outcome_of(answer)
-    show_night(publication, work, answer, outcome)
-    if made and work.base is None:
-        show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
+    with showing("the page of the night"):
+        show_night(publication, work, answer, outcome)
+        if made and work.base is None:
+            show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
     return answer, outcome
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from data.files import ArtifactError
 from data.store.corrections import FOLDER, Corrections
 from data.store.publication import RUNS, Publication
+from tasks.publishing.runs import label_artifacts, runs_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Expendable:
 
     Attributes:
         versions: Numbers, ascending.
-        runs: Folders of the runs that no version has its labels or networks from which stays.
+        runs: Folders of the runs whose labels and networks no version that stays has.
         kept: Number of each other version -> why it stays.
     """
 
@@ -72,9 +73,12 @@ def _age(publication: Publication, number: int, now: datetime) -> timedelta:
 
 
 def _runs_of_none(publication: Publication, kept: dict[int, str]) -> tuple[Path, ...]:
-    """Return the folders of the runs older than the latest version's that no version which stays names."""
+    """Return the folders of the runs older than the newest version's that no version which stays has anything from."""
     records = [publication.record(number) for number in kept]
     needed = {publication.root / record[name] for record in records for name in ("run", "networks") if record.get(name)}
+    # Images that did not change have their labels from older runs.
+    artifacts = {entry.artifact for number in kept for entry in publication.entries(number)}
+    needed |= {run.folder for run in runs_of(publication) if label_artifacts(run) & artifacts}
     # A run may be under way, or have been stopped, whose version is not there yet.
     newest = max(publication.folder(number).name for number in kept)
     runs = sorted((publication.root / RUNS).glob("v*"))

@@ -14,11 +14,10 @@ from data.formats.label_folder import AUTOMATIC, SEMANTIC, value_names
 from data.formats.quality import QUALITY, ImageQuality, read_quality
 from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections
-from data.store.publication import RUNS, Publication
-from tasks.engine.artifact import SampleDigest
-from tasks.engine.image_list import read_images
+from data.store.publication import Publication
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.pipeline.score_maps import MapReader
+from tasks.publishing.runs import images_of, runs_of
 from tasks.reporting.review import rank
 
 NOT_RANKED = "nothing is known of its labels"
@@ -133,7 +132,7 @@ def open_subject(folder: Path) -> Subject:
             labels,
             evidence=Evidence(record, sample),
         )
-        for sample, digest in _images_of(record)
+        for sample, digest in images_of(record)
     ]
     corrections = Corrections(folder / FOLDER)
     return Subject(folder.name, folder, None, tuple(value_names(labels)), corrections, _in_order(images, rows))
@@ -146,9 +145,9 @@ def _published(publication: Publication) -> Subject:
     folder = publication.folder(number)
     earlier = [each for each in publication.published if each < number]
     before = publication.folder(earlier[-1]) if earlier else None
-    records = _records(publication)
+    records = runs_of(publication)
     evidence = {(key, sample.id): Evidence(record, sample) for record, key, sample in _made(records)}
-    files = {sample.id: sample.image for record in records for sample, _ in _images_of(record)}
+    files = {sample.id: sample.image for record in records for sample, _ in images_of(record)}
     images = []
     for entry in publication.entries(number):
         had = before is not None and (before / SEMANTIC / f"{entry.id}.png").is_file()
@@ -169,20 +168,11 @@ def _published(publication: Publication) -> Subject:
     return Subject(name, publication.root, number, names, corrections, _in_order(images, rows))
 
 
-def _records(publication: Publication) -> list[RunRecord]:
-    """Read the runs that made a publication's labels, the oldest first."""
-    return [read_run(file.parent) for file in sorted((publication.root / RUNS).glob("v*/run.json"))]
-
-
-def _images_of(record: RunRecord) -> Iterator[tuple[Sample, SampleDigest]]:
-    return read_images(record.folder, record.images, record.root)
-
-
 def _made(records: list[RunRecord]) -> Iterator[tuple[RunRecord, str | None, Sample]]:
     """Yield run, key of the labels and image of all that runs have made."""
     for record in records:
         stage = record.stages.get("labels")
-        for sample, _ in _images_of(record):
+        for sample, _ in images_of(record):
             yield record, stage and stage.key_of(sample.id), sample
 
 

@@ -74,5 +74,37 @@ def test_a_damaged_record_is_named(published: Publication, text: str) -> None:
 def test_the_form_asks_who_it_is(flow: object) -> None:
     definitions = parameter_schema(flow).model_dump(mode="json")["definitions"]  # pyright: ignore[reportArgumentType]
     [form] = definitions.values()
-    assert set(form["required"]) == {"out", "by"}
+    assert set(form["required"]) == ({"out", "version", "by"} if flow is approve_labels else {"out", "by"})
     assert "for the record" in form["properties"]["by"]["description"]
+
+
+def test_records_keep_their_numbers_where_one_is_lost(published: Publication) -> None:
+    approve_version(published.root, 3, "Ada")
+    roll_back(published.root, by="Bo")
+    (published.root / "decisions/d00001.json").unlink()
+    kept = (published.root / "decisions/d00002.json").read_bytes()
+    approve_version(published.root, 3, "Cy")
+    assert (published.root / "decisions/d00002.json").read_bytes() == kept
+    assert read_decisions(published.root)[-1].by == "Cy"
+
+
+def test_what_is_the_latest_already_is_neither_approved_nor_recorded(published: Publication) -> None:
+    latest = published.latest
+    with pytest.raises(ArtifactError, match="is the latest already"):
+        approve_version(published.root, latest, "Ada")
+    with pytest.raises(ArtifactError, match="has no version 99"):
+        approve_version(published.root, 99, "Ada")
+    assert read_decisions(published.root) == []
+
+
+def test_nothing_is_approved_by_somebody_without_a_name(
+    published: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> str:
+        raise KeyError("uid 4711")
+
+    before = published.latest
+    monkeypatch.setattr("getpass.getuser", unknown)
+    with pytest.raises(ArtifactError, match="give --by"):
+        approve_version(published.root, 3)
+    assert (published.latest, read_decisions(published.root)) == (before, [])

@@ -8,14 +8,33 @@ from pathlib import Path
 
 import pytest
 
+from data.dataset import ClassTable
 from data.files import file_digest
 from data.store import ArtifactError, open_store
 from data.store.corrections import Corrections
 from data.store.publication import Entry, Publication, name_of
 from flows import cli
 from flows.commands.storing.gc_versions import collect_versions
+from tasks.engine.image_list import ImageList
+from tasks.engine.run_record import RunRecord, StageRecord
 
 NOW = datetime.now(UTC)
+
+
+def record_of(number: int) -> RunRecord:
+    """Return the record of the run that made the labels of a version."""
+    return RunRecord(
+        version=2,
+        preset="quick",
+        settings={},
+        request={},
+        root=Path("photos"),
+        classes=ClassTable(("cat",)),
+        images=ImageList(),
+        validation=ImageList(),
+        store="store",
+        stages={"labels": StageRecord(keys={0: f"key{number}"})},
+    )
 
 
 @pytest.fixture
@@ -26,7 +45,7 @@ def published(tmp_path: Path) -> Publication:
     for number in range(1, 8):
         run = publication.root / "runs" / name_of(number)
         run.mkdir(parents=True)
-        (run / "run.json").write_text("{}")
+        record_of(number).write(run)
         store.register(run)
         record = {
             "created": (NOW - timedelta(days=10 - number)).isoformat(),
@@ -37,7 +56,7 @@ def published(tmp_path: Path) -> Publication:
         }
         with publication.lock(), publication.draft() as draft:
             (draft / "a.png").write_text(str(number))
-            entry = Entry("a", "ab" * 32, ("cat",), "key", 0.5, 1, 1)
+            entry = Entry("a", "ab" * 32, ("cat",), f"key{number}", 0.5, 1, 1)
             assert publication.publish(draft, record, [entry], hold=number == 6) == number
     with publication.lock():
         publication.lead_to(5)
@@ -69,6 +88,21 @@ def test_the_newest_stay_with_all_that_stands_on_something_else(published: Publi
     known = {folder.name for folder in open_store(published.root.parent / "store").users()}
     assert known == set(runs(published))
     assert (published.root / "latest/a.png").read_text() == "5"
+
+
+def test_a_run_stays_whose_labels_a_later_version_still_has(published: Publication) -> None:
+    entries = [Entry(name, "ab" * 32, ("cat",), f"key{run}", 0.5, 1, 1) for name, run in (("a", 8), ("b", 3))]
+    run = published.root / "runs" / name_of(8)
+    run.mkdir()
+    record_of(8).write(run)
+    with published.lock(), published.draft() as draft:
+        facts = {"created": NOW.isoformat(), "reasons": [], "store": str(published.root.parent / "store")}
+        facts |= {"run": f"runs/{name_of(8)}", "networks": f"runs/{name_of(8)}"}
+        assert published.publish(draft, facts, entries) == 8
+    collect_versions(published.root, keep=1, keep_days=None, delete=True)
+    # The held version 6 has its networks of run 4.
+    assert published.published == [8]
+    assert runs(published) == [name_of(number) for number in (3, 4, 6, 8)]
 
 
 def test_what_a_kill_left_of_a_deletion_goes_with_the_next_lock(

@@ -12,6 +12,7 @@ from data.dataset import ClassTable, Dataset, Sample
 from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import write_label_map
 from data.store.publication import Entry, Publication
+from flows.deployment.ui import showing
 from flows.publishing import page
 from flows.publishing.outcome import outcome_of
 from flows.publishing.request import Work, describe_work
@@ -95,3 +96,9 @@ def test_elsewhere_than_in_a_deployed_run_nothing_is_shown(
     answer = describe_work(*night, 2)
     page.show_night(*night, answer, outcome_of(answer))
     assert shown == {}
+
+
+def test_labels_are_published_also_where_the_page_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    with showing("the page of the night"):
+        raise OSError("the server is gone")
+    assert "the page of the night could not be shown: the server is gone" in caplog.text

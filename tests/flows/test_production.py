@@ -186,10 +186,11 @@ def test_a_run_that_did_its_work_calls_nobody(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "news.json").exists()
 
 
+@pytest.mark.parametrize("command", ["false", "no-such-command", "one 'quote"])
 def test_a_failure_command_that_fails_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, command: str
 ) -> None:
-    monkeypatch.setenv(COMMAND_VARIABLE, "false")
+    monkeypatch.setenv(COMMAND_VARIABLE, command)
     tell_of_failure(SimpleNamespace(name="f"), ended_run(), SimpleNamespace(name="Failed", message=None))  # pyright: ignore
     assert COMMAND_VARIABLE in caplog.text
 

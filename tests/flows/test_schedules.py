@@ -16,6 +16,7 @@ from prefect.types._datetime import now
 from data.dataset import DatasetError
 from data.synthetic.dataset import write_synthetic
 from flows import cli
+from flows.commands.publishing.schedule import ScheduleRequest
 from flows.deployment.names import slug
 from flows.engine.server import ServerError
 from flows.publishing import schedule as schedules
@@ -183,10 +184,8 @@ def test_the_next_time_follows_the_clock_of_the_zone() -> None:
 
 @pytest.mark.parametrize("words", [["pause"], ["list", "/published"], ["stop", "/published"]])
 def test_a_schedule_that_is_not_named_is_a_wrong_command_line(words: list[str], capsys: pytest.CaptureFixture) -> None:
-    with contextlib.suppress(SystemExit):
-        assert cli.main(["schedule", *words]) == 2
-    said = capsys.readouterr()
-    assert "schedule" in said.err + said.out
+    assert cli.main(["schedule", *words]) == 2
+    assert "schedule" in capsys.readouterr().err
 
 
 def test_the_row_of_a_schedule_is_json_for_scripts(
@@ -203,3 +202,14 @@ def test_the_row_of_a_schedule_is_json_for_scripts(
     monkeypatch.setattr(schedules, "pause", lambda folder: row | {"publication": str(folder)})
     assert cli.main(["schedule", "pause", "/published", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == row | {"publication": "/published", "action": "pause"}
+
+
+@pytest.mark.parametrize("words", [["--schedule", "0 3 * * *", "--dry-run"], ["--timezone", "Europe/Berlin"]])
+def test_options_that_do_not_fit_together_are_refused(words: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["regenerate", "--data", "P", "--out", "L", *words]) == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_a_publication_is_found_by_any_way_to_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ScheduleRequest(action="pause", published=Path()).published == tmp_path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from pydantic import model_validator
 from rich.console import Console
 
 from data.store.publication import Publication
@@ -104,19 +105,27 @@ class RegenerateOptions(Output):
     Attributes:
         dry_run: Only say what would be done, and why.
         schedule: Have it done at these times (cron) and when images land; off ends that.
-        timezone: Where the times of the schedule are read, such as Europe/Berlin.
+        timezone: Where the times of the schedule are read, such as Europe/Berlin; by default UTC.
     """
 
     dry_run: bool = False
     schedule: str | None = None
-    timezone: str = "UTC"
+    timezone: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.schedule is not None and self.dry_run:
+            raise ValueError("--dry-run and --schedule: expected one of them")
+        if self.timezone is not None and self.schedule is None:
+            raise ValueError("--timezone: expected --schedule beside it")
+        return self
 
 
 def _carry_out(request: RegenerateRequest, options: RegenerateOptions) -> None:
     if options.schedule is not None:
         from flows.publishing.schedule import schedule
 
-        answer(schedule(request, options.schedule, options.timezone), show_schedule, options.as_json)
+        answer(schedule(request, options.schedule, options.timezone or "UTC"), show_schedule, options.as_json)
         return
     result = regenerate_published(request, dry_run=options.dry_run)
     answer(result, show_regeneration, options.as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.command import POSITIONAL, Command, Output, answer
+from flows.engine.request import WholePath
 from tasks.config import Config
 
 
@@ -22,7 +22,7 @@ class ScheduleRequest(Config):
     """
 
     action: Literal["list", "pause", "resume", "remove"]
-    published: Path | None = None
+    published: WholePath | None = None
 
     @model_validator(mode="after")
     def _one_is_named(self) -> Self:

@@ -15,9 +15,10 @@ from data.exchange import Labels
 from data.files import explain_os_errors, file_digest
 from data.formats.label_folder import KINDS, value_names
 from data.store import ArtifactError
-from data.store.publication import HELD, LATEST, RECORD, Publication
+from data.store.publication import HELD, LATEST, RECORD, Publication, name_of
 from tasks.engine.image_list import read_images
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
+from tasks.publishing.runs import images_of, runs_of
 
 LIST = "images.csv"
 COLUMNS = ("image", "path", "photograph", "labels")
@@ -104,17 +105,10 @@ def _classes(names: list[str], table: ClassTable) -> ClassTable:
 
 def _photographs(publication: Publication, number: int) -> tuple[RunRecord, dict[str, Path]]:
     """Return the newest run of a version, and where the photographs are, by the images' ids."""
-    files: dict[str, Path] = {}
-    newest = None
-    for version in sorted({*publication.published, *publication.held}):
-        run = publication.record(version).get("run") if version <= number else None
-        if run is not None and (publication.root / run / FILE_NAME).is_file():
-            newest = read_run(publication.root / run)
-            listed = read_images(newest.folder, newest.images, newest.root)
-            files |= {sample.id: sample.image for sample, _ in listed}
-    if newest is None:
+    runs = [run for run in runs_of(publication) if run.folder.name <= name_of(number)]
+    if not runs:
         raise ArtifactError(f"{publication.root}: expected the run of version {number}, found none")
-    return newest, files
+    return runs[-1], {sample.id: sample.image for run in runs for sample, _ in images_of(run)}
 
 
 def write_list(file: Path, source: Source) -> str:
