@@ -27,8 +27,8 @@ from kernels.random_walk.parts import Part, parts_of
 BLOCK = 128
 # Maps that share a read of the weights.
 MAX_MAPS = 4
-# Bytes of the buffers of one part, and of those that are kept.
-BUDGET = 2 << 30
+# Bytes of the buffers of one part, and of those that are kept; and how many graphs are, which have memory of their own.
+BUDGET, MOST_KEPT = 2 << 30, 8
 
 _one_at_a_time = Lock()
 _kept: OrderedDict[tuple[Any, ...], _Walk] = OrderedDict()
@@ -67,15 +67,20 @@ def _walk_part(
 def _prepare(part: Part, radius: int, beta: float, steps: int, tolerance: float, device: torch.device) -> _Walk:
     """Return the buffers for a part, with a graph of all launches where there is a GPU.
 
-    The latest are kept, as many as fit into `BUDGET` beside the part's own.
+    The latest are kept, as many as fit into `BUDGET` beside the part's own. A part that does not fit by itself is not
+    kept, and needs no graph, which would run once.
     """
     problem = (part.shape, part.half, radius, beta, steps, tolerance, device)
     if problem in _kept:
         _kept.move_to_end(problem)
         return _kept[problem]
-    while _kept and sum(walk.num_bytes for walk in _kept.values()) + part.num_bytes > BUDGET:
+    while _kept and (
+        len(_kept) >= MOST_KEPT or sum(walk.num_bytes for walk in _kept.values()) + part.num_bytes > BUDGET
+    ):
         _kept.popitem(last=False)
     walk = _Walk(part, radius, beta, steps, tolerance, device)
+    if part.num_bytes > BUDGET:
+        return walk
     if device.type == "cuda":
         walk.capture()
     _kept[problem] = walk
@@ -100,10 +105,11 @@ class _Walk:
         self._offsets = offsets(radius).int().to(device)
         single = {"dtype": torch.float32, "device": device}
         self._scores, self.totals, self._here, self._there = torch.zeros(4, *part.shape, **single).unbind()
-        self._boundaries, self._inverse = torch.ones(2, batch, height, width, **single).unbind()
+        self._boundaries, self._inverse, self._passable = torch.ones(3, batch, height, width, **single).unbind()
         self._weights = torch.empty(
             batch, len(self._offsets), height, width, dtype=torch.float16 if part.half else torch.float32, device=device
         )
+        self._powers = torch.empty_like(self._passable, dtype=self._weights.dtype) if part.half else self._passable
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def load(self, scores: Sequence[Tensor], boundaries: Sequence[Tensor]) -> None:
@@ -137,12 +143,16 @@ class _Walk:
         batch, maps, height, width = self._scores.shape
         size = (height, width, len(self._offsets))
         tiles = triton.cdiv(height * width, BLOCK)
-        passable = 1 - self._boundaries
+        # Everything has its place before a graph is captured: what that allocates, nobody counts.
+        passable = torch.neg(self._boundaries, out=self._passable).add_(1)
         here, there, weights, inverse = self._here, self._there, self._weights, self._inverse
         torch.mul(self._scores, passable[:, None], out=here)
         there.zero_()
         # The least of the powers along a path is the power of the least: one power a pixel, none a pair.
-        path_minima(passable.pow_(self._beta).to(weights.dtype), self._radius, out=weights)
+        passable.pow_(self._beta)
+        if self._powers is not passable:
+            self._powers.copy_(passable)
+        path_minima(self._powers, self._radius, out=weights)
         _invert_row_sums[(tiles, batch)](inverse, weights, self._offsets, *size, BLOCK=BLOCK)
         torch.mul(here, self._schedule.first, out=self.totals)
         together = min(maps, MAX_MAPS)
