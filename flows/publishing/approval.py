@@ -13,6 +13,8 @@ from data.store.publication import Publication
 from data.user import user_name
 from flows.engine.request import FormRequest, WholePath
 
+PersonName = Annotated[str, Field(min_length=1, max_length=200)]
+
 
 class ApproveRequest(FormRequest):
     """A version of published labels that shall be the latest. The parameters of the flow `approve-labels`.
@@ -25,7 +27,7 @@ class ApproveRequest(FormRequest):
 
     out: WholePath
     version: Annotated[int, Field(ge=1)] | None = None
-    by: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    by: PersonName | None = None
 
 
 class RollbackRequest(FormRequest):
@@ -39,7 +41,7 @@ class RollbackRequest(FormRequest):
 
     out: WholePath
     to: Annotated[int, Field(ge=1)] | None = None
-    by: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    by: PersonName | None = None
 
 
 def open_published(folder: Path) -> Publication:

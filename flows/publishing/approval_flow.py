@@ -8,9 +8,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.deployment.flow import deployable
-from flows.publishing.approval import ApproveRequest, RollbackRequest, approve_version, roll_back
-
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+from flows.publishing.approval import ApproveRequest, PersonName, RollbackRequest, approve_version, roll_back
 
 
 class ApproveForm(ApproveRequest):
@@ -23,7 +21,7 @@ class ApproveForm(ApproveRequest):
 
     version: Annotated[int, Field(ge=1)]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     # The worker's user is not who asks for the run.
-    by: Name  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    by: PersonName  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
 
 
 class RollbackForm(RollbackRequest):
@@ -33,7 +31,7 @@ class RollbackForm(RollbackRequest):
         by: Who goes back, for the record.
     """
 
-    by: Name  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    by: PersonName  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
 
 
 @deployable("approve-labels")
