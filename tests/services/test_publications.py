@@ -113,7 +113,7 @@ def test_a_version_is_approved_by_its_deployment_and_the_name_is_kept(server: Pr
     nobody = server.command("prefect", "deployment", "run", name)
     assert nobody.returncode == 1
     assert "by" in nobody.stdout + nobody.stderr
-    run = server.ask(name, {"out": str(out), "by": "Ada"})
+    run = server.ask(name, {"out": str(out), "version": 2, "by": "Ada"})
     assert server.command("flows", "worker", "--until-idle").returncode == 0
     state = server.call(f"/flow_runs/{run}")["state"]
     assert (state["name"], state["message"]) == ("Approved", "Approved v2, by Ada")
