@@ -37,7 +37,9 @@ class Gate:
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], token: str, port: int) -> None:
         self._app, self._token = app, token.encode()
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        # Browsers leave the port of HTTP away.
+        suffixes = (f":{port}", "") if port == 80 else (f":{port}",)
+        self._hosts = {f"{name}{suffix}" for name in ("127.0.0.1", "localhost") for suffix in suffixes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

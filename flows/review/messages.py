@@ -13,8 +13,8 @@ from tasks.config import Config
 from tasks.review.difference import Masks
 from tasks.review.spans import decode_spans
 
-MOST_SPANS, MOST_NAMES = 3_000_000, 1000
-Spans = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(max_length=MOST_SPANS)]
+MOST_SPANS, MOST_PIXELS, MOST_NAMES = 3_000_000, 1 << 31, 1000
+Spans = Annotated[list[Annotated[int, Field(strict=True, ge=0, le=MOST_PIXELS)]], Field(max_length=MOST_SPANS)]
 """Start, length and value of each span of a mask, one after another."""
 Name = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
 Names = Annotated[tuple[Name, ...], Field(max_length=MOST_NAMES)]

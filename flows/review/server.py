@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import threading
@@ -48,9 +49,11 @@ class ReviewServer:
         self._server = uvicorn.Server(options)
 
     def run(self) -> None:
-        """Serve until the process is interrupted."""
+        """Serve until the process is interrupted, which is how a review ends."""
         threading.Thread(target=_warm_up, daemon=True).start()
-        self._server.run(sockets=[self._socket])
+        # Uvicorn closes its connections, and raises the signal again.
+        with contextlib.suppress(KeyboardInterrupt):
+            self._server.run(sockets=[self._socket])
 
 
 def _warm_up() -> None:

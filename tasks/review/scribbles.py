@@ -46,9 +46,9 @@ def refine_scribbles(
     drawn = scribbles[pixels]
     walls = _reduce(boundary[cells].float())
     grid = (int(walls.shape[0]), int(walls.shape[1]))
-    seeds = torch.stack([_cells_of(drawn == kind, grid) for kind in kinds])
-    # A cell with several goes to the one with most of its pixels.
-    seeds = (seeds == seeds.amax(0)) & (seeds > 0)
+    shares = torch.stack([_cells_of(drawn == kind, grid) for kind in kinds])
+    # A cell with several goes to the one with most of its pixels, to the first of those that have as many.
+    seeds = F.one_hot(shares.argmax(0), len(kinds)).movedim(-1, 0).bool() & (shares > 0)
     sources = torch.cat([(_rim(cells, boundary.shape, grid, len(kinds) == 1) & ~seeds.any(0))[None], seeds]).float()
     scores = absorb(sources, walls, radius=radius, beta=beta)
     size = (drawn.shape[1], drawn.shape[0])
@@ -74,6 +74,7 @@ def absorb(
         sources: 1 where a source is, each pixel of one source at most; elsewhere 0.
     """
     found = sources.numpy().reshape(len(sources), -1).astype(np.float64)
+    assert (found.sum(0) <= 1).all(), "expected each pixel of one source at most"
     free, weights = 1 - found.sum(0), _weights(boundary, radius, beta)
     degrees = weights @ np.ones(found.shape[1]) + LOST
     step = lambda x: degrees * x - free * (weights @ (free * x))  # noqa: E731

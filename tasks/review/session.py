@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import DatasetError, Problem
+from data.dataset import RESERVED, VOID, DatasetError, Problem
 from data.files import current_digest
 from data.formats.label_folder import KINDS
 from data.formats.label_maps import read_label_map
@@ -48,16 +48,22 @@ class Session:
         self._names = list(subject.names)
         # What an image was like after some steps never changes: steps are added alone.
         self._known: OrderedDict[tuple[str, int], Maps] = OrderedDict()
+        self._done: set[str] = set()
         self._lock = threading.RLock()
 
     def queue(self, start: int, count: int) -> dict[str, Any]:
-        """Return images in the order of review, with what was said of each, and how many are done."""
-        done = set(self.subject.corrections.images)
+        """Return images in the order of review, with what was said of each, and how many are done.
+
+        Done is an image with a record of the bytes that it has.
+        """
+        corrected = {*self.subject.corrections.images} & self.subject.images.keys()
+        # Records are never deleted: what is done stays so.
+        self._done |= {id for id in corrected - self._done if self._records(self.subject.images[id])}
         ids = list(self.subject.images)
         images = []
         for id in ids[start : start + count]:
             image = self.subject.images[id]
-            records = self._records(image) if id in done else []
+            records = self._records(image) if id in self._done else []
             images.append(
                 {
                     "image": id,
@@ -71,7 +77,7 @@ class Session:
             "name": self.subject.name,
             "author": self.author,
             "count": len(ids),
-            "done": len(done.intersection(ids)),
+            "done": len(self._done),
             "images": images,
         }
 
@@ -130,12 +136,12 @@ class Session:
         image = self._image(id)
         with self._lock:
             maps = self._now(image)
-            self._learn([*masks.classes, *(tags or ())])
+            names = self._with_new([*masks.classes, *(tags or ())])
             known, needed = self._tags(image), {*masks.classes} - {*self.subject.names}
             if needed - {*(known if tags is None else tags)}:
                 # A class is one of the set's because an image has it as a tag.
                 tags = sorted({*(known if tags is None else tags), *needed})
-            self._add(image, after, maps, masks, verdict=verdict, tags=tags)
+            self._add(image, after, maps, masks, verdict=verdict, tags=tags, names=names)
             return self.state(id)
 
     def restore(self, id: str, after: int, step: int) -> dict[str, Any]:
@@ -182,7 +188,7 @@ class Session:
             if scribbles.semantic.shape != maps.labels.shape:
                 raise ValueError(f"expected scribbles on {id} of its size")
             grown = Masks(scribbles.classes, refine_scribbles(scribbles.semantic, boundary))
-            target = apply_masks(base, grown, self._values)
+            target = apply_masks(base, grown, _values_of(self._names))
             self._add(image, after, maps, difference(maps, target, self._names), verdict=None, tags=None)
             return self.state(id)
 
@@ -210,10 +216,6 @@ class Session:
         height, width = self._now(self._image(id)).labels.shape
         return height, width
 
-    @property
-    def _values(self) -> dict[str, int]:
-        return {name: value for value, name in enumerate(self._names)}
-
     def _image(self, id: str) -> ReviewImage:
         if id not in self.subject.images:
             raise Unknown(f"expected the id of an image under review, found {id!r:.80}")
@@ -226,20 +228,22 @@ class Session:
         given = [r.tags for r in (self._records(image) if records is None else records) if r.tags is not None]
         return given[-1] if given else image.tags
 
-    def _learn(self, names: Iterable[str]) -> None:
-        """Take new classes up, at the end of the table.
+    def _with_new(self, names: Iterable[str]) -> list[str]:
+        """Return what values are called, with new classes at the end; as in a `ClassTable`, none has the value of void.
 
         Raises:
             ValueError: It can be no name, or differs from a known one in case alone.
         """
+        found = list(self._names)
         for name in names:
             if name != clean_name(name) or name_fault(name) is not None:
                 raise ValueError(f"expected the name of a class, found {name!r:.80}")
-            if name in self._names:
+            if name in found:
                 continue
-            if groups := alike({*self._names, name}):
+            if groups := alike({*found, name}):
                 raise ValueError(f"expected names that differ in more than case, found {groups[0]}")
-            self._names.append(name)
+            found += [RESERVED, name] if len(found) == VOID else [name]
+        return found
 
     def _now(self, image: ReviewImage) -> Maps:
         with self._lock:
@@ -252,9 +256,10 @@ class Session:
             corrections = list(self.subject.corrections.of(image.id, image.digest))
             if not 0 <= step <= len(corrections):
                 raise Unknown(f"{image.id}: expected a step of 0 to {len(corrections)}, found {step}")
-            self._learn(name for each in corrections for name in (*each.record.classes, *(each.record.tags or ())))
-            labels, objects = _read(image, image.folder)
-            self._keep(image, step, Maps(*apply_corrections(labels, objects, corrections[:step], self._values)))
+            said = [name for each in corrections for name in (*each.record.classes, *(each.record.tags or ()))]
+            self._names = self._with_new(said)
+            maps = apply_corrections(*_read(image, image.folder), corrections[:step], _values_of(self._names))
+            self._keep(image, step, Maps(*maps))
         return self._known[image.id, step]
 
     def _keep(self, image: ReviewImage, step: int, maps: Maps) -> None:
@@ -271,9 +276,11 @@ class Session:
         *,
         verdict: Verdict | None,
         tags: Iterable[str] | None,
+        names: list[str] | None = None,
     ) -> None:
-        """Write a step down that is made on the labels as they are, `maps`."""
-        after_it, step = apply_masks(maps, masks, self._values), len(self._records(image))
+        """Write a step down that is made on the labels as they are, `maps`; then its new `names` are known."""
+        names = self._names if names is None else names
+        after_it, step = apply_masks(maps, masks, _values_of(names)), len(self._records(image))
         self.subject.corrections.add(
             image.id,
             image.digest,
@@ -286,7 +293,12 @@ class Session:
             instances=masks.instances,
             after=after,
         )
+        self._names = names
         self._keep(image, step + 1, after_it)
+
+
+def _values_of(names: Iterable[str]) -> dict[str, int]:
+    return {name: value for value, name in enumerate(names)}
 
 
 def _check_photograph(image: ReviewImage) -> None:

@@ -1,6 +1,13 @@
 """The page of a review: who is let in, what is refused, and what is saved."""
 
 import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -55,6 +62,7 @@ def test_the_page_is_shown_with_a_policy_that_lets_nothing_else_in(client: TestC
         (f"/{TOKEN}/queue", {"sec-fetch-site": "same-site"}),
         (f"/{TOKEN}/queue", {"host": f"evil.example:{PORT}"}),
         (f"/{TOKEN}/queue", {"host": "127.0.0.1:1"}),
+        (f"/{TOKEN}/queue", {"host": "127.0.0.1"}),
     ],
 )
 def test_strangers_are_refused(client: TestClient, path: str, headers: dict[str, str]) -> None:
@@ -70,6 +78,15 @@ def test_strangers_are_refused(client: TestClient, path: str, headers: dict[str,
 def test_the_own_page_is_let_in(client: TestClient) -> None:
     answer = client.get("queue", headers={"origin": HOST, "sec-fetch-site": "same-origin"})
     assert answer.json()["images"][0]["image"] == WORST
+
+
+def test_at_the_port_of_http_browsers_say_none(published: Path) -> None:
+    session = Session(open_subject(published), "Ada")
+    at_80 = TestClient(make_app(session, TOKEN, 80), base_url=f"http://127.0.0.1/{TOKEN}/")
+    for host in ("127.0.0.1", "localhost", "127.0.0.1:80"):
+        assert at_80.get("queue", headers={"host": host, "origin": f"http://{host}"}).status_code == 200
+    assert at_80.get("queue", headers={"host": "127.0.0.1:81"}).status_code == 403
+    assert at_80.get("queue", headers={"host": "evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["../app.py", "%2e%2e/app.py", "..%2f..%2fcli.py", "%2fetc%2fpasswd", "....//app.py"])
@@ -98,6 +115,8 @@ def test_an_upload_of_a_gigabyte_is_refused_by_its_length(client: TestClient, pa
         ("correct", {"image": WORST, "after": 0, "semantic": [0, 1]}),
         ("correct", {"image": WORST, "after": 0, "semantic": [0, 10**9, 1]}),
         ("correct", {"image": WORST, "after": 0, "semantic": [0, 1, 9]}),
+        ("correct", {"image": WORST, "after": 0, "semantic": [0, 2**70, 1]}),
+        ("correct", {"image": WORST, "after": 0, "semantic": [1, 2**63 - 1, 2]}),
         ("correct", {"image": WORST, "after": 0, "semantic": [0.5, 1, 1]}),
         ("correct", {"image": WORST, "after": 0, "verdict": "perfect"}),
         ("correct", {"image": WORST, "after": 0, "tags": ["a;b"]}),
@@ -151,3 +170,24 @@ def test_a_folder_that_is_neither_run_nor_publication_is_refused(
 ) -> None:
     assert main(["review", str(tmp_path)]) == 1
     assert "expected the folder of a run" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_the_review_and_is_no_failure(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def interrupt() -> None:
+        # It answers, so it is at work.
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/")
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main(["review", str(published), "--author", "Ada", "--port", str(port)]) == 0
+    assert "Stopped" not in capsys.readouterr().err

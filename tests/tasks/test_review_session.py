@@ -10,7 +10,7 @@ import torch
 from fabricated_run import make_run
 from support.published_labels import make_publication
 
-from data.dataset import VOID, DatasetError
+from data.dataset import RESERVED, VOID, DatasetError
 from data.formats.label_folder import AUTOMATIC, KINDS
 from data.formats.label_maps import read_label_map, write_label_map
 from data.store import ArtifactError
@@ -153,6 +153,37 @@ def test_a_new_class_becomes_a_tag_and_odd_names_are_refused(session: Session) -
     assert len(session.subject.corrections.records(WORST)) == 1
 
 
+def test_no_new_class_gets_the_value_of_void(session: Session) -> None:
+    room = VOID - len(session.state(WORST)["classes"])
+    state = session.correct(WORST, 0, Masks(()), verdict=None, tags=[f"new {number:03}" for number in range(room)])
+    assert len(state["classes"]) == VOID
+    brush(session, 1, name="the next")
+    names = [each["name"] for each in session.state(WORST)["classes"]]
+    assert names[VOID:] == [RESERVED, "the next"]
+    assert (painted(session).labels[4:12, 6:20] == VOID + 1).all()
+    again = Session(session.subject, "Bo")
+    np.testing.assert_array_equal(painted(again).labels, painted(session).labels)
+
+
+def test_a_name_of_a_step_that_was_not_saved_is_not_on_offer(session: Session) -> None:
+    before = session.state(WORST)["classes"]
+    brush(Session(session.subject, "Bo"), 0)
+    with pytest.raises(Overtaken):
+        brush(session, 0, name="kite")
+    assert session.state(WORST)["classes"] == before
+    with pytest.raises(ValueError, match="expected"):
+        session.correct(WORST, 1, Masks(()), verdict=None, tags=["kite", "a;b"])
+    assert session.state(WORST)["classes"] == before
+
+
+def test_an_image_whose_corrections_are_of_other_bytes_is_not_done(session: Session) -> None:
+    session.subject.corrections.add(WORST, "0" * 64, author="Bo", verdict="accepted")
+    found = session.queue(0, 1)
+    assert (found["done"], found["images"][0]["steps"], found["images"][0]["verdict"]) == (0, 0, None)
+    session.correct(WORST, 1, Masks(()), verdict="accepted", tags=None)
+    assert session.queue(0, 1)["done"] == 1
+
+
 def test_scribbles_replace_those_that_were_refined_before(session: Session) -> None:
     first = session.scribble(WORST, 0, 0, Masks(("crate",), square(FIRST_CLASS)))
     both = square(FIRST_CLASS)
@@ -215,6 +246,25 @@ def test_the_walk_stays_within_the_boundaries() -> None:
     assert (both[scribbles > 0] == scribbles[scribbles > 0]).all()
     assert (both[40:80, 106:116] == 1).all()
     assert (both[40:80, 50:90] == 3).all()
+
+
+def test_strokes_that_touch_share_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    scribbles, found = np.zeros((64, 64), np.uint16), []
+    # Cells of 8 pixels: those between the strokes have as much of the one as of the other.
+    scribbles[16:48, 28:36], scribbles[16:48, 36:44] = 3, 4
+
+    def kept(*sources: torch.Tensor, **settings: int) -> np.ndarray:
+        found.append(absorb(*sources, **settings))
+        return found[-1]
+
+    monkeypatch.setattr("tasks.review.scribbles.absorb", kept)
+    refined = refine_scribbles(scribbles, torch.zeros(8, 8))
+    assert found[0].min() > -0.01
+    assert found[0].max() < 1.01
+    assert (refined[20:44, 20:36] == 3).all()
+    assert (refined[20:44, 36:52] == 4).all()
+    with pytest.raises(AssertionError, match="one source"):
+        absorb(torch.ones(2, 3, 3), torch.zeros(3, 3), radius=1, beta=1)
 
 
 def test_a_large_window_is_walked_on_a_coarser_grid_with_its_walls() -> None:

@@ -45,11 +45,12 @@ def _review(request: ReviewRequest, options: Output) -> None:
 
     subject = open_subject(request.labels)
     author = request.author or user_name("--author")
-    server = ReviewServer(Session(subject, author), request.port)
+    session = Session(subject, author)
+    server = ReviewServer(session, request.port)
     found = {
         "address": server.address,
         "images": len(subject.images),
-        "corrected": len({*subject.corrections.images} & subject.images.keys()),
+        "corrected": session.queue(0, 0)["done"],
         "author": author,
         "corrections": str(subject.corrections.root),
     }
