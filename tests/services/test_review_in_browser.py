@@ -16,10 +16,19 @@ from tests_flows_support import ROOT
 from data.formats.label_maps import read_label_map
 from data.store.corrections import FOLDER, Corrections
 from flows.cli import main
+from tasks.review.subject import open_subject
 
 pytestmark = pytest.mark.services
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'pseudomask[dev]'")
 ENTER, CONTROL, RIGHT = "\ue007", "\ue009", "\ue014"
+SLOW = """
+const quick = window.fetch;
+window.fetch = async (path, options) => {
+  if (options?.method === "POST") await new Promise((done) => setTimeout(done, 700));
+  return quick(path, options);
+};
+"""
+"""Has every step take a while to be saved."""
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800")
 
@@ -203,6 +212,41 @@ def test_what_is_drawn_in_the_browser_survives_a_kill_and_stands_in_the_next_ver
         assert say(capsys, "rollback", labels, "--to", str(number))["latest"] == number
         for id in old:
             np.testing.assert_array_equal(shown(labels, id), maps[id])
+
+
+def test_each_step_is_saved_on_the_image_that_it_was_made_on(tmp_path: Path, page: Page) -> None:
+    labels = make_publication(tmp_path)
+    review, corrections = Served(labels), Corrections(labels / FOLDER)
+    try:
+        page.open(review.address)
+        page.driver.execute_script(SLOW)
+        first = page.said("image")
+        page.press("0", "b")
+        # The second stroke is drawn while the first is being saved.
+        page.gesture((10, 12), (30, 12))
+        page.gesture((10, 30), (30, 30))
+        page.go("j")
+        second = page.said("image")
+        assert len(corrections.records(first)) == 2
+        page.gesture((10, 12), (30, 12))
+        page.gesture((10, 30), (30, 30))
+        # The tags have the focus while the next image comes.
+        page.press("a", "t")
+        page.wait(lambda: page.said("image") not in (first, second))
+        third = page.said("image")
+        assert [record.verdict for record in corrections.records(second)] == [None, None, "accepted"]
+        tags = page.driver.execute_script("return document.getElementById('tags').value")
+        assert tags == "; ".join(open_subject(labels).images[third].tags)
+        assert tags != "; ".join(open_subject(labels).images[second].tags)
+        # A stroke after the key that leads away belongs to neither image.
+        page.gesture((10, 12), (30, 12))
+        page.press("j")
+        page.gesture((10, 30), (30, 30))
+        page.wait(lambda: "Not saved" in page.driver.find_element("id", "status").text)
+        fourth = page.said("image")
+        assert (len(corrections.records(third)), corrections.records(fourth)) == (1, [])
+    finally:
+        review.kill()
 
 
 def test_who_was_second_is_asked_keys_draw_and_a_script_stays_a_name(tmp_path: Path, page: Page) -> None:

@@ -78,26 +78,32 @@ function showProgress() {
 }
 
 function open(place) {
-  return enqueue(async () => {
-    if (place < 0 || place >= review.count) return say("There are no more images.");
-    while (place >= review.queue.length) await loadQueue();
-    const image = review.queue[place];
-    close(place, image);
-    const state = await get("state", {image: image.image});
-    const photo = new Image();
-    photo.src = address("photo", {image: image.image});
-    await photo.decode();
-    Object.assign(review, {photo, past: [...Array(state.steps).keys()], future: [], maps: {}});
-    say(state.other_bytes ? `${state.other_bytes} corrections were made on other bytes of this image, and are not applied.` : "");
-    await take(state);
-    $("view").focus({preventScroll: true});
-  });
+  return enqueue(() => show(place));
+}
+
+async function show(place) {
+  if (place < 0 || place >= review.count) return say("There are no more images.");
+  while (place >= review.queue.length) await loadQueue();
+  const image = review.queue[place];
+  close(place, image);
+  const state = await get("state", {image: image.image});
+  const photo = new Image();
+  photo.src = address("photo", {image: image.image});
+  await photo.decode();
+  Object.assign(review, {photo, past: [...Array(state.steps).keys()], future: [], maps: {}});
+  say(state.other_bytes ? `${state.other_bytes} corrections were made on other bytes of this image, and are not applied.` : "");
+  await take(state);
+  $("view").focus({preventScroll: true});
+  return null;
 }
 
 // Until the next image is there, nothing is shown and nothing can be changed.
 function close(place, image) {
   Object.assign(review, {place, image: null});
+  isPenDown = false;
   review.tool?.cancel();
+  showTags([], null);
+  $("tags").blur();
   view.show(null, null);
   $("image-name").textContent = image.image;
   $("why").textContent = "";
@@ -118,7 +124,8 @@ async function take(state) {
   const verdict = state.verdict ? `, ${state.verdict}` : "";
   $("image-name").textContent = state.image + verdict;
   $("why").textContent = state.quality === null ? state.why : `Quality ${Math.round(100 * state.quality)} %: ${state.why}`;
-  if (document.activeElement !== $("tags")) $("tags").value = state.tags.join("; ");
+  // What a person types stays, unless it is of another image.
+  if (document.activeElement !== $("tags") || $("tags").dataset.image !== state.image) showTags(state.tags, state.image);
   showProgress();
   showClasses();
   showCams();
@@ -126,9 +133,13 @@ async function take(state) {
   Object.assign(document.body.dataset, {image: state.image, records: state.records, steps: state.steps});
 }
 
+function showTags(tags, image) {
+  $("tags").value = tags.join("; ");
+  $("tags").dataset.image = image ?? "";
+}
+
 // Sends a step; where somebody else was first, asks whether it goes over what he did.
 async function send(path, message) {
-  if (!review.image) return false;
   const started = performance.now();
   try {
     await take(await post(path, {image: review.image, after: review.records, ...message}));
@@ -153,34 +164,39 @@ function askConflict(state) {
   return new Promise((resolve) => $("conflict").addEventListener("close", () => resolve($("conflict").returnValue === "mine"), {once: true}));
 }
 
+// What a person does is meant for the image that he sees, which another may have replaced before its turn comes.
+function onThisImage(work) {
+  const {image} = review;
+  if (!image) return null;
+  return enqueue(() => (review.image === image ? work() : say(`Not saved: ${image} is no longer open.`, true)));
+}
+
 // A number names what the image was like after so many steps; nothing that was saved is ever deleted.
-function step(message) {
-  return enqueue(async () => {
-    const before = review.steps;
-    const {walk, ...content} = message;
-    const done = await send(walk ? "scribble" : "correct", content);
-    if (done) {
-      review.past.push(before);
-      review.future = [];
-    }
-    return done;
-  });
+async function save({walk, ...content}) {
+  const before = review.steps;
+  const done = await send(walk ? "scribble" : "correct", content);
+  if (done) {
+    review.past.push(before);
+    review.future = [];
+  }
+  return done;
 }
 
 function travel(from, to) {
-  return enqueue(async () => {
+  return onThisImage(async () => {
     if (!from().length) return say(from === past ? "There is nothing to undo." : "There is nothing to redo.");
     const here = review.steps;
     const target = from().pop();
     review.tool.cancel();
     if (await send("restore", {step: target})) to().push(here);
+    return null;
   });
 }
 const past = () => review.past;
 const future = () => review.future;
 
-async function judge(verdict) {
-  if (await step({verdict})) await open(review.place + 1);
+function judge(verdict) {
+  return onThisImage(async () => await save({verdict}) && show(review.place + 1));
 }
 
 // ---- classes and tags
@@ -221,7 +237,7 @@ function choose(one) {
 function saveTags() {
   const tags = [...new Set($("tags").value.split(";").map((tag) => tag.trim()).filter(Boolean))].sort();
   $("view").focus();
-  if (tags.join(";") !== review.tags.join(";")) step({tags});
+  if (tags.join(";") !== review.tags.join(";")) onThisImage(() => save({tags}));
 }
 
 // ---- layers
@@ -318,9 +334,9 @@ function act(method, point) {
   }
   const work = review.tool[method]?.(point);
   draw();
-  if (work) enqueue(() => {
+  if (work) onThisImage(() => {
     const message = work();
-    if (message) step(message);
+    return message && save(message);
   });
 }
 

@@ -131,10 +131,10 @@ class Polygon extends Tool {
 // What happens at one pixel, when the pointer leaves it.
 class Click extends Tool {
   up(point) {
-    this.take();
+    const isBegun = this.take().length > 0;
     const at = pixelAt(this.review.size, point);
     const {chosen} = this.review;
-    return at < 0 ? null : () => this.click(at, chosen);
+    return !isBegun || at < 0 ? null : () => this.click(at, chosen);
   }
 }
 
