@@ -135,7 +135,7 @@ def _publish(
             "agreement": agreement,
             "held": held,
             "left_out": [str(problem) for problem in work.problems],
-            "corrected": sum(entry.corrections is not None for entry in entries),
+            "corrected": sum(entry.corrections is not None and entry.unfit is None for entry in entries),
             "not_applied": [str(problem) for problem in unfit],
         }
         number = publication.publish(draft, facts, entries, hold=bool(held))

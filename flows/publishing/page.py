@@ -56,6 +56,7 @@ def summary(
         if ids:
             lines.append(f"- {name.replace('_', ' ')}: {_names(ids)}")
     lines += [f"- left out: {problem}" for problem in answer["left_out"]]
+    lines += [f"- correction {fault}" for fault in answer.get("not_applied", ())]
     if found is not None:
         lines.append(f"- {len(found.changed)} images have other labels, {found.same} the same")
     waiting = answer["version"] or answer["same"]

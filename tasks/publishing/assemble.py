@@ -123,7 +123,7 @@ def keep_labels(publication: Publication, base: int, gone: Collection[str], draf
             link_file(source / kind / f"{entry.id}.png", draft / kind / f"{entry.id}.png")
         if entry.corrections is not None:
             maps = (read_label_map(source / kind / f"{entry.id}.png") for kind in KINDS)
-            entry = replace(entry, corrections=None, **statistics(*maps))
+            entry = replace(entry, corrections=None, unfit=None, **statistics(*maps))
             before += read_detections(source / DETECTIONS / f"{entry.id}.json")
         kept.append(entry)
     corrected = {entry.id for entry in entries if entry.corrections is not None}

@@ -58,7 +58,8 @@ def correct(part: Part, classes: ClassTable, corrections: Corrections, draft: Pa
             labels, objects = apply_corrections(before, objects_before, given, values)
         except ValueError as error:
             problems.append(Problem(corrections.root / entry.id, f"not applied: {error}", entry.id))
-            entries.append(replace(entry, corrections=state))
+            # Which they are must be known, so that they make no version every night.
+            entries.append(replace(entry, corrections=state, unfit=str(error)))
             continue
         for kind, corrected in zip(KINDS, (labels, objects), strict=True):
             file = draft / kind / f"{entry.id}.png"

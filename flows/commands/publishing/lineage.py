@@ -27,8 +27,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
     Returns:
         "stages": each with "stage", "key", "settings", "source" (of the code), "seed", "backbone" and "weights"
         where it has them, "device", "versions", "finished", and "images" that it was made over; "corrections": those
-        that the labels have, the oldest first, each with "author", "created", "made_on", "verdict", "tags", and whether
-        it changed "pixels".
+        that the version took up, the oldest first, each with "author", "created", "made_on", "verdict", "tags", whether
+        it changes "pixels", and why these were "not_applied", or None.
 
     Raises:
         ArtifactError: There is no such version or image, or the version is damaged.
@@ -69,7 +69,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
         "corrections": [
             {
                 **{name: getattr(record, name) for name in CORRECTION},
-                "pixels": bool(record.semantic or record.instances),
+                "pixels": _has_pixels(record),
+                "not_applied": entry.unfit if _has_pixels(record) else None,
             }
             for record in _corrections_of(entry, Corrections(published / FOLDER))
         ],
@@ -77,11 +78,16 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
 
 
 def _corrections_of(entry: Entry, corrections: Corrections) -> list[Record]:
-    """Return the corrections whose pixels an image's labels have, and the one that gave it its tags."""
+    """Return the corrections whose pixels a version laid over an image's labels, or that did not fit; and the one that
+    gave it its tags."""
     records = [record for record in corrections.records(entry.id) if record.digest == entry.image]
     behind = corrections.behind(entry.id, entry.image, entry.corrections)
     tagged = [record for record in records if record.tags is not None and {*record.tags} == {*entry.labels}][-1:]
     return [record for record in records if record in behind or record in tagged]
+
+
+def _has_pixels(record: Record) -> bool:
+    return bool(record.semantic or record.instances)
 
 
 def show_lineage(result: dict[str, Any], console: Console) -> None:
@@ -113,8 +119,9 @@ def show_lineage(result: dict[str, Any], console: Console) -> None:
 
 def _words_of(correction: dict[str, Any]) -> str:
     tags = correction["tags"]
+    fault = correction["not_applied"]
     changed = [
-        *(["pixels"] if correction["pixels"] else []),
+        *(["pixels" if fault is None else f"pixels, not applied: {fault}"] if correction["pixels"] else []),
         *([f"tags {', '.join(tags) or 'none'}"] if tags is not None else []),
         *([correction["verdict"]] if correction["verdict"] else []),
     ]

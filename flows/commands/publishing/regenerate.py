@@ -76,6 +76,8 @@ def show_regeneration(result: dict[str, Any], console: Console) -> None:
         say(f"nothing changed since version {result['latest']}")
         return
     say(f"did {work}")
+    for fault in result.get("not_applied", ()):
+        say(f"correction {fault}")
     if result["held"]:
         say(f"version {version} is held for review:")
         for objection in result["held"]:
