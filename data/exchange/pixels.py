@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from data.dataset import VOID
 
-NEW_OBJECT = 1 << 20
-"""The first id of objects that a tool knows by no number; those of label maps lie below."""
+NEW_OBJECT = 1 << 31
+"""The first id of objects that a tool knows by no number; those of label maps and of tools lie below."""
 
 
 class Pixels(NamedTuple):

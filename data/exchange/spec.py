@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from data.formats.label_maps import read_label_map
 from data.names import clean_name
 
 BACKGROUND_NAME, VOID_NAME = "background", "void"
+ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
+"""The begin of an absolute path, on Windows too, or of an address."""
 
 
 def _nothing() -> None:
@@ -119,19 +122,28 @@ class Labels:
         return {self.name(value): value for value in self.named_values}
 
     def find(self, name: str) -> Sample:
-        """Return the image that a tool calls so: by its id, or by its path with a suffix or from another folder.
+        """Return the image that a tool calls so: by its id, or by a path that ends as that of one image alone does.
+
+        A path may lack the first folders of the id or of the photograph. One of another machine, that is an absolute
+        one, may have other folders before the id instead.
 
         Raises:
             ValueError: There is none, or several.
         """
-        path = PurePosixPath(name.replace("\\", "/"))
-        parts = [part for part in path.parts if part not in ("/", ".")]
-        for start in range(len(parts)):
-            tail = "/".join(parts[start:])
-            for text in (tail, tail.removesuffix(path.suffix)):
-                if text in self._by_id:
-                    return self._by_id[text]
-        found = self._by_stem[path.stem] if path.name else []
+        text = name.replace("\\", "/")
+        parts = tuple(part for part in PurePosixPath(text).parts if part not in ("/", "."))
+        # A name may have dots, so what looks like a suffix is taken off second.
+        spellings = (parts, (*parts[:-1], PurePosixPath(parts[-1]).stem)) if parts else ()
+        found: list[Sample] = []
+        for spelling in spellings:
+            if sample := self._by_id.get("/".join(spelling)):
+                return sample
+            called = self._by_stem.get(spelling[-1], [])
+            found = [sample for sample in called if any(_ends(path, spelling) for path in _paths(sample))]
+            if not found and ABSOLUTE.match(text):
+                found = [sample for sample in called if _ends(spelling, _paths(sample)[0])]
+            if found:
+                break
         if len(found) != 1:
             several = f"one of {len(found)} images called so" if found else "no image of the labels"
             raise ValueError(f"expected an image of the labels, found {name!r}, {several}")
@@ -157,6 +169,15 @@ class Labels:
             if sample.image.stem != PurePosixPath(sample.id).name:
                 found[sample.image.stem].append(sample)
         return found
+
+
+def _paths(sample: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the parts of an image's id, and of its photograph's path without the suffix."""
+    return PurePosixPath(sample.id).parts, sample.image.absolute().with_suffix("").parts
+
+
+def _ends(whole: tuple[str, ...], tail: tuple[str, ...]) -> bool:
+    return whole[-len(tail) :] == tail
 
 
 class Edited(NamedTuple):
@@ -186,6 +207,7 @@ class ExchangeFormat:
             holds nothing of the format.
         kept: What is left of an image's labels when they are written and read again.
         loss: What that is, as a phrase; "" where it is all of them.
+        suffix: Of files `<id><suffix>` that it writes beside the export's own; "" where it has a folder for them.
     """
 
     name: str
@@ -194,3 +216,4 @@ class ExchangeFormat:
     read: Callable[[Path, Labels], Iterator[Edited]]
     kept: Callable[[Labels, Sample], Pixels] = Labels.pixels
     loss: str = ""
+    suffix: str = ""

@@ -31,7 +31,7 @@ def read_yolo_names(folder: Path) -> list[str]:
     file = folder / FILE
     try:
         names = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("names")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError) as error:
         raise DatasetError([Problem(file, f"expected YAML with the names of the classes, but {error}")]) from None
     found = [names.get(number) for number in range(len(names))] if isinstance(names, dict) else names
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):

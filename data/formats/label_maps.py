@@ -15,16 +15,17 @@ from data.formats.images import LABEL_FORMATS, decodable, image_orientation, ima
 from data.formats.label_codings import read_coded
 
 
-def _voc_palette() -> np.ndarray:
-    # Bits 0, 3, 6 of a value are the high bits of red, 1, 4, 7 of green, 2, 5 of blue: the VOC development kit's map.
-    values = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for level in range(3):
+def voc_colours(values: np.ndarray) -> np.ndarray:
+    """Return the colours uint8 [..., 3] of values below 2^24, as VOC's development kit makes them.
+
+    Bits 0, 3, 6 and so on of a value are the bits of red, the highest first, 1, 4, 7 of green, and 2, 5, 8 of blue.
+    """
+    colours = np.zeros((*values.shape, 3), np.uint8)
+    for level in range(8):
         for channel in range(3):
             bit = values >> (3 * level + channel) & 1
-            palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
-    palette.setflags(write=False)
-    return palette
+            colours[..., channel] |= (bit << (7 - level)).astype(np.uint8)
+    return colours
 
 
 MAX_VALUE = 2**16 - 1
@@ -32,8 +33,9 @@ BINARY_MASKS = (
     "expected masks with the values of classes, found only 0 and 255, and 255 is void: write 1 (or the class's value) "
     "where the object is"
 )
-VOC_PALETTE = _voc_palette()
+VOC_PALETTE = voc_colours(np.arange(256))
 """uint8 [256, 3], RGB: the colour of each value of a label map; read-only."""
+VOC_PALETTE.setflags(write=False)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,8 @@ def check_lists(request: CompareRefinersRequest) -> None:
     """Read the lists of images before anything runs.
 
     Raises:
-        DatasetError: A list cannot be read, or none of its images has the ground truth that scores need.
+        DatasetError: A list cannot be read, or its images lack the ground truth that scores need: all of those that
+            labels are made for, or some of those that are predicted.
     """
     dataset, _ = open_set(next(runs(request))[2])
     if not any(map(has_truth, dataset.samples)):
@@ -172,6 +173,7 @@ def check_lists(request: CompareRefinersRequest) -> None:
         raise DatasetError([Problem(request.data, message)])
     if request.test is not None:
         open_images(request.data, dataset.classes, request.test)
+        _has_truth(request, request.test)
 
 
 def networks_of(request: CompareRefinersRequest) -> tuple[str, ...]:
@@ -207,12 +209,24 @@ def predictions_of(request: CompareRefinersRequest) -> Iterator[PredictRequest]:
 
 
 def _has_truth(request: CompareRefinersRequest, split: ListName) -> bool:
+    """Tell whether the images of a list have ground truth: all of them, or none.
+
+    Raises:
+        DatasetError: Some have; names those that lack it.
+    """
     try:
-        dataset, _ = open_dataset(request.data, request.labels, split, request.classes)
+        dataset, problems = open_dataset(request.data, request.labels, split, request.classes, skip_bad=True)
     except DatasetError:
-        # A list of the server's images has not even tags. What else may be wrong, the prediction reports.
+        # None of the server's images has even tags. What else may be wrong, the prediction reports.
         return False
-    return all(map(has_truth, dataset.samples))
+    lacking = [sample for sample in dataset.samples if not has_truth(sample)]
+    if len(lacking) == len(dataset.samples):
+        return False
+    message = f"expected ground truth, which {len(dataset.samples) - len(lacking)} other images of {split} have"
+    problems = [*problems, *(Problem(sample.image, message, sample.id) for sample in lacking)]
+    if problems:
+        raise DatasetError(problems)
+    return True
 
 
 def runs(request: CompareRefinersRequest) -> Iterator[tuple[str, int, RunRequest]]:

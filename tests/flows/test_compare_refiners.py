@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from tests_flows_support import TINY, pseudomask
 
+from data.dataset import DatasetError
 from data.ownership import own
 from data.synthetic.dataset import write_synthetic
 from flows.cli import main
@@ -19,6 +20,7 @@ from flows.comparison.refiners import (
     PAPER_TABLES,
     RUNS,
     CompareRefinersRequest,
+    check_lists,
     networks_of,
     predictions_of,
     runs,
@@ -130,6 +132,13 @@ def test_networks_learn_irnet_s_labels_where_there_is_a_list_to_score_them_on(tm
     assert (test.network, test.evaluate) == (tmp_path / "out/irnet-0/deeplabv2", True)
     shutil.rmtree(data / "SegmentationObject")
     assert networks_of(request) == ("deeplabv2",)
+    first, second = (data / "ImageSets/Segmentation/val.txt").read_text().split()
+    (data / f"SegmentationClass/{first}.png").unlink()
+    with pytest.raises(DatasetError, match=rf"{first}\.jpg: expected ground truth, which 1 other images of val have"):
+        check_lists(request.model_copy(update={"val": None}))
+    (data / f"SegmentationClass/{second}.png").unlink()
+    (test,) = predictions_of(request.model_copy(update={"val": "train"}))
+    assert not test.evaluate
     with pytest.raises(ValidationError, match="a list to score them on"):
         CompareRefinersRequest(data=data, test="val", out=tmp_path / "out")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from data.dataset import ClassTable
 from data.files import file_digest
@@ -14,7 +16,7 @@ from data.store import ArtifactError, open_store
 from data.store.corrections import Corrections
 from data.store.publication import Entry, Publication, name_of
 from flows import cli
-from flows.commands.storing.gc_versions import collect_versions
+from flows.commands.storing.gc_versions import collect_versions, show_versions_gone
 from tasks.engine.image_list import ImageList
 from tasks.engine.run_record import RunRecord, StageRecord
 
@@ -144,3 +146,16 @@ def test_the_command_knows_labels_from_a_store(published: Publication, capsys: p
     assert cli.main(["gc", labels, "--keep", "1", "--delete"]) == 0
     assert "version 5 stays: the latest" in capsys.readouterr().out
     assert published.published == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("keep", "days", "options"),
+    [(1, 0, "--keep 1 --keep-days 0"), (1_000_000, 0.5, "--keep 1000000 --keep-days 0.5"), (None, 0, "--keep-days 0")],
+)
+def test_the_next_command_has_the_numbers_that_were_given(
+    published: Publication, keep: int | None, days: float, options: str
+) -> None:
+    said = collect_versions(published.root, keep, days)
+    console = Console(record=True, width=500, file=io.StringIO())
+    show_versions_gone(said | {"runs": ["a"]}, console)
+    assert f"gc {published.root} {options} --delete" in console.export_text()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_what_a_person_changed_is_taken_once_and_stands_in_the_labels(
     assert len(Corrections(tmp_path / "published/corrections").records(CHANGED)) == 1
 
 
+def test_what_lies_under_a_later_correction_is_taken_again(tmp_path: Path, labels: Labels) -> None:
+    export_labels(tmp_path / "published", tmp_path / "out", "png")
+    for value in (2, 3, 2):
+        write_label_map(tmp_path / "out/masks/empty.png", np.full(SIZE, value, np.uint8), grey=True)
+        answer = take(tmp_path, "png")
+        assert ([each["image"] for each in answer["taken"]], answer["already"]) == (["empty"], 0)
+        assert (corrected(tmp_path, labels, "empty").semantic == value).all()
+    # A verdict changes no pixel.
+    corrections = Corrections(tmp_path / "published/corrections")
+    corrections.add("empty", corrections.records("empty")[0].digest, author="Ada", verdict="accepted")
+    assert take(tmp_path, "png")["already"] == 1
+
+
 def test_an_instance_that_was_split_is_two_and_one_that_was_merged_is_one(tmp_path: Path, labels: Labels) -> None:
     export_labels(tmp_path / "published", tmp_path / "out", "png")
     split, merged = tmp_path / "out/instances/mixed.png", tmp_path / f"out/instances/{CHANGED}.png"
@@ -158,7 +172,13 @@ def test_polygons_that_a_person_drew_in_label_studio_are_taken(tmp_path: Path, l
         "value": {"points": corners, "closed": True, "polygonlabels": ["猫"]},
     }
     old = {"was_cancelled": True, "result": []}
-    file.write_text(json.dumps([task | {"annotations": [{"result": [region]}, old]}]))
+    found = [
+        {"result": [], "updated_at": "2024-05-01T10:00:00.5Z"},
+        {"result": [region], "updated_at": "2024-05-02T10:00:00Z"},
+        {"result": [], "updated_at": "2024-05-02T10:30:00+02:00"},
+        {"result": []},
+    ]
+    file.write_text(json.dumps([task | {"annotations": [*found, old]}]))
     answer = take(tmp_path, "label-studio")
     assert (answer["images"], answer["taken"]) == (1, [{"image": "empty", "pixels": 60, "instances": 1}])
     got = corrected(tmp_path, labels, "empty")
@@ -194,8 +214,11 @@ def broken(tmp_path: Path, kind: str) -> None:
     elif kind == "stranger":
         shutil.copy(masks / "mixed.png", masks / "stranger.png")
     elif kind == "twice":
+        (masks / "set").mkdir()
+        shutil.copy(masks / "mixed.png", masks / "set/mixed.png")
+    elif kind == "elsewhere":
         (masks / "other").mkdir()
-        shutil.copy(masks / "mixed.png", masks / "other/mixed.png")
+        (masks / "mixed.png").rename(masks / "other/mixed.png")
     elif kind == "damaged":
         (masks / "mixed.png").write_bytes((masks / "mixed.png").read_bytes()[:60])
     elif kind == "instances":
@@ -210,7 +233,8 @@ def broken(tmp_path: Path, kind: str) -> None:
         ("value", r"mixed\.png: expected values of 30 names, found 99"),
         ("class", r"größe 1\.5\.png: expected a class of the labels, found 'a dgo'"),
         ("stranger", r"stranger\.png: expected an image of the labels, found 'stranger\.png'"),
-        ("twice", r"other/mixed\.png: expected each image once, found 'mixed' again"),
+        ("twice", r"set/mixed\.png: expected each image once, found 'mixed' again"),
+        ("elsewhere", r"expected an image of the labels, found 'other/mixed\.png', no image of the labels"),
         ("damaged", r"mixed\.png: "),
         ("instances", r"mixed\.png: expected instances of 31 x 23, found 5 x 4"),
     ],
@@ -232,10 +256,23 @@ MALFORMED: dict[str, tuple[str, Any]] = {
     "label-studio": ("tasks.json", ["{", "{}", "[1]", '[{"data": {}}]', '[{"data": {"id": 3}}]']),
     "labelme": ("mixed.json", ["{", "[]", "{}", '{"imageHeight": 23, "imageWidth": 31, "shapes": [{}]}']),
     "x-anylabeling": ("mixed.json", ["[" * 100_000, '{"imageHeight": "23"}']),
-    "yolo": ("labels/mixed.txt", ["0 1 2", "99 0 0 0 1 1 1", "0 a b c d e f", "0 0 0 0 nan 1 1"]),
-    "yolo-semantic": ("data.yaml", ["{", "names: 3", "a: [", "names: {1: a}"]),
-    "cvat-mask": ("labelmap.txt", ["dog", "dog:1,2::", "dog:1,2,300::", "background:1,2,3::"]),
-    "fiftyone": ("mask_targets.json", ["{", "[]", '{"a": "b"}', "{}"]),
+    "yolo": (
+        "labels/mixed.txt",
+        [
+            "0 1 2",
+            f"0 {'9' * 400} 0 0 1 1 1",
+            f"{'9' * 5000} 0 0 0 1 1 1",
+            "99 0 0 0 1 1 1",
+            "0 a b c d e f",
+            "0 0 0 0 nan 1 1",
+        ],
+    ),
+    "yolo-semantic": ("data.yaml", ["{", "[" * 10_000, "names: 2001-99-99", "names: 3", "a: [", "names: {1: a}"]),
+    "cvat-mask": (
+        "labelmap.txt",
+        ["dog", "dog:1,2::", "dog:1,2,300::", f"dog:1,2,{'9' * 5000}::", "background:1,2,3::"],
+    ),
+    "fiftyone": ("mask_targets.json", ["{", "[]", '{"a": "b"}', "{}", '{"10000000000": "x"}']),
     "huggingface": ("data/train-00000.parquet", ["PAR1"]),
     "voc": ("classes.txt", ["", "x\n"]),
 }
@@ -256,6 +293,89 @@ def test_malformed_files_are_named_and_nothing_is_taken(
     assert "out" in str(error.value)
     assert "expected" in str(error.value)
     assert not (tmp_path / "published/corrections").exists()
+
+
+CORNERS = [[0, 0], [1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group_id": 10**20},
+        {"points": [[float("inf"), 0], [1, 1]]},
+        {"shape_type": "polygon", "points": [[10**399, 0], *CORNERS]},
+        {"shape_type": "polygon", "points": [[float("nan"), 0], *CORNERS]},
+        {"shape_type": "rectangle", "points": [[-(2**31), 0], [1, 1]]},
+    ],
+)
+def test_numbers_that_no_tool_writes_are_refused(tmp_path: Path, labels: Labels, change: dict[str, Any]) -> None:
+    export_labels(tmp_path / "published", tmp_path / "out", "labelme")
+    file = tmp_path / "out/mixed.json"
+    document = json.loads(file.read_text())
+    document["shapes"][0] |= change
+    file.write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"mixed\.json: mixed: (group_id|points): expected (a )?numbers? below"):
+        take(tmp_path, "labelme")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "before"),
+    [
+        ("coco-panoptic", "annotations/panoptic_default.json", '"object": 1}'),
+        ("label-studio", "tasks.json", '"id":"object-1-'),
+    ],
+)
+def test_objects_of_numbers_that_no_tool_writes_are_refused(
+    tmp_path: Path, labels: Labels, name: str, file: str, before: str
+) -> None:
+    export_labels(tmp_path / "published", tmp_path / "out", name)
+    text = (tmp_path / "out" / file).read_text()
+    assert before in text
+    (tmp_path / "out" / file).write_text(text.replace(before, before.replace("1", "9" * 30)))
+    with pytest.raises(DatasetError, match="expected a number below 2147483648"):
+        take(tmp_path, name)
+
+
+def test_a_hugging_face_dataset_may_lack_instances_but_not_masks(tmp_path: Path, labels: Labels) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    export_labels(tmp_path / "published", tmp_path / "out", "huggingface")
+    (file,) = (tmp_path / "out/data").glob("*.parquet")
+    table = parquet.read_table(file)
+    parquet.write_table(table.drop_columns(["instances"]), file)
+    assert take(tmp_path, "huggingface")["taken"] == []
+    parquet.write_table(table.drop_columns(["mask"]), file)
+    with pytest.raises(DatasetError, match="expected the columns id and mask, found no mask"):
+        take(tmp_path, "huggingface")
+
+
+def test_the_card_of_a_hugging_face_dataset_names_values_of_label_maps(tmp_path: Path, labels: Labels) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    export_labels(tmp_path / "published", tmp_path / "out", "huggingface")
+    card = tmp_path / "out/README.md"
+    for names, message in (
+        ('{"10000000000": "x"}', "expected values from 0 to 65535, found '10000000000'"),
+        ("[" * 100_000, "expected the card"),
+    ):
+        card.write_text(f"<!-- values: {names} -->\n")
+        with pytest.raises(DatasetError, match=message):
+            take(tmp_path, "huggingface")
+
+
+@pytest.mark.parametrize("id", ["export", "export.json/mixed"])
+@pytest.mark.parametrize("name", ["labelme", "x-anylabeling"])
+def test_an_image_whose_file_would_replace_the_export_s_own_is_refused(tmp_path: Path, name: str, id: str) -> None:
+    labels = hard_labels(tmp_path)
+    for kind in KINDS:
+        target = labels.folder / kind / f"{id}.png"
+        target.parent.mkdir(exist_ok=True)
+        labels.file(kind, labels.find("mixed")).rename(target)
+    samples = tuple(replace(each, id=id) if each.id == "mixed" else each for each in labels.samples)
+    publish_labels(tmp_path, Labels(labels.folder, samples, labels.classes))
+    with pytest.raises(DatasetError, match=rf"would be {id}\.json: the export has a file of its own there"):
+        export_labels(tmp_path / "published", tmp_path / "out", name)
+    assert not (tmp_path / "out").exists()
+    export_labels(tmp_path / "published", tmp_path / "out", "png")
+    assert take(tmp_path, "png")["images"] == 4
 
 
 def test_the_version_that_was_exported_is_compared_not_the_latest(tmp_path: Path, labels: Labels) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.dataset import VOID, DatasetError, Problem, Sample
+from data.exchange.json_fields import is_number_below
 from data.exchange.maps.png import map_files, read_names
 from data.exchange.maps.voc import write_list
 from data.exchange.pixels import Pixels, as_shapes, numbered, regions
@@ -24,18 +25,9 @@ from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import replacing
 from data.formats.images import LABEL_FORMATS, decodable, opened
 from data.formats.label_folder import INSTANCES, SEMANTIC
-from data.formats.label_maps import VOC_PALETTE, write_label_map
+from data.formats.label_maps import VOC_PALETTE, voc_colours, write_label_map
 
 LABEL_MAP, CONSTRUCTOR = "labelmap.txt", "labels.json"
-
-
-def colours(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return the colours [..., 3] of values, as VOC's development kit makes them of the bits of a number."""
-    found = np.zeros((*values.shape, 3), np.uint8)
-    for level in range(8):
-        for channel in range(3):
-            found[..., channel] |= ((values >> (3 * level + channel) & 1) << (7 - level)).astype(np.uint8)
-    return found
 
 
 def write_cvat_mask(labels: Labels, folder: Path) -> dict[str, Any]:
@@ -57,7 +49,7 @@ def write_cvat_mask(labels: Labels, folder: Path) -> dict[str, Any]:
         for kind, values in ((SEMANTIC, pixels.semantic), (INSTANCES, objects)):
             _write_coloured(folder / kind / f"{sample.id}.png", values)
     write_list(folder / "ImageSets" / "Segmentation" / "default.txt", labels)
-    named = [(labels.name(value), colours(np.array(value)).tolist()) for value in labels.named_values]
+    named = [(labels.name(value), voc_colours(np.array(value)).tolist()) for value in labels.named_values]
     lines = ["# label:color_rgb:parts:actions", *(f"{name}:{','.join(map(str, colour))}::" for name, colour in named)]
     (folder / LABEL_MAP).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     constructor = [
@@ -74,7 +66,7 @@ def _write_coloured(file: Path, values: NDArray[np.integer]) -> None:
         write_label_map(file, values.astype(np.uint8))
         return
     with replacing(file) as temporary:
-        Image.fromarray(colours(np.arange(highest + 1))[values]).save(temporary, format="PNG")
+        Image.fromarray(voc_colours(np.arange(highest + 1))[values]).save(temporary, format="PNG")
 
 
 def _refuse_names(labels: Labels) -> None:
@@ -124,7 +116,7 @@ def _read_label_map(file: Path) -> dict[int, str]:
         if not name or name.startswith("#"):
             continue
         levels = rest[0].split(",") if rest else []
-        if len(levels) != 3 or not all(level.strip().isdecimal() and int(level) < 256 for level in levels):
+        if len(levels) != 3 or not all(is_number_below(level.strip(), 256) for level in levels):
             raise DatasetError([Problem(file, f"line {number}: expected NAME:R,G,B::, found {line!r:.80}")])
         red, green, blue = map(int, levels)
         names[red << 16 | green << 8 | blue] = name

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from data.dataset import VOID, DatasetError, Problem, Sample, value_type
+from data.exchange.json_fields import is_number_below
 from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.formats.label_maps import read_label_map, write_label_map
+from data.formats.label_maps import MAX_VALUE, read_label_map, write_label_map
 
 MASKS, INSTANCES, NAMES = "masks", "instances", "values.txt"
 
@@ -72,6 +73,23 @@ def read_names(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError([Problem(file, f"expected a list of names, but {error}")]) from None
+
+
+def names_by_value(named: Any) -> list[str]:
+    """Return the names of a JSON object, value -> name, by their values; "" for those that have none.
+
+    Raises:
+        ValueError: It is no such object, or has a value that no label map has.
+    """
+    if not isinstance(named, dict) or not named:
+        raise ValueError(f"expected names by their values, found {named!r:.80}")
+    for value in named:
+        if not is_number_below(value, MAX_VALUE + 1):
+            raise ValueError(f"expected values from 0 to {MAX_VALUE}, found {value!r:.80}")
+    names = [""] * (max(map(int, named)) + 1)
+    for value, name in named.items():
+        names[int(value)] = str(name)
+    return names
 
 
 def renamed(values: np.ndarray, names: list[str], labels: Labels) -> np.ndarray:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.dataset import VOID, DatasetError, Problem, Sample
-from data.exchange.maps.png import map_files, renamed
+from data.dataset import DatasetError, Problem, Sample
+from data.exchange.maps.png import map_files, names_by_value, renamed
 from data.exchange.pixels import Pixels
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.formats.coco_records import read_json
@@ -35,12 +35,10 @@ def write_fiftyone(labels: Labels, folder: Path) -> dict[str, Any]:
 
 def read_fiftyone(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `labels/`."""
-    targets = read_json(folder / TARGETS, "JSON of values and names")
-    if not isinstance(targets, dict) or not all(value.isdecimal() for value in targets):
-        raise DatasetError([Problem(folder / TARGETS, f"expected names by their values, found {targets!r:.80}")])
-    names = [""] * (max(map(int, targets), default=VOID) + 1)
-    for value, name in targets.items():
-        names[int(value)] = str(name)
+    try:
+        names = names_by_value(read_json(folder / TARGETS, "JSON of values and names"))
+    except ValueError as error:
+        raise DatasetError([Problem(folder / TARGETS, str(error))]) from None
     for file in map_files(folder / MASKS):
         name = file.relative_to(folder / MASKS).as_posix()
         yield Edited(name, file, partial(_read, file, names, labels))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.dataset import DatasetError, Problem, Sample, value_type
-from data.exchange.maps.png import renamed
+from data.exchange.maps.png import names_by_value, renamed
 from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import read_regular
@@ -26,6 +26,7 @@ CARD, FOLDER = "README.md", "data"
 MOST_BYTES, GROUP_BYTES = 400_000_000, 32_000_000
 """Of a file, and of a group of rows, which is in memory at a time."""
 IMAGES = ("image", "mask", "instances")
+NEEDED, READ = ("id", "mask"), ("id", "mask", "instances")
 
 
 def write_huggingface(labels: Labels, folder: Path) -> dict[str, Any]:
@@ -101,7 +102,10 @@ def _card(labels: Labels) -> str:
 
 
 def read_huggingface(folder: Path, labels: Labels) -> Iterator[Edited]:
-    """Yield the rows of the Parquet files in `data/`; the values of masks are those of the card."""
+    """Yield the rows of the Parquet files in `data/`; the values of masks are those of the card.
+
+    Without the column `instances` nothing is said of instances.
+    """
     arrow, parquet = _arrow(folder)
     names = _names(folder / CARD)
     files = sorted((folder / FOLDER).glob("*.parquet"))
@@ -109,17 +113,21 @@ def read_huggingface(folder: Path, labels: Labels) -> Iterator[Edited]:
         raise DatasetError([Problem(folder / FOLDER, "expected Parquet files, found none")])
     for file in files:
         try:
-            for batch in parquet.ParquetFile(file).iter_batches(32, columns=["id", "mask", "instances"]):
+            table = parquet.ParquetFile(file)
+            if missing := [name for name in NEEDED if name not in table.schema_arrow.names]:
+                raise DatasetError([Problem(file, f"expected the columns id and mask, found no {missing[0]}")])
+            for batch in table.iter_batches(32, columns=[name for name in READ if name in table.schema_arrow.names]):
                 for row in batch.to_pylist():
                     yield Edited(str(row["id"]), file, partial(_read, row, names, labels))
-        except (arrow.ArrowException, OSError, KeyError) as error:
-            raise DatasetError([Problem(file, f"expected Parquet with id, mask and instances, but {error}")]) from None
+        except (arrow.ArrowException, OSError) as error:
+            raise DatasetError([Problem(file, f"expected Parquet with id and mask, but {error}")]) from None
 
 
 def _read(row: dict[str, Any], names: list[str], labels: Labels, sample: Sample) -> Pixels:
     shape = labels.size(sample)
     semantic = renamed(_values(row["mask"], "mask", shape), names, labels)
-    objects = None if row["instances"] is None else _values(row["instances"], "instances", shape)
+    instances = row.get("instances")
+    objects = None if instances is None else _values(instances, "instances", shape)
     return without_void(Pixels(semantic, objects))
 
 
@@ -141,9 +149,8 @@ def _values(cell: Any, name: str, shape: tuple[int, int]) -> NDArray[np.integer]
 def _names(card: Path) -> list[str]:
     try:
         text = card.read_text(encoding="utf-8").rpartition("<!-- values: ")[2].partition(" -->\n")[0]
-        names = json.loads(text)
-        return [str(names.get(str(value), "")) for value in range(max(map(int, names)) + 1)]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return names_by_value(json.loads(text))
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError([Problem(card, f"expected the card of an export with its values, but {error}")]) from None
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data.dataset import Sample
 from data.exchange.outlines import fill, outlines
 from data.exchange.pixels import Canvas, Pixels, Region, regions
-from data.exchange.shapes.labelme import read_labelme, shape_of, write_files
+from data.exchange.shapes.labelme import SUFFIX, read_labelme, shape_of, write_files
 from data.exchange.spec import ExchangeFormat, Labels
 
 VERSION = "2.4.0"
@@ -52,5 +52,11 @@ def _kept(labels: Labels, sample: Sample) -> Pixels:
 
 
 ANYLABELING = ExchangeFormat(
-    "x-anylabeling", "X-AnyLabeling polygons", write_anylabeling, read_labelme, _kept, "holes that show background"
+    "x-anylabeling",
+    "X-AnyLabeling polygons",
+    write_anylabeling,
+    read_labelme,
+    _kept,
+    "holes that show background",
+    SUFFIX,
 )

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def read_label_studio(folder: Path, labels: Labels) -> Iterator[Edited]:
         try:
             tasks = checked(read_json(file, "Label Studio's JSON"), "tasks", list)
             annotated = any(_annotations(task) for task in tasks)
-            found = [(_name(task), _annotations(task) if annotated else _predictions(task)) for task in tasks]
+            given = _annotations if annotated else _predictions
+            found = [(_name(task), sorted(given(task), key=_time)) for task in tasks]
         except ValueError as error:
             raise DatasetError([Problem(file, f"expected tasks of Label Studio, but {error}")]) from None
         for name, results in found:
@@ -121,7 +123,18 @@ def _annotations(task: Any) -> list[Any]:
 
 
 def _predictions(task: Any) -> list[Any]:
-    return checked(task.get("predictions") or [], "predictions", list)
+    found = checked(task.get("predictions") or [], "predictions", list)
+    return [checked(each, "prediction", dict) for each in found]
+
+
+def _time(annotation: Any) -> float:
+    """Return when it was changed last, in seconds; 0 where that is not said, so that the order of the list counts."""
+    said = annotation.get("updated_at")
+    if said is None:
+        return 0
+    found = datetime.fromisoformat(checked(said, "updated_at", str))
+    # Label Studio's times are in UTC.
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _read(annotation: Any, labels: Labels, sample: Sample) -> Pixels:
@@ -136,7 +149,7 @@ def _read(annotation: Any, labels: Labels, sample: Sample) -> Pixels:
             raise ValueError(f"expected one label of a region, found {names!r:.80}")
         number = labels.value(checked(names[0], kind, str))
         ours = OURS.fullmatch(str(result.get("id")))
-        owner = None if ours is None else int(ours[1] or 0)
+        owner = None if ours is None else checked(int(ours[1] or 0), "id", int)
         canvas.paint(_mask(kind, result, value, canvas.shape), number, owner)
     return canvas.pixels
 

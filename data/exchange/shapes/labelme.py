@@ -24,8 +24,8 @@ from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.formats.coco_records import read_json
 from data.formats.images import max_pixels
 
-VERSION = "5.5.0"
-"""Of labelme, whose form this is: the first with shapes that are masks came before it."""
+SUFFIX, VERSION = ".json", "5.5.0"
+"""Of files, and of labelme, whose form this is: the first with shapes that are masks came before it."""
 Shapes = Callable[[Labels, Pixels], list[dict[str, Any]]]
 
 
@@ -40,7 +40,7 @@ def write_files(labels: Labels, folder: Path, version: str, shapes: Shapes) -> d
     for sample, pixels in labels.images():
         found = shapes(labels, pixels)
         height, width = pixels.semantic.shape
-        file = Path(f"{sample.id}.json")
+        file = Path(f"{sample.id}{SUFFIX}")
         photograph = os.path.relpath(sample.image.absolute(), (labels.place / file).absolute().parent)
         document = {
             "version": version,
@@ -134,4 +134,4 @@ def _painted(text: str, corners: list[list[float]], size: tuple[int, int]) -> ND
     return whole
 
 
-LABELME = ExchangeFormat("labelme", "labelme JSON", write_labelme, read_labelme)
+LABELME = ExchangeFormat("labelme", "labelme JSON", write_labelme, read_labelme, suffix=SUFFIX)

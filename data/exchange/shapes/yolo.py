@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import DatasetError, Problem, Sample
+from data.exchange.json_fields import is_number_below
 from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts, outlines
 from data.exchange.pixels import Pixels
 from data.exchange.shapes.coco import instances_of, paint
@@ -60,8 +61,8 @@ def _read(file: Path, names: list[str], labels: Labels, sample: Sample) -> Pixel
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             index, *sides = line.split()
-            if not index.isdecimal() or int(index) >= len(names):
-                raise ValueError(f"expected the number of one of {len(names)} classes, found {index}")
+            if not is_number_below(index, len(names)):
+                raise ValueError(f"expected the number of one of {len(names)} classes, found {index:.80}")
             if len(sides) < 2 * LEAST_CORNERS or len(sides) % 2:
                 raise ValueError(f"expected the corners of a polygon, found {len(sides)} numbers")
             corners = _numbers(sides).reshape(-1, 2) * (width, height)

@@ -11,14 +11,15 @@ import os
 import secrets
 import shutil
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
 
+from data.dataset import DatasetError, Problem
 from data.exchange import FORMATS
 from data.files import exchange, is_held, refuse_special
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
@@ -52,10 +53,14 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
 
     Raises:
         ArtifactError: The folder holds no labels, or `out` holds something else or cannot be written.
-        DatasetError: Labels are missing, all of them listed, or damaged.
+        DatasetError: Labels are missing, all of them listed, or damaged, or a file of an image would lie where
+            one of the export's own does.
     """
     source = open_source(run)
     names = BOTH if format == "both" else (format,)
+    for name in names:
+        if suffix := FORMATS[name].suffix:
+            _refuse_own_names((f"{sample.id}{suffix}" for sample in source.labels.samples), run)
 
     def write(folder: Path) -> dict[str, Any]:
         digest = write_list(folder / LIST, source)
@@ -69,6 +74,18 @@ def export_labels(run: Path, out: Path, format: Format = "both") -> dict[str, An
         return said | dict(ChainMap(*counts))
 
     return write_export(source.stamp, source.root, out, write)
+
+
+def _refuse_own_names(files: Iterable[str], run: Path) -> None:
+    """Refuse files of images that would lie where the export's own files do.
+
+    Raises:
+        DatasetError: Names each.
+    """
+    own = (EXPORT, LIST, UNFINISHED)
+    if taken := [file for file in files if PurePosixPath(file).parts[0] in own]:
+        message = "the export has a file of its own there; rename the image, or choose another format, such as png"
+        raise DatasetError([Problem(run, f"the labels of an image would be {file}: {message}") for file in taken])
 
 
 def write_export(

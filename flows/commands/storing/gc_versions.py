@@ -71,7 +71,8 @@ def show_versions_gone(result: dict[str, Any], console: Console) -> None:
     for number, why in result["kept"].items():
         console.print(f"version {number} stays: {why}", soft_wrap=True)
     if (result["versions"] or result["runs"]) and not result["deleted"]:
-        options = [f"--{name.replace('_', '-')} {result[name]:g}" for name in ("keep", "keep_days") if result[name]]
+        keep, days = result["keep"], result["keep_days"]
+        options = [*([] if keep is None else [f"--keep {keep}"]), *([] if days is None else [f"--keep-days {days:g}"])]
         console.print(f"next: pseudomask gc {result['publication']} {' '.join(options)} --delete", soft_wrap=True)
 
 

@@ -20,7 +20,7 @@ from data.exchange.spec import Edited
 from data.files import refuse_special
 from data.ownership import read_export
 from data.store import ArtifactError
-from data.store.corrections import FOLDER, UNCHANGED, Corrections
+from data.store.corrections import FOLDER, UNCHANGED, Correction, Corrections
 from data.store.publication import Publication
 from data.user import user_name
 from flows.commands.command import POSITIONAL, Command, answering
@@ -81,7 +81,8 @@ def import_corrections(request: ImportRequest) -> dict[str, Any]:
     for edited, sample in found:
         change, digest = _change(format, edited, sample, source), source.photographs[sample.id]
         assert change is not None
-        if any(_same(change, given) for given in corrections.of(sample.id, digest)):
+        last = _last(corrections, sample.id, digest)
+        if last is not None and _same(change, last):
             already += 1
             continue
         if not request.dry_run:
@@ -187,7 +188,13 @@ def _listed(file: Path) -> Iterator[tuple[str, str]]:
         raise DatasetError([Problem(file, f"expected the list of an export, but {error}")]) from None
 
 
-def _same(change: Change, given: Any) -> bool:
+def _last(corrections: Corrections, image: str, digest: str) -> Correction | None:
+    """Return the last correction that changed pixels: what it says lies over what the earlier ones say."""
+    masked = [each for each in corrections.of(image, digest) if each.semantic is not None or each.instances is not None]
+    return masked[-1] if masked else None
+
+
+def _same(change: Change, given: Correction) -> bool:
     """Tell whether a correction says the same as a change."""
     names = change.classes if change.semantic is not None else ()
     pairs = (change.semantic, given.semantic), (change.instances, given.instances)

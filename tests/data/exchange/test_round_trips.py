@@ -48,6 +48,13 @@ def test_what_was_written_is_read_again_as_the_format_keeps_it(tmp_path: Path, n
         assert find_change(kept, again, labels.name) is None
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_says_what_it_writes_beside_the_export_s_own_files(tmp_path: Path, name: str) -> None:
+    _, folder, _ = written(tmp_path, name)
+    suffix = FORMATS[name].suffix
+    assert [file.name for file in folder.glob("mixed*")] == ([f"mixed{suffix}"] if suffix else [])
+
+
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_formats_without_loss_keep_every_pixel_and_object(tmp_path: Path, name: str) -> None:
     labels, _, found = written(tmp_path, name)
