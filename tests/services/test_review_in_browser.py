@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.published_labels import make_publication
-from tests_flows_support import ROOT
 
 from data.formats.label_maps import read_label_map
 from data.store.corrections import FOLDER, Corrections
@@ -30,6 +29,7 @@ window.fetch = async (path, options) => {
 };
 """
 """Has every step take a while to be saved."""
+ROOT = Path(__file__).resolve().parents[2]
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800")
 
