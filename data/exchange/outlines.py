@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
+from data.exchange.pixels import Region
 from data.formats.coco_records import read_mask
 
 LEAST_CORNERS = 3
 
 
 def outlines(mask: Bool[np.ndarray, "h w"]) -> list[np.ndarray]:
-    """Return the outer outline of each part of a mask: float [corners, 2] of (x, y), shares of width and height.
+    """Return the outer outline of each part of a mask: float [corners, 2] of (x, y) in pixels.
 
     The corners are those of the pixels, so that filling the outline gives the pixels again.
     """
@@ -27,7 +28,7 @@ def outlines(mask: Bool[np.ndarray, "h w"]) -> list[np.ndarray]:
         for right in range(3):
             doubled[2 * rows + down, 2 * columns + right] = 1
     found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [corners[:, 0] / (2 * width, 2 * height) for corners in found if len(corners) >= LEAST_CORNERS]
+    return [corners[:, 0] / 2 for corners in found if len(corners) >= LEAST_CORNERS]
 
 
 def fill(polygon: Sequence[Sequence[float]] | NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -42,7 +43,13 @@ def fill(polygon: Sequence[Sequence[float]] | NDArray[np.floating], shape: tuple
     return read_mask({"segmentation": [[side for corner in corners for side in corner]]}, *shape)
 
 
-def filled_parts(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Return the parts of a mask as their outlines keep them: one by one, without holes."""
-    height, width = mask.shape
-    return [fill(outline * (width, height), (height, width)) for outline in outlines(mask)]
+def filled_parts(region: Region) -> Iterator[tuple[NDArray[np.floating], Region]]:
+    """Yield the corners (x, y) in the image of each part's outline, and the pixels that it encloses, holes too."""
+    corner = np.array([region.columns.start, region.rows.start])
+    for outline in outlines(region.mask):
+        corners = outline + corner
+        # Filled in its own box: many small parts of a large image need little memory and time.
+        (left, top), (right, bottom) = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+        rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
+        mask = fill(corners - (left, top), (rows.stop - rows.start, columns.stop - columns.start))
+        yield corners, Region(region.value, region.object, rows, columns, mask)

@@ -40,14 +40,14 @@ class Region(NamedTuple):
 
     Attributes:
         value: Class value; 255 void.
-        object: Id of the instance, 0 for none.
+        object: Id of the instance, 0 for none; None for one of its own.
         rows: Of the smallest box around it.
         columns: Likewise.
         mask: bool [rows, columns].
     """
 
     value: int
-    object: int
+    object: int | None
     rows: slice
     columns: slice
     mask: NDArray[np.bool_]
@@ -68,6 +68,13 @@ def regions(pixels: Pixels) -> Iterator[Region]:
     for number, (pair, box) in enumerate(zip(pairs.tolist(), ndimage.find_objects(numbers + 1), strict=True)):
         if pair and box is not None:
             yield Region(pair // span, pair % span, box[0], box[1], numbers[box] == number)
+
+
+def cropped(mask: NDArray[np.bool_], value: int, object: int | None = None) -> Region:
+    """Return a mask [H, W] of a class and an object as a region, which holds no more than its box."""
+    boxes = ndimage.find_objects(mask.view(np.uint8))
+    rows, columns = boxes[0] if boxes else (slice(0, 0), slice(0, 0))
+    return Region(value, object, rows, columns, mask[rows, columns].copy())
 
 
 def numbered(codes: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
@@ -103,21 +110,35 @@ class Canvas:
         self._objects = np.zeros(shape, np.int64)
         self._next = NEW_OBJECT
 
-    def paint(self, mask: NDArray[np.bool_], value: int, object: int | None = None) -> None:
-        """Give the pixels of a mask [H, W] a class value and an object: 0 for none, None for one of its own.
+    def paint(
+        self,
+        mask: NDArray[np.bool_],
+        value: int,
+        object: int | None = None,
+        box: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> None:
+        """Give the pixels of a mask a class value and an object: 0 for none, None for one of its own.
 
         Without an object of its own, background and void belong to none.
 
+        Args:
+            box: The rows and columns that the mask is of.
+
         Raises:
-            ValueError: The mask has another size than the image.
+            ValueError: The mask has another size than the box.
         """
-        if mask.shape != self.shape:
-            raise ValueError(f"expected a mask of {size_text(self.shape)}, found one of {size_text(mask.shape)}")
+        semantic, objects = self._semantic[box], self._objects[box]
+        if mask.shape != semantic.shape:
+            raise ValueError(f"expected a mask of {size_text(semantic.shape)}, found one of {size_text(mask.shape)}")
         if object is None:
             object = 0 if value in (0, VOID) else self._next
             self._next += 1
-        self._semantic[mask] = value
-        self._objects[mask] = object
+        semantic[mask] = value
+        objects[mask] = object
+
+    def paint_region(self, region: Region) -> None:
+        """Paint a region's pixels in its box."""
+        self.paint(region.mask, region.value, region.object, (region.rows, region.columns))
 
     @property
     def pixels(self) -> Pixels:

@@ -293,22 +293,25 @@ def read_maps(source: CocoSource) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_annotations(source: CocoSource) -> list[Annotation]:
-    """Read all objects of one image, ascending by annotation id; their masks have the size its COCO entry states.
+    """Read all objects of one image, as `each_annotation` does."""
+    return list(each_annotation(source))
+
+
+def each_annotation(source: CocoSource) -> Iterator[Annotation]:
+    """Yield the objects of one image, ascending by annotation id; their masks have the size its COCO entry states.
 
     Raises:
         DatasetError: The entry is missing, or a mask cannot be read or has another size.
     """
     indices = {category: index for index, category in enumerate(source.category_ids)}
     with _records(source) as (records, height, width):
-        return [
-            Annotation(
+        for record in records:
+            yield Annotation(
                 mask=annotation_mask(record, height, width),
                 index=indices.get(record["category_id"]),
                 score=record["score"],
                 crowd=is_crowd(record),
             )
-            for record in records
-        ]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import Sample
-from data.exchange.outlines import fill, outlines
+from data.exchange.outlines import filled_parts
 from data.exchange.pixels import Canvas, Pixels, Region, regions
 from data.exchange.shapes.labelme import SUFFIX, read_labelme, shape_of, write_files
 from data.exchange.spec import ExchangeFormat, Labels
@@ -25,29 +25,23 @@ def write_anylabeling(labels: Labels, folder: Path) -> dict[str, Any]:
     return write_files(labels, folder, VERSION, _shapes)
 
 
-def polygons(pixels: Pixels) -> list[tuple[Region, NDArray[np.floating], NDArray[np.bool_]]]:
-    """Return region, polygon of (x, y) in pixels, and what it encloses, of each part; those that enclose most first."""
-    height, width = shape = pixels.semantic.shape
-    found = []
-    for region in regions(pixels):
-        for outline in outlines(region.whole(shape)):
-            corners = outline * (width, height)
-            found.append((region, corners, fill(corners, (height, width))))
-    return sorted(found, key=lambda item: -int(item[2].sum()))
+def polygons(pixels: Pixels) -> list[tuple[NDArray[np.floating], Region]]:
+    """Return the polygon of (x, y) in pixels of each part, and what it encloses; those that enclose most first."""
+    found = (each for region in regions(pixels) for each in filled_parts(region))
+    return sorted(found, key=lambda item: -int(item[1].mask.sum()))
 
 
 def _shapes(labels: Labels, pixels: Pixels) -> list[dict[str, Any]]:
     return [
-        shape_of(labels, region, points=corners.tolist(), shape_type="polygon")
-        for region, corners, _ in polygons(pixels)
+        shape_of(labels, region, points=corners.tolist(), shape_type="polygon") for corners, region in polygons(pixels)
     ]
 
 
 def _kept(labels: Labels, sample: Sample) -> Pixels:
     pixels = labels.pixels(sample)
     canvas = Canvas(pixels.semantic.shape)
-    for region, _, mask in polygons(pixels):
-        canvas.paint(mask, region.value, region.object)
+    for _, region in polygons(pixels):
+        canvas.paint_region(region)
     return canvas.pixels
 
 

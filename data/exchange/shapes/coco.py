@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.dataset import CocoSource, DatasetError, Problem, Sample
-from data.exchange.pixels import Canvas, Pixels, size_text
+from data.exchange.pixels import Canvas, Pixels, Region, cropped, size_text
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.formats.coco import annotation_mask, is_crowd, read_annotations, read_coco
+from data.formats.coco import annotation_mask, each_annotation, is_crowd, read_coco
 from data.formats.label_folder import DETECTIONS
 
 
@@ -48,31 +48,33 @@ def _read(file: Path, number: int, crowds: bool, labels: Labels, sample: Sample)
     said = coco.images[number]["height"], coco.images[number]["width"]
     if None not in said and said != shape:
         raise ValueError(f"expected an image of {size_text(shape)}, found {size_text(said)}")
-    found = []
+    found: list[Region] = []
     for record in coco.annotations[number]:
         name = coco.categories.get(record["category_id"])
         if name is None:
             raise ValueError(f"annotation {record['id']}: expected a category of the file, found none")
         if crowds or not is_crowd(record):
-            found.append((annotation_mask(record, *shape), labels.value(name)))
+            found.append(cropped(annotation_mask(record, *shape), labels.value(name)))
     return paint(found, shape)
 
 
-def paint(found: list[tuple[Any, int]], shape: tuple[int, int]) -> Pixels:
-    """Return masks with class values as pixels, the smaller over the larger; each is an object of its own."""
+def paint(found: Iterable[Region], shape: tuple[int, int]) -> Pixels:
+    """Return regions as pixels, the smaller over the larger."""
     canvas = Canvas(shape)
-    for mask, value in sorted(found, key=lambda item: -int(item[0].sum())):
-        canvas.paint(mask, value)
+    for region in sorted(found, key=lambda region: -int(region.mask.sum())):
+        canvas.paint_region(region)
     return canvas.pixels
 
 
-def instances_of(labels: Labels, sample: Sample) -> list[tuple[Any, int]]:
-    """Return masks and class values of the instances that a run's COCO file has of an image."""
+def instances_of(labels: Labels, sample: Sample) -> Iterator[Region]:
+    """Yield the instances that a run's COCO file has of an image, each an object of its own."""
     # The run's file counts its images from 1.
     number = labels.number(sample)
-    annotations = read_annotations(CocoSource(labels.folder / DETECTIONS, number, labels.classes.category_ids))
+    source = CocoSource(labels.folder / DETECTIONS, number, labels.classes.category_ids)
     first = 1 if labels.classes.has_background else 0
-    return [(each.mask, each.index + first) for each in annotations if each.index is not None and not each.crowd]
+    for each in each_annotation(source):
+        if each.index is not None and not each.crowd:
+            yield cropped(each.mask, each.index + first)
 
 
 def _kept(labels: Labels, sample: Sample) -> Pixels:

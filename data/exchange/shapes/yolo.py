@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from data.dataset import DatasetError, Problem, Sample
 from data.exchange.json_fields import is_number_below
-from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts, outlines
-from data.exchange.pixels import Pixels
+from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts
+from data.exchange.pixels import Pixels, Region, cropped
 from data.exchange.shapes.coco import instances_of, paint
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.exchange.yolo_names import read_yolo_names, write_yolo_names
@@ -32,10 +32,12 @@ def write_yolo(labels: Labels, folder: Path) -> dict[str, Any]:
     for sample in labels.samples:
         file = folder / FOLDER / f"{sample.id}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
+        height, width = labels.size(sample)
+        sides = width, height
         rows = [
-            f"{value - first} {' '.join(f'{side:.6g}' for side in outline.ravel())}\n"
-            for mask, value in instances_of(labels, sample)
-            for outline in outlines(mask)
+            f"{region.value - first} {' '.join(f'{side:.6g}' for side in (corners / sides).ravel())}\n"
+            for region in instances_of(labels, sample)
+            for corners, _ in filled_parts(region)
         ]
         file.write_text("".join(rows), encoding="utf-8")
         lines += len(rows)
@@ -57,7 +59,7 @@ def read_yolo(folder: Path, labels: Labels) -> Iterator[Edited]:
 
 def _read(file: Path, names: list[str], labels: Labels, sample: Sample) -> Pixels:
     height, width = shape = labels.size(sample)
-    found = []
+    found: list[Region] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             index, *sides = line.split()
@@ -66,7 +68,7 @@ def _read(file: Path, names: list[str], labels: Labels, sample: Sample) -> Pixel
             if len(sides) < 2 * LEAST_CORNERS or len(sides) % 2:
                 raise ValueError(f"expected the corners of a polygon, found {len(sides)} numbers")
             corners = _numbers(sides).reshape(-1, 2) * (width, height)
-            found.append((fill(corners, shape), labels.value(names[int(index)])))
+            found.append(cropped(fill(corners, shape), labels.value(names[int(index)])))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     return paint(found, shape)
@@ -80,7 +82,7 @@ def _numbers(words: list[str]) -> NDArray[np.float64]:
 
 
 def _kept(labels: Labels, sample: Sample) -> Pixels:
-    parts = [(part, value) for mask, value in instances_of(labels, sample) for part in filled_parts(mask)]
+    parts = (part for region in instances_of(labels, sample) for _, part in filled_parts(region))
     return paint(parts, labels.size(sample))
 
 
