@@ -48,7 +48,7 @@ class LabelsRequest(Request):
         split: A list of images: a file, or the name of a list of the set.
         classes: File with the name of a class per line.
         saliency: Weights of scores: folder of maps, ID.png or ID.npy, or a network, FILE.onnx.
-        regions: A segmenter's regions that labels follow: ID.json of SAM, ID.png of ids, folders ID.
+        regions: A segmenter's regions for labels: ID.json of SAM, ID.png of ids, folders ID.
         cams: Folder of CAMs of another method (.npy, .npz, .pt), in place of the classifier.
         cam_classes: Table of their classes: voc20, coco80, coco91, or a file with a name per line. By default
             `classes.txt` in their folder, else the classes of the set.

@@ -33,7 +33,7 @@ class RegenerateRequest(LabelsRequest):
 
     Attributes:
         out: Folder of the published versions.
-        retrain: Train the networks never, always, or for new classes, settings, many images.
+        retrain: Train never, always, or for new classes, changed settings, many images.
         retrain_share: The share of new images above which auto trains.
         gate: The bounds in which a version is published; others are held for review.
         new_class_images: Least images of a new class that tags alone name for auto to train.
