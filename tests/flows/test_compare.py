@@ -61,6 +61,7 @@ def ecssd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_comparison_has_a_row_a_network_its_report_and_is_cached(camvid: Path, tmp_path: Path) -> None:
     words = ["compare", "segnet-decoders", "--data", camvid, "--out", tmp_path / "table", "--rows", *ROWS]
     words += [*SETTINGS, "--json"]

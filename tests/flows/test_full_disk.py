@@ -35,7 +35,11 @@ def fill(disk: Path, leave: int) -> Path:
 
 @pytest.mark.parametrize(
     ("missing", "room_for_server"),
-    [("irnet", True), pytest.param("walk", True, marks=pytest.mark.slow), ("walk", False)],
+    [
+        ("irnet", True),
+        pytest.param("walk", True, marks=pytest.mark.slow),
+        pytest.param("walk", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_full_disk_is_named_and_the_same_command_goes_on(
     first_run: tuple[Path, dict],

@@ -93,7 +93,7 @@ def train(network: str, dataset: Dataset, folder: Path, kill_at: int = 0) -> int
 
 @pytest.mark.parametrize(
     "network",
-    ["deeplabv2", "segnet-basic", slow("saliency-deeplabv3plus"), slow("cooperative-danet"), slow("maskrcnn")],
+    ["deeplabv2", slow("segnet-basic"), slow("saliency-deeplabv3plus"), slow("cooperative-danet"), slow("maskrcnn")],
 )
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     tiny_set: Dataset, tmp_path: Path, network: str
