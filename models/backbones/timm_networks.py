@@ -11,7 +11,6 @@ levels, its maps are averaged or interpolated, so that a cell lies where the lev
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import logging
@@ -127,9 +126,11 @@ def _build(name: str, output_stride: OutputStride) -> tuple[Any, dict[str, Any]]
     options: dict[str, Any] = {key: value for key, value in _ANY_SIZE.items() if key in accepted}
     if output_stride < LEVEL_STRIDES[-1] and "output_stride" in accepted:
         strided = {**options, "output_stride": output_stride}
-        # Some take the keyword and refuse all values but 32: they run at their own strides, as others without it.
-        with contextlib.suppress(AssertionError, NotImplementedError, ValueError):
+        try:
             return create(**strided).eval(), strided
+        except (AssertionError, RuntimeError, ValueError) as error:
+            # Some take the keyword and refuse all values but 32.
+            log.info("%s runs at its own strides: it refuses output stride %d (%s)", name, output_stride, error)
     return (create(**options) if options else net).eval(), options
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.dataset import VOID, DatasetError, Problem, Sample
-from data.exchange.maps.png import MASKS, map_files, renamed
-from data.exchange.pixels import Pixels
+from data.dataset import VOID, DatasetError, Problem
+from data.exchange.maps.png import MASKS
+from data.exchange.maps.semantic_maps import read_semantic_maps, semantic_alone
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.exchange.yolo_names import read_yolo_names, write_yolo_names
-from data.formats.label_maps import read_label_map, write_label_map
+from data.formats.label_maps import write_label_map
 
 
 def write_yolo_semantic(labels: Labels, folder: Path) -> dict[str, Any]:
@@ -35,19 +34,9 @@ def write_yolo_semantic(labels: Labels, folder: Path) -> dict[str, Any]:
 def read_yolo_semantic(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `masks/`."""
     names = read_yolo_names(folder)
-    for file in map_files(folder / MASKS):
-        name = file.relative_to(folder / MASKS).as_posix()
-        yield Edited(name, file, partial(_read, file, names, labels))
-
-
-def _read(file: Path, names: list[str], labels: Labels, _: Sample) -> Pixels:
-    return Pixels(renamed(read_label_map(file), names, labels), None)
-
-
-def _kept(labels: Labels, sample: Sample) -> Pixels:
-    return Pixels(labels.pixels(sample).semantic, None)
+    yield from read_semantic_maps(folder / MASKS, names, labels)
 
 
 YOLO_SEMANTIC = ExchangeFormat(
-    "yolo-semantic", "YOLO's semantic masks", write_yolo_semantic, read_yolo_semantic, _kept, "no instances"
+    "yolo-semantic", "YOLO's semantic masks", write_yolo_semantic, read_yolo_semantic, semantic_alone, "no instances"
 )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.dataset import DatasetError, Problem, Sample
-from data.exchange.maps.png import map_files, names_by_value, renamed
-from data.exchange.pixels import Pixels
+from data.dataset import DatasetError, Problem
+from data.exchange.maps.png import names_by_value
+from data.exchange.maps.semantic_maps import read_semantic_maps, semantic_alone
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.formats.coco_records import read_json
-from data.formats.label_maps import read_label_map, write_label_map
+from data.formats.label_maps import write_label_map
 
 MANIFEST, MASKS, TARGETS = "data.json", "labels", "mask_targets.json"
 
@@ -39,19 +38,9 @@ def read_fiftyone(folder: Path, labels: Labels) -> Iterator[Edited]:
         names = names_by_value(read_json(folder / TARGETS, "JSON of values and names"))
     except ValueError as error:
         raise DatasetError([Problem(folder / TARGETS, str(error))]) from None
-    for file in map_files(folder / MASKS):
-        name = file.relative_to(folder / MASKS).as_posix()
-        yield Edited(name, file, partial(_read, file, names, labels))
-
-
-def _read(file: Path, names: list[str], labels: Labels, _: Sample) -> Pixels:
-    return Pixels(renamed(read_label_map(file), names, labels), None)
-
-
-def _kept(labels: Labels, sample: Sample) -> Pixels:
-    return Pixels(labels.pixels(sample).semantic, None)
+    yield from read_semantic_maps(folder / MASKS, names, labels)
 
 
 FIFTYONE = ExchangeFormat(
-    "fiftyone", "FiftyOne's segmentation folder", write_fiftyone, read_fiftyone, _kept, "no instances"
+    "fiftyone", "FiftyOne's segmentation folder", write_fiftyone, read_fiftyone, semantic_alone, "no instances"
 )
