@@ -128,20 +128,28 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleWithRegions(Sample):
-    """One image of which a segmenter has found regions without classes.
+class SampleWithMore(Sample):
+    """One image of which more is known than most sets say.
 
-    A class of its own: the source of `Sample` is part of every artifact's key, and what sees no regions keeps its key.
+    A class of its own: the source of `Sample` is part of every artifact's key, and what sees no more keeps its key.
 
     Attributes:
-        regions: Where they are: what `data.region_masks` reads.
+        regions: Masks without classes that a segmenter has found: what `data.region_masks` reads.
+        hints: What a person said of some pixels: what `data.formats.hints` reads.
     """
 
     regions: Path | None = None
+    hints: Path | None = None
 
 
-def without_regions(sample: Sample) -> Sample:
-    """Return the image without the regions that a segmenter has found in it."""
+def with_more(sample: Sample, **more: Path | None) -> SampleWithMore:
+    """Return the image with more known of it, beside what is known already."""
+    known = {each.name: getattr(sample, each.name) for each in fields(sample)}
+    return SampleWithMore(**{**known, **more})
+
+
+def without_more(sample: Sample) -> Sample:
+    """Return the image without what `SampleWithMore` knows of it."""
     return Sample(**{each.name: getattr(sample, each.name) for each in fields(Sample)})
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import DatasetError, Problem, SampleWithRegions
+from data.dataset import DatasetError, Problem, SampleWithMore
 from data.files import content_files, refuse_special
 from data.formats.coco_records import Fields, check_records, read_json, read_mask
 from data.formats.images import decodable, image_orientation, image_size, opened, orient
@@ -55,7 +55,7 @@ class Regions:
         return map(self.mask, range(self.count))
 
 
-def read_regions(sample: SampleWithRegions) -> Regions:
+def read_regions(sample: SampleWithMore) -> Regions:
     """Read the regions of an image; the masks themselves are read when they are asked for.
 
     Masks of the photograph as it is stored, where that lies on its side, are turned upright.
@@ -77,7 +77,7 @@ def read_regions(sample: SampleWithRegions) -> Regions:
     raise DatasetError([Problem(source, "expected regions as SAM's JSON or a PNG of ids, found another kind of file")])
 
 
-def check_regions(sample: SampleWithRegions) -> None:
+def check_regions(sample: SampleWithMore) -> None:
     """Read every mask of an image.
 
     Raises:

@@ -13,7 +13,8 @@ import numpy as np
 
 from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
-from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithRegions
+from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithMore
+from data.formats.hints import check_hints
 from data.formats.images import image_size, read_photo
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
@@ -315,8 +316,10 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         problems = truth_problems(sample, truth, image.shape[:2], num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
-        if isinstance(sample, SampleWithRegions) and sample.regions:
+        if isinstance(sample, SampleWithMore) and sample.regions:
             check_regions(sample)
+        if isinstance(sample, SampleWithMore) and sample.hints:
+            check_hints(sample, dataset.classes)
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())

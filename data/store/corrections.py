@@ -215,6 +215,11 @@ class Corrections:
         given = [r.tags for r in self.records(image) if r.digest == digest and r.tags is not None]
         return given[-1] if given else None
 
+    def rejection(self, image: str, digest: str) -> Record | None:
+        """Return the record by which a person rejected these bytes of an image; None where nothing or more was said."""
+        said = [record for record in self.records(image) if record.digest == digest]
+        return said[-1] if said and said[-1].verdict == "rejected" else None
+
     def add(
         self,
         image: str,

@@ -31,12 +31,12 @@ DRAFT, BEGUN = ".draft-", ".publishing"
 
 TEXTS = list[str]
 RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS, "held": TEXTS, "means": dict}
-RECORD_FIELDS |= {"settings": dict, "store": str}
+RECORD_FIELDS |= {"settings": dict, "store": str, "corrected": int, "taught": dict}
 ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
-# Of versions that were made with saliency, with maps of another method or with regions of a segmenter, and of images
-# that a person corrected.
-MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str, "regions": str, "unfit": str}
+# Of versions that were made with saliency, with maps of another method, with regions of a segmenter or with hints, and
+# of images that a person corrected.
+MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str, "regions": str, "hints": str, "unfit": str}
 MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
 RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
 
@@ -57,6 +57,7 @@ class Entry:
         cams: SHA-256 of its class attention maps, where another method made them.
         corrections: Which corrections lie over its labels (`data.store.corrections.Corrections.state`), or None.
         regions: SHA-256 of its regions, where a segmenter found any.
+        hints: SHA-256 of what a person said of its pixels beforehand (`--hints`), or None.
         unfit: Why its corrections do not fit, so that its labels are the automatic ones; None where they do.
     """
 
@@ -71,6 +72,7 @@ class Entry:
     cams: str | None = None
     corrections: str | None = None
     regions: str | None = None
+    hints: str | None = None
     unfit: str | None = None
 
 

@@ -14,6 +14,7 @@ from data.dataset import CamSource, Dataset, DatasetError, Problem
 from data.formats.class_tables import in_table
 from data.readers import open_dataset
 from data.readers.beside.cams import Missing, with_cams
+from data.readers.beside.hints import with_hints
 from data.readers.beside.regions import with_regions
 from data.readers.beside.saliency import with_saliency
 from data.saliency_maps import is_network
@@ -49,6 +50,7 @@ class LabelsRequest(Request):
         classes: File with the name of a class per line.
         saliency: Weights of scores: folder of maps, ID.png or ID.npy, or a network, FILE.onnx.
         regions: A segmenter's regions for labels: ID.json of SAM, ID.png of ids, folders ID.
+        hints: Boxes, points, strokes: ID.json of labelme, ID.xml of VOC, ID.png of values.
         cams: Folder of CAMs of another method (.npy, .npz, .pt), in place of the classifier.
         cam_classes: Table of their classes: voc20, coco80, coco91, or a file with a name per line. By default
             `classes.txt` in their folder, else the classes of the set.
@@ -65,6 +67,7 @@ class LabelsRequest(Request):
     classes: WholePath | None = None
     saliency: WholePath | None = None
     regions: WholePath | None = None
+    hints: WholePath | None = None
     cams: WholePath | None = None
     cam_classes: ListName | None = None
     cam_family: str | None = None
@@ -188,6 +191,9 @@ def open_set(request: LabelsRequest) -> tuple[Dataset, list[Problem]]:
     if request.regions is not None:
         dataset, lacking = with_regions(dataset, request.regions, request.skip_bad)
         dataset, problems = set_aside(dataset, lacking), [*problems, *lacking]
+    if request.hints is not None:
+        dataset, several = with_hints(dataset, request.hints, request.skip_bad)
+        dataset, problems = set_aside(dataset, several), [*problems, *several]
     if request.saliency is None:
         return dataset, problems
     names = dataset.classes.real_names

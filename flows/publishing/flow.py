@@ -25,16 +25,18 @@ from flows.labels.request import RunRequest, replan
 from flows.publishing.outcome import Outcome, outcome_of
 from flows.publishing.page import show_night
 from flows.publishing.request import (
+    HINTS,
     RegenerateRequest,
     Work,
     check_place,
     corrections_of,
+    corrections_taught,
     describe_work,
     find_work,
     run_request,
 )
 from tasks.publishing.assemble import Part, agreement_with, keep_labels, new_labels, write_index
-from tasks.publishing.corrected import correct
+from tasks.publishing.corrected import correct, taught_by, with_corrected_pixels
 from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
 from tasks.publishing.difference import class_changes, compare_folders
 
@@ -74,7 +76,7 @@ def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
             made, answer = None, describe_work(publication, work)
         else:
             run = run_request(request, publication, work)
-            made = _make(run, work)
+            made = _make(request, run, work)
             answer = _publish(request, publication, work, run, made)
     outcome = outcome_of(answer)
     with showing("the page of the night"):
@@ -84,7 +86,7 @@ def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
     return answer, outcome
 
 
-def _make(run: RunRequest, work: Work) -> PlannedRun | None:
+def _make(request: RegenerateRequest, run: RunRequest, work: Work) -> PlannedRun | None:
     """Make the new labels in the store; None where images only went."""
     if not work.decision.images:
         return None
@@ -94,6 +96,11 @@ def _make(run: RunRequest, work: Work) -> PlannedRun | None:
         with explain_os_errors(run.out):
             run.out.mkdir(parents=True, exist_ok=True)
             Path(str(run.split)).write_text("".join(f"{sample.id}\n" for sample in subset.samples))
+    else:
+        # What people corrected teaches the networks.
+        mark_place(run.out, "run")
+        corrections = corrections_of(Publication(request.out))
+        subset = with_corrected_pixels(subset, corrections, work.digests, run.out / HINTS)
     prepared = PlannedRun(replan(run, subset), open_store(run.store_address), work.problems)
     prepared.ready_store()
     write_run_record(run, prepared, "run")
@@ -127,6 +134,7 @@ def _publish(
             "reasons": list(work.decision.reasons),
             "changes": work.changes.counts(),
             "trained": work.decision.train,
+            "taught": _taught(publication, work),
             "run": _below(publication, run.out) if made else None,
             "networks": _below(publication, run.out if run.networks is None else run.networks),
             "store": run.store_address,
@@ -162,6 +170,13 @@ def _settings(request: RegenerateRequest, publication: Publication, work: Work) 
         file = publication.folder(work.base) / RECORD
         raise ArtifactError(f"{file}: expected the settings of {', '.join(lacking)}, found none; --retrain always")
     return settings | {name: before[name] for name in TRAINING if name not in INFERENCE}
+
+
+def _taught(publication: Publication, work: Work) -> dict[str, str]:
+    """Return which corrections the networks of a version have learnt from, by image."""
+    if work.decision.train:
+        return taught_by(work.dataset, corrections_of(publication), work.digests)
+    return corrections_taught(publication, work.base)
 
 
 def _below(publication: Publication, folder: Path) -> str:

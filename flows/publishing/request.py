@@ -21,9 +21,11 @@ from tasks.config import Fraction, PositiveInt
 from tasks.engine.artifact import SampleDigest
 from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import read_run
-from tasks.publishing.corrected import with_corrected_tags
+from tasks.publishing.corrected import taught_by, with_corrected_tags, without_rejected
 from tasks.publishing.decide import Changes, Decision, Gate, Retrain, compare, decide, doubtful_classes, unchanged
 
+HINTS = "hints"
+"""The folder of a run with what its networks learnt of people's corrections."""
 # How a class table begins to say where it comes from that has the tags of the images alone.
 TAGS_ALONE = "the tags of the set"
 
@@ -104,6 +106,8 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     dataset = _in_published_table(dataset, publication)
     digests = digest_samples(dataset)
     dataset = with_corrected_tags(dataset, corrections_of(publication), digests)
+    dataset, rejected = without_rejected(dataset, corrections_of(publication), digests)
+    problems = [*problems, *rejected]
     work = _compare(request, publication, dataset, digests)
     if not named:
         work = replace(work, doubts=_doubts(request, publication, work))
@@ -124,10 +128,17 @@ def corrections_of(publication: Publication) -> Corrections:
     return Corrections(publication.root / FOLDER)
 
 
+def corrections_taught(publication: Publication, number: int | None) -> dict[str, str]:
+    """Return which corrections a version's networks have learnt from, by image; none in versions without a record."""
+    record = {} if number is None else publication.record(number)
+    return record.get("taught", {})
+
+
 def run_request(request: RegenerateRequest, publication: Publication, work: Work) -> RunRequest:
     """Return the run that makes the new labels, in a folder of its own among the publication's."""
     run = publication.root / RUNS / name_of(publication.next)
-    networks = None if work.decision.train or work.base is None else networks_of(publication, work.base)
+    trains = work.decision.train or work.base is None
+    networks = None if trains else networks_of(publication, work.base)
     return RunRequest(
         out=run,
         **request.where,
@@ -137,6 +148,7 @@ def run_request(request: RegenerateRequest, publication: Publication, work: Work
         classes=request.classes,
         saliency=request.saliency,
         regions=request.regions,
+        hints=run / HINTS if trains and (request.hints or corrections_of(publication).images) else request.hints,
         cams=request.cams,
         cam_classes=request.cam_classes,
         cam_family=request.cam_family,
@@ -222,7 +234,12 @@ def _compare(
             publication.record(base, "settings")["settings"],
             read_run(networks_of(publication, base)).dataset,
         )
-    decision = decide(dataset, changes, request.settings, before, trained_on, request.retrain, request.retrain_share)
+    # What a person corrected since teaches as much as a new image.
+    known = corrections_taught(publication, base)
+    corrected = taught_by(dataset, corrections_of(publication), digests)
+    others = {id for id, state in corrected.items() if known.get(id) != state}
+    retrain = request.retrain, request.retrain_share
+    decision = decide(dataset, changes, request.settings, before, trained_on, *retrain, corrected=others)
     work = Work(dataset, digests, (), base, changes, decision)
     if request.retrain == "always":
         return work

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample, without_regions
+from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample, without_more
 from data.formats.class_tables import in_table
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC, SURE
 from data.readers import open_dataset
@@ -326,7 +326,7 @@ def _labels_of_run(run: Path, *, instances: bool, weighted: bool) -> Dataset:
         source = CocoSource(labels / DETECTIONS, number, dataset.classes.category_ids) if instances else None
         own = replace(sample, semantic=maps / f"{sample.id}.png", instances=None, coco=source, coding=None)
         confidence = sure / f"{sample.id}.png" if weighted else None
-        return replace(without_regions(own), saliency=None, cams=None, confidence=confidence)
+        return replace(without_more(own), saliency=None, cams=None, confidence=confidence)
 
     return replace(dataset, samples=tuple(relabel(*numbered) for numbered in enumerate(dataset.samples, start=1)))
 

@@ -22,18 +22,21 @@ from tasks.config import Config, RunConfig
 from tasks.engine.stage import Stage
 
 KEY_LENGTH = 20
+BESIDE = ("saliency", "cams", "regions", "hints")
+"""What may lie beside an image, by the names of samples, digests and recipes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleDigest:
     """SHA-256 of an image's bytes, of its ground truth, of where its saliency comes from, where it has any, of its
-    class attention maps, where another method made them, and of its regions, where a segmenter found any."""
+    class attention maps, where another method made them, of its regions, where a segmenter found any, and of hints."""
 
     image: str
     truth: str | None = None
     saliency: str | None = None
     cams: str | None = None
     regions: str | None = None
+    hints: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +93,14 @@ class Reads(NamedTuple):
     saliency: bool = False
     cams: bool = False
     regions: bool = False
+    hints: bool = False
 
 
 def reads_of(stage: Stage) -> Reads:
     """Return what a stage reads of its samples."""
-    return Reads(stage.reads_ground_truth, stage.reads_saliency, stage.reads_cams, stage.reads_regions)
+    return Reads(
+        stage.reads_ground_truth, stage.reads_saliency, stage.reads_cams, stage.reads_regions, stage.reads_hints
+    )
 
 
 class Shard(NamedTuple):

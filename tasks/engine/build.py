@@ -14,7 +14,7 @@ from data.concurrency import map_in_threads
 from data.dataset import CocoSource
 from data.files import content_digest, content_state
 from data.store import Store, no_space, open_store
-from tasks.engine.artifact import Artifact
+from tasks.engine.artifact import BESIDE, Artifact
 from tasks.engine.job import Job
 from tasks.engine.plan import coco_digest, long_side_of
 from tasks.engine.workers import StageError, WorkerPool
@@ -121,7 +121,7 @@ def _sources(artifact: Artifact) -> list[_Source]:
             maps = filter(None, (sample.semantic, sample.instances, sample.confidence))
             files += [_Source(file, truth) for file in maps]
             files += [_Source(sample.coco.file, truth, sample.coco)] if sample.coco else []
-        for name in ("saliency", "cams", "regions"):
+        for name in BESIDE:
             file = getattr(sample, name, None)
             if file and described.get(name):
                 files.append(_Source(file, described[name]))

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired
 from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from data.dataset import CocoSource, Sample, SampleWithRegions
+from data.dataset import CocoSource, Sample, SampleWithMore, with_more
 from data.files import ArtifactError, refuse_special, temporary_beside
 from data.names import is_unsafe
 from tasks.config import Config, fault_of
@@ -25,7 +25,8 @@ from tasks.engine.artifact import ImageSet, SampleDigest
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
-OTHER_SALIENCY, OTHER_CAMS, OTHER_REGIONS = "with other saliency", "with other attention maps", "with other regions"
+OTHER_SALIENCY, OTHER_CAMS = "with other saliency", "with other attention maps"
+OTHER_REGIONS, OTHER_HINTS = "with other regions", "with other hints"
 Source = tuple[Path, tuple[int, ...]]
 
 
@@ -40,7 +41,7 @@ class Line(TypedDict):
 
     Attributes:
         truth: Digest of its ground truth.
-        saliency, cams, regions: File or folder, and digest.
+        saliency, cams, regions, hints: File or folder, and digest.
         coco: Number of the file in the head, and the image's id in it.
     """
 
@@ -56,6 +57,7 @@ class Line(TypedDict):
     saliency: NotRequired[tuple[str, str | None]]
     cams: NotRequired[tuple[str, str | None]]
     regions: NotRequired[tuple[str, str | None]]
+    hints: NotRequired[tuple[str, str | None]]
     coco: NotRequired[tuple[NonNegativeInt, int]]
 
 
@@ -158,8 +160,11 @@ def _records(images: ImageSet, root: Path) -> Iterator[dict[str, Any]]:
             record["saliency"] = (name(sample.saliency), digest.saliency)
         if sample.cams:
             record["cams"] = (name(sample.cams), digest.cams)
-        if isinstance(sample, SampleWithRegions) and sample.regions:
-            record["regions"] = (name(sample.regions), digest.regions)
+        if isinstance(sample, SampleWithMore):
+            if sample.regions:
+                record["regions"] = (name(sample.regions), digest.regions)
+            if sample.hints:
+                record["hints"] = (name(sample.hints), digest.hints)
         if coco:
             record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
         yield record
@@ -172,9 +177,9 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
     saliency, saliency_digest = record.get("saliency", (None, None))
     cams, cams_digest = record.get("cams", (None, None))
     regions, regions_digest = record.get("regions", (None, None))
+    hints, hints_digest = record.get("hints", (None, None))
     confidence = record.get("confidence")
-    options = {"regions": root / regions} if regions else {}
-    sample = (SampleWithRegions if regions else Sample)(
+    sample = Sample(
         record["id"],
         root / record["file"],
         record["labels"],
@@ -185,9 +190,11 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         root / saliency if saliency else None,
         root / cams if cams else None,
         root / confidence if confidence else None,
-        **options,
     )
-    return sample, SampleDigest(record["sha256"], record.get("truth"), saliency_digest, cams_digest, regions_digest)
+    if more := {what: root / file for what, file in (("regions", regions), ("hints", hints)) if file}:
+        sample = with_more(sample, **more)
+    digests = saliency_digest, cams_digest, regions_digest, hints_digest
+    return sample, SampleDigest(record["sha256"], record.get("truth"), *digests)
 
 
 class Change(NamedTuple):
@@ -222,5 +229,6 @@ def _kinds(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: Samp
         (OTHER_SALIENCY, new.saliency != old.saliency),
         (OTHER_CAMS, new.cams != old.cams),
         (OTHER_REGIONS, new.regions != old.regions),
+        (OTHER_HINTS, new.hints != old.hints),
     )
     return [kind for kind, differs in beside if differs]

@@ -16,7 +16,7 @@ from models.backbones import is_timm
 from models.backbones.timm_names import full_name
 from models.pretrained import imagenet_version, recorded_network
 from tasks.config import Config, RunConfig
-from tasks.engine.artifact import Artifact, ImageSet, Reads, SampleDigest, Shard, reads_of, recipe_key
+from tasks.engine.artifact import BESIDE, Artifact, ImageSet, Reads, SampleDigest, Shard, reads_of, recipe_key
 from tasks.engine.source import source_digest
 from tasks.engine.stage import ExternalCamConfig, Stage
 
@@ -63,7 +63,7 @@ class Plan:
 
 @gc_paused()
 def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str, SampleDigest]:
-    """Hash the bytes of every image, its ground truth, its maps of saliency and class attention, and its regions.
+    """Hash the bytes of every image, its ground truth, its maps of saliency and class attention, its regions and hints.
 
     Returns:
         Sample id -> digests.
@@ -84,7 +84,7 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             for file in filter(None, (sample.semantic, sample.instances, sample.confidence)):
                 truth.append(current_digest(file))
             truth += filter(None, [sample.coding])
-            beside: dict[str, str | None] = {"saliency": None, "cams": None, "regions": None}
+            beside: dict[str, str | None] = dict.fromkeys(BESIDE)
             for name in beside:
                 if source := getattr(sample, name, None):
                     file = source

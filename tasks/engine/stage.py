@@ -26,6 +26,7 @@ class Stage:
         reads_ground_truth: Runs over the samples that have any, whose ground truth is part of its key.
         reads_saliency: The saliency of its samples is part of its key; where none has any, the stage is not there.
         reads_regions: The regions of its samples are part of its key.
+        reads_hints: What a person said of their pixels is part of its key.
         reads_cams: The files of its samples' maps, which another method made, are part of its key; its settings are
             what the set says of them.
         on_device: Computes on the GPU where the run has one.
@@ -44,6 +45,7 @@ class Stage:
     reads_ground_truth: bool = False
     reads_saliency: bool = False
     reads_regions: bool = False
+    reads_hints: bool = False
     reads_cams: bool = False
     on_device: bool = False
     chooses: bool = False

@@ -150,5 +150,14 @@ def with_regions(stages: Sequence[Stage]) -> list[Stage]:
     return found
 
 
+HINTED = ("cams", "relations", "pixel-classifier", "labels", UNREFINED)
+"""The stages that hints change: see `tasks.pipeline.seeds.hints`."""
+
+
+def with_hints(stages: Sequence[Stage]) -> list[Stage]:
+    """Return the table for a set of whose pixels a person said something."""
+    return [replace(each, reads_hints=each.name in HINTED) for each in stages]
+
+
 EVERY_STAGE = (*with_regions(STAGES), *_AFFINITY_STAGES.values())
 """All that runs may have, of every refiner; several have one name."""

@@ -7,6 +7,7 @@ instances decide which instance of the class the pixel belongs to.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from data.dataset import VOID, LabelMap, Sample, value_type
 from data.formats.coco import Detection, as_detections, write_detections
+from data.formats.hints import Hints, nearest_box
 from data.formats.images import image_size
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, SURE
 from data.formats.label_maps import instance_map, write_label_map
@@ -28,6 +30,7 @@ from tasks.engine.job import Job
 from tasks.pipeline.confidence.odds import CALIBRATIONS, as_bytes, calibrated, features_of, log_odds, score_odds
 from tasks.pipeline.score_maps import strongest, upsample
 from tasks.pipeline.second_round import LabelScores
+from tasks.pipeline.seeds.hints import hint_scores, hints_of, keep_known
 from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import label_thresholds
 from tasks.training.working_size import read_working_image, to_size, working_size
@@ -119,19 +122,61 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
         return _Made(nothing, nothing, np.full(own_size, 255, np.uint8), nothing, [])
     size = working_size(own_size, job.long_side)
     maps, by_pixels = scores.deciding(sample.id)
+    hints = hints_of(sample, job.classes)
+    maps = hint_scores(maps, sample.labels, hints, size, by_pixels=by_pixels)
     image = read_working_image(sample.image, job.long_side) if config.crf_iterations else None
     decided = decide_rows(maps, size, config, image, by_pixels=by_pixels)
-    labels = to_size(values[decided.rows[0]], own_size)
-    sure = (
-        labels if len(decided.rows) == 1 else to_size(sure_labels(decided.rows[1], decided.rows[2], values), own_size)
-    )
+    seen = keep_known(values[decided.rows[0]], sample.labels, hints)
+    labels = keep_known(to_size(seen, own_size), sample.labels, hints)
+    sure = labels
+    if len(decided.rows) > 1:
+        sure = to_size(sure_labels(decided.rows[1], decided.rows[2], values), own_size)
+        sure = keep_known(sure, sample.labels, hints)
     pieces, rows = scores.pieces(sample.id)
-    refined = decided.rows[0] if config.crf_iterations or by_pixels else None
-    found = instance_masks(pieces, rows, size, config, refined).at_size(own_size)
+    # The values ascend, so that a value's place is its row.
+    refined = np.searchsorted(values, seen) if config.crf_iterations or by_pixels or hints else None
+    found = instance_masks(pieces, rows, size, config, refined)
+    if hints and refined is not None:
+        found = instances_by_boxes(
+            found, refined, hints.at_size(size), sample.labels, score_levels(maps, by_pixels=by_pixels)
+        )
+    found = found.at_size(own_size)
     classes = [sample.labels[row] for row in found.rows]
     confidence = as_bytes(resize_confidence(decided.confidence, own_size))
     detections = as_detections(sample.id, found.masks, classes, found.scores)
     return _Made(labels, instance_map(found.masks), confidence, sure, detections)
+
+
+def instances_by_boxes(
+    found: Instances,
+    semantic: NDArray[np.integer],
+    hints: Hints,
+    labels: Sequence[int],
+    scores: Float[Tensor, "k h w"],
+) -> Instances:
+    """Return instances of which those of classes with boxes are one a box: its pixels of the class.
+
+    Of boxes that overlap a pixel goes to the one whose middle is nearest, by the box's own sides.
+
+    Args:
+        found: Those of the image, at the size of `semantic`.
+        semantic: [H, W], 1 + the row of a class, 0 for background.
+        hints: At this size.
+        labels: The class of each row.
+        scores: Of each row at stride 4, in [0, 1].
+    """
+    parts = list(zip(found.masks, found.rows, found.scores, strict=True))
+    full = upsample(scores, (semantic.shape[0], semantic.shape[1])).cpu().numpy()
+    for row, label in enumerate(labels):
+        boxes = [box for box in hints.boxes if box.value == label + 1]
+        if boxes:
+            owners = nearest_box(boxes, semantic.shape, semantic == row + 1)
+            parts = [part for part in parts if part[1] != row]
+            masks = [owners == number for number in range(len(boxes))]
+            parts += [(mask, row, float(full[row][mask].max())) for mask in masks if mask.any()]
+    parts.sort(key=lambda part: -part[2])
+    masks = np.stack([part[0] for part in parts]) if parts else np.zeros((0, *semantic.shape), bool)
+    return Instances(masks, [part[1] for part in parts], [part[2] for part in parts])
 
 
 @dataclass(frozen=True)

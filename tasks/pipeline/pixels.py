@@ -33,6 +33,7 @@ from models.pixels import PixelClassifier, cell_features
 from tasks.engine.job import Job
 from tasks.pipeline.labels import semantic_rows, sure_labels
 from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, grid_size, saliency_factors, save_maps
+from tasks.pipeline.seeds.hints import hints_of, keep_known
 from tasks.pipeline.settings import PixelsConfig
 from tasks.pipeline.thresholds import taught_thresholds
 from tasks.training.inference import batches
@@ -155,12 +156,22 @@ def _gather_cells(job: Job, config: PixelsConfig) -> tuple[Float[Tensor, "n d"],
         cells = cv2.resize(sure[sample.id], (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         cells = cells.ravel().astype(np.int64)
         rng = np.random.default_rng([job.seed, position[sample.id]])
-        chosen = torch.from_numpy(sample_cells(cells, config.cells, rng))
+        said = _said_cells(sample, job, (height, width))
+        others = sample_cells(np.where(said == VOID, cells, VOID), config.cells, rng)
+        cells = np.where(said == VOID, cells, said)
+        taught = sample_cells(said, config.cells * config.hint_weight, rng)
+        chosen = torch.from_numpy(np.concatenate([others, taught]))
         features.append(found.flatten(1)[:, chosen.to(found.device)].T.half().cpu())
         values.append(torch.from_numpy(cells)[chosen])
         owners.append(torch.full((len(chosen),), position[sample.id]))
         job.progress(done, len(samples) + config.steps, "features")
     return torch.cat(features), torch.cat(values), torch.cat(owners)
+
+
+def _said_cells(sample: Sample, job: Job, grid: tuple[int, int]) -> NDArray[np.int64]:
+    """Return what a person said of each cell of an image, void where nothing."""
+    nothing = np.full(grid, VOID, np.int64)
+    return keep_known(nothing, sample.labels, hints_of(sample, job.classes)).ravel()
 
 
 def sample_cells(cells: NDArray[np.integer], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -190,7 +201,7 @@ def _sure_maps(samples: list[Sample], job: Job, config: PixelsConfig) -> Iterato
             scores = maps[sample.id]
         rows = [semantic_rows(scores, (image.shape[0], image.shape[1]), threshold) for threshold in (low, high)]
         first, second = refine_many(image, rows, [len(values)] * 2, iterations=config.crf_iterations)
-        return sure_labels(first, second, values)
+        return keep_known(sure_labels(first, second, values), sample.labels, hints_of(sample, job.classes))
 
     return map_in_threads(sure_map, samples, job.num_threads)
 

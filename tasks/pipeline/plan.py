@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data.dataset import Dataset, SampleWithRegions
+from data.dataset import Dataset, SampleWithMore
 from tasks.engine.artifact import SampleDigest
 from tasks.engine.plan import Networks, Plan, make_plan
 from tasks.engine.run_record import RunRecord
-from tasks.pipeline import RESULTS, stages_of, with_external_cams, with_regions
+from tasks.pipeline import RESULTS, stages_of, with_external_cams, with_hints, with_regions
 from tasks.pipeline.settings import PipelineConfig
 
 
@@ -24,8 +24,11 @@ def plan_labels(
     stages = stages_of(config.refiner)
     if dataset.cams:
         stages = with_external_cams(stages)
-    if any(isinstance(sample, SampleWithRegions) for sample in dataset.samples):
+    more = [sample for sample in dataset.samples if isinstance(sample, SampleWithMore)]
+    if any(sample.regions for sample in more):
         stages = with_regions(stages)
+    if any(sample.hints for sample in more):
+        stages = with_hints(stages)
     return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)
 
 

@@ -16,6 +16,7 @@ from data.formats.label_maps import write_label_map
 from kernels.crf import refine_batch
 from tasks.engine.job import Job
 from tasks.pipeline.score_maps import MapReader, saliency_factors, strongest, upsample
+from tasks.pipeline.seeds.hints import hints_of, keep_known
 from tasks.pipeline.settings import RelationsConfig
 from tasks.pipeline.thresholds import relation_thresholds
 from tasks.training.inference import batches
@@ -46,13 +47,14 @@ def mine_relations(job: Job) -> dict[str, Any]:
             images = [image.to(job.device) for image in pixels]
             cams = [maps[sample.id].to(job.device) for sample in batch]
             mined = confident_labels(images, cams, [sample.labels for sample in batch], config)
-            for sample, labels in zip(batch, mined, strict=True):
-                write_label_map(job.out / f"{sample.id}.png", labels.cpu().numpy().astype(label_type))
-                confident, total = confident + int((labels != VOID).sum()), total + labels.numel()
-                present = torch.bincount(labels.flatten().long(), minlength=len(job.classes.values)).cpu()
+            for sample, each in zip(batch, mined, strict=True):
+                labels = keep_known(each.cpu().numpy(), sample.labels, hints_of(sample, job.classes))
+                write_label_map(job.out / f"{sample.id}.png", labels.astype(label_type))
+                confident, total = confident + int((labels != VOID).sum()), total + labels.size
+                present = np.bincount(labels.ravel(), minlength=len(job.classes.values))
                 tags.update(sample.labels)
                 found.update(c for c in sample.labels if present[c + 1])
-                area.update({c: float(present[c + 1]) / labels.numel() for c in sample.labels})
+                area.update({c: float(present[c + 1]) / labels.size for c in sample.labels})
             done += len(batch)
             job.progress(done, len(job.samples))
     counts = {"tags": dict(tags), "tags_found": dict(found), "tags_area": dict(area)}

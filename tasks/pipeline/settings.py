@@ -350,6 +350,8 @@ class PixelsConfig(Config):
         least_images: If fewer other images teach one of its classes, an image is judged by what all classes taught of
             objects and background; if fewer teach that, it keeps the walk's labels.
         cells: Cells of the stride-8 grid that an image teaches, about; of one class at most half of them.
+        hint_weight: So many times as many cells of an image teach, of those that a person said something of (`--hints`,
+            corrections).
         taught_thresholds: Two background thresholds of the walked scores. Pixels whose label is not the same under both
             teach nothing. "auto" takes `labels.sure_thresholds` as they were chosen for the set.
         crf_iterations: Of the dense CRF that brings what is taught to the image's edges.
@@ -364,6 +366,7 @@ class PixelsConfig(Config):
     max_images: PositiveInt = 512
     least_images: Annotated[int, Field(ge=0)] = 5
     cells: Annotated[int, Field(ge=2)] = 400
+    hint_weight: PositiveInt = 3
     taught_thresholds: Range | Auto = "auto"
     crf_iterations: Annotated[int, Field(ge=0)] = 5
     steps: PositiveInt = 400

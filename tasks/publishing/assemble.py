@@ -180,6 +180,7 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
                 saliency=digest.saliency,
                 cams=digest.cams,
                 regions=digest.regions,
+                hints=digest.hints,
             )
             part.entries.append(entry)
             part.infos.append(image_info(sample, dataset))

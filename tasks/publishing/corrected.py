@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import VOID, ClassTable, Dataset, DatasetError, LabelMap, Problem
+from data.dataset import VOID, ClassTable, Dataset, DatasetError, LabelMap, Problem, Sample, value_type, with_more
 from data.formats.class_tables import extended
 from data.formats.coco import Detection, as_detections, decode_mask, write_detections
+from data.formats.images import image_size
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
 from data.formats.label_maps import read_label_map, write_label_map
 from data.names import alike
-from data.store.corrections import Corrections, apply_corrections
+from data.store.corrections import UNCHANGED, Corrections, apply_corrections
 from data.store.publication import Entry, link_file
 from tasks.engine.artifact import SampleDigest
 from tasks.publishing.assemble import Part
@@ -98,6 +100,78 @@ def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Map
         for sample in dataset.samples
     )
     return replace(dataset, classes=table, samples=samples)
+
+
+def without_rejected(
+    dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]
+) -> tuple[Dataset, list[Problem]]:
+    """Return a set without the images that people rejected, and who rejected each."""
+    images, left, rejected = set(corrections.images), [], []
+    for sample in dataset.samples:
+        record = corrections.rejection(sample.id, digests[sample.id].image) if sample.id in images else None
+        if record is None:
+            left.append(sample)
+        else:
+            message = f"rejected by {record.author}, {record.created}"
+            rejected.append(Problem(corrections.root / sample.id, message, sample.id))
+    return (replace(dataset, samples=tuple(left)) if rejected else dataset), rejected
+
+
+def taught_by(dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]) -> dict[str, str]:
+    """Return sample id -> which corrections of its pixels there are (`Corrections.state`)."""
+    images = set(corrections.images).intersection(digests)
+    states = {s.id: corrections.state(s.id, digests[s.id].image) for s in dataset.samples if s.id in images}
+    return {id: state for id, state in states.items() if state is not None}
+
+
+def with_corrected_pixels(
+    dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest], folder: Path
+) -> Dataset:
+    """Return a set whose images have what people corrected of their pixels as hints, and the tags that this implies.
+
+    Args:
+        dataset: The set.
+        corrections: Of the publication.
+        digests: Of its files.
+        folder: Gets a copy of the hints that images have already, and a map for each corrected image in their place:
+            what is said stays as it is, whoever corrects while networks learn.
+    """
+    corrected = taught_by(dataset, corrections, digests)
+    samples = []
+    for sample in dataset.samples:
+        known = (
+            _known_pixels(sample, corrections, digests[sample.id].image, dataset.classes)
+            if sample.id in corrected
+            else None
+        )
+        given = getattr(sample, "hints", None)
+        if known is not None:
+            file = folder / f"{sample.id}.png"
+            write_label_map(file, known)
+            seen = {int(value) - 1 for value in np.unique(known) if value not in (0, VOID)}
+            sample = with_more(replace(sample, labels=tuple(sorted({*sample.labels, *seen}))), hints=file)
+        elif given:
+            file = folder / f"{sample.id}{given.suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(given, file)
+            sample = with_more(sample, hints=file)
+        samples.append(sample)
+    return replace(dataset, samples=tuple(samples))
+
+
+def _known_pixels(sample: Sample, corrections: Corrections, digest: str, classes: ClassTable) -> LabelMap | None:
+    """Return the class values [H, W] that people gave an image's pixels, void elsewhere; None where they do not fit."""
+    values = {name: index + 1 for index, name in enumerate(classes.names)}
+    known = np.full(image_size(sample.image), VOID, value_type(len(classes.values)))
+    for correction in corrections.of(sample.id, digest):
+        said, names = correction.semantic, correction.record.classes
+        if said is None:
+            continue
+        if said.shape != known.shape or not values.keys() >= set(names):
+            return None
+        lookup = np.array([0, 0, VOID, *(values[name] for name in names)], known.dtype)
+        known = np.where(said == UNCHANGED, known, lookup[said])
+    return known if (known != VOID).any() else None
 
 
 def _set_aside(entry: Entry, detections: Sequence[Detection], draft: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -86,16 +86,17 @@ class Changes:
     with_other_saliency: tuple[str, ...] = ()
     with_other_maps: tuple[str, ...] = ()
     with_other_regions: tuple[str, ...] = ()
+    with_other_hints: tuple[str, ...] = ()
     with_other_corrections: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        others = (self.with_other_maps, self.with_other_regions, self.with_other_corrections)
-        return any((self.added, self.changed, self.relabelled, self.removed, *others))
+        inputs = (self.with_other_maps, self.with_other_regions, self.with_other_hints)
+        return any((self.added, self.changed, self.relabelled, self.removed, *inputs, self.with_other_corrections))
 
     @property
     def to_infer(self) -> tuple[str, ...]:
         """The images that need new labels."""
-        others = (*self.with_other_saliency, *self.with_other_maps, *self.with_other_regions)
+        others = (*self.with_other_saliency, *self.with_other_maps, *self.with_other_regions, *self.with_other_hints)
         return tuple(sorted({*self.added, *self.changed, *self.relabelled, *others}))
 
     def counts(self) -> dict[str, int]:
@@ -125,7 +126,7 @@ def compare(
     corrections: Corrections | None = None,
 ) -> Changes:
     """Compare a data set with a version by the images' bytes, the names of their labels, the bytes of their saliency,
-    of their class attention maps and of their regions, and what people corrected.
+    of their class attention maps, of their regions and of their hints, and what people corrected.
 
     Raises:
         DatasetError: A correction cannot be read.
@@ -137,6 +138,7 @@ def compare(
     relabelled = {id for id in both if labels[id] != before[id].labels}
     other_saliency = {id for id in both if digests[id].saliency != before[id].saliency}
     other_regions = {id for id in both if digests[id].regions != before[id].regions}
+    other_hints = {id for id in both if digests[id].hints != before[id].hints}
     other_maps = {id for id in both if digests[id].cams != before[id].cams}
     # What is corrected of images that are new to the version is laid over the labels that they get.
     known = set(corrections.images) if corrections else ()
@@ -149,6 +151,7 @@ def compare(
         with_other_saliency=tuple(sorted(other_saliency.difference(changed, relabelled))),
         with_other_maps=tuple(sorted(other_maps.difference(changed, relabelled))),
         with_other_regions=tuple(sorted(other_regions.difference(changed, relabelled))),
+        with_other_hints=tuple(sorted(other_hints.difference(changed, relabelled))),
         removed=tuple(sorted(before.keys() - labels.keys())),
         with_other_corrections=tuple(sorted(corrected.difference(changed))),
     )
@@ -167,6 +170,7 @@ def decide(
     trained_on: Dataset | None,
     retrain: Retrain,
     retrain_share: float,
+    corrected: Collection[str] = (),
 ) -> Decision:
     """Say what has to be done to bring a version up to the data set and the settings.
 
@@ -174,7 +178,8 @@ def decide(
         before: The settings of the version before; None for the first.
         trained_on: What its networks were trained on.
         retrain: "auto" trains for new classes, for training settings that changed, and where more than
-            `retrain_share` of the images were not there when the networks were trained.
+            `retrain_share` of the images were not there, or not corrected as now, when the networks were trained.
+        corrected: Ids of images whose corrections the networks have not learnt from.
     """
     every = tuple(sample.id for sample in dataset.samples)
     if before is None or trained_on is None:
@@ -187,9 +192,11 @@ def decide(
         if unseen := sorted(_names(dataset) - _names(trained_on)):
             told = (f"{name}{_near(name, _names(trained_on))}" for name in unseen)
             train.append(f"the networks do not know the classes {'; '.join(told)}")
-        num_new = len(set(every) - {sample.id for sample in trained_on.samples})
-        if num_new > retrain_share * len(every):
-            train.append(f"the networks have not seen {num_new} of {len(every)} images, more than {retrain_share:.0%}")
+        new = set(every) - {sample.id for sample in trained_on.samples}
+        taught = new.union(corrected).intersection(every)
+        if len(taught) > retrain_share * len(every):
+            seen = "have not seen" if not corrected else "have not learnt from the corrections or pixels of"
+            train.append(f"the networks {seen} {len(taught)} of {len(every)} images, more than {retrain_share:.0%}")
         train += _differences(before, new_settings, TRAINING)
     if train:
         return Decision(True, every, tuple(train))

@@ -14,7 +14,7 @@ from data.formats.label_folder import AUTOMATIC, SEMANTIC, value_names
 from data.formats.quality import QUALITY, ImageQuality, read_quality
 from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections
-from data.store.publication import Publication
+from data.store.publication import Entry, Publication
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.pipeline.score_maps import MapReader
 from tasks.publishing.runs import images_of, runs_of
@@ -148,8 +148,8 @@ def _published(publication: Publication) -> Subject:
     records = runs_of(publication)
     evidence = {(key, sample.id): Evidence(record, sample) for record, key, sample in _made(records)}
     files = {sample.id: sample.image for record in records for sample, _ in images_of(record)}
-    images = []
-    for entry in publication.entries(number):
+    corrections, images = Corrections(publication.root / FOLDER), []
+    for entry, place in _entries(publication, number, corrections):
         had = before is not None and (before / SEMANTIC / f"{entry.id}.png").is_file()
         images.append(
             ReviewImage(
@@ -157,15 +157,29 @@ def _published(publication: Publication) -> Subject:
                 files.get(entry.id, Path(entry.id)),
                 entry.image,
                 entry.labels,
-                folder if entry.corrections is None else folder / AUTOMATIC,
+                place if entry.corrections is None else place / AUTOMATIC,
                 before if had else None,
                 evidence.get((entry.artifact, entry.id)),
             )
         )
     names, rows = tuple(value_names(folder)), _published_quality(records, images)
     name = f"{publication.root.name}, version {number}"
-    corrections = Corrections(publication.root / FOLDER)
     return Subject(name, publication.root, number, names, corrections, _in_order(images, rows))
+
+
+def _entries(publication: Publication, number: int, corrections: Corrections) -> Iterator[tuple[Entry, Path]]:
+    """Yield the images of a version with its folder, and those that were rejected with the last version that has them:
+    who rejected one may accept it again."""
+    seen = set()
+    for entry in publication.entries(number):
+        seen.add(entry.id)
+        yield entry, publication.folder(number)
+    missing = set(corrections.images) - seen
+    for earlier in reversed([each for each in publication.published if each < number] if missing else []):
+        for entry in publication.entries(earlier):
+            if entry.id in missing and corrections.rejection(entry.id, entry.image):
+                missing.discard(entry.id)
+                yield entry, publication.folder(earlier)
 
 
 def _made(records: list[RunRecord]) -> Iterator[tuple[RunRecord, str | None, Sample]]:

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.dataset import DatasetError, Sample, SampleWithRegions
+from data.dataset import ClassTable, DatasetError, Sample, SampleWithMore
 from data.formats.coco import CocoFile, read_coco, read_results
+from data.formats.hints import check_hints
 from data.formats.images import image_size, read_image
 from data.formats.label_codings import read_coded
 from data.formats.label_maps import read_ground_truth, read_label_map
@@ -204,7 +205,7 @@ def test_any_values_in_sams_json_give_regions_or_a_named_problem(
         file, content = Path(name, "a.json"), with_values(sam_masks(), changes)
         file.write_text(json.dumps({"annotations": content} if whole else content))
         with read_or_named():
-            check_regions(SampleWithRegions("a", Path(name, "a.jpg"), (0,), regions=file))
+            check_regions(SampleWithMore("a", Path(name, "a.jpg"), (0,), regions=file))
 
 
 @any_input
@@ -215,7 +216,36 @@ def test_any_bytes_as_regions_give_regions_or_a_named_problem(content: bytes) ->
         file = Path(name, "a.json")
         file.write_bytes(content)
         with read_or_named():
-            check_regions(SampleWithRegions("a", Path(name, "a.jpg"), (0,), regions=file))
+            check_regions(SampleWithMore("a", Path(name, "a.jpg"), (0,), regions=file))
+
+
+def labelme_shapes() -> dict[str, Any]:
+    """Return labelme's JSON of a box, a stroke and a point."""
+    kinds = {"rectangle": [[0, 0], [4, 5]], "linestrip": [[1, 1], [2, 5], [7, 7]], "point": [[3, 3.5]]}
+    shapes = [{"label": "cat", "shape_type": kind, "points": points} for kind, points in kinds.items()]
+    return {"version": "5.5.0", "shapes": shapes, "imageHeight": 8, "imageWidth": 8, "imagePath": "a.jpg"}
+
+
+@any_input
+@given(st.lists(st.tuples(st.sampled_from(paths(labelme_shapes())), VALUES), max_size=3))
+def test_any_values_in_labelmes_json_give_hints_or_a_named_problem(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        write_images(Path(name))
+        file = Path(name, "a.json")
+        file.write_text(json.dumps(with_values(labelme_shapes(), changes)))
+        with read_or_named():
+            check_hints(SampleWithMore("a", Path(name, "a.jpg"), (0,), hints=file), ClassTable(("cat",)))
+
+
+@any_input
+@given(TEXT)
+def test_any_bytes_as_hints_give_hints_or_a_named_problem(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        write_images(Path(name))
+        file = Path(name, "a.json")
+        file.write_bytes(content)
+        with read_or_named():
+            check_hints(SampleWithMore("a", Path(name, "a.jpg"), (0,), hints=file), ClassTable(("cat",)))
 
 
 def encoded(mode: str, format: str) -> bytes:
@@ -232,7 +262,7 @@ READERS: list[Callable[[Path], Any]] = [
     *(read_image, image_size, read_label_map),
     lambda path: read_coded(path, "saliency"),
     lambda path: read_ground_truth(Sample("a", path, (), semantic=path, instances=path)),
-    lambda path: check_regions(SampleWithRegions("a", path, (), regions=path)),
+    lambda path: check_regions(SampleWithMore("a", path, (), regions=path)),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle_tools
 
-from data.dataset import ClassTable, Dataset, DatasetError, Sample, SampleWithRegions, without_regions
+from data.dataset import ClassTable, Dataset, DatasetError, Sample, SampleWithMore, without_more
 from data.files import content_digest, content_state
 from data.readers.beside.regions import with_regions
 from data.region_masks import MAX_REGIONS, read_regions
@@ -50,7 +50,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def read(photo: Path, source: Path) -> np.ndarray:
-    found = read_regions(SampleWithRegions("a", photo, (0,), regions=source))
+    found = read_regions(SampleWithMore("a", photo, (0,), regions=source))
     assert len(found) == len(list(found))
     return np.array(list(found), bool).reshape(-1, *found.size)
 
@@ -219,8 +219,8 @@ def test_missing_and_double_regions_are_listed_ten_by_name_and_the_rest_counted(
     assert told[-1].endswith("and 14 more images without regions")
     kept, problems = with_regions(dataset, tmp_path / "regions", skip_bad=True)
     assert [problem.sample for problem in problems] == ids[1:]
-    assert kept.samples[0] == SampleWithRegions("00", tmp_path / "00.jpg", (0,), regions=tmp_path / "regions/00.png")
-    assert without_regions(kept.samples[0]) == dataset.samples[0]
+    assert kept.samples[0] == SampleWithMore("00", tmp_path / "00.jpg", (0,), regions=tmp_path / "regions/00.png")
+    assert without_more(kept.samples[0]) == dataset.samples[0]
     with pytest.raises(DatasetError, match="expected a folder of regions"):
         with_regions(dataset, tmp_path / "regions/00.png")
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from data.dataset import ClassTable, CocoSource, Sample, SampleWithRegions
+from data.dataset import ClassTable, CocoSource, Sample, SampleWithMore
 from data.files import content_digest, file_digest
 from data.store import Store
 from tasks.config import Config, RunConfig
@@ -118,7 +118,7 @@ def test_nothing_is_published_of_files_that_changed_meanwhile(tmp_path: Path, ch
             (job.out / "file").write_text("content")
             return {"seconds": 1.0}
 
-    sample = SampleWithRegions("a", image, (0,), truth, saliency=saliency, regions=regions.parent)
+    sample = SampleWithMore("a", image, (0,), truth, saliency=saliency, regions=regions.parent)
     stage = replace(stage_of("cams"), reads_ground_truth=True, reads_saliency=True, reads_regions=True)
     images = ImageSet((sample, Sample("b", image, (0,), coco=source)), digests)
     cams = artifact_of(stage, "cams 1/1", images, (weights, f"{file_digest(weights)} imagenet"))

@@ -23,6 +23,7 @@ from flows.engine.exit_codes import HELD, WORK_TO_DO
 from flows.labels.request import CHOSEN_STAGES
 from flows.publishing.request import _in_published_table
 from tasks.pipeline import trained_stages
+from tasks.review.subject import open_subject
 
 KINDS = ("SegmentationClass", "SegmentationObject")
 
@@ -290,3 +291,48 @@ def test_corrected_tags_count_and_what_does_not_fit_is_told(place: Place) -> Non
     assert "teapot" in fault or "4 x 4" in fault
     # It is told once, and makes no version every night.
     assert place.regenerate()["version"] is None
+
+
+def test_corrected_pixels_teach_the_next_networks_once(place: Place) -> None:
+    corrections = Corrections(place.labels / FOLDER)
+    id, *_ = place.list.read_text().split()
+    image = place.data / "JPEGImages" / f"{id}.jpg"
+    names = (place.labels / "latest/classes.txt").read_text().split()
+    mask = np.zeros(read_label_map(place.labels / "latest" / KINDS[0] / f"{id}.png").shape, np.uint16)
+    mask[:10, :20], mask[-10:, -20:] = FIRST_CLASS, BACKGROUND
+    corrections.add(id, file_digest(image), author="Ada", made_on=1, classes=names[:1], semantic=mask)
+    before, share = place.stages(), ("--retrain-share", "0.05")
+    answer = place.regenerate(*share)
+    assert (answer["version"], answer["train"]) == (2, True)
+    assert "the corrections or pixels of 1 of 12 images, more than 5%" in answer["reasons"][0]
+    assert place.stages()["irnet"] == before["irnet"] + 1
+    known = np.full(mask.shape, 255)
+    known[mask == FIRST_CLASS], known[mask == BACKGROUND] = 1, 0
+    run = place.labels / "runs/v00002"
+    np.testing.assert_array_equal(read_label_map(run / f"hints/{id}.png"), known)
+    assert [file.stem for file in (run / "hints").iterdir()] == [id]
+    # What the networks were taught is in the automatic labels, too, and they are taught once.
+    automatic = read_label_map(place.labels / "latest/automatic" / KINDS[0] / f"{id}.png")
+    np.testing.assert_array_equal(automatic[known != 255], known[known != 255])
+    assert place.regenerate(*share)["version"] is None
+    versions = json.loads(pseudomask("versions", place.labels, "--json").stdout)["versions"]
+    assert [(each["corrected"], list(each.get("taught", {}))) for each in versions] == [(0, []), (1, [id])]
+
+
+def test_a_rejected_image_is_left_out_until_it_is_accepted(place: Place) -> None:
+    corrections = Corrections(place.labels / FOLDER)
+    id, *others = place.list.read_text().split()
+    digest = file_digest(place.data / "JPEGImages" / f"{id}.jpg")
+    corrections.add(id, digest, author="Ada", made_on=1, verdict="rejected")
+    answer = place.regenerate()
+    assert (answer["version"], answer["train"], answer["images"], answer["changes"]["removed"]) == (2, False, 0, 1)
+    assert "rejected by Ada" in answer["left_out"][0]
+    assert sorted(place.latest()) == others
+    assert place.regenerate()["version"] is None
+    # It can still be looked at, in the version that has it.
+    (image,) = [image for image in open_subject(place.labels).images.values() if image.id == id]
+    assert image.folder == place.labels / "v00001"
+    corrections.add(id, digest, author="Bob", made_on=2, verdict="accepted")
+    answer = place.regenerate()
+    assert (answer["version"], answer["images"], answer["left_out"]) == (3, 1, [])
+    assert sorted(place.latest()) == [id, *others]

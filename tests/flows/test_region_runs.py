@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tests_flows_support import pseudomask, run_words
 
-from data.dataset import SampleWithRegions
+from data.dataset import SampleWithMore
 from data.formats.label_maps import read_label_map
 from flows.publishing.request import RegenerateRequest
 from tasks.engine.run_record import read_run
@@ -50,7 +50,7 @@ def test_labels_follow_regions_and_nothing_before_them_is_made_anew(
     run = folder / "run"
     record = read_run(run)
     assert record.request["regions"] == str(regions)
-    assert {type(sample) for sample in record.dataset.samples} == {SampleWithRegions}
+    assert {type(sample) for sample in record.dataset.samples} == {SampleWithMore}
     taken = 0
     for sample in record.dataset.samples:
         labels = read_label_map(run / "labels/SegmentationClass" / f"{sample.id}.png")

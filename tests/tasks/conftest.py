@@ -1,5 +1,6 @@
 """A tiny set, and the artifacts of every stage on it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.dataset import Dataset
+from data.dataset import Dataset, Sample
 from data.readers import open_dataset
 from data.synthetic.dataset import write_synthetic
 from tasks.config import Config
@@ -51,14 +52,16 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def run_stage(tiny_set: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunStage:
-    """Return `run(function, config, **inputs) -> folder` over the tiny set."""
+    """Return `run(function, config, **inputs) -> folder` over the tiny set, or `samples`; its summary lies beside."""
 
-    def run(function: Callable[[Job], dict], config: Config, **inputs: Path) -> Path:
+    def run(
+        function: Callable[[Job], dict], config: Config, *, samples: tuple[Sample, ...] | None = None, **inputs: Path
+    ) -> Path:
         folder = tmp_path_factory.mktemp(function.__name__)
         out, scratch = folder / "out", folder / "scratch"
         out.mkdir()
         job = Job(
-            tiny_set.samples,
+            tiny_set.samples if samples is None else samples,
             tiny_set.classes,
             config,
             out,
@@ -69,6 +72,7 @@ def run_stage(tiny_set: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
         )
         summary = function(job)
         assert isinstance(summary, dict)
+        (folder / "summary.json").write_text(json.dumps(summary))
         return out
 
     return run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample, SampleWithRegions
+from data.dataset import CamSource, ClassTable, CocoSource, Dataset, DatasetError, Sample, SampleWithMore
 from tasks.config import RunConfig
 from tasks.engine import plan as plan_module
 from tasks.engine import stage as stage_module
@@ -190,7 +190,7 @@ def test_one_other_map_of_saliency_repeats_its_shard_and_what_follows() -> None:
 
 def _with_regions(dataset: Dataset) -> tuple[Dataset, dict[str, SampleDigest]]:
     digests = {id: replace(each, regions=f"regions of {id}") for id, each in _digests(dataset).items()}
-    samples = (SampleWithRegions(s.id, s.image, s.labels, s.semantic, regions=Path("a.json")) for s in dataset.samples)
+    samples = (SampleWithMore(s.id, s.image, s.labels, s.semantic, regions=Path("a.json")) for s in dataset.samples)
     return replace(dataset, samples=tuple(samples)), digests
 
 
@@ -221,8 +221,7 @@ def test_the_bytes_of_regions_are_digested_be_they_a_file_or_a_folder(tmp_path: 
     for name in ("a.jpg", "b.jpg", "a.json", "b/0.png"):
         (tmp_path / name).write_text(name)
     samples = tuple(
-        SampleWithRegions(name[0], tmp_path / f"{name[0]}.jpg", (0,), regions=tmp_path / name)
-        for name in ("a.json", "b")
+        SampleWithMore(name[0], tmp_path / f"{name[0]}.jpg", (0,), regions=tmp_path / name) for name in ("a.json", "b")
     )
     dataset = Dataset(tmp_path, ClassTable(("cat",)), samples)
     before = digest_samples(dataset)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.dataset import VOID, Dataset, Sample, SampleWithRegions
+from data.dataset import VOID, Dataset, Sample, SampleWithMore
 from data.formats.coco import as_detections, decode_mask, read_detections, write_detections
 from data.formats.images import image_size
 from data.formats.label_maps import instance_map, read_label_map, write_label_map
@@ -210,7 +210,7 @@ def with_regions(dataset: Dataset, folder: Path, draw) -> Dataset:
         if sample.labels:
             Image.fromarray(draw(sample)).save(folder / f"{sample.id}.png")
             known = {name: getattr(sample, name) for name in Sample.__dataclass_fields__}
-            sample = SampleWithRegions(**known, regions=folder / f"{sample.id}.png")
+            sample = SampleWithMore(**known, regions=folder / f"{sample.id}.png")
         samples.append(sample)
     return replace(dataset, samples=tuple(samples))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fabricated_run import make_run
 
-from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithRegions
+from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithMore
 from data.store import ArtifactError, Store
 from flows.commands.looking.status import compare_with_store
 from tasks.engine.artifact import ImageSet, SampleDigest
@@ -111,14 +111,14 @@ def test_maps_and_networks_of_saliency_come_back_and_their_changes_are_told(tmp_
 
 
 def test_regions_come_back_and_their_changes_are_told_of_the_stage_that_reads_them(tmp_path: Path) -> None:
-    file = SampleWithRegions("a", Path("set/a.jpg"), (0,), regions=Path("set/regions/a.json"))
-    folder = SampleWithRegions("b", Path("set/b.jpg"), (0,), regions=tmp_path / "b")
+    file = SampleWithMore("a", Path("set/a.jpg"), (0,), regions=Path("set/regions/a.json"))
+    folder = SampleWithMore("b", Path("set/b.jpg"), (0,), regions=tmp_path / "b")
     samples = (file, folder, Sample("c", Path("set/c.jpg"), ()))
     digests = {"a": SampleDigest("1", regions="r"), "b": SampleDigest("2", regions="s"), "c": SampleDigest("3")}
     listed = write_images(tmp_path, ImageSet(samples, digests), Path("set"))
     assert list(read_images(tmp_path, listed, Path("set"))) == [(sample, digests[sample.id]) for sample in samples]
     plain = _dataset()
-    samples = (SampleWithRegions(s.id, s.image, s.labels, s.semantic, regions=Path("x")) for s in plain.samples)
+    samples = (SampleWithMore(s.id, s.image, s.labels, s.semantic, regions=Path("x")) for s in plain.samples)
     dataset, digests = replace(plain, samples=tuple(samples)), _digests(plain)
     digests = {id: replace(digest, regions="r") for id, digest in digests.items()}
     other = digests | {"image005": replace(digests["image005"], regions="other")}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-from data.dataset import Dataset, DatasetError, Problem, Sample, SampleWithRegions
+from data.dataset import Dataset, DatasetError, Problem, with_more
 from data.readers.beside.matching import first_problems, match_samples
 from data.region_masks import MASK_SUFFIX
 
@@ -41,7 +41,9 @@ def with_regions(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tupl
     )
     if problems and not skip_bad:
         raise DatasetError(first_problems(problems, folder, "regions"))
-    samples = tuple(_with(sample, found[sample.id]) if sample.id in found else sample for sample in dataset.samples)
+    samples = tuple(
+        with_more(sample, regions=found[sample.id]) if sample.id in found else sample for sample in dataset.samples
+    )
     notes = (*dataset.notes, *(f"regions: {note}" for note in notes))
     return replace(dataset, samples=samples, notes=notes), problems
 
@@ -76,8 +78,3 @@ def _holds_sources(path: Path, name: Path, ids: Collection[str]) -> bool:
     return any(
         (name / file.stem).as_posix() in ids for file in path.iterdir() if file.suffix.lower() in REGION_SUFFIXES
     )
-
-
-def _with(sample: Sample, regions: Path) -> SampleWithRegions:
-    known = {each.name: getattr(sample, each.name) for each in fields(Sample)}
-    return SampleWithRegions(**known, regions=regions)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
+from data.readers.beside.hints import with_hints
 from data.readers.beside.regions import with_regions
 from data.text import one_line
 from data.validation import examine_files, warnings
@@ -47,7 +48,12 @@ def examine_machine(folder: Path) -> dict[str, Any]:
 
 
 def examine_dataset(
-    data: Path, labels: Path | None, split: str | None, classes: Path | None, regions: Path | None = None
+    data: Path,
+    labels: Path | None,
+    split: str | None,
+    classes: Path | None,
+    regions: Path | None = None,
+    hints: Path | None = None,
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Read a data set and decode all of it; return what it holds, and every problem."""
     try:
@@ -55,6 +61,9 @@ def examine_dataset(
         if regions is not None:
             dataset, lacking = with_regions(dataset, regions, skip_bad=True)
             problems = [*problems, *lacking]
+        if hints is not None:
+            dataset, several = with_hints(dataset, hints, skip_bad=True)
+            problems = [*problems, *several]
     except DatasetError as error:
         return {}, error.problems or [Problem(data, str(error))]
     examined = examine_files(dataset, os.cpu_count() or 1)
@@ -138,6 +147,7 @@ class DoctorRequest(Config):
         split: A list of its images.
         classes: File with the name of a class per line.
         regions: Folder of a segmenter's regions of its images.
+        hints: Folder of boxes, points and strokes in its images.
     """
 
     data: Path | None = None
@@ -145,6 +155,7 @@ class DoctorRequest(Config):
     split: str | None = None
     classes: Path | None = None
     regions: Path | None = None
+    hints: Path | None = None
 
 
 def _carry_out(request: DoctorRequest, options: Output) -> None:

@@ -22,6 +22,7 @@ from tasks.config import Config
 from tasks.engine.artifact import Artifact, ImageSet, shard_of
 from tasks.engine.image_list import (
     OTHER_CAMS,
+    OTHER_HINTS,
     OTHER_REGIONS,
     OTHER_SALIENCY,
     OTHER_TRUTH,
@@ -201,7 +202,7 @@ class _Known:
             # A stage that reads ground truth sees the images that have any, the others see no ground truth.
             seen = change.truth if artifact.stage.reads_ground_truth else change.kind != OTHER_TRUTH
             reads = {OTHER_SALIENCY: artifact.stage.reads_saliency, OTHER_CAMS: artifact.stage.reads_cams}
-            reads[OTHER_REGIONS] = artifact.stage.reads_regions
+            reads |= {OTHER_REGIONS: artifact.stage.reads_regions, OTHER_HINTS: artifact.stage.reads_hints}
             if seen and reads.get(change.kind, True):
                 kinds.setdefault(change.kind, []).append(change.id)
         return [

@@ -45,7 +45,7 @@ def list_versions(published: Path) -> dict[str, Any]:
 def show_versions(result: dict[str, Any], console: Console) -> None:
     """Print a row a version."""
     table = Table(title=result["publication"], title_justify="left")
-    for column in ("version", "state", "made", "images", "background", "classes", "instances", "why"):
+    for column in ("version", "state", "made", "images", "corrected", "background", "classes", "instances", "why"):
         table.add_column(column, overflow="fold")
     for record in result["versions"]:
         means = record["means"].get("version")
@@ -55,6 +55,7 @@ def show_versions(result: dict[str, Any], console: Console) -> None:
             record["state"],
             record["created"].partition("+")[0].replace("T", " "),
             str(record["images"]),
+            str(record.get("corrected", 0)),
             *(_mean(means.get(name)) for name in ("background", "classes", "instances")),
             "; ".join(record["held"] if record["state"] == "held" else record["reasons"]),
         )

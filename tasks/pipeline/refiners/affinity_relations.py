@@ -17,6 +17,7 @@ from kernels.crf import refine_probabilities
 from tasks.engine.job import Job
 from tasks.pipeline.refiners.background import chosen_power, with_background
 from tasks.pipeline.score_maps import MapReader, saliency_factors, upsample
+from tasks.pipeline.seeds.hints import hints_of, keep_known
 from tasks.pipeline.settings import AffinityRelationsConfig
 from tasks.training.working_size import file_working_size, read_working_image
 
@@ -41,7 +42,7 @@ def mine_affinity_relations(job: Job) -> dict[str, Any]:
             if sample.id in maps:
                 image = torch.tensor(read_working_image(sample.image, job.long_side), device=job.device)
                 mined = affinity_labels(image, maps[sample.id].to(job.device), sample.labels, powers, config)
-                labels = mined.cpu().numpy()
+                labels = keep_known(mined.cpu().numpy(), sample.labels, hints_of(sample, job.classes))
             else:
                 labels = np.zeros(file_working_size(sample.image, job.long_side), np.int64)
             write_label_map(job.out / f"{sample.id}.png", labels.astype(label_type))

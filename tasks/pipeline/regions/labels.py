@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import VOID, LabelMap, Sample, SampleWithRegions, value_type
+from data.dataset import VOID, LabelMap, Sample, SampleWithMore, value_type
 from data.formats.coco import Detection, as_detections, decode_mask, read_detections, write_detections
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, SURE
 from data.formats.label_maps import instance_map, read_label_map, write_label_map
@@ -21,6 +21,7 @@ from tasks.pipeline.regions import TAKEN
 from tasks.pipeline.regions.instances import Found, follow_regions
 from tasks.pipeline.regions.rule import Refined, refine_by_regions
 from tasks.pipeline.score_maps import MapReader
+from tasks.pipeline.seeds.hints import hints_of, keep_known
 from tasks.pipeline.settings import LabelsConfig, RegionsConfig
 
 SETTINGS = "settings.json"
@@ -52,14 +53,15 @@ def refine_labels(job: Job) -> dict[str, Any]:
         labels = read_label_map(before / SEMANTIC / name)
         has_sure = (before / SURE / name).is_file()
         sure = read_label_map(before / SURE / name) if has_sure else labels
-        if isinstance(sample, SampleWithRegions) and sample.regions:
+        if isinstance(sample, SampleWithMore) and sample.regions:
             regions = read_regions(sample)
             refined = refine_by_regions(labels, regions, config)
             tally.count_regions(len(regions), refined, labels)
             confidence = refine_confidence(read_label_map(before / CONFIDENCE / name), labels, refined)
             sure = refine_sure(sure, labels, refined)
             own = _refine_detections(sample.id, own, refined, least)
-            labels = refined.labels
+            hints = hints_of(sample, job.classes)
+            labels, sure = (keep_known(each, sample.labels, hints) for each in (refined.labels, sure))
             write_label_map(job.out / CONFIDENCE / name, confidence, grey=True)
             write_label_map(job.out / TAKEN / name, _region_ids(refined), grey=True)
         else:

@@ -14,6 +14,7 @@ from models.cam import CAMNet
 from models.inference import prepare_inference
 from tasks.engine.job import Job
 from tasks.pipeline.score_maps import grid_size, save_maps
+from tasks.pipeline.seeds.hints import hint_cams, hints_of
 from tasks.pipeline.settings import CamConfig
 from tasks.training.inference import Pyramid, batches
 from tasks.training.precision import Precision, autocast
@@ -30,7 +31,9 @@ def infer_cams(job: Job) -> dict[str, Any]:
     for batch, pyramids in batches(labelled, lambda image: Pyramid.of(image, config.scales), job.device, job.long_side):
         labels, options = [sample.labels for sample in batch], {"mirror": config.mirror, "precision": config.precision}
         found = class_attention(net, pyramids, labels, job.device, **options)
-        maps |= {sample.id: each for sample, each in zip(batch, found, strict=True)}
+        for sample, each, pyramid in zip(batch, found, pyramids, strict=True):
+            hints = hints_of(sample, job.classes)
+            maps[sample.id] = hint_cams(each, sample.labels, hints, pyramid.size)
         done += len(batch)
         job.progress(done, len(job.samples))
     save_maps(job.out / "cams.safetensors", maps)

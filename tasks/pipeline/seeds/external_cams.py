@@ -17,6 +17,7 @@ from data.formats.images import image_size
 from tasks.engine.job import Job
 from tasks.engine.stage import ExternalCamConfig
 from tasks.pipeline.score_maps import grid_size, save_maps
+from tasks.pipeline.seeds.hints import hint_cams, hints_of
 from tasks.training.working_size import working_size
 
 
@@ -40,7 +41,8 @@ def read_external_cams(job: Job) -> dict[str, Any]:
             own_size = image_size(sample.image)
             size = working_size(own_size, job.long_side)
             found = read_cams(sample, config.source, job.classes, grid_size(size), strict=False)
-            maps[sample.id] = maps_to_grid(found.values, size)
+            given = maps_to_grid(found.values, size)
+            maps[sample.id] = hint_cams(given, sample.labels, hints_of(sample, job.classes), size)
             tags.update(sample.labels)
             without_map.update(found.lacking)
             empty.update(c for c, each in zip(sample.labels, found.values, strict=True) if not each.any())

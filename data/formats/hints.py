@@ -1,0 +1,333 @@
+"""What a person said of some pixels of an image: boxes, points, strokes, outlines, or a map of values.
+
+Three forms, told apart by their content:
+
+- labelme's JSON: `rectangle` is a box, `point`, `line` and `linestrip` are strokes, `polygon` and `circle` are areas.
+  The label is a class, or "background".
+- VOC's XML: its boxes.
+- A label map as PNG, of the values of the classes: 0 is background, and void, 255, says nothing.
+
+A box says where a class lies: not outside of its boxes, where it has any in an image. All else says what pixels are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.dataset import VOID, ClassTable, DatasetError, LabelMap, Problem, SampleWithMore, value_type
+from data.files import read_regular
+from data.formats.coco_records import read_json
+from data.formats.images import image_size
+from data.formats.label_maps import read_label_map, unknown_values
+from data.formats.voc_xml import objects_in, parse_xml, refuse, tag_of, text_of
+
+BACKGROUND = frozenset({"background", "_background_", "__background__"})
+STROKE = 0.006
+"""Width of points and lines as a share of the image's longer side: a click is meant for more than one pixel."""
+LEAST_STROKE = 3
+MOST_SHAPES, MOST_BYTES = 10_000, 1 << 26
+MARGIN = 10
+"""Coordinates may lie outside of the image, but by no more than so many of its sides."""
+SHAPE_CORNERS: Mapping[str, tuple[int, int | None]] = {
+    "rectangle": (2, 2),
+    "point": (1, 1),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "polygon": (3, None),
+    "circle": (2, 2),
+}
+"""Shape of labelme -> the least and the greatest number of its points."""
+_PNG, _XML = b"\x89PNG\r\n\x1a\n", b"<"
+
+
+class Box(NamedTuple):
+    """A box around one object, its sides in pixels of the image: left and top inclusive, right and bottom exclusive.
+
+    Attributes:
+        value: Of its class, in label maps.
+    """
+
+    value: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known of an image's pixels.
+
+    Attributes:
+        known: [H, W] class values, 0 background, 255 where nothing was said.
+        boxes: In the order of their file.
+    """
+
+    known: LabelMap
+    boxes: tuple[Box, ...] = field(default=())
+
+    @property
+    def values(self) -> set[int]:
+        """The values of the classes that they speak of, without background."""
+        said = np.unique(self.known[(self.known != 0) & (self.known != VOID)])
+        return {*said.tolist(), *(box.value for box in self.boxes)}
+
+    def at_size(self, size: tuple[int, int]) -> Hints:
+        """Return them for the image at another size (H, W); no stroke is too thin to be seen there."""
+        height, width = self.known.shape
+        if size == (height, width):
+            return self
+        down, across = size[0] / height, size[1] / width
+        boxes = tuple(
+            box._replace(left=box.left * across, right=box.right * across, top=box.top * down, bottom=box.bottom * down)
+            for box in self.boxes
+        )
+        if size[0] > height:
+            known = cv2.resize(self.known, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            return Hints(np.asarray(known), boxes)
+        known = np.full(size, VOID, self.known.dtype)
+        rows, columns = np.nonzero(self.known != VOID)
+        known[rows * size[0] // height, columns * size[1] // width] = self.known[rows, columns]
+        return Hints(known, boxes)
+
+    def space(self, value: int) -> NDArray[np.bool_] | None:
+        """Return where a class may lie: bool [H, W], the pixels that its boxes touch; None where it has no box."""
+        boxes = [box for box in self.boxes if box.value == value]
+        if not boxes:
+            return None
+        space = np.zeros(self.known.shape, bool)
+        for box in boxes:
+            space[pixels_of(box, self.known.shape)] = True
+        return space
+
+    def truth(self, values: list[int]) -> LabelMap:
+        """Return [H, W]: what each pixel is as far as that is known, 255 elsewhere.
+
+        Beside `known`, background is what lies outside of all boxes, where each of the image's classes has one.
+
+        Args:
+            values: Of the image's classes.
+        """
+        spaces = [self.space(value) for value in values]
+        if not spaces or any(space is None for space in spaces):
+            return self.known
+        outside = ~np.logical_or.reduce([space for space in spaces if space is not None])
+        return np.where(outside & (self.known == VOID), 0, self.known).astype(self.known.dtype)
+
+
+def pixels_of(box: Box, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of an image (H, W) that a box touches: at least one of each."""
+    sides = []
+    for low, high, length in ((box.top, box.bottom, size[0]), (box.left, box.right, size[1])):
+        begin = min(max(math.floor(low), 0), length - 1)
+        sides.append(slice(begin, min(max(math.ceil(high), begin + 1), length)))
+    return sides[0], sides[1]
+
+
+def nearest_box(boxes: Sequence[Box], size: tuple[int, ...], pixels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return for each pixel the position of the box that it belongs to; -1 outside of all, and where `pixels` is not.
+
+    Of boxes that overlap it is the one whose middle is nearest, by the box's own sides.
+
+    Args:
+        boxes: Of an image.
+        size: (H, W) of the image.
+        pixels: bool [H, W].
+    """
+    owners, nearest = np.full(size, -1), np.full(size, np.inf)
+    for number, box in enumerate(boxes):
+        rows, columns = pixels_of(box, size)
+        down = (np.arange(rows.start, rows.stop) + 0.5 - (box.top + box.bottom) / 2) / (box.bottom - box.top)
+        across = (np.arange(columns.start, columns.stop) + 0.5 - (box.left + box.right) / 2) / (box.right - box.left)
+        distance = np.maximum(np.abs(down)[:, None], np.abs(across)[None])
+        nearer = pixels[rows, columns] & (distance < nearest[rows, columns])
+        owners[rows, columns][nearer], nearest[rows, columns][nearer] = number, distance[nearer]
+    return owners
+
+
+def read_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
+    """Read what was said of an image, in the coordinates of `data.formats.images.read_image`.
+
+    Raises:
+        DatasetError: The file is missing, damaged, of another form, or of another size than the image; or it speaks of
+            a class that the set does not have, or that the image's tags lack.
+    """
+    source = sample.hints
+    assert source is not None
+    try:
+        begin = read_regular(source)[:256].lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")
+        if begin.startswith(_PNG):
+            found = _of_map(source, image_size(sample.image), classes)
+        elif begin.startswith(_XML):
+            found = _of_xml(source, image_size(sample.image), classes)
+        elif begin.startswith(b"{"):
+            found = _of_labelme(source, image_size(sample.image), classes)
+        else:
+            raise ValueError("expected hints as labelme's JSON, VOC's XML or a PNG, found another kind of file")
+        if beyond := found.values.difference(label + 1 for label in sample.labels):
+            names = ", ".join(classes.values[value] for value in sorted(beyond))
+            tags = ", ".join(classes.names[label] for label in sample.labels) or "none"
+            raise ValueError(f"expected hints of the classes that the image has ({tags}), found {names}: tag it so")
+    except OSError as error:
+        raise DatasetError([Problem(source, f"cannot be read ({error.strerror})", sample.id)]) from None
+    except ValueError as error:
+        raise DatasetError([Problem(source, str(error), sample.id)]) from None
+    return found
+
+
+def check_hints(sample: SampleWithMore, classes: ClassTable) -> None:
+    """Read the hints of an image.
+
+    Raises:
+        DatasetError: As `read_hints`.
+    """
+    read_hints(sample, classes)
+
+
+def _of_map(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
+    known = read_label_map(source)
+    _check_size(known.shape, size)
+    if unknown := unknown_values(known, len(classes.values)):
+        raise ValueError(f"expected values below {len(classes.values)}, or 255 where nothing is said, found {unknown}")
+    return Hints(known)
+
+
+def _of_xml(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
+    root = parse_xml(source, read_regular(source))
+    if tag_of(root) != "annotation":
+        refuse(source, f"found <{tag_of(root)}> around the whole")
+    said = [child for child in root if tag_of(child) == "size"]
+    if said:
+        fields = {tag_of(child): _whole(text_of(child)) for child in said[0]}
+        # Some tools write zeros for what they have not looked at.
+        if fields.get("height") and fields.get("width"):
+            _check_size((fields["height"], fields["width"]), size)
+    boxes = []
+    for item in objects_in(root):
+        fields = {tag_of(child): child for child in reversed(item)}
+        if "deleted" in fields and text_of(fields["deleted"]) in ("1", "true"):
+            continue
+        if "name" not in fields or "bndbox" not in fields:
+            raise ValueError("expected objects with a <name> and a <bndbox>, found one without")
+        sides = {tag_of(child): text_of(child) for child in fields["bndbox"]}
+        left, top, right, bottom = (_number(sides.get(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
+        # VOC counts pixels from 1, and the last one is inside.
+        box = Box(_value(text_of(fields["name"]), classes), left - 1, top - 1, right, bottom)
+        boxes.append(_checked(box, size))
+    return Hints(_nothing(size, classes), tuple(boxes))
+
+
+def _of_labelme(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
+    if source.stat().st_size > MOST_BYTES:
+        raise ValueError(f"expected less than {MOST_BYTES} bytes of shapes, found {source.stat().st_size}")
+    document = read_json(source, "labelme's JSON")
+    shapes = document.get("shapes")
+    if not isinstance(shapes, list) or len(shapes) > MOST_SHAPES:
+        found = "none" if not isinstance(shapes, list) else f"{len(shapes)}"
+        raise ValueError(f"expected labelme's JSON with a list of shapes, at most {MOST_SHAPES}, found {found}")
+    said = document.get("imageHeight"), document.get("imageWidth")
+    if said != (None, None):
+        _check_size(said, size)
+    hints = Hints(_nothing(size, classes))
+    drawn: list[tuple[bool, int, str, NDArray[np.float64]]] = []
+    for shape in shapes:
+        value, kind, corners = _shape(shape, classes, size)
+        if kind == "rectangle" and value:
+            (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+            box = _checked(Box(value, float(left), float(top), float(right), float(bottom)), size)
+            hints = replace(hints, boxes=(*hints.boxes, box))
+        else:
+            drawn.append((kind in ("point", "line", "linestrip"), value, kind, corners))
+    # Strokes lie over areas.
+    for _, value, kind, corners in sorted(drawn, key=lambda each: each[0]):
+        _draw(hints.known, value, kind, corners)
+    return hints
+
+
+def _shape(shape: Any, classes: ClassTable, size: tuple[int, int]) -> tuple[int, str, NDArray[np.float64]]:
+    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+        raise ValueError(f"expected shapes with a label, found {shape!r:.80}")
+    kind, points = shape.get("shape_type", "polygon"), shape.get("points")
+    if not isinstance(kind, str) or kind not in SHAPE_CORNERS:
+        raise ValueError(f"expected shapes that are {', '.join(SHAPE_CORNERS)}, found {kind!r:.80}")
+    least, most = SHAPE_CORNERS[kind]
+    if not isinstance(points, list) or not least <= len(points) <= (most or MOST_SHAPES):
+        raise ValueError(f"expected {least}{'' if most else ' or more'} points of a {kind}, found {points!r:.80}")
+    far = MARGIN * max(size)
+    for point in points:
+        numbers = point if isinstance(point, list) else []
+        if len(numbers) != 2 or not all(_is_coordinate(number, far) for number in numbers):
+            raise ValueError(f"expected points of two numbers in the image, found {point!r:.80}")
+    return _value(shape["label"], classes, background=True), kind, np.array(points, np.float64)
+
+
+def _draw(known: LabelMap, value: int, kind: str, corners: NDArray[np.float64]) -> None:
+    thick = max(LEAST_STROKE, round(STROKE * max(known.shape)))
+    # A pixel's middle is half a pixel from its corner, and cv2 counts pixels by their middles.
+    places = np.floor(corners).astype(np.int32)
+    mask = np.zeros(known.shape, np.uint8)
+    if kind == "point":
+        cv2.circle(mask, places[0].tolist(), thick // 2, 1, -1)
+    elif kind in ("line", "linestrip"):
+        cv2.polylines(mask, [places], False, 1, thick)
+    elif kind == "circle":
+        # The second point lies on it.
+        cv2.circle(mask, places[0].tolist(), round(float(np.hypot(*(corners[1] - corners[0])))), 1, -1)
+    elif kind == "rectangle":
+        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+        mask[pixels_of(Box(value, float(left), float(top), float(right), float(bottom)), known.shape)] = 1
+    else:
+        cv2.fillPoly(mask, [places], 1)
+    known[mask > 0] = value
+
+
+def _value(name: str, classes: ClassTable, *, background: bool = False) -> int:
+    if background and name.strip().casefold() in BACKGROUND:
+        return 0
+    if name not in classes.names:
+        raise ValueError(f"expected classes of the set, found {name!r:.80}")
+    return classes.names.index(name) + 1
+
+
+def _checked(box: Box, size: tuple[int, int]) -> Box:
+    inside = box.left < size[1] and box.top < size[0] and box.right > 0 and box.bottom > 0
+    if not (box.left < box.right and box.top < box.bottom and inside):
+        sides = " ".join(f"{side:g}" for side in box[1:])
+        raise ValueError(f"expected boxes with pixels of the image, found {sides} (left, top, right, bottom)")
+    return box
+
+
+def _nothing(size: tuple[int, int], classes: ClassTable) -> LabelMap:
+    return np.full(size, VOID, value_type(len(classes.values)))
+
+
+def _check_size(said: tuple[Any, ...], size: tuple[int, int]) -> None:
+    if tuple(said) != size:
+        shown = " x ".join(str(side)[:20] for side in reversed(said))
+        raise ValueError(f"expected hints of an image of {size[1]} x {size[0]}, found {shown}")
+
+
+def _is_coordinate(value: Any, far: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= far
+
+
+def _number(text: str | None) -> float:
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"expected numbers as sides of a <bndbox>, found {text!r:.80}")
+    return number
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
