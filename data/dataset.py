@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,16 +137,35 @@ class SampleWithMore(Sample):
     Attributes:
         regions: Masks without classes that a segmenter has found: what `data.region_masks` reads.
         hints: What a person said of some pixels: what `data.formats.hints` reads.
+        unknown: Classes of which nobody has said whether the image has them, ascending; none is among its labels.
+        certainty: How likely each label is right, in (0, 1]; empty where all are sure.
     """
 
     regions: Path | None = None
     hints: Path | None = None
+    unknown: tuple[int, ...] = ()
+    certainty: tuple[float, ...] = ()
 
 
-def with_more(sample: Sample, **more: Path | None) -> SampleWithMore:
+def with_more(sample: Sample, **more: Any) -> SampleWithMore:
     """Return the image with more known of it, beside what is known already."""
     known = {each.name: getattr(sample, each.name) for each in fields(sample)}
     return SampleWithMore(**{**known, **more})
+
+
+def relabelled(sample: Sample, labels: tuple[int, ...]) -> Sample:
+    """Return the image with other labels, ascending; what is left open of its other classes stays so."""
+    found = replace(sample, labels=labels)
+    if not isinstance(sample, SampleWithMore):
+        return found
+    known = dict(zip(sample.labels, sample.certainty, strict=False))
+    certainty = tuple(known.get(label, 1.0) for label in labels) if sample.certainty else ()
+    return with_more(found, unknown=tuple(c for c in sample.unknown if c not in labels), certainty=certainty)
+
+
+def unknown_classes(sample: Sample) -> tuple[int, ...]:
+    """Return the classes of which nobody has said whether an image has them."""
+    return sample.unknown if isinstance(sample, SampleWithMore) else ()
 
 
 def without_more(sample: Sample) -> Sample:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data.dataset import ClassTable, Dataset, DatasetError, Sample
+from data.dataset import RESERVED, ClassTable, Dataset, DatasetError, Sample, SampleWithMore, with_more
 
 
 def extended(table: ClassTable, own: ClassTable) -> ClassTable:
@@ -31,8 +31,16 @@ def in_table(dataset: Dataset, table: ClassTable) -> Dataset:
     categories = tuple(ids.get(name, -1 - number) for number, name in enumerate(table.names))
 
     def renumbered(sample: Sample) -> Sample:
-        labels = tuple(sorted(numbers[own.names[label]] for label in sample.labels))
-        return replace(sample, labels=labels, coco=sample.coco and replace(sample.coco, category_ids=categories))
+        order = sorted(range(len(sample.labels)), key=lambda place: numbers[own.names[sample.labels[place]]])
+        labels = tuple(numbers[own.names[sample.labels[place]]] for place in order)
+        found = replace(sample, labels=labels, coco=sample.coco and replace(sample.coco, category_ids=categories))
+        if not isinstance(sample, SampleWithMore):
+            return found
+        # Of classes that are new to the set nothing is known where others are not.
+        new = [c for name, c in numbers.items() if name not in own.names and name != RESERVED] if sample.unknown else []
+        unknown = sorted([*(numbers[own.names[c]] for c in sample.unknown if own.names[c] in numbers), *new])
+        certainty = tuple(sample.certainty[place] for place in order) if sample.certainty else ()
+        return with_more(found, unknown=tuple(unknown), certainty=certainty)
 
     return replace(dataset, classes=table, samples=tuple(map(renumbered, dataset.samples)))
 

@@ -25,6 +25,13 @@ from data.readers.xml_labels import read_annotations, xml_files
 LISTED = 3
 JOINERS = "|,\uff0c\uff1b\u3001"
 """Bar and comma, and what East Asian keyboards write for comma and semicolon: no label has them between two others."""
+OPEN = "?"
+WEAK = {
+    OPEN: "`?`, the image may have other classes too",
+    "-": "`-NAME`, the image surely has not that class",
+    ":": "`NAME:0.8`, labels that are not sure",
+}
+"""Signs in labels -> what they were taken for."""
 FIRST_TABLES = ("labels.csv", "labels.jsonl")
 TABLES = ("labels.tsv", "labels.ndjson", "labels.json")
 LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
@@ -114,6 +121,7 @@ def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], n
     match = names.match(entry.name for entry in reading.entries)
     labels = Labels(source, reading.form, defaultdict(list), [], reading.problems, [*reading.notes, *match.notes])
     nothing: Counter[str] = Counter()
+    weak: Counter[str] = Counter()
     without, given = [], frozenset(given)
     for entry in reading.entries:
         id = match.ids.get(entry.name)
@@ -121,8 +129,12 @@ def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], n
             message = unsafe_message(entry.name)
             labels.problems.append(Problem(entry.file, f"{entry.where}: {message}" if entry.where else message))
             continue
-        kept = set()
-        for name in map(clean_name, entry.labels):
+        kept, absent, certainty = set(), set(), {}
+        for text in map(clean_name, entry.labels):
+            name, sure = _weak(text, given)
+            if sure == 0:
+                absent.add(name)
+                continue
             if name not in given and is_nothing(name):
                 nothing[name] += 1
                 without.append(entry.name)
@@ -131,18 +143,44 @@ def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], n
                 labels.problems.append(
                     entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None)
                 )
+            elif name == OPEN and OPEN not in given:
+                weak[OPEN] += 1
             else:
                 kept.add(name)
-        entry = replace(entry, labels=frozenset(kept))
+                certainty |= {name: sure} if sure < 1 else {}
+        both = sorted(kept & absent)
+        if both:
+            problem = f"expected a class to be there or not, found both: {', '.join(both)}"
+            labels.problems.append(entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None))
+        is_open = OPEN not in given and OPEN in map(clean_name, entry.labels)
+        weak["-"] += bool(absent)
+        weak[":"] += bool(certainty)
+        entry = replace(
+            entry, labels=frozenset(kept), open=is_open, absent=frozenset(absent - kept), certainty=certainty
+        )
         if id is None:
             labels.missing.append(entry)
         else:
             labels.by_id[id].append(entry)
+    for sign, told in WEAK.items():
+        if weak[sign]:
+            labels.notes.append(f"{told}: {weak[sign]} images")
     if nothing:
         words = ", ".join(f"{word!r} {count}" for word, count in sorted(nothing.items()))
         images = shortened(without, LISTED)
         labels.notes.append(f"words that stand for no label were taken for none: {words} (of {images})")
     return labels
+
+
+def _weak(text: str, given: Iterable[str]) -> tuple[str, float]:
+    """Return the class that a label names, and how likely the image has it: `-cat` is 0, `dog:0.8` is 0.8."""
+    if text not in given:
+        if text[:1] == "-" and len(text) > 1 and text[1] not in "-0123456789.":
+            return clean_name(text[1:]), 0.0
+        found = re.fullmatch(r"(.*\D)\s*:\s*(0?\.\d+|1\.0+)", text)
+        if found and float(found[2]) > 0:
+            return clean_name(found[1]), float(found[2])
+    return text, 1.0
 
 
 def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,12 +20,18 @@ class Entry:
         labels: Class names, as they stand there.
         file: The file that says so.
         where: The place in it, "line 3"; empty where the file is about this image alone.
+        open: Whether the image may have other classes, too (a label `?`).
+        absent: Names of classes that it surely has not (`-cat`).
+        certainty: Name -> how likely it is right (`dog:0.8`), of the labels that are not sure.
     """
 
     name: str
     labels: frozenset[str]
     file: Path
     where: str = ""
+    open: bool = False
+    absent: frozenset[str] = frozenset()
+    certainty: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

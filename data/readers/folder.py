@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import VOID, ClassTable, Dataset, DatasetError, Problem, Sample
+from data.dataset import RESERVED, VOID, ClassTable, Dataset, DatasetError, Problem, Sample, with_more
 from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.formats.voc import VOC_CLASSES
@@ -68,7 +68,10 @@ def read_folder(
     lost, more = _missing(read, index, chosen, split)
     problems += lost
     notes += more
-    samples = tuple(_sample(root, id, chosen[id], found.get(id, ())) for id in sorted(chosen))
+    samples = tuple(
+        _with_doubts(_sample(root, id, chosen[id], found.get(id, ())), read.by_id.get(id, ()), table)
+        for id in sorted(chosen)
+    )
     samples, truth = _with_masks(samples, index)
     notes += mask_notes(index, truth)
     notes += _unread_masks(root, index, is_source=source == root / SEMANTIC)
@@ -288,6 +291,17 @@ def _missing_problem(folder: Path, place: str, entry: Entry) -> Problem:
 def _sample(root: Path, id: str, image: Path, labels: tuple[int, ...]) -> Sample:
     semantic, instances = (_ground_truth(root / folder, id) for folder in ("SegmentationClass", "SegmentationObject"))
     return Sample(id=id, image=image, labels=labels, semantic=semantic, instances=instances)
+
+
+def _with_doubts(sample: Sample, entries: Sequence[Entry], table: ClassTable) -> Sample:
+    """Return an image with what its entry leaves open of its labels."""
+    entry = entries[0] if entries else None
+    if entry is None or not (entry.open or entry.certainty):
+        return sample
+    unknown = set(range(len(table))).difference(sample.labels) if entry.open else ()
+    unknown = tuple(sorted(c for c in unknown if table.names[c] not in entry.absent and table.names[c] != RESERVED))
+    certainty = tuple(entry.certainty.get(table.names[c], 1.0) for c in sample.labels) if entry.certainty else ()
+    return with_more(sample, unknown=unknown, certainty=certainty)
 
 
 def _with_masks(samples: tuple[Sample, ...], index: Index) -> tuple[tuple[Sample, ...], list[str]]:

@@ -36,7 +36,7 @@ ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
 # Of versions that were made with saliency, with maps of another method, with regions of a segmenter or with hints, and
 # of images that a person corrected.
-MORE_ENTRY_FIELDS = {"saliency": str, "cams": str, "corrections": str, "regions": str, "hints": str, "unfit": str}
+MORE_ENTRY_FIELDS = dict.fromkeys(("saliency", "cams", "corrections", "regions", "hints", "doubts", "unfit"), str)
 MANIFEST_FIELDS = {"stage": str, "key": str, "recipe": dict, "device": str, "versions": dict, "finished": str}
 RECIPE_FIELDS = {"settings": dict, "source": str, "inputs": dict, "samples": dict}
 
@@ -58,6 +58,7 @@ class Entry:
         corrections: Which corrections lie over its labels (`data.store.corrections.Corrections.state`), or None.
         regions: SHA-256 of its regions, where a segmenter found any.
         hints: SHA-256 of what a person said of its pixels beforehand (`--hints`), or None.
+        doubts: What was not known or not sure of its image-level labels; None where all was.
         unfit: Why its corrections do not fit, so that its labels are the automatic ones; None where they do.
     """
 
@@ -73,6 +74,7 @@ class Entry:
     corrections: str | None = None
     regions: str | None = None
     hints: str | None = None
+    doubts: str | None = None
     unfit: str | None = None
 
 

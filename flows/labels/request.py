@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data.cam_families import family_of
-from data.dataset import CamSource, Dataset, DatasetError, Problem
+from data.dataset import CamSource, Dataset, DatasetError, Problem, relabelled
 from data.formats.class_tables import in_table
 from data.readers import open_dataset
 from data.readers.beside.cams import Missing, with_cams
@@ -367,5 +367,5 @@ def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
     found = in_table(dataset, replace(table, origin=f"those of the networks of {source.folder}"))
     if unseen := {table.names[c] for sample in found.samples for c in sample.labels} - {table.names[c] for c in seen}:
         log.warning("the networks have never seen %s: these labels are left out", ", ".join(sorted(unseen)))
-    samples = (replace(sample, labels=tuple(c for c in sample.labels if c in seen)) for sample in found.samples)
+    samples = (relabelled(sample, tuple(c for c in sample.labels if c in seen)) for sample in found.samples)
     return replace(found, samples=tuple(samples))

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from data.concurrency import gc_paused
-from data.dataset import ClassTable, Sample
+from data.dataset import ClassTable, Sample, SampleWithMore
 from tasks.config import Config, RunConfig
 from tasks.engine.stage import Stage
 
@@ -83,6 +83,7 @@ class ImageSet:
     def _describe(self, sample: Sample, reads: Reads) -> dict[str, Any]:
         digest = self.digests[sample.id]
         described: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
+        described |= doubts_of(sample)
         return described | {name: getattr(digest, name) for name, is_read in reads._asdict().items() if is_read}
 
 
@@ -170,6 +171,14 @@ class Artifact:
         """Return it without the rest of the set: small enough to be sent to another machine."""
         own = {sample.id: self.images.digests[sample.id] for sample in self.samples if self.common is not None}
         return replace(self, images=ImageSet(self.samples, own))
+
+
+def doubts_of(sample: Sample) -> dict[str, Any]:
+    """Return what a recipe says of labels that are not known or not sure; nothing where all are."""
+    if not isinstance(sample, SampleWithMore):
+        return {}
+    found = {"unknown": list(sample.unknown), "certainty": list(sample.certainty)}
+    return {name: value for name, value in found.items() if value}
 
 
 def shard_of(sample: str, num_shards: int) -> int:

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired
 
-from pydantic import AfterValidator, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from data.dataset import CocoSource, Sample, SampleWithMore, with_more
 from data.files import ArtifactError, refuse_special, temporary_beside
 from data.names import is_unsafe
 from tasks.config import Config, fault_of
-from tasks.engine.artifact import ImageSet, SampleDigest
+from tasks.engine.artifact import ImageSet, SampleDigest, doubts_of
 
 LISTS = "images-*.jsonl"
 NEW, GONE, CHANGED, RELABELLED, OTHER_TRUTH = "new", "gone", "changed", "relabelled", "with other ground truth"
@@ -42,6 +42,7 @@ class Line(TypedDict):
     Attributes:
         truth: Digest of its ground truth.
         saliency, cams, regions, hints: File or folder, and digest.
+        unknown, certainty: As of `data.dataset.SampleWithMore`.
         coco: Number of the file in the head, and the image's id in it.
     """
 
@@ -58,6 +59,8 @@ class Line(TypedDict):
     cams: NotRequired[tuple[str, str | None]]
     regions: NotRequired[tuple[str, str | None]]
     hints: NotRequired[tuple[str, str | None]]
+    unknown: NotRequired[tuple[NonNegativeInt, ...]]
+    certainty: NotRequired[tuple[Annotated[float, Field(gt=0, le=1)], ...]]
     coco: NotRequired[tuple[NonNegativeInt, int]]
 
 
@@ -165,6 +168,7 @@ def _records(images: ImageSet, root: Path) -> Iterator[dict[str, Any]]:
                 record["regions"] = (name(sample.regions), digest.regions)
             if sample.hints:
                 record["hints"] = (name(sample.hints), digest.hints)
+            record |= doubts_of(sample)
         if coco:
             record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
         yield record
@@ -191,7 +195,8 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         root / cams if cams else None,
         root / confidence if confidence else None,
     )
-    if more := {what: root / file for what, file in (("regions", regions), ("hints", hints)) if file}:
+    more: dict[str, Any] = {what: root / file for what, file in (("regions", regions), ("hints", hints)) if file}
+    if more := more | {what: record[what] for what in ("unknown", "certainty") if what in record}:
         sample = with_more(sample, **more)
     digests = saliency_digest, cams_digest, regions_digest, hints_digest
     return sample, SampleDigest(record["sha256"], record.get("truth"), *digests)
@@ -207,22 +212,22 @@ class Change(NamedTuple):
 
 def compare_images(before: Iterable[tuple[Sample, SampleDigest]], now: ImageSet) -> list[Change]:
     """Return what became of the images of a list, those in the list first, in its order."""
-    labels = {sample.id: sample.labels for sample in now.samples}
+    labels = {sample.id: (sample.labels, doubts_of(sample)) for sample in now.samples}
     found = []
     for sample, old in before:
         new = now.digests[sample.id] if sample.id in labels else None
-        for kind in _kinds(sample, old, labels.pop(sample.id, ()), new):
+        for kind in _kinds(sample, old, labels.pop(sample.id, None), new):
             found.append(Change(sample.id, kind, bool(old.truth or (new and new.truth))))
     return found + [Change(id, NEW, bool(now.digests[id].truth)) for id in labels]
 
 
-def _kinds(sample: Sample, old: SampleDigest, labels: tuple[int, ...], new: SampleDigest | None) -> list[str]:
+def _kinds(sample: Sample, old: SampleDigest, labels: Any, new: SampleDigest | None) -> list[str]:
     """Return what became of an image: one thing for all stages, or what only those see that read it."""
     if new is None:
         return [GONE]
     if new.image != old.image:
         return [CHANGED]
-    if labels != sample.labels:
+    if labels != (sample.labels, doubts_of(sample)):
         return [RELABELLED]
     beside = (
         (OTHER_TRUTH, new.truth != old.truth),

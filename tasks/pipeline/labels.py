@@ -28,6 +28,7 @@ from data.formats.label_maps import instance_map, write_label_map
 from kernels.crf import marginals_of_many
 from tasks.engine.job import Job
 from tasks.pipeline.confidence.odds import CALIBRATIONS, as_bytes, calibrated, features_of, log_odds, score_odds
+from tasks.pipeline.relations import background_of
 from tasks.pipeline.score_maps import strongest, upsample
 from tasks.pipeline.second_round import LabelScores
 from tasks.pipeline.seeds.hints import hint_scores, hints_of, keep_known
@@ -67,7 +68,8 @@ class Instances:
 def synthesize_labels(job: Job) -> dict[str, Any]:
     """Write semantic and instance label maps of every image, how sure the former are, and its detections.
 
-    Where a tag has no pixel in the map of sure pixels, background is not sure either, and is void there.
+    Where a tag has no pixel in the map of sure pixels, or nobody knows all classes of the image, background is not sure
+    either, and is void there.
 
     Summary: "detections", "foreground_share"; "tags", class number -> images that have the tag; "empty", sample id ->
     the classes of its tags that no pixel of its label map has; "unsure", class number -> images with the tag whose map
@@ -119,7 +121,8 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
     values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(job.classes.values)))
     if sample.id not in scores:
         nothing = np.zeros(own_size, values.dtype)
-        return _Made(nothing, nothing, np.full(own_size, 255, np.uint8), nothing, [])
+        sure = np.full_like(nothing, background_of(sample))
+        return _Made(nothing, nothing, np.full(own_size, 255, np.uint8), sure, [])
     size = working_size(own_size, job.long_side)
     maps, by_pixels = scores.deciding(sample.id)
     hints = hints_of(sample, job.classes)
@@ -131,6 +134,7 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
     sure = labels
     if len(decided.rows) > 1:
         sure = to_size(sure_labels(decided.rows[1], decided.rows[2], values), own_size)
+        sure[sure == 0] = background_of(sample)
         sure = keep_known(sure, sample.labels, hints)
     pieces, rows = scores.pieces(sample.id)
     # The values ascend, so that a value's place is its row.

@@ -32,6 +32,7 @@ from models.inference import prepare_inference
 from models.pixels import PixelClassifier, cell_features
 from tasks.engine.job import Job
 from tasks.pipeline.labels import semantic_rows, sure_labels
+from tasks.pipeline.relations import background_of
 from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, grid_size, saliency_factors, save_maps
 from tasks.pipeline.seeds.hints import hints_of, keep_known
 from tasks.pipeline.settings import PixelsConfig
@@ -196,12 +197,14 @@ def _sure_maps(samples: list[Sample], job: Job, config: PixelsConfig) -> Iterato
         image = read_working_image(sample.image, job.long_side)
         values = np.array([0, *(c + 1 for c in sample.labels)], np.uint16)
         if sample.id not in file_of:
-            return np.zeros(image.shape[:2], values.dtype)
+            return np.full(image.shape[:2], background_of(sample), values.dtype)
         with MapReader(file_of[sample.id], factors) as maps:
             scores = maps[sample.id]
         rows = [semantic_rows(scores, (image.shape[0], image.shape[1]), threshold) for threshold in (low, high)]
         first, second = refine_many(image, rows, [len(values)] * 2, iterations=config.crf_iterations)
-        return keep_known(sure_labels(first, second, values), sample.labels, hints_of(sample, job.classes))
+        sure = sure_labels(first, second, values)
+        sure[sure == 0] = background_of(sample)
+        return keep_known(sure, sample.labels, hints_of(sample, job.classes))
 
     return map_in_threads(sure_map, samples, job.num_threads)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from data.dataset import VOID, value_type
+from data.dataset import VOID, Sample, unknown_classes, value_type
 from data.formats.label_maps import write_label_map
 from kernels.crf import refine_batch
 from tasks.engine.job import Job
@@ -39,7 +39,7 @@ def mine_relations(job: Job) -> dict[str, Any]:
     with MapReader(job.input("cams") / "cams.safetensors", saliency_factors(job)) as maps:
         for sample in job.samples:
             if sample.id not in maps:
-                labels = np.zeros(file_working_size(sample.image, job.long_side), label_type)
+                labels = np.full(file_working_size(sample.image, job.long_side), background_of(sample), label_type)
                 write_label_map(job.out / f"{sample.id}.png", labels)
                 done, confident, total = done + 1, confident + labels.size, total + labels.size
         labelled = [sample for sample in job.samples if sample.id in maps]
@@ -48,7 +48,9 @@ def mine_relations(job: Job) -> dict[str, Any]:
             cams = [maps[sample.id].to(job.device) for sample in batch]
             mined = confident_labels(images, cams, [sample.labels for sample in batch], config)
             for sample, each in zip(batch, mined, strict=True):
-                labels = keep_known(each.cpu().numpy(), sample.labels, hints_of(sample, job.classes))
+                labels = each.cpu().numpy()
+                labels[labels == 0] = background_of(sample)
+                labels = keep_known(labels, sample.labels, hints_of(sample, job.classes))
                 write_label_map(job.out / f"{sample.id}.png", labels.astype(label_type))
                 confident, total = confident + int((labels != VOID).sum()), total + labels.size
                 present = np.bincount(labels.ravel(), minlength=len(job.classes.values))
@@ -59,6 +61,11 @@ def mine_relations(job: Job) -> dict[str, Any]:
             job.progress(done, len(job.samples))
     counts = {"tags": dict(tags), "tags_found": dict(found), "tags_area": dict(area)}
     return {"confident_share": round(confident / total, 4), **counts}
+
+
+def background_of(sample: Sample) -> int:
+    """Return the value of what is surely none of an image's classes: void where it may be one that nobody has named."""
+    return VOID if unknown_classes(sample) else 0
 
 
 def confident_labels(

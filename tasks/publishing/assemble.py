@@ -25,7 +25,7 @@ from data.store.publication import Entry, Publication, link_file, provenance, pr
 from tasks.config import fault_of
 from tasks.engine.artifact import SampleDigest
 from tasks.engine.plan import Plan
-from tasks.publishing.decide import label_names, statistics
+from tasks.publishing.decide import doubts_in_words, label_names, statistics
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
         digests: Of its files.
     """
     names = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
+    doubts = {sample.id: doubts_in_words(dataset, sample) for sample in dataset.samples}
     part = Part(plan.dataset.classes, store.read_manifest, [], [], [])
     for artifact in plan.of("labels"):
         folder = store.fetch("labels", artifact.key)
@@ -181,6 +182,7 @@ def new_labels(plan: Plan, store: Store, dataset: Dataset, digests: Mapping[str,
                 cams=digest.cams,
                 regions=digest.regions,
                 hints=digest.hints,
+                doubts=doubts[sample.id],
             )
             part.entries.append(entry)
             part.infos.append(image_info(sample, dataset))

@@ -11,7 +11,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import VOID, ClassTable, Dataset, DatasetError, LabelMap, Problem, Sample, value_type, with_more
+from data.dataset import (
+    VOID,
+    ClassTable,
+    Dataset,
+    DatasetError,
+    LabelMap,
+    Problem,
+    Sample,
+    SampleWithMore,
+    relabelled,
+    value_type,
+    with_more,
+)
 from data.formats.class_tables import extended
 from data.formats.coco import Detection, as_detections, decode_mask, write_detections
 from data.formats.images import image_size
@@ -94,12 +106,16 @@ def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Map
     table = extended(dataset.classes, ClassTable(tuple(sorted(new))))
     index = {name: number for number, name in enumerate(table.names)}
     samples = tuple(
-        replace(sample, labels=tuple(sorted(index[name] for name in given[sample.id])))
-        if sample.id in given
-        else sample
+        _as_tagged(sample, tuple(sorted(index[name] for name in given[sample.id]))) if sample.id in given else sample
         for sample in dataset.samples
     )
     return replace(dataset, classes=table, samples=samples)
+
+
+def _as_tagged(sample: Sample, labels: tuple[int, ...]) -> Sample:
+    """Return an image with all the labels that a person gave it: nothing of them is left open."""
+    found = relabelled(sample, labels)
+    return with_more(found, unknown=(), certainty=()) if isinstance(found, SampleWithMore) else found
 
 
 def without_rejected(
@@ -149,7 +165,7 @@ def with_corrected_pixels(
             file = folder / f"{sample.id}.png"
             write_label_map(file, known)
             seen = {int(value) - 1 for value in np.unique(known) if value not in (0, VOID)}
-            sample = with_more(replace(sample, labels=tuple(sorted({*sample.labels, *seen}))), hints=file)
+            sample = with_more(relabelled(sample, tuple(sorted({*sample.labels, *seen}))), hints=file)
         elif given:
             file = folder / f"{sample.id}{given.suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 
-from data.dataset import VOID, Dataset, LabelMap
+from data.dataset import VOID, Dataset, LabelMap, Sample, SampleWithMore
 from data.store.corrections import Corrections
 from data.store.publication import Entry
 from tasks.config import Config, Fraction, PositiveInt, ascending
@@ -135,7 +135,8 @@ def compare(
     labels = {sample.id: label_names(dataset, sample.labels) for sample in dataset.samples}
     both = sorted(labels.keys() & before.keys())
     changed = tuple(id for id in both if digests[id].image != before[id].image)
-    relabelled = {id for id in both if labels[id] != before[id].labels}
+    doubts = {sample.id: doubts_in_words(dataset, sample) for sample in dataset.samples}
+    relabelled = {id for id in both if (labels[id], doubts[id]) != (before[id].labels, before[id].doubts)}
     other_saliency = {id for id in both if digests[id].saliency != before[id].saliency}
     other_regions = {id for id in both if digests[id].regions != before[id].regions}
     other_hints = {id for id in both if digests[id].hints != before[id].hints}
@@ -160,6 +161,15 @@ def compare(
 def label_names(dataset: Dataset, labels: Iterable[int]) -> tuple[str, ...]:
     """Return the names of an image's labels, sorted, as an `Entry` has them."""
     return tuple(sorted(dataset.classes.names[label] for label in labels))
+
+
+def doubts_in_words(dataset: Dataset, sample: Sample) -> str | None:
+    """Return what is not known or not sure of an image's labels, as an `Entry` has it; None where all is."""
+    if not isinstance(sample, SampleWithMore) or not (sample.unknown or sample.certainty):
+        return None
+    names = dataset.classes.names
+    sure = sorted(f"{names[c]}: {p:g}" for c, p in zip(sample.labels, sample.certainty or (), strict=False) if p < 1)
+    return "; ".join([*sure, *(f"{name}?" for name in sorted(names[c] for c in sample.unknown))])
 
 
 def decide(

@@ -21,12 +21,17 @@ def tags(num_images: int = 40, num_classes: int = 6) -> torch.Tensor:
     return torch.stack([(torch.arange(num_images) % (c + 2) == 0).float() for c in range(num_classes)], dim=1)
 
 
+def sure(tags: torch.Tensor) -> torch.Tensor:
+    """Return the weights of tags of which none is in doubt."""
+    return torch.ones_like(tags)
+
+
 def test_a_network_that_knows_nothing_has_the_entropy_of_the_tags() -> None:
     wanted = tags()
-    loss, initial = _loss(PRIOR, wanted, "cpu")
+    loss, initial = _loss(PRIOR, wanted, sure(wanted), "cpu")
     # At the shares themselves no gradient pulls: neither a rare class nor a common one starts ahead.
     logits = torch.zeros_like(wanted, requires_grad=True)
-    value = loss(logits, wanted)
+    value = loss(logits, wanted, sure(wanted))
     assert float(value.detach()) == pytest.approx(initial, rel=0.03)
     value.backward()
     assert logits.grad is not None
@@ -35,16 +40,17 @@ def test_a_network_that_knows_nothing_has_the_entropy_of_the_tags() -> None:
 
 def test_classes_that_no_image_has_and_the_order_of_the_others_change_nothing() -> None:
     wanted, logits = tags(), torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
-    loss, initial = _loss(PRIOR, wanted, "cpu")
+    loss, initial = _loss(PRIOR, wanted, sure(wanted), "cpu")
     with_absent = torch.cat([wanted, torch.zeros(40, 14)], dim=1)
-    more, more_initial = _loss(PRIOR, with_absent, "cpu")
-    expected = float(loss(logits, wanted))
-    assert float(more(torch.cat([logits, torch.randn(40, 14)], dim=1), with_absent)) == pytest.approx(expected)
+    more, more_initial = _loss(PRIOR, with_absent, sure(with_absent), "cpu")
+    expected = float(loss(logits, wanted, sure(wanted)))
+    value = more(torch.cat([logits, torch.randn(40, 14)], dim=1), with_absent, sure(with_absent))
+    assert float(value) == pytest.approx(expected)
     assert more_initial == pytest.approx(initial)
     order = [3, 0, 5, 1, 4, 2]
-    assert float(_loss(PRIOR, wanted[:, order], "cpu")[0](logits[:, order], wanted[:, order])) == pytest.approx(
-        expected
-    )
+    moved = wanted[:, order]
+    value = _loss(PRIOR, moved, sure(moved), "cpu")[0](logits[:, order], moved, sure(moved))
+    assert float(value) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("num_classes", [1, 6, 20, 80])
@@ -52,8 +58,8 @@ def test_the_papers_loss_is_exact_for_20_classes_and_its_step_does_not_grow_as_c
     num_classes: int,
 ) -> None:
     wanted, logits = tags(20, num_classes), torch.zeros(20, num_classes, requires_grad=True)
-    loss, initial = _loss(PAPER, wanted, "cpu")
-    value = loss(logits, wanted)
+    loss, initial = _loss(PAPER, wanted, sure(wanted), "cpu")
+    value = loss(logits, wanted, sure(wanted))
     assert initial == pytest.approx(num_classes / 20 * math.log(2))
     if num_classes == 20:
         assert torch.equal(value, F.multilabel_soft_margin_loss(logits, wanted))

@@ -16,6 +16,7 @@ from data.formats.label_maps import write_label_map
 from kernels.crf import refine_probabilities
 from tasks.engine.job import Job
 from tasks.pipeline.refiners.background import chosen_power, with_background
+from tasks.pipeline.relations import background_of
 from tasks.pipeline.score_maps import MapReader, saliency_factors, upsample
 from tasks.pipeline.seeds.hints import hints_of, keep_known
 from tasks.pipeline.settings import AffinityRelationsConfig
@@ -42,9 +43,11 @@ def mine_affinity_relations(job: Job) -> dict[str, Any]:
             if sample.id in maps:
                 image = torch.tensor(read_working_image(sample.image, job.long_side), device=job.device)
                 mined = affinity_labels(image, maps[sample.id].to(job.device), sample.labels, powers, config)
-                labels = keep_known(mined.cpu().numpy(), sample.labels, hints_of(sample, job.classes))
+                labels = mined.cpu().numpy()
+                labels[labels == 0] = background_of(sample)
+                labels = keep_known(labels, sample.labels, hints_of(sample, job.classes))
             else:
-                labels = np.zeros(file_working_size(sample.image, job.long_side), np.int64)
+                labels = np.full(file_working_size(sample.image, job.long_side), background_of(sample), np.int64)
             write_label_map(job.out / f"{sample.id}.png", labels.astype(label_type))
             confident, total = confident + int((labels != VOID).sum()), total + labels.size
             if sample.id in maps:

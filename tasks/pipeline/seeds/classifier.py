@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.dataset import Sample
+from data.dataset import Sample, SampleWithMore
 from models.backbones.base import build_backbone
 from models.cam import CAMNet
 from tasks.engine.job import Job
@@ -60,23 +60,25 @@ def train_classifier(job: Job) -> dict[str, Any]:
     """
     config = job.config
     assert isinstance(config, ClassifierConfig)
-    targets = _targets(job)
+    targets, weights = _targets(job), _weights(job)
+    whole = np.flatnonzero((weights > 0).all(axis=1))
     apart = np.zeros(0, np.int64)
-    if len(job.samples) >= LEAST_FOR_HOLDING_OUT:
-        apart = hold_out(targets, config.held_out, job.seed)
+    if len(whole) >= LEAST_FOR_HOLDING_OUT:
+        # An image of which a tag is not known cannot judge.
+        apart = whole[hold_out(targets[whole], config.held_out, job.seed)]
     learned = np.setdiff1d(np.arange(len(job.samples)), apart)
 
     def build(rate: float) -> tuple[CAMNet, Recipe[Any]]:
         net = _network(job, config)
-        return net, _recipe(net, config, job, learned, targets, rate)
+        return net, _recipe(net, config, job, learned, targets, weights, rate)
 
     samples = tuple(job.samples[row] for row in learned)
     net, history, restarts = fit_with_restarts(build, replace(job, samples=samples), config.restarts)
     _check_attention(net.eval(), config, job)
-    tags = _measure(net, config, job, apart, targets)
+    tags = _measure(net, config, job, apart, whole, targets)
     save_network(net, job.out, top_share=config.top_share)
     write_history(job.out, history)
-    initial = _loss(config, torch.from_numpy(targets[learned]).float(), "cpu")[1]
+    initial = _loss(config, *(torch.from_numpy(each[learned]).float() for each in (targets, weights)), "cpu")[1]
     stalled = 0 < config.restarts == restarts and history[-1]["loss"] > (1 - FALL) * initial
     return {
         "pretrained": net.backbone.pretrained,
@@ -92,6 +94,16 @@ def _targets(job: Job) -> NDArray[np.bool_]:
     for row, sample in enumerate(job.samples):
         targets[row, list(sample.labels)] = True
     return targets
+
+
+def _weights(job: Job) -> NDArray[np.float32]:
+    """Return how much each class of an image teaches [N, C]: nothing where nobody knows, less where a tag is unsure."""
+    weights = np.ones((len(job.samples), len(job.classes)), np.float32)
+    for row, sample in enumerate(job.samples):
+        if isinstance(sample, SampleWithMore):
+            weights[row, list(sample.unknown)] = 0
+            weights[row, list(sample.labels)] = sample.certainty or 1
+    return weights
 
 
 def _network(job: Job, config: ClassifierConfig) -> CAMNet:
@@ -116,25 +128,26 @@ def _recipe(
     job: Job,
     learned: NDArray[np.int64],
     targets: NDArray[np.bool_],
+    weights: NDArray[np.float32],
     rate: float,
-) -> Recipe[tuple[Tensor, Tensor]]:
-    wanted_of = torch.from_numpy(targets).float()
-    loss_of, initial = _loss(config, wanted_of[learned], job.device)
+) -> Recipe[tuple[Tensor, Tensor, Tensor]]:
+    wanted_of, weight_of = torch.from_numpy(targets).float(), torch.from_numpy(weights)
+    loss_of, initial = _loss(config, wanted_of[learned], weight_of[learned], job.device)
 
-    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def load(index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         row = learned[index]
         image = read_working_image(job.samples[row].image, job.long_side)
         scale = scale_for_long_side(image, config.resize_long, rng)
         image = photometric(resize(image, scale, cv2.INTER_CUBIC), config.photometric, rng)
         crop, _ = flip_and_crop(normalize(image, net.backbone), None, config.crop_size, rng)
-        return torch.from_numpy(crop).permute(2, 0, 1), wanted_of[row]
+        return torch.from_numpy(crop).permute(2, 0, 1), wanted_of[row], weight_of[row]
 
-    def step(net: nn.Module, batch: list[tuple[Tensor, Tensor]], _: float) -> tuple[Tensor, dict[str, float]]:
-        images, wanted = (torch.stack(part) for part in zip(*batch, strict=True))
+    def step(net: nn.Module, batch: list[tuple[Tensor, Tensor, Tensor]], _: float) -> tuple[Tensor, dict[str, float]]:
+        images, wanted, weight = (torch.stack(part) for part in zip(*batch, strict=True))
         images = images.to(job.device, memory_format=torch.channels_last, non_blocking=True)
         with autocast(job.device, config.precision):
             logits = net(images)
-        loss = loss_of(logits.float(), wanted.to(job.device))
+        loss = loss_of(logits.float(), wanted.to(job.device), weight.to(job.device))
         return loss, {"loss": loss.item()}
 
     trained = [p for p in net.backbone.parameters() if p.requires_grad]
@@ -156,34 +169,57 @@ def _recipe(
     )
 
 
-def _loss(config: ClassifierConfig, wanted: Float[Tensor, "n c"], device: str) -> tuple[Any, float]:
-    """Return the loss of logits and tags, a mean over images, and its value for a network that knows nothing.
+def _loss(
+    config: ClassifierConfig, wanted: Float[Tensor, "n c"], weights: Float[Tensor, "n c"], device: str
+) -> tuple[Any, float]:
+    """Return the loss of logits, tags and their weights, a mean over images, and its value for a network that knows
+    nothing.
 
     Args:
         wanted: The tags of the images that are learned from.
+        weights: How much each teaches, in [0, 1].
     """
     num_classes = wanted.shape[1]
     if config.loss == "soft_margin":
         scale = num_classes / REFERENCE_CLASSES
-        return lambda logits, tags: scale * F.multilabel_soft_margin_loss(logits, tags), scale * float(np.log(2))
-    shares = (wanted.sum(dim=0) + 0.5) / (len(wanted) + 1)
+
+        def soft_margin(logits: Tensor, tags: Tensor, weight: Tensor) -> Tensor:
+            return scale * F.multilabel_soft_margin_loss(logits, tags, weight=weight)
+
+        return soft_margin, scale * float(np.log(2)) * float(weights.mean())
+    shares = ((weights * wanted).sum(dim=0) + 0.5) / (weights.sum(dim=0) + 1)
     # A class that no image has teaches nothing but what the others are not.
     occurs = (wanted.sum(dim=0) > 0).float()
     entropy = F.binary_cross_entropy(shares, shares, reduction="none")
+    initial = float((entropy * occurs * weights.mean(dim=0)).sum())
     offsets, occurs = torch.logit(shares).to(device), occurs.to(device)
 
-    def loss(logits: Tensor, tags: Tensor) -> Tensor:
+    def loss(logits: Tensor, tags: Tensor, weight: Tensor) -> Tensor:
         each = F.binary_cross_entropy_with_logits(logits + offsets, tags, reduction="none")
-        return (each * occurs).sum(dim=1).mean()
+        return (each * occurs * weight).sum(dim=1).mean()
 
-    return loss, float((entropy * occurs.cpu()).sum())
+    return loss, initial
 
 
 def _measure(
-    net: CAMNet, config: ClassifierConfig, job: Job, apart: NDArray[np.int64], targets: NDArray[np.bool_]
+    net: CAMNet,
+    config: ClassifierConfig,
+    job: Job,
+    apart: NDArray[np.int64],
+    whole: NDArray[np.int64],
+    targets: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Return how well the classifier tells the tags of images that it has not learned from, where there are any."""
-    if not config.held_out:
+    """Return how well the classifier tells the tags of images that it has not learned from, where there are any.
+
+    Args:
+        net: The classifier.
+        config: Of the stage.
+        job: Of the stage.
+        apart: The rows that it has not learned from.
+        whole: The rows of images whose tags are all known; where there are none, nothing is measured.
+        targets: The tags [N, C].
+    """
+    if not config.held_out or not len(whole):
         return {}
     side, every = sum(config.resize_long) // 2, list(job.samples)
 
@@ -193,14 +229,16 @@ def _measure(
 
     def in_folds() -> dict[str, Any]:
         backbone = build_backbone(job.backbone, job.weights).to(job.device).eval()
-        features = _infer(net, lambda image: backbone(image)[-1].mean(dim=(2, 3)), every, side, job)
-        found = score_tags(score_in_folds(features, targets, job.seed), targets, job.classes, job.seed)
-        return {"measured_on": "folds", **found, "judged": len(every)}
+        known = [every[row] for row in whole]
+        features = _infer(net, lambda image: backbone(image)[-1].mean(dim=(2, 3)), known, side, job)
+        scores = score_in_folds(features, targets[whole], job.seed)
+        found = score_tags(scores, targets[whole], job.classes, job.seed)
+        return {"measured_on": "folds", **found, "judged": len(whole)}
 
     held_out = scored(apart) if len(apart) else {"mean_ap": None}
-    folds = in_folds() if net.backbone.pretrained and 2 < len(every) < LEAST_FOR_HELD_OUT_ALONE else None
+    folds = in_folds() if net.backbone.pretrained and 2 < len(whole) < LEAST_FOR_HELD_OUT_ALONE else None
     if held_out["mean_ap"] is None:
-        return folds or {"measured_on": "training images", **scored(np.arange(len(every))), "judged": len(every)}
+        return folds or {"measured_on": "training images", **scored(whole), "judged": len(whole)}
     return {"measured_on": "held-out images", **held_out, **verdict(held_out, folds)}
 
 
