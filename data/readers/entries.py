@@ -101,7 +101,9 @@ def _files(root: Path) -> dict[str, Path]:
     return {file.name.casefold(): file for file in sorted(root.iterdir(), reverse=True) if file.is_file()}
 
 
-def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], names: ImageNames) -> Labels:
+def read_entries(
+    source: Path, classes: tuple[str, ...], given: Iterable[str], names: ImageNames, *, folders: bool = False
+) -> Labels:
     """Read all entries of a label source, and find their images.
 
     Args:
@@ -110,6 +112,7 @@ def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], n
         classes: The class names that the values of label maps and the places of vectors stand for.
         given: The class table, as far as there is one: in it a word such as "none" is a class.
         names: The images of the set.
+        folders: Whether the labels are the names of the folders that the images lie in.
 
     Returns:
         The labels, their names as `clean_name` returns them.
@@ -117,7 +120,7 @@ def read_entries(source: Path, classes: tuple[str, ...], given: Iterable[str], n
     Raises:
         DatasetError: The source is missing, or cannot be read at all.
     """
-    reading = _read(source, classes, names)
+    reading = _folder_names(source, names) if folders else _read(source, classes, names)
     match = names.match(entry.name for entry in reading.entries)
     labels = Labels(source, reading.form, defaultdict(list), [], reading.problems, [*reading.notes, *match.notes])
     nothing: Counter[str] = Counter()
@@ -226,6 +229,16 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
 
 def _are_classes(parts: list[str], classes: Iterable[str]) -> bool:
     return len(parts) > 1 and all(clean_name(part) in classes for part in parts)
+
+
+def _folder_names(root: Path, names: ImageNames) -> Reading:
+    """Return the names of the images' own folders as their labels, as torchvision's ImageFolder and Hugging Face have
+    them; what lies in no folder has none."""
+    found = Reading("the names of the images' folders")
+    for id in names.ids:
+        *_, folder = ("", *id.split("/")[:-1])
+        found.entries.append(Entry(id, labels_in([folder]), root / id))
+    return found
 
 
 def _read(source: Path, classes: tuple[str, ...], names: ImageNames) -> Reading:

@@ -21,6 +21,7 @@ from data.readers.entry import Entry
 from data.readers.ids import case_problems, examples, left_out_of_table, read_class_names, read_split, split_problems
 from data.readers.image_names import ImageNames
 from data.readers.index import Index, index_folder, mask_folders, mask_notes, set_aside_folder, stem_of
+from data.readers.xml_labels import xml_files
 
 PEEKED = 20
 """Label maps that are looked at to tell whose values they have."""
@@ -44,9 +45,9 @@ def read_folder(
         raise DatasetError([*index.problems, *missing, Problem(root, f"{EXPECTED}{_hint(root, index)}")])
     given = read_class_names(root, classes)
     # Label maps have the values of the table, not those of the lines.
-    read = read_entries(
-        source, ClassTable(given or VOC_CLASSES).names, given or (), ImageNames(index.images, index.aside)
-    )
+    names = ImageNames(index.images, index.aside)
+    by_folder = source.resolve() == root.resolve() and any("/" in id for id in index.images) and not xml_files(root)
+    read = read_entries(source, ClassTable(given or VOC_CLASSES).names, given or (), names, folders=by_folder)
     fatal = _settle_masks(index, read, split)
     chosen, problems, notes = _choose(root, split, index)
     problems += _index_problems(index, split, chosen, bool(problems))
@@ -120,10 +121,7 @@ def _hint(root: Path, index: Index) -> str:
         return f"; found {shortened(found, LISTED)}: name the right one with --labels"
     folders = sorted({id.split("/")[-2] for id in index.images if "/" in id})
     if len(folders) > 1 and all("/" in id for id in index.images):
-        return (
-            f"; the images lie in folders ({shortened(folders, LISTED)}): if these are classes, write a "
-            "labels.csv with the line `FOLDER/NAME,CLASS` for each image"
-        )
+        return f"; the images lie in folders ({shortened(folders, LISTED)}): if these are classes, say --labels {root}"
     return ""
 
 

@@ -84,6 +84,11 @@ class ImageNames:
         self._images = images
         self._aside = aside
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the images, without those that count only where they are named."""
+        return list(self._images)
+
     @cached_property
     def _loose(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)

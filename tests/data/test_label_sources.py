@@ -539,7 +539,13 @@ def test_a_set_without_labels_says_what_lies_there(root: Path) -> None:
     for id in "abc":
         (root / id).mkdir()
         (root / f"{id}.jpg").rename(root / id / "x.jpg")
-    assert "the images lie in folders (a, b, c): if these are classes" in problems_of(root)
+    assert f"the images lie in folders (a, b, c): if these are classes, say --labels {root}" in problems_of(root)
+    dataset, _ = open_dataset(root, labels=root)
+    assert dataset.classes.names == ("a", "b", "c")
+    assert {sample.id: sample.labels for sample in dataset.samples} == {
+        id: ("abc".index(id.rpartition("/")[0][-1]),) for id in (sample.id for sample in dataset.samples)
+    }
+    assert "the names of the images' folders" in dataset.labels_from
 
 
 # Names of images
