@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -13,7 +14,15 @@ from tasks.config import Config
 
 
 class DeployRequest(Config):
-    """Deployments of prefect.yaml."""
+    """Deployments of prefect.yaml.
+
+    Attributes:
+        notify: Block that tells of held labels, failed runs and late nights, as TYPE/NAME; off ends that.
+        late_hours: Labels are late that were neither published nor unchanged for so long.
+    """
+
+    notify: str | None = None
+    late_hours: Annotated[float, Field(gt=0)] = 26.0
 
 
 class WorkerRequest(Config):
@@ -40,6 +49,8 @@ def show_deployments(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     for old in result["lost"]:
         _say(console, f"schedule without its request: {old}; next: pseudomask regenerate ... --schedule CRON")
+    if (told := result.get("notify")) is not None:
+        _say(console, f"notify: {told['block'] or 'nobody'}; {'; '.join(told['automations']) or 'no automations'}")
     limit = result["limit"]
     _say(console, f"{limit['name']}: {limit['slots']} at a time on this machine ({socket.gethostname()})")
     _say(console, "next: pseudomask worker")
@@ -54,8 +65,13 @@ def _say(console: Console, text: str) -> None:
 def _deploy(request: DeployRequest, options: Output) -> None:
     from flows.deployment.deployments import deploy
     from flows.publishing.carry_over import carry_over
+    from flows.publishing.notify import notify_by
 
-    answer({**deploy(), **carry_over()}, show_deployments, options.as_json)
+    result = {**deploy(), **carry_over()}
+    if request.notify is not None:
+        flows = sorted({name.partition("/")[0] for name in result["deployments"]})
+        result["notify"] = notify_by(request.notify, request.late_hours, flows)
+    answer(result, show_deployments, options.as_json)
 
 
 def _work(request: WorkerRequest, options: Logging) -> None:
