@@ -33,8 +33,9 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.machine import describe_machine, results_file, write_results
-from data.dataset import DatasetError
+from data.dataset import ClassTable, DatasetError, SampleWithMore
 from data.formats.coco import read_coco, read_results
+from data.formats.hints import read_hints
 from data.formats.images import read_image
 from data.formats.label_maps import read_ground_truth, read_label_map
 from data.formats.quality import ImageQuality, quality_text, read_quality
@@ -264,6 +265,12 @@ def _open_maps(folder: Path, file: Path) -> None:
     check_images(with_cams(dataset, file.parent, missing="background")[0], 1)
 
 
+def _read_hints(folder: Path, file: Path) -> None:
+    sample = SampleWithMore("a", folder / "a.png", (0, 1), hints=file)
+    hints = read_hints(sample, ClassTable(("cat", "dog")))
+    hints.at_size((5, 4)).truth([1, 2])
+
+
 def _look_at_run(_: Path, file: Path) -> None:
     record = read_run(file.parent)
     pipeline_settings(record)
@@ -346,10 +353,29 @@ _XML = (
     b"<annotation><filename>a.png</filename><size><width>8</width><height>8</height></size>"
     b"<object><name>cat</name><difficult>0</difficult><part><name>head</name></part></object></annotation>"
 )
+_BOXES = (
+    b"<annotation><size><width>8</width><height>8</height></size><object><name>cat</name>"
+    b"<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>8</ymax></bndbox></object></annotation>"
+)
+_SHAPES = {
+    "shapes": [
+        {"label": "cat", "shape_type": "rectangle", "points": [[1, 1], [5, 6]]},
+        {"label": "dog", "shape_type": "polygon", "points": [[1, 1], [5, 6.5], [0, 7]]},
+        {"label": "background", "shape_type": "linestrip", "points": [[0, 0], [7, 0]]},
+        {"label": "cat", "shape_type": "circle", "points": [[2, 2], [3, 3]]},
+    ],
+    "imageHeight": 8,
+    "imageWidth": 8,
+}
 TARGETS = {
     "labels.csv": Target(
         "labels.csv",
-        (b"image,labels\na,cat;dog\nb.png,dog\n", b"a\tcat\nb\tdog\n", b"file,cat,dog\na.png,0,1\nb.png,1,0\n"),
+        (
+            b"image,labels\na,cat;dog\nb.png,dog\n",
+            b"a,cat;?;-dog\nb,dog:0.8\n",
+            b"a\tcat\nb\tdog\n",
+            b"file,cat,dog\na.png,0,1\nb.png,1,0\n",
+        ),
         _open,
     ),
     "labels.jsonl": Target(
@@ -400,6 +426,9 @@ TARGETS = {
         (_arrays(map=np.full((2, 2), 0.5)), _arrays(map=np.full((1, 8, 8), 200, np.uint8))),
         lambda folder, file: read_unit_map(file, folder / "a.png", "a map of saliency"),
     ),
+    "hints of labelme": Target("hints/a.json", (json.dumps(_SHAPES).encode(),), _read_hints),
+    "hints of voc": Target("hints/a.xml", (_BOXES,), _read_hints),
+    "hints as a map": Target("hints/a.png", (_encoded("L", "png"), _encoded("I;16", "png")), _read_hints),
     "quality.csv": Target(
         "run/quality.csv",
         (quality_text([ImageQuality("a", 0.5, 0.5, 0.5, 0.5, 0.5, 1, 1, 0)]).encode(),),
