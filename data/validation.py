@@ -13,7 +13,7 @@ import numpy as np
 
 from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
-from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithMore
+from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithMore, unknown_classes
 from data.formats.hints import check_hints
 from data.formats.images import image_size, read_photo
 from data.formats.label_folder import INSTANCES, SEMANTIC
@@ -137,7 +137,8 @@ def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
             if checked.values is not None and not checked.problems:
                 present = {value - 1 for value in checked.values if value not in (0, VOID)}
                 lacking += [f"{sample.id} ({names[c]})" for c in sample.labels if c not in present]
-                untagged += [f"{sample.id} ({names[c]})" for c in sorted(present - set(sample.labels))]
+                named = {*sample.labels, *unknown_classes(sample)}
+                untagged += [f"{sample.id} ({names[c]})" for c in sorted(present - named)]
     for images, message in (
         (lacking, "tagged, but the mask has no pixel of the class"),
         (untagged, "not tagged, but the mask has pixels of the class"),
@@ -216,7 +217,7 @@ def warnings(
     """
     samples, names = dataset.samples, dataset.classes.names
     notes = ["the set is one image alone"] if len(samples) == 1 else []
-    unlabelled = sum(not sample.labels for sample in samples)
+    unlabelled = sum(not (sample.labels or unknown_classes(sample)) for sample in samples)
     if dataset.classes.has_background:
         notes += tag_warnings(dataset)
         if unlabelled:
@@ -240,6 +241,12 @@ def tag_warnings(dataset: Dataset) -> list[str]:
         notes.append(
             f"every image has {_listed(names, every)}: no classifier can find what is always there, so such labels "
             "will be arbitrary; add images without it, or leave the tag out"
+        )
+    doubts = Counter(c for sample in samples for c in unknown_classes(sample))
+    if never := [c for c in sorted(counts) if c not in every and counts[c] + doubts[c] == len(samples)]:
+        notes.append(
+            f"no image surely lacks {_listed(names, never)} (`?`): nothing tells a classifier where it is not; add "
+            "images without it, or say so by -NAME"
         )
     if single := [c for c in sorted(counts) if counts[c] == 1]:
         notes.append(f"classes with a single image: {_listed(names, single)}")

@@ -13,7 +13,7 @@ A box says where a class lies: not outside of its boxes, where it has any in an 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from data.formats.coco_records import read_json
 from data.formats.images import image_size
 from data.formats.label_maps import read_label_map, unknown_values
 from data.formats.voc_xml import objects_in, parse_xml, refuse, tag_of, text_of
+from data.names import clean_name
 
 BACKGROUND = frozenset({"background", "_background_", "__background__"})
 STROKE = 0.006
@@ -98,6 +99,11 @@ class Hints:
         known[rows * size[0] // height, columns * size[1] // width] = self.known[rows, columns]
         return Hints(known, boxes)
 
+    def of(self, values: Collection[int]) -> Hints:
+        """Return what they say of these classes, and of background."""
+        known = np.where(np.isin(self.known, [0, *values]), self.known, VOID).astype(self.known.dtype)
+        return Hints(known, tuple(box for box in self.boxes if box.value in values))
+
     def space(self, value: int) -> NDArray[np.bool_] | None:
         """Return where a class may lie: bool [H, W], the pixels that its boxes touch; None where it has no box."""
         boxes = [box for box in self.boxes if box.value == value]
@@ -158,7 +164,7 @@ def read_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
 
     Raises:
         DatasetError: The file is missing, damaged, of another form, or of another size than the image; or it speaks of
-            a class that the set does not have, or that the image's tags lack.
+            a class that the set does not have.
     """
     source = sample.hints
     assert source is not None
@@ -172,10 +178,6 @@ def read_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
             found = _of_labelme(source, image_size(sample.image), classes)
         else:
             raise ValueError("expected hints as labelme's JSON, VOC's XML or a PNG, found another kind of file")
-        if beyond := found.values.difference(label + 1 for label in sample.labels):
-            names = ", ".join(classes.values[value] for value in sorted(beyond))
-            tags = ", ".join(classes.names[label] for label in sample.labels) or "none"
-            raise ValueError(f"expected hints of the classes that the image has ({tags}), found {names}: tag it so")
     except OSError as error:
         raise DatasetError([Problem(source, f"cannot be read ({error.strerror})", sample.id)]) from None
     except ValueError as error:
@@ -187,9 +189,13 @@ def check_hints(sample: SampleWithMore, classes: ClassTable) -> None:
     """Read the hints of an image.
 
     Raises:
-        DatasetError: As `read_hints`.
+        DatasetError: As `read_hints`; or they speak of a class that the image's tags lack.
     """
-    read_hints(sample, classes)
+    if beyond := read_hints(sample, classes).values.difference(label + 1 for label in sample.labels):
+        names = ", ".join(classes.values[value] for value in sorted(beyond))
+        tags = ", ".join(classes.names[label] for label in sample.labels) or "none"
+        message = f"expected hints of the classes that the image has ({tags}), found {names}: tag it so"
+        raise DatasetError([Problem(sample.hints or sample.image, message, sample.id)])
 
 
 def _of_map(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
@@ -290,7 +296,8 @@ def _draw(known: LabelMap, value: int, kind: str, corners: NDArray[np.float64]) 
 
 
 def _value(name: str, classes: ClassTable, *, background: bool = False) -> int:
-    if background and name.strip().casefold() in BACKGROUND:
+    name = clean_name(name)
+    if background and name.casefold() in BACKGROUND:
         return 0
     if name not in classes.names:
         raise ValueError(f"expected classes of the set, found {name!r:.80}")

@@ -32,6 +32,8 @@ WEAK = {
     ":": "`NAME:0.8`, labels that are not sure",
 }
 """Signs in labels -> what they were taken for."""
+LIKELY = 0.5
+"""A class that an image has with less than this probability is not known to be there."""
 FIRST_TABLES = ("labels.csv", "labels.jsonl")
 TABLES = ("labels.tsv", "labels.ndjson", "labels.json")
 LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
@@ -132,34 +134,35 @@ def read_entries(
             message = unsafe_message(entry.name)
             labels.problems.append(Problem(entry.file, f"{entry.where}: {message}" if entry.where else message))
             continue
-        kept, absent, certainty = set(), set(), {}
-        for text in map(clean_name, entry.labels):
-            name, sure = _weak(text, given)
-            if sure == 0:
-                absent.add(name)
+        kept, likely = set(), {}
+        for text in sorted(map(clean_name, entry.labels)):
+            if entry.signs and text == OPEN and OPEN not in given:
+                weak[OPEN] += 1
+                entry = replace(entry, open=True)
                 continue
+            name, sure = _weak(text, given) if entry.signs else (text, 1.0)
             if name not in given and is_nothing(name):
                 nothing[name] += 1
                 without.append(entry.name)
-            elif fault := name_fault(name):
-                problem = f"expected the names of classes, found {fault}: {name!r:.80}"
+                continue
+            fault = name_fault(name)
+            if fault or likely.get(name, sure) != sure:
+                fault = f"{fault}: {name!r:.80}" if fault else f"{name!r:.80} with two probabilities"
+                problem = f"expected the names of classes, found {fault}"
                 labels.problems.append(
                     entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None)
                 )
-            elif name == OPEN and OPEN not in given:
-                weak[OPEN] += 1
-            else:
-                kept.add(name)
-                certainty |= {name: sure} if sure < 1 else {}
-        both = sorted(kept & absent)
-        if both:
-            problem = f"expected a class to be there or not, found both: {', '.join(both)}"
-            labels.problems.append(entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None))
-        is_open = OPEN not in given and OPEN in map(clean_name, entry.labels)
-        weak["-"] += bool(absent)
-        weak[":"] += bool(certainty)
+                continue
+            likely[name] = sure
+        kept = {name for name, sure in likely.items() if sure >= LIKELY}
+        weak["-"] += 0.0 in likely.values()
+        weak[":"] += any(0 < sure < 1 for sure in likely.values())
         entry = replace(
-            entry, labels=frozenset(kept), open=is_open, absent=frozenset(absent - kept), certainty=certainty
+            entry,
+            labels=frozenset(kept),
+            absent=frozenset(name for name, sure in likely.items() if sure == 0),
+            doubted=frozenset(name for name, sure in likely.items() if 0 < sure < LIKELY),
+            certainty={name: likely[name] for name in kept if likely[name] < 1},
         )
         if id is None:
             labels.missing.append(entry)
@@ -176,13 +179,14 @@ def read_entries(
 
 
 def _weak(text: str, given: Iterable[str]) -> tuple[str, float]:
-    """Return the class that a label names, and how likely the image has it: `-cat` is 0, `dog:0.8` is 0.8."""
+    """Return the class that a tag names, and how likely the image has it: `-cat` is 0, `dog:0.8` is 0.8."""
     if text not in given:
         if text[:1] == "-" and len(text) > 1 and text[1] not in "-0123456789.":
             return clean_name(text[1:]), 0.0
-        found = re.fullmatch(r"(.*\D)\s*:\s*(0?\.\d+|1\.0+)", text)
-        if found and float(found[2]) > 0:
-            return clean_name(found[1]), float(found[2])
+        name, sign, number = text.rpartition(":")
+        if sign and re.search(r"[^\W\d_]", name) and re.fullmatch(r"\s*(\d*\.\d+|\d)(e-?\d+)?\s*", number):
+            sure = float(number)
+            return (clean_name(name), sure) if sure <= 1 else (text, 1.0)
     return text, 1.0
 
 

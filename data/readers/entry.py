@@ -20,8 +20,10 @@ class Entry:
         labels: Class names, as they stand there.
         file: The file that says so.
         where: The place in it, "line 3"; empty where the file is about this image alone.
+        signs: Whether the labels are tags that people wrote, in which `?`, `-` and `:` are signs.
         open: Whether the image may have other classes, too (a label `?`).
         absent: Names of classes that it surely has not (`-cat`).
+        doubted: Names of classes that it has with a probability under a half.
         certainty: Name -> how likely it is right (`dog:0.8`), of the labels that are not sure.
     """
 
@@ -29,8 +31,10 @@ class Entry:
     labels: frozenset[str]
     file: Path
     where: str = ""
+    signs: bool = False
     open: bool = False
     absent: frozenset[str] = frozenset()
+    doubted: frozenset[str] = frozenset()
     certainty: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import RESERVED, VOID, ClassTable, Dataset, DatasetError, Problem, Sample, with_more
+from data.dataset import VOID, ClassTable, Dataset, DatasetError, Problem, Sample, with_more
 from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.formats.voc import VOC_CLASSES
@@ -46,7 +46,13 @@ def read_folder(
     given = read_class_names(root, classes)
     # Label maps have the values of the table, not those of the lines.
     names = ImageNames(index.images, index.aside)
-    by_folder = source.resolve() == root.resolve() and any("/" in id for id in index.images) and not xml_files(root)
+    by_folder = source.resolve() in (root.resolve(), index.folder.resolve()) and not xml_files(source)
+    by_folder = by_folder and any("/" in id for id in index.images)
+    if by_folder:
+        # Whoever says that folders are classes means a folder `mask`, too.
+        index.images |= index.aside
+        index.aside.clear()
+        index.mask_folders.clear()
     read = read_entries(source, ClassTable(given or VOC_CLASSES).names, given or (), names, folders=by_folder)
     fatal = _settle_masks(index, read, split)
     chosen, problems, notes = _choose(root, split, index)
@@ -59,11 +65,14 @@ def read_folder(
     if fatal or faults:
         raise DatasetError([*problems, *fatal, *faults])
     notes += [*index.notes, *read.notes, *more, *_table_notes(root, classes, given)]
+    denied = {name for entry in read.entries for name in entry.absent | entry.doubted}
     if others:
         beside = shortened(other.relative_to(root).as_posix() for other in others)
         notes.append(f"labels beside {source.name}, left unread: {beside}; --labels names another source")
 
     table = _class_table(root, given, classes, read)
+    if never := sorted(denied.difference(table.names)):
+        notes.append(f"classes that no image has, only denied or doubted: {shortened(never, LISTED)}")
     found, more = _resolve_labels(read, chosen, table)
     problems += more
     lost, more = _missing(read, index, chosen, split)
@@ -233,6 +242,12 @@ def _resolve_labels(
             expected = f"expected one of {shortened(table.names)} (classes.txt in the set's folder sets others)"
             meant = f"; is it {by_case[name.casefold()]!r}?" if name.casefold() in by_case else ""
             problems.append(entry.problem(f"{expected}, found the class {name!r} for the image {id!r}{meant}", id))
+        for name in sorted((entry.absent | entry.doubted) - index.keys()):
+            if name.casefold() in by_case:
+                message = (
+                    f"expected one of {shortened(table.names)}, found {name!r}; is it {by_case[name.casefold()]!r}?"
+                )
+                problems.append(entry.problem(message, id))
         labels[id] = tuple(sorted(index[name] for name in entry.labels & index.keys()))
     return labels, problems
 
@@ -294,10 +309,10 @@ def _sample(root: Path, id: str, image: Path, labels: tuple[int, ...]) -> Sample
 def _with_doubts(sample: Sample, entries: Sequence[Entry], table: ClassTable) -> Sample:
     """Return an image with what its entry leaves open of its labels."""
     entry = entries[0] if entries else None
-    if entry is None or not (entry.open or entry.certainty):
+    if entry is None or not (entry.open or entry.certainty or entry.doubted):
         return sample
-    unknown = set(range(len(table))).difference(sample.labels) if entry.open else ()
-    unknown = tuple(sorted(c for c in unknown if table.names[c] not in entry.absent and table.names[c] != RESERVED))
+    asked = set(table.real_names) - entry.labels - entry.absent if entry.open else entry.doubted
+    unknown = tuple(c for c, name in enumerate(table.names) if name in asked)
     certainty = tuple(entry.certainty.get(table.names[c], 1.0) for c in sample.labels) if entry.certainty else ()
     return with_more(sample, unknown=unknown, certainty=certainty)
 

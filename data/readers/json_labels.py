@@ -95,7 +95,7 @@ def _add(found: Reading, file: Path, where: str, record: Any, text: str, names: 
     elif not name.strip():
         found.problems.append(Problem(file, f"{where}: expected the name of an image, found none"))
     else:
-        found.entries.append(Entry(name, labels_in(labels), file, where))
+        found.entries.append(Entry(name, labels_in(labels), file, where, signs=True))
 
 
 def _names_in(text: str) -> Iterator[str]:

@@ -238,7 +238,7 @@ def _read_rows(
             except ValueError as error:
                 found.problems.append(Problem(file, f"{where}: {error}", names.find(name)))
             else:
-                found.entries.append(Entry(name, labels_in(labels), file, where))
+                found.entries.append(Entry(name, labels_in(labels), file, where, signs=True))
 
 
 def _joiner(cells: list[str], delimiter: str) -> str:

@@ -36,7 +36,7 @@ from flows.publishing.request import (
     run_request,
 )
 from tasks.publishing.assemble import Part, agreement_with, keep_labels, new_labels, write_index
-from tasks.publishing.corrected import correct, taught_by, with_corrected_pixels
+from tasks.publishing.corrected import correct, with_corrected_pixels
 from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
 from tasks.publishing.difference import class_changes, compare_folders
 
@@ -76,8 +76,8 @@ def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
             made, answer = None, describe_work(publication, work)
         else:
             run = run_request(request, publication, work)
-            made = _make(request, run, work)
-            answer = _publish(request, publication, work, run, made)
+            made, taught = _make(publication, run, work)
+            answer = _publish(request, publication, work, run, made, taught)
     outcome = outcome_of(answer)
     with showing("the page of the night"):
         show_night(publication, work, answer, outcome)
@@ -86,10 +86,11 @@ def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
     return answer, outcome
 
 
-def _make(request: RegenerateRequest, run: RunRequest, work: Work) -> PlannedRun | None:
-    """Make the new labels in the store; None where images only went."""
+def _make(publication: Publication, run: RunRequest, work: Work) -> tuple[PlannedRun | None, dict[str, str]]:
+    """Make the new labels in the store; None where images only went. And which corrections their networks know."""
+    taught = corrections_taught(publication, work.base)
     if not work.decision.images:
-        return None
+        return None, taught
     wanted = set(work.decision.images)
     subset = replace(work.dataset, samples=tuple(sample for sample in work.dataset.samples if sample.id in wanted))
     if run.networks:
@@ -99,17 +100,23 @@ def _make(request: RegenerateRequest, run: RunRequest, work: Work) -> PlannedRun
     else:
         # What people corrected teaches the networks.
         mark_place(run.out, "run")
-        corrections = corrections_of(Publication(request.out))
-        subset = with_corrected_pixels(subset, corrections, work.digests, run.out / HINTS)
+        corrections, folder = corrections_of(publication), run.out / HINTS
+        subset, taught = with_corrected_pixels(subset, corrections, work.digests, folder)
+        run = run.model_copy(update={"hints": folder if folder.is_dir() else None})
     prepared = PlannedRun(replan(run, subset), open_store(run.store_address), work.problems)
     prepared.ready_store()
     write_run_record(run, prepared, "run")
     make_in_turn(run, prepared)
-    return prepared
+    return prepared, taught
 
 
 def _publish(
-    request: RegenerateRequest, publication: Publication, work: Work, run: RunRequest, made: PlannedRun | None
+    request: RegenerateRequest,
+    publication: Publication,
+    work: Work,
+    run: RunRequest,
+    made: PlannedRun | None,
+    taught: dict[str, str],
 ) -> dict[str, Any]:
     """Bring old and new labels together in a version, and publish it or hold it."""
     with explain_os_errors(publication.root), publication.draft() as draft:
@@ -134,7 +141,7 @@ def _publish(
             "reasons": list(work.decision.reasons),
             "changes": work.changes.counts(),
             "trained": work.decision.train,
-            "taught": _taught(publication, work),
+            "taught": taught,
             "run": _below(publication, run.out) if made else None,
             "networks": _below(publication, run.out if run.networks is None else run.networks),
             "store": run.store_address,
@@ -170,13 +177,6 @@ def _settings(request: RegenerateRequest, publication: Publication, work: Work) 
         file = publication.folder(work.base) / RECORD
         raise ArtifactError(f"{file}: expected the settings of {', '.join(lacking)}, found none; --retrain always")
     return settings | {name: before[name] for name in TRAINING if name not in INFERENCE}
-
-
-def _taught(publication: Publication, work: Work) -> dict[str, str]:
-    """Return which corrections the networks of a version have learnt from, by image."""
-    if work.decision.train:
-        return taught_by(work.dataset, corrections_of(publication), work.digests)
-    return corrections_taught(publication, work.base)
 
 
 def _below(publication: Publication, folder: Path) -> str:

@@ -148,7 +148,7 @@ def run_request(request: RegenerateRequest, publication: Publication, work: Work
         classes=request.classes,
         saliency=request.saliency,
         regions=request.regions,
-        hints=run / HINTS if trains and (request.hints or corrections_of(publication).images) else request.hints,
+        hints=request.hints,
         cams=request.cams,
         cam_classes=request.cam_classes,
         cam_family=request.cam_family,

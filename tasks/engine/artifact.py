@@ -84,7 +84,11 @@ class ImageSet:
         digest = self.digests[sample.id]
         described: dict[str, Any] = {"image": digest.image, "labels": list(sample.labels)}
         described |= doubts_of(sample)
-        return described | {name: getattr(digest, name) for name, is_read in reads._asdict().items() if is_read}
+        beside = {name: getattr(digest, name) for name, is_read in reads._asdict().items() if is_read}
+        if digest.hints is None:
+            # One hint in a set leaves the artifacts of other images as they are.
+            beside.pop("hints", None)
+        return described | beside
 
 
 class Reads(NamedTuple):

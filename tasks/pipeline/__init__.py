@@ -156,7 +156,12 @@ HINTED = ("cams", "relations", "pixel-classifier", "labels", UNREFINED)
 
 def with_hints(stages: Sequence[Stage]) -> list[Stage]:
     """Return the table for a set of whose pixels a person said something."""
-    return [replace(each, reads_hints=each.name in HINTED) for each in stages]
+    names = {each.name for each in stages}
+    found = [replace(each, reads_hints=each.name in HINTED) for each in stages]
+    maker = UNREFINED if UNREFINED in names else "labels"
+    # What a person said of a pixel grows as far as the boundaries let it.
+    grows = {maker} if "fields" in names else set()
+    return [replace(each, needs=(*each.needs, "fields")) if each.name in grows else each for each in found]
 
 
 EVERY_STAGE = (*with_regions(STAGES), *_AFFINITY_STAGES.values())

@@ -31,7 +31,7 @@ from tasks.pipeline.confidence.odds import CALIBRATIONS, as_bytes, calibrated, f
 from tasks.pipeline.relations import background_of
 from tasks.pipeline.score_maps import strongest, upsample
 from tasks.pipeline.second_round import LabelScores
-from tasks.pipeline.seeds.hints import hint_scores, hints_of, keep_known
+from tasks.pipeline.seeds.hints import hinted_probabilities, hints_of, keep_known
 from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import label_thresholds
 from tasks.training.working_size import read_working_image, to_size, working_size
@@ -63,6 +63,18 @@ class Instances:
         kept = [number - 1 for number in numbers]
         masks = np.stack([owners == number for number in numbers]) if numbers else np.zeros((0, *size), bool)
         return Instances(masks, [self.rows[i] for i in kept], [self.scores[i] for i in kept])
+
+    def within(self, labels: LabelMap, values: NDArray[np.integer]) -> Instances:
+        """Return them with the pixels that a label map gives their class; those that have none left are not there.
+
+        Args:
+            labels: [H, W] of the masks' size.
+            values: Of background and of each row's class.
+        """
+        masks = [mask & (labels == values[row + 1]) for mask, row in zip(self.masks, self.rows, strict=True)]
+        kept = [place for place, mask in enumerate(masks) if mask.any()]
+        found = np.stack([masks[place] for place in kept]) if kept else np.zeros((0, *labels.shape), bool)
+        return Instances(found, [self.rows[place] for place in kept], [self.scores[place] for place in kept])
 
 
 def synthesize_labels(job: Job) -> dict[str, Any]:
@@ -126,16 +138,20 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
     size = working_size(own_size, job.long_side)
     maps, by_pixels = scores.deciding(sample.id)
     hints = hints_of(sample, job.classes)
-    maps = hint_scores(maps, sample.labels, hints, size, by_pixels=by_pixels)
+    if hints:
+        threshold = None if by_pixels else float(config.background_threshold)
+        boundary = scores.boundary(sample.id)
+        maps = hinted_probabilities(maps, sample.labels, hints, size, threshold=threshold, boundary=boundary)
+        by_pixels = True
     image = read_working_image(sample.image, job.long_side) if config.crf_iterations else None
     decided = decide_rows(maps, size, config, image, by_pixels=by_pixels)
-    seen = keep_known(values[decided.rows[0]], sample.labels, hints)
-    labels = keep_known(to_size(seen, own_size), sample.labels, hints)
+    seen = keep_known(values[decided.rows[0]], sample, hints, outside=0)
+    labels = keep_known(to_size(seen, own_size), sample, hints, outside=0)
     sure = labels
     if len(decided.rows) > 1:
         sure = to_size(sure_labels(decided.rows[1], decided.rows[2], values), own_size)
         sure[sure == 0] = background_of(sample)
-        sure = keep_known(sure, sample.labels, hints)
+        sure = keep_known(sure, sample, hints)
     pieces, rows = scores.pieces(sample.id)
     # The values ascend, so that a value's place is its row.
     refined = np.searchsorted(values, seen) if config.crf_iterations or by_pixels or hints else None
@@ -145,6 +161,8 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
             found, refined, hints.at_size(size), sample.labels, score_levels(maps, by_pixels=by_pixels)
         )
     found = found.at_size(own_size)
+    if hints:
+        found = found.within(labels, values)
     classes = [sample.labels[row] for row in found.rows]
     confidence = as_bytes(resize_confidence(decided.confidence, own_size))
     detections = as_detections(sample.id, found.masks, classes, found.scores)

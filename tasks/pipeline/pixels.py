@@ -172,7 +172,7 @@ def _gather_cells(job: Job, config: PixelsConfig) -> tuple[Float[Tensor, "n d"],
 def _said_cells(sample: Sample, job: Job, grid: tuple[int, int]) -> NDArray[np.int64]:
     """Return what a person said of each cell of an image, void where nothing."""
     nothing = np.full(grid, VOID, np.int64)
-    return keep_known(nothing, sample.labels, hints_of(sample, job.classes)).ravel()
+    return keep_known(nothing, sample, hints_of(sample, job.classes)).ravel()
 
 
 def sample_cells(cells: NDArray[np.integer], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -204,7 +204,7 @@ def _sure_maps(samples: list[Sample], job: Job, config: PixelsConfig) -> Iterato
         first, second = refine_many(image, rows, [len(values)] * 2, iterations=config.crf_iterations)
         sure = sure_labels(first, second, values)
         sure[sure == 0] = background_of(sample)
-        return keep_known(sure, sample.labels, hints_of(sample, job.classes))
+        return keep_known(sure, sample, hints_of(sample, job.classes))
 
     return map_in_threads(sure_map, samples, job.num_threads)
 

@@ -50,7 +50,7 @@ def mine_relations(job: Job) -> dict[str, Any]:
             for sample, each in zip(batch, mined, strict=True):
                 labels = each.cpu().numpy()
                 labels[labels == 0] = background_of(sample)
-                labels = keep_known(labels, sample.labels, hints_of(sample, job.classes))
+                labels = keep_known(labels, sample, hints_of(sample, job.classes))
                 write_label_map(job.out / f"{sample.id}.png", labels.astype(label_type))
                 confident, total = confident + int((labels != VOID).sum()), total + labels.size
                 present = np.bincount(labels.ravel(), minlength=len(job.classes.values))

@@ -91,6 +91,9 @@ class LabelScores(contextlib.ExitStack):
         of_pieces = factors and (lambda id: factors(id)[self._rows_of[id]])
         self._walked = self.enter_context(MapReader(walk / "semantic.safetensors", factors))
         self._pieces = self.enter_context(MapReader(walk / "instances.safetensors", of_pieces))
+        self._fields = None
+        if "fields" in job.inputs:
+            self._fields = self.enter_context(MapReader(job.input("fields") / "boundary.safetensors"))
         self.second_round = "pixel-scores" in job.inputs
         self._second = None
         if self.second_round:
@@ -107,6 +110,10 @@ class LabelScores(contextlib.ExitStack):
         """Return the maps of a sample's classes that decide its labels, and whether they are probabilities."""
         found = self._second.probabilities(sample_id) if self._second else None
         return (self._walked[sample_id], False) if found is None else (found, True)
+
+    def boundary(self, sample_id: str) -> Float[Tensor, "h w"] | None:
+        """Return the probabilities of a class boundary at stride 4, where the job reads them: runs with hints do."""
+        return None if self._fields is None else self._fields[sample_id]
 
     def pieces(self, sample_id: str) -> tuple[Float[Tensor, "n h w"], list[int]]:
         """Return the walked maps of a sample's instances, and the position of each one's class in its labels."""

@@ -26,6 +26,7 @@ from data.dataset import (
 )
 from data.formats.class_tables import extended
 from data.formats.coco import Detection, as_detections, decode_mask, write_detections
+from data.formats.hints import read_hints
 from data.formats.images import image_size
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
 from data.formats.label_maps import read_label_map, write_label_map
@@ -105,23 +106,33 @@ def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Map
         raise DatasetError([Problem(corrections.root, f"expected tags that differ in more than case, found {found}")])
     table = extended(dataset.classes, ClassTable(tuple(sorted(new))))
     index = {name: number for number, name in enumerate(table.names)}
+    numbers = {id: tuple(sorted(index[name] for name in names)) for id, names in given.items()}
     samples = tuple(
-        _as_tagged(sample, tuple(sorted(index[name] for name in given[sample.id]))) if sample.id in given else sample
-        for sample in dataset.samples
+        _as_tagged(sample, numbers[sample.id], table) if sample.id in given else sample for sample in dataset.samples
     )
     return replace(dataset, classes=table, samples=samples)
 
 
-def _as_tagged(sample: Sample, labels: tuple[int, ...]) -> Sample:
-    """Return an image with all the labels that a person gave it: nothing of them is left open."""
+def _as_tagged(sample: Sample, labels: tuple[int, ...], classes: ClassTable) -> Sample:
+    """Return an image with all the labels that a person gave it: nothing of them is left open, and hints that speak of
+    others are older."""
     found = relabelled(sample, labels)
-    return with_more(found, unknown=(), certainty=()) if isinstance(found, SampleWithMore) else found
+    if not isinstance(found, SampleWithMore):
+        return found
+    found = with_more(found, unknown=(), certainty=())
+    if found.hints and not read_hints(found, classes).values <= {label + 1 for label in labels}:
+        found = with_more(found, hints=None)
+    return found
 
 
 def without_rejected(
     dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]
 ) -> tuple[Dataset, list[Problem]]:
-    """Return a set without the images that people rejected, and who rejected each."""
+    """Return a set without the images that people rejected, and who rejected each.
+
+    Raises:
+        DatasetError: All of them are.
+    """
     images, left, rejected = set(corrections.images), [], []
     for sample in dataset.samples:
         record = corrections.rejection(sample.id, digests[sample.id].image) if sample.id in images else None
@@ -130,28 +141,36 @@ def without_rejected(
         else:
             message = f"rejected by {record.author}, {record.created}"
             rejected.append(Problem(corrections.root / sample.id, message, sample.id))
+    if rejected and not left:
+        raise DatasetError([*rejected, Problem(dataset.root, "expected images that nobody rejected, found none")])
     return (replace(dataset, samples=tuple(left)) if rejected else dataset), rejected
 
 
 def taught_by(dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]) -> dict[str, str]:
-    """Return sample id -> which corrections of its pixels there are (`Corrections.state`)."""
-    images = set(corrections.images).intersection(digests)
-    states = {s.id: corrections.state(s.id, digests[s.id].image) for s in dataset.samples if s.id in images}
-    return {id: state for id, state in states.items() if state is not None}
+    """Return sample id -> which corrections of it there are (`Corrections.state`), of images with corrected classes."""
+    images, found = set(corrections.images), {}
+    for sample in dataset.samples:
+        records = corrections.records(sample.id) if sample.id in images else []
+        digest = digests[sample.id].image
+        if any(record.semantic for record in records if record.digest == digest):
+            found[sample.id] = str(corrections.state(sample.id, digest))
+    return found
 
 
 def with_corrected_pixels(
     dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest], folder: Path
-) -> Dataset:
-    """Return a set whose images have what people corrected of their pixels as hints, and the tags that this implies.
+) -> tuple[Dataset, dict[str, str]]:
+    """Return a set whose images have what people corrected of their pixels as hints, and the tags that this implies;
+    and which corrections these are, as of `taught_by`.
 
     Args:
         dataset: The set.
         corrections: Of the publication.
         digests: Of its files.
         folder: Gets a copy of the hints that images have already, and a map for each corrected image in their place:
-            what is said stays as it is, whoever corrects while networks learn.
+            what is said stays as it is, whoever corrects while networks learn. What lay there is gone.
     """
+    shutil.rmtree(folder, ignore_errors=True)
     corrected = taught_by(dataset, corrections, digests)
     samples = []
     for sample in dataset.samples:
@@ -172,7 +191,7 @@ def with_corrected_pixels(
             shutil.copyfile(given, file)
             sample = with_more(sample, hints=file)
         samples.append(sample)
-    return replace(dataset, samples=tuple(samples))
+    return replace(dataset, samples=tuple(samples)), corrected
 
 
 def _known_pixels(sample: Sample, corrections: Corrections, digest: str, classes: ClassTable) -> LabelMap | None:

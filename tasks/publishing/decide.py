@@ -203,10 +203,10 @@ def decide(
             told = (f"{name}{_near(name, _names(trained_on))}" for name in unseen)
             train.append(f"the networks do not know the classes {'; '.join(told)}")
         new = set(every) - {sample.id for sample in trained_on.samples}
-        taught = new.union(corrected).intersection(every)
-        if len(taught) > retrain_share * len(every):
-            seen = "have not seen" if not corrected else "have not learnt from the corrections or pixels of"
-            train.append(f"the networks {seen} {len(taught)} of {len(every)} images, more than {retrain_share:.0%}")
+        anew = new.union(corrected).intersection(every)
+        if len(anew) > retrain_share * len(every):
+            seen = "not seen" if anew == new else "not seen, or not as people corrected them since,"
+            train.append(f"the networks have {seen} {len(anew)} of {len(every)} images, more than {retrain_share:.0%}")
         train += _differences(before, new_settings, TRAINING)
     if train:
         return Decision(True, every, tuple(train))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, Sample, SampleWithMore
-from data.formats.hints import Box, Hints, nearest_box, read_hints
+from data.formats.hints import Box, Hints, check_hints, nearest_box, read_hints
 from data.readers.beside.hints import with_hints
 from data.validation import check_images
 
@@ -29,7 +29,9 @@ def photo(tmp_path: Path) -> Path:
 def read(photo: Path, name: str, content: str | bytes, labels: tuple[int, ...] = (0, 1)) -> Hints:
     file = photo.parent / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_hints(SampleWithMore("a", photo, labels, hints=file), CLASSES)
+    sample = SampleWithMore("a", photo, labels, hints=file)
+    check_hints(sample, CLASSES)
+    return read_hints(sample, CLASSES)
 
 
 def labelme(*shapes: tuple[str, str, list[list[float]]], **more: Any) -> str:
@@ -188,6 +190,17 @@ def test_hints_are_found_by_the_names_of_images_and_few_images_need_any(photo: P
     kept, problems = with_hints(dataset, folder, skip_bad=True)
     assert [problem.sample for problem in problems] == ["in/b"]
     assert kept.samples[1] == samples[1]
+
+
+def test_photographs_are_no_hints_and_names_are_compared_as_tags_are(tmp_path: Path) -> None:
+    photo = tmp_path / "a.png"
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(photo)
+    (tmp_path / "a.json").write_text(labelme(("  dog\u200b", "point", [[1, 1]])))
+    found, problems = with_hints(Dataset(tmp_path, CLASSES, (Sample("a", photo, (1,)),)), tmp_path)
+    assert not problems
+    (sample,) = found.samples
+    assert isinstance(sample, SampleWithMore)
+    assert read_hints(sample, CLASSES).values == {2}
 
 
 def test_hints_are_checked_with_the_images(photo: Path) -> None:

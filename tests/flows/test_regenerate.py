@@ -304,7 +304,7 @@ def test_corrected_pixels_teach_the_next_networks_once(place: Place) -> None:
     before, share = place.stages(), ("--retrain-share", "0.05")
     answer = place.regenerate(*share)
     assert (answer["version"], answer["train"]) == (2, True)
-    assert "the corrections or pixels of 1 of 12 images, more than 5%" in answer["reasons"][0]
+    assert "not as people corrected them since, 1 of 12 images, more than 5%" in answer["reasons"][0]
     assert place.stages()["irnet"] == before["irnet"] + 1
     known = np.full(mask.shape, 255)
     known[mask == FIRST_CLASS], known[mask == BACKGROUND] = 1, 0

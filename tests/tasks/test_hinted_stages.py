@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.dataset import VOID, Sample, SampleWithMore, with_more
+from data.dataset import VOID, Sample, SampleWithMore, relabelled, with_more
 from data.formats.coco import decode_mask, read_detections
 from data.formats.hints import Box, Hints
 from data.formats.images import image_size
@@ -17,7 +17,7 @@ from data.formats.label_maps import read_label_map
 from tasks.pipeline.labels import synthesize_labels
 from tasks.pipeline.pixels import train_pixels
 from tasks.pipeline.relations import mine_relations
-from tasks.pipeline.seeds.hints import hint_cams, hint_scores, keep_known
+from tasks.pipeline.seeds.hints import hint_cams, hinted_probabilities, hints_of, keep_known
 from tasks.pipeline.settings import LabelsConfig, PixelsConfig, RelationsConfig
 
 SIZE = (15, 20)
@@ -44,16 +44,62 @@ def test_known_pixels_are_seeds_of_their_class_alone() -> None:
     found = hint_cams(torch.full((2, 4, 5), 0.5), (3, 7), hints, SIZE)
     assert (found[:, 0, 0].tolist(), found[:, 3, 4].tolist(), found[:, 1, 1].tolist()) == ([1, 0], [0, 0], [0, 1])
     assert found[:, 2, 2].tolist() == [0.5, 0.5]
-    scores = hint_scores(torch.full((2, 4, 5), 0.4), (3, 7), hints, SIZE, by_pixels=True)
-    assert scores[:, 0, 0].tolist() == [pytest.approx(0.999), 0]
-    assert scores[:, 3, 4].tolist() == [0, 0]
+
+
+def test_what_was_said_of_pixels_is_sure_and_grows_to_the_boundaries() -> None:
+    hints = Hints(np.full((24, 40), VOID, np.uint8))
+    hints.known[12, 4], hints.known[12, 36] = 4, 0
+    scores, walls = torch.full((2, 6, 10), 0.2), torch.zeros(6, 10)
+    walls[:, 5] = 1
+    alone = hinted_probabilities(scores, (3, 7), hints, (24, 40))
+    torch.testing.assert_close(alone[0, 0], torch.full((10,), 0.2))
+    grown = hinted_probabilities(scores, (3, 7), hints, (24, 40), boundary=walls)
+    for found in (alone, grown):
+        assert found[:, 3, 1].tolist() == [pytest.approx(0.999), 0]
+        assert found[:, 3, 9].tolist() == [0, 0]
+    assert (grown[0, :, :5] > 0.7).all()
+    assert (grown[0, :, 6:] < 0.05).all()
+    assert (grown[1] < 0.2).all()
+    # Walked maps have their odds by the threshold.
+    walked = hinted_probabilities(torch.full((1, 6, 10), 0.5), (3,), Hints(hints.known), (24, 40), threshold=0.25)
+    torch.testing.assert_close(walked[0, 0], torch.full((10,), 0.8))
+
+
+def test_in_a_box_its_class_is_likelier_and_outside_it_is_not() -> None:
+    hints = no_hints(Box(4, 0, 0, 8, 8))
+    found = hinted_probabilities(torch.full((2, 4, 5), 0.05), (3, 7), hints, SIZE)
+    assert (found[0] > 0).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert float(found[0, 0, 0]) == pytest.approx(0.61, abs=0.01)
+    assert (found[1] > 0).all()
+
+
+def test_a_class_does_not_leave_its_boxes_whatever_the_crf_says(tiny_set) -> None:
+    sample = with_more(tiny_set.samples[0], labels=(3, 7))
+    values = np.full(SIZE, 4, np.uint8)
+    hints = no_hints(Box(4, 0, 0, 8, 8))
+    for outside in (0, VOID):
+        found = keep_known(values, sample, hints, outside=outside)
+        assert (found[:8, :8] == 4).all()
+        assert (found[8:] == outside).all()
+    # The other class may be anywhere, unless it has boxes too.
+    both = no_hints(Box(4, 0, 0, 8, 8), Box(8, 10, 10, 12, 12))
+    assert keep_known(values, sample, both, outside=VOID)[14, 0] == 0
+    # Where a class may have gone unnamed, what lies outside of all boxes is not background.
+    assert keep_known(values, with_more(sample, unknown=(1,)), both)[14, 0] == VOID
+
+
+def test_hints_of_classes_that_an_image_has_no_more_are_left_out(tiny_set, hinted) -> None:
+    sample, _ = hinted
+    found = hints_of(relabelled(sample, ()), tiny_set.classes)
+    assert found is not None
+    assert found.values == set()
+    assert (found.known == 0).any()
 
 
 def test_without_hints_nothing_changes() -> None:
     cams, values = torch.rand(2, 4, 5), np.full(SIZE, 7, np.uint8)
     assert hint_cams(cams, (3, 7), None, SIZE) is cams
-    assert hint_scores(cams, (3, 7), None, SIZE, by_pixels=False) is cams
-    assert keep_known(values, (3, 7), None) is values
+    assert keep_known(values, Sample("a", Path(), (3, 7)), None) is values
 
 
 @pytest.fixture
@@ -112,6 +158,9 @@ def test_each_box_is_an_instance_of_its_own(tiny_set, artifacts, run_stage, tmp_
     left, right = sorted(masks, key=lambda mask: mask.nonzero()[1].mean())
     assert not left[:, middle:].any()
     assert not right[:, :middle].any()
+    # Instances have the pixels of their labels.
+    semantic = read_label_map(labels / SEMANTIC / f"{sample.id}.png")
+    assert (semantic[left | right] == sample.labels[0] + 1).all()
 
 
 def test_known_pixels_teach_the_pixel_classifier_more(tiny_set, artifacts, run_stage, hinted) -> None:

@@ -17,8 +17,9 @@ from data.store import ArtifactError
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FIRST_INSTANCE, UNSURE, Corrections, Overtaken
 from data.store.publication import Publication
 from kernels.affinity import boundary_to_affinity, offsets
+from kernels.random_walk.absorbing import absorb
 from tasks.review.difference import Maps, Masks, apply_masks, difference
-from tasks.review.scribbles import absorb, refine_scribbles
+from tasks.review.scribbles import refine_scribbles
 from tasks.review.session import Session, Unknown
 from tasks.review.spans import decode_spans, encode_spans
 from tasks.review.subject import open_subject

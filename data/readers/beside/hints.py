@@ -30,8 +30,12 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
     if not folder.is_dir():
         raise DatasetError([Problem(folder, "expected a folder of hints")])
     files: dict[str, list[Path]] = defaultdict(list)
+    photographs = {sample.image.resolve() for sample in dataset.samples}
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
+        # labelme writes its files beside the photographs.
+        if file.resolve() in photographs:
+            continue
         if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts):
             files[name.with_suffix("").as_posix()].append(file)
     match = ImageNames({sample.id: sample for sample in dataset.samples}).match(files)

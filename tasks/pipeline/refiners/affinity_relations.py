@@ -45,7 +45,7 @@ def mine_affinity_relations(job: Job) -> dict[str, Any]:
                 mined = affinity_labels(image, maps[sample.id].to(job.device), sample.labels, powers, config)
                 labels = mined.cpu().numpy()
                 labels[labels == 0] = background_of(sample)
-                labels = keep_known(labels, sample.labels, hints_of(sample, job.classes))
+                labels = keep_known(labels, sample, hints_of(sample, job.classes))
             else:
                 labels = np.full(file_working_size(sample.image, job.long_side), background_of(sample), np.int64)
             write_label_map(job.out / f"{sample.id}.png", labels.astype(label_type))

@@ -61,7 +61,7 @@ def refine_labels(job: Job) -> dict[str, Any]:
             sure = refine_sure(sure, labels, refined)
             own = _refine_detections(sample.id, own, refined, least)
             hints = hints_of(sample, job.classes)
-            labels, sure = (keep_known(each, sample.labels, hints) for each in (refined.labels, sure))
+            labels, sure = keep_known(refined.labels, sample, hints, outside=0), keep_known(sure, sample, hints)
             write_label_map(job.out / CONFIDENCE / name, confidence, grey=True)
             write_label_map(job.out / TAKEN / name, _region_ids(refined), grey=True)
         else:

@@ -61,10 +61,10 @@ def train_classifier(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, ClassifierConfig)
     targets, weights = _targets(job), _weights(job)
-    whole = np.flatnonzero((weights > 0).all(axis=1))
+    whole = np.flatnonzero((weights == 1).all(axis=1))
     apart = np.zeros(0, np.int64)
     if len(whole) >= LEAST_FOR_HOLDING_OUT:
-        # An image of which a tag is not known cannot judge.
+        # An image of which a tag is not known, or not sure, cannot judge.
         apart = whole[hold_out(targets[whole], config.held_out, job.seed)]
     learned = np.setdiff1d(np.arange(len(job.samples)), apart)
 
