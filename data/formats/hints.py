@@ -93,7 +93,7 @@ class Hints:
         )
         if size[0] > height:
             known = cv2.resize(self.known, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-            return Hints(np.asarray(known), boxes)
+            return Hints(np.asarray(known, self.known.dtype), boxes)
         known = np.full(size, VOID, self.known.dtype)
         rows, columns = np.nonzero(self.known != VOID)
         known[rows * size[0] // height, columns * size[1] // width] = self.known[rows, columns]

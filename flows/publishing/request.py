@@ -137,8 +137,7 @@ def corrections_taught(publication: Publication, number: int | None) -> dict[str
 def run_request(request: RegenerateRequest, publication: Publication, work: Work) -> RunRequest:
     """Return the run that makes the new labels, in a folder of its own among the publication's."""
     run = publication.root / RUNS / name_of(publication.next)
-    trains = work.decision.train or work.base is None
-    networks = None if trains else networks_of(publication, work.base)
+    networks = None if work.decision.train or work.base is None else networks_of(publication, work.base)
     return RunRequest(
         out=run,
         **request.where,

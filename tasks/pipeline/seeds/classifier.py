@@ -78,7 +78,8 @@ def train_classifier(job: Job) -> dict[str, Any]:
     tags = _measure(net, config, job, apart, whole, targets)
     save_network(net, job.out, top_share=config.top_share)
     write_history(job.out, history)
-    initial = _loss(config, *(torch.from_numpy(each[learned]).float() for each in (targets, weights)), "cpu")[1]
+    wanted, weight = (torch.from_numpy(each[learned]).float() for each in (targets, weights))
+    initial = _loss(config, wanted, weight, "cpu")[1]
     stalled = 0 < config.restarts == restarts and history[-1]["loss"] > (1 - FALL) * initial
     return {
         "pretrained": net.backbone.pretrained,

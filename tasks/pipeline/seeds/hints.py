@@ -7,6 +7,7 @@ are: they are seeds of the class, teach the networks, keep their class in the la
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from data.formats.hints import Hints, read_hints
 from kernels.random_walk.absorbing import absorb
 from tasks.pipeline.second_round import ratio
 
+Value = TypeVar("Value", bound=np.integer)
 SURE = 0.999
 """Probability of what a person said."""
 LEAST = 1e-4
@@ -123,9 +125,7 @@ def _grow(
     return torch.from_numpy(found.astype(np.float32)).to(known.device)
 
 
-def keep_known(
-    values: NDArray[np.integer], sample: Sample, hints: Hints | None, *, outside: int = VOID
-) -> NDArray[np.integer]:
+def keep_known(values: NDArray[Value], sample: Sample, hints: Hints | None, *, outside: int = VOID) -> NDArray[Value]:
     """Return a map of class values [H, W] that says nothing else than a person did.
 
     Args:
