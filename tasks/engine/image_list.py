@@ -196,7 +196,8 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         root / confidence if confidence else None,
     )
     more: dict[str, Any] = {what: root / file for what, file in (("regions", regions), ("hints", hints)) if file}
-    if more := more | {what: record[what] for what in ("unknown", "certainty") if what in record}:
+    doubts = {"unknown": record.get("unknown"), "certainty": record.get("certainty")}
+    if more := more | {what: value for what, value in doubts.items() if value}:
         sample = with_more(sample, **more)
     digests = saliency_digest, cams_digest, regions_digest, hints_digest
     return sample, SampleDigest(record["sha256"], record.get("truth"), *digests)
