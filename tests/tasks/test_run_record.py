@@ -13,7 +13,7 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample, SampleWithMore
 from data.store import ArtifactError, Store
 from flows.commands.looking.status import compare_with_store
 from tasks.engine.artifact import ImageSet, SampleDigest
-from tasks.engine.image_list import Change, compare_images, read_images, write_images
+from tasks.engine.image_list import RELABELLED, Change, compare_images, read_images, write_images
 from tasks.engine.plan import Plan, make_plan
 from tasks.engine.run_record import RunRecord, read_run, write_run
 from tasks.networks import NETWORKS
@@ -126,6 +126,24 @@ def test_regions_come_back_and_their_changes_are_told_of_the_stage_that_reads_th
     untouched = "its folder is gone from the store"
     assert set(found["labels"]) == {"1 image with other regions: image005", untouched}
     assert set(found["labels-before-regions"]) == set(found["walk"]) == {untouched}
+
+
+def test_hints_and_what_is_open_of_tags_come_back_and_their_changes_are_told(tmp_path: Path) -> None:
+    root = Path("set")
+    hinted = SampleWithMore("a", root / "a.jpg", (0,), hints=root / "hints/a.json")
+    doubted = SampleWithMore("b", root / "b.jpg", (0, 2), unknown=(1,), certainty=(0.5, 1.0))
+    samples = (hinted, doubted, Sample("c", root / "c.jpg", ()))
+    digests = {"a": SampleDigest("1", hints="h"), "b": SampleDigest("2"), "c": SampleDigest("3")}
+    listed = write_images(tmp_path, ImageSet(samples, digests), root)
+    found = list(read_images(tmp_path, listed, root))
+    assert found == [(sample, digests[sample.id]) for sample in samples]
+    now = (hinted, replace(doubted, unknown=()), replace(samples[2], labels=(1,)))
+    changed = digests | {"a": SampleDigest("1", hints="other")}
+    assert compare_images(found, ImageSet(now, changed)) == [
+        Change("a", "with other hints", False),
+        Change("b", RELABELLED, False),
+        Change("c", RELABELLED, False),
+    ]
 
 
 def test_status_tells_other_saliency_only_of_the_stage_that_reads_it(tmp_path: Path) -> None:
