@@ -26,7 +26,7 @@ MAX_CLASSES = 2000
 """Confusion matrices are square, and a run keeps one for each threshold that it tries."""
 MAX_SCENE_VALUES = VOID
 """A label map without background has no value to spare."""
-FEW_IMAGES = 8
+FEW_IMAGES, FEW_CLASSES = 8, 3
 TINY_SIDE, LARGE_SIDE = 48, 2000
 LISTED, FEW_LISTED = 10, 3
 # The brightest of 256 levels below which nobody sees anything.
@@ -242,8 +242,13 @@ def tag_warnings(dataset: Dataset) -> list[str]:
             f"every image has {_listed(names, every)}: no classifier can find what is always there, so such labels "
             "will be arbitrary; add images without it, or leave the tag out"
         )
+    if not every and 1 < len(counts) <= FEW_CLASSES and all(sample.labels for sample in samples):
+        notes.append(
+            f"every image has one of {len(counts)} classes: little tells objects from what is around them, and labels may "
+            "hold both; add images without any of the classes, with empty labels"
+        )
     doubts = Counter(c for sample in samples for c in unknown_classes(sample))
-    if never := [c for c in sorted(counts) if c not in every and counts[c] + doubts[c] == len(samples)]:
+    if never := [c for c in sorted(counts) if doubts[c] and counts[c] + doubts[c] == len(samples)]:
         notes.append(
             f"no image surely lacks {_listed(names, never)} (`?`): nothing tells a classifier where it is not; add "
             "images without it, or say so by -NAME"

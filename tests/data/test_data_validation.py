@@ -150,6 +150,16 @@ def test_a_class_that_is_in_every_image_is_foretold(dataset: Dataset) -> None:
     assert not any("every image" in note for note in warnings(with_negatives))
 
 
+def test_few_classes_without_images_that_have_none_are_foretold(dataset: Dataset) -> None:
+    two = [(0,)] * 10 + [(1,)] * 10
+    (note,) = (note for note in warnings(tagged(dataset, *two)) if "every image has one of" in note)
+    assert note.startswith("every image has one of 2 classes: little tells objects from what is around them")
+    assert not any("one of" in note for note in warnings(tagged(dataset, *two, ())))
+    many = replace(dataset, classes=ClassTable(tuple("abcd")))
+    four = [(number % 4,) for number in range(40)]
+    assert not any("one of" in note for note in warnings(tagged(many, *four)))
+
+
 def test_tags_that_are_always_together_are_foretold(dataset: Dataset) -> None:
     together = tagged(dataset, *[(0, 1)] * 10, *[()] * 10)
     assert "cat, dog are always together: no classifier can tell which is which" in warnings(together)[0]
