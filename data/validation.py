@@ -244,8 +244,8 @@ def tag_warnings(dataset: Dataset) -> list[str]:
         )
     if not every and 1 < len(counts) <= FEW_CLASSES and all(sample.labels for sample in samples):
         notes.append(
-            f"every image has one of {len(counts)} classes: little tells objects from what is around them, and labels may "
-            "hold both; add images without any of the classes, with empty labels"
+            f"every image has one of {len(counts)} classes: little tells objects from what is around them, and labels "
+            "may hold both; add images without any of the classes, with empty labels"
         )
     doubts = Counter(c for sample in samples for c in unknown_classes(sample))
     if never := [c for c in sorted(counts) if doubts[c] and counts[c] + doubts[c] == len(samples)]:
