@@ -379,4 +379,6 @@ def _unread_masks(root: Path, index: Index, *, is_source: bool) -> list[str]:
 
 
 def _place(source: Path, root: Path) -> str:
+    if source == root:
+        return f"{root.name}/"
     return source.relative_to(root).as_posix() if source.is_relative_to(root) else str(source)
