@@ -61,8 +61,8 @@ def test_a_step_of_coco14_is_one_of_the_mean_over_80_classes() -> None:
     tags = (torch.arange(240).reshape(3, 80) % 7 == 0).double()
     logits = torch.linspace(-3, 3, 240, dtype=torch.float64).reshape(3, 80).requires_grad_()
     mean_over_classes = multilabel_soft_margin_loss(logits, tags)
-    steps = []
-    for loss, config in ((mean_over_classes, theirs), (_loss(ours, tags, "cpu")[0](logits, tags), ours)):
+    steps, sure = [], torch.ones_like(tags)
+    for loss, config in ((mean_over_classes, theirs), (_loss(ours, tags, sure, "cpu")[0](logits, tags, sure), ours)):
         (gradient,) = torch.autograd.grad(loss, logits)
         steps.append(config.learning_rate * (gradient + config.weight_decay * logits))
     torch.testing.assert_close(*steps)
