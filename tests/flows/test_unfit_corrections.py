@@ -32,6 +32,8 @@ def test_what_does_not_fit_is_told_on_every_page_and_counted_nowhere(
         data=tmp_path / "set",
         out=publication.root,
         store=str(tmp_path / "store"),
+        # So many of so few images are corrected that networks would be trained anew.
+        retrain="never",
         settings=PRESETS["quick"](),
         gate=Gate(background=(0, 1), classes=(0, 9), agreement=0),
     )
