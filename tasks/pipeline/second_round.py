@@ -128,14 +128,15 @@ def ratio(scores: Float[Tensor, "k h w"], threshold: float) -> Float[Tensor, "k 
 def with_evidence(probabilities: Float[Tensor, "k h w"], evidence: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
     """Return probabilities once the odds of each class against background are multiplied by its evidence."""
     background = (1 - probabilities.sum(dim=0)).clamp(min=LEAST)
-    return _normalised(probabilities / background * evidence)
+    return from_odds(probabilities / background * evidence)
 
 
 def of_objects(objects: Float[Tensor, "1 h w"], evidence: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
     """Return the classes' probabilities where one of any class is known: its odds times each class's evidence."""
     known = objects.clamp(LEAST, 1 - LEAST)
-    return _normalised(known / (1 - known) * evidence)
+    return from_odds(known / (1 - known) * evidence)
 
 
-def _normalised(odds: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+def from_odds(odds: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+    """Return the probabilities of classes by their odds against background."""
     return odds / (1 + odds.sum(dim=0, keepdim=True))

@@ -18,12 +18,11 @@ from torch import Tensor
 from data.dataset import VOID, ClassTable, Sample, SampleWithMore, unknown_classes
 from data.formats.hints import Hints, read_hints
 from kernels.random_walk.absorbing import absorb
-from tasks.pipeline.second_round import ratio
+from tasks.pipeline.second_round import from_odds, ratio, with_evidence
 
 Value = TypeVar("Value", bound=np.integer)
 SURE = 0.999
 """Probability of what a person said."""
-LEAST = 1e-4
 BOX_ODDS = 30.0
 """How much likelier a class is within its boxes than its scores say."""
 LEAST_GROWN = 0.05
@@ -94,19 +93,18 @@ def hinted_probabilities(
         threshold: The background threshold of walked maps, relative to their highest value.
         boundary: Probabilities of a class boundary at stride 4; without, what is known does not grow.
     """
-    if threshold is None:
-        odds = scores / (1 - scores.sum(dim=0)).clamp(min=LEAST)
-    else:
-        odds = ratio(scores / scores.max().clamp(min=1e-12), threshold)
+    found = scores
+    if threshold is not None:
+        found = from_odds(ratio(scores / scores.max().clamp(min=1e-12), threshold))
     known, spaces = _on_grid(hints, labels, size, scores)
+    evidence = torch.ones_like(scores)
     for row, space in enumerate(spaces):
         if space is not None:
-            odds[row] = torch.where(space, odds[row] * BOX_ODDS, 0)
+            evidence[row] = torch.where(space, BOX_ODDS, 0)
     if boundary is not None and (known != VOID).any():
         nothing, *grown = _grow(known, labels, boundary[: known.shape[0], : known.shape[1]])
-        odds = odds * (torch.stack(grown) + LEAST_GROWN) / (nothing + LEAST_GROWN)
-    found = odds / (1 + odds.sum(dim=0, keepdim=True))
-    found = torch.where(known == VOID, found, 0)
+        evidence = evidence * (torch.stack(grown) + LEAST_GROWN) / (nothing + LEAST_GROWN)
+    found = torch.where(known == VOID, with_evidence(found, evidence), 0)
     return torch.stack([torch.where(known == label + 1, SURE, each) for each, label in zip(found, labels, strict=True)])
 
 
