@@ -56,9 +56,7 @@ class SecondRound(contextlib.ExitStack):
         Saliency is evidence, too. It counts once: walked scores and CAMs are taken without it.
         """
         if sample_id in self._pixels:
-            walked = self._walk[sample_id]
-            evidence = ratio(walked / walked.max().clamp(min=1e-12), self._walk_threshold)
-            found = with_evidence(self._pixels[sample_id], evidence**self._power)
+            found = by_walk(self._pixels[sample_id], self._walk[sample_id], self._walk_threshold, self._power)
         elif self._objects and self._cams and sample_id in self._objects:
             # Where so few images teach, a walk within the boundaries that they taught is no better than its seeds.
             evidence = ratio(self._cams[sample_id], self._cam_threshold)
@@ -118,6 +116,13 @@ class LabelScores(contextlib.ExitStack):
     def pieces(self, sample_id: str) -> tuple[Float[Tensor, "n h w"], list[int]]:
         """Return the walked maps of a sample's instances, and the position of each one's class in its labels."""
         return self._pieces[sample_id], self._rows_of[sample_id]
+
+
+def by_walk(
+    probabilities: Float[Tensor, "k h w"], walked: Float[Tensor, "k h w"], threshold: float, power: float = 1.0
+) -> Float[Tensor, "k h w"]:
+    """Return probabilities once the walk is evidence: its scores over the image's highest and over their threshold."""
+    return with_evidence(probabilities, ratio(walked / walked.max().clamp(min=1e-12), threshold) ** power)
 
 
 def ratio(scores: Float[Tensor, "k h w"], threshold: float) -> Float[Tensor, "k h w"]:

@@ -346,6 +346,10 @@ class PixelsConfig(Config):
     Attributes:
         folds: The images are dealt into so many folds, each labelled by the classifier that learnt from the others. 0
             leaves the round out: the labels are those of the walked scores, as in the paper.
+        rounds: So many classifiers are trained, one after another: the first by what the walk is sure of, each other by
+            the labels that come of the one before.
+        scales: An image is seen at each of these sizes where its pixels are classified; probabilities are averaged.
+            What teaches is seen at its own size.
         max_images: Images that teach, at even distances in the set.
         least_images: If fewer other images teach one of its classes, an image is judged by what all classes taught of
             objects and background; if fewer teach that, it keeps the walk's labels.
@@ -363,6 +367,8 @@ class PixelsConfig(Config):
     """
 
     folds: Annotated[int, Field(ge=0, le=20)] = 0
+    rounds: Annotated[int, Field(ge=1, le=10)] = 1
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
     max_images: PositiveInt = 512
     least_images: Annotated[int, Field(ge=0)] = 5
     cells: Annotated[int, Field(ge=2)] = 400

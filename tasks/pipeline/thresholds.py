@@ -166,6 +166,13 @@ def taught_thresholds(job: Job, config: PixelsConfig) -> tuple[float, float]:
     return low, high
 
 
+def walk_threshold(job: Job, config: PixelsConfig) -> float:
+    """Return the background threshold of walked scores: the set's own, else the middle of those that teach nothing."""
+    if "label-thresholds" in job.inputs:
+        return float(json.loads((job.input("label-thresholds") / FILE).read_text())["background"])
+    return sum(taught_thresholds(job, config)) / 2
+
+
 def _sure(curves: Curves, background: float) -> tuple[float, float]:
     """Return the thresholds between which labels are unsure, about that of the labels, in (0, 1]."""
     low, high = curves.at_area(MAYBE_AREA, background), curves.at_area(SURE_AREA, background)

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from data.dataset import VOID
 from data.formats.images import image_size
 from data.formats.label_maps import read_label_map
 from models.pixels import PixelClassifier
@@ -154,7 +155,7 @@ def test_what_most_images_show_corrects_an_image_whose_walk_was_wrong(tiny_set, 
         sample.id: torch.from_numpy(np.eye(3)[truth].transpose(2, 0, 1) + rng.normal(0, 0.1, (3, 8, 8))).float()
         for sample in samples
     }
-    monkeypatch.setattr(pixels, "_features", lambda given, *_: ((s, looks[s.id], (64, 64)) for s in given))
+    monkeypatch.setattr(pixels, "_features", lambda given, *_: ((s, [looks[s.id]], (64, 64)) for s in given))
     sure = {sample.id: wrong if sample.id == "image3" else truth for sample in samples}
     monkeypatch.setattr(pixels, "_sure_maps", lambda given, *_: (sure[s.id].astype(np.uint16) for s in given))
     job = Job(samples, tiny_set.classes, CONFIG, tmp_path, tmp_path)
@@ -224,3 +225,49 @@ def test_settings_that_no_run_can_have_are_refused() -> None:
         PipelineConfig(pixels=PixelsConfig(folds=2))
     with pytest.raises(ValidationError, match="sure_pixel_thresholds"):
         LabelsConfig(pixel_threshold=0.8)
+
+
+def test_labels_of_the_round_before_teach_the_next_one(tiny_set, tmp_path, monkeypatch) -> None:
+    """Of class 1 the walk finds a corner alone, in every image; the next round learns from all that looks like it."""
+    (labelled, *_) = [sample for sample in tiny_set.samples if sample.labels]
+    samples = tuple(replace(labelled, id=f"image{n}", labels=(0,)) for n in range(8))
+    truth = np.zeros((8, 8), np.int64)
+    truth[2:6, 2:6] = 1
+    rng = np.random.default_rng(0)
+    looks = {
+        sample.id: torch.from_numpy(np.eye(2)[truth].transpose(2, 0, 1) + rng.normal(0, 0.1, (2, 8, 8))).float()
+        for sample in samples
+    }
+    corner = np.full((64, 64), VOID, np.uint16)
+    corner[:16], corner[16:24, 16:24] = 0, 1
+    monkeypatch.setattr(pixels, "_features", lambda given, *_: ((s, [looks[s.id]], (64, 64)) for s in given))
+    monkeypatch.setattr(pixels, "_sure_maps", lambda given, *_: (corner for _ in given))
+    image = np.kron(truth, np.ones((8, 8), np.int64))[..., None].repeat(3, 2).astype(np.uint8) * 200
+    monkeypatch.setattr(pixels, "read_working_image", lambda *_: image)
+    save_file({s.id: torch.full((1, 16, 16), 0.3) for s in samples}, tmp_path / "semantic.safetensors")
+    # The walk is no evidence for either.
+    config = CONFIG.model_copy(update={"taught_thresholds": (0.98, 1.0), "steps": 200})
+    told = []
+    job = Job(samples, tiny_set.classes, config, tmp_path, tmp_path, inputs={"walk": (tmp_path,)})
+    job = replace(job, progress=lambda done, total, _="": told.append((done, total)))
+    cells = {}
+    for rounds in (1, 2, 3):
+        told.clear()
+        summary = train_pixels(replace(job, config=config.model_copy(update={"rounds": rounds})))
+        cells[rounds] = summary["cells"]
+        assert told[-1] == (told[0][1], told[0][1])
+        assert [done for done, _ in told] == sorted({done for done, _ in told})
+    # A corner of 1 cell and 16 of background; then all 64 cells, of which half of 100 at most are of one class.
+    assert cells == {1: 8 * 17, 2: 8 * (48 + 16), 3: 8 * (48 + 16)}
+
+
+def test_probabilities_are_averaged_over_scales(tiny_set, artifacts, run_stage, round_two) -> None:
+    inputs = {"irnet": artifacts["irnet"], "pixel-classifier": round_two["pixel-classifier"]}
+    found = {}
+    for scales in ((1.0,), (1.5,), (1.0, 1.5)):
+        out = run_stage(infer_pixels, CONFIG.model_copy(update={"scales": scales}), **inputs)
+        found[scales] = load_file(out / PIXEL_SCORES)
+    for id, both in found[1.0, 1.5].items():
+        own, larger = found[(1.0,)][id].float(), found[(1.5,)][id].float()
+        assert not torch.allclose(own, larger, atol=1e-3)
+        assert torch.allclose(both.float(), (own + larger) / 2, atol=2e-3)
