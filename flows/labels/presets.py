@@ -116,7 +116,7 @@ def quick() -> PipelineConfig:
         ),
         affinities=AffinitiesConfig(precision="fastest"),
         affinity_walk=AffinityWalkConfig(background_power="auto"),
-        pixels=PixelsConfig(folds=3),
+        pixels=PixelsConfig(folds=3, rounds=2, scales=(1.0, 1.5, 0.75)),
         labels=LabelsConfig(
             background_threshold="auto", crf_iterations=5, sure_thresholds="auto", min_area_of_largest=0.25
         ),
