@@ -42,6 +42,7 @@ from data.formats.quality import ImageQuality, quality_text, read_quality
 from data.formats.unit_maps import read_unit_map
 from data.readers import open_dataset
 from data.readers.beside.cams import with_cams
+from data.readers.beside.hints import with_hints
 from data.store import ArtifactError
 from data.store.publication import Publication
 from data.validation import check_images
@@ -271,6 +272,13 @@ def _read_hints(folder: Path, file: Path) -> None:
     hints.at_size((5, 4)).truth([1, 2])
 
 
+def _open_boxes(folder: Path, file: Path) -> None:
+    (folder / "labels.csv").write_text("a,cat;dog\nb,dog\n")
+    (file.parent / "classes.txt").write_text("cat\ndog\n")
+    dataset, _ = with_hints(open_dataset(folder)[0], file.parent)
+    check_images(dataset, 1)
+
+
 def _look_at_run(_: Path, file: Path) -> None:
     record = read_run(file.parent)
     pipeline_settings(record)
@@ -357,6 +365,14 @@ _BOXES = (
     b"<annotation><size><width>8</width><height>8</height></size><object><name>cat</name>"
     b"<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>8</ymax></bndbox></object></annotation>"
 )
+_COCO_BOXES = {
+    "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1.5, 1]},
+        {"id": 2, "image_id": 2, "category_id": 2, "bbox": [0, 0, 2, 2], "iscrowd": 1},
+    ],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+}
 _SHAPES = {
     "shapes": [
         {"label": "cat", "shape_type": "rectangle", "points": [[1, 1], [5, 6]]},
@@ -429,6 +445,10 @@ TARGETS = {
     "hints of labelme": Target("hints/a.json", (json.dumps(_SHAPES).encode(),), _read_hints),
     "hints of voc": Target("hints/a.xml", (_BOXES,), _read_hints),
     "hints as a map": Target("hints/a.png", (_encoded("L", "png"), _encoded("I;16", "png")), _read_hints),
+    "hints as coco's boxes": Target("boxes/instances.json", (json.dumps(_COCO_BOXES).encode(),), _open_boxes),
+    "hints as yolo's boxes": Target(
+        "boxes/a.txt", (b"0 0.5 0.5 1 1\n1 0.25 0.5 0.5 0.5\n", b"1\t.5 .5 .1 .1\r\n\r\n"), _open_boxes
+    ),
     "quality.csv": Target(
         "run/quality.csv",
         (quality_text([ImageQuality("a", 0.5, 0.5, 0.5, 0.5, 0.5, 1, 1, 0)]).encode(),),

@@ -128,6 +128,10 @@ class Sample:
     confidence: Path | None = None
 
 
+NamedBox = tuple[str, float, float, float, float]
+"""Name of a class; left, top, right and bottom of a box in pixels of the image as it is seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleWithMore(Sample):
     """One image of which more is known than most sets say.
@@ -137,12 +141,14 @@ class SampleWithMore(Sample):
     Attributes:
         regions: Masks without classes that a segmenter has found: what `data.region_masks` reads.
         hints: What a person said of some pixels: what `data.formats.hints` reads.
+        boxes: What `hints` has of this image, where that is a file of boxes that is read with the set.
         unknown: Classes of which nobody has said whether the image has them, ascending; none is among its labels.
         certainty: How likely each label is right, in (0, 1]; empty where all are sure.
     """
 
     regions: Path | None = None
     hints: Path | None = None
+    boxes: tuple[NamedBox, ...] = ()
     unknown: tuple[int, ...] = ()
     certainty: tuple[float, ...] = ()
 

@@ -7,6 +7,8 @@ Three forms, told apart by their content:
 - VOC's XML: its boxes.
 - A label map as PNG, of the values of the classes: 0 is background, and void, 255, says nothing.
 
+Boxes of COCO and YOLO are read with the set (`data.readers.beside.box_files`) and come with the image.
+
 A box says where a class lies: not outside of its boxes, where it has any in an image. All else says what pixels are.
 """
 
@@ -22,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import VOID, ClassTable, DatasetError, LabelMap, Problem, SampleWithMore, value_type
+from data.dataset import VOID, ClassTable, DatasetError, LabelMap, NamedBox, Problem, SampleWithMore, value_type
 from data.files import read_regular
 from data.formats.coco_records import read_json
 from data.formats.images import image_size
@@ -169,6 +171,8 @@ def read_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
     source = sample.hints
     assert source is not None
     try:
+        if sample.boxes:
+            return _of_boxes(sample.boxes, image_size(sample.image), classes)
         begin = read_regular(source)[:256].lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")
         if begin.startswith(_PNG):
             found = _of_map(source, image_size(sample.image), classes)
@@ -196,6 +200,11 @@ def check_hints(sample: SampleWithMore, classes: ClassTable) -> None:
         tags = ", ".join(classes.names[label] for label in sample.labels) or "none"
         message = f"expected hints of the classes that the image has ({tags}), found {names}: tag it so"
         raise DatasetError([Problem(sample.hints or sample.image, message, sample.id)])
+
+
+def _of_boxes(boxes: Sequence[NamedBox], size: tuple[int, int], classes: ClassTable) -> Hints:
+    found = (_checked(Box(_value(name, classes), *sides), size) for name, *sides in boxes)
+    return Hints(_nothing(size, classes), tuple(found))
 
 
 def _of_map(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:

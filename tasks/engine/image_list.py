@@ -42,6 +42,7 @@ class Line(TypedDict):
     Attributes:
         truth: Digest of its ground truth.
         saliency, cams, regions, hints: File or folder, and digest.
+        boxes: Those of the hints, where a file has them of many images.
         unknown, certainty: As of `data.dataset.SampleWithMore`.
         coco: Number of the file in the head, and the image's id in it.
     """
@@ -59,6 +60,7 @@ class Line(TypedDict):
     cams: NotRequired[tuple[str, str | None]]
     regions: NotRequired[tuple[str, str | None]]
     hints: NotRequired[tuple[str, str | None]]
+    boxes: NotRequired[tuple[tuple[str, float, float, float, float], ...]]
     unknown: NotRequired[tuple[NonNegativeInt, ...]]
     certainty: NotRequired[tuple[Annotated[float, Field(gt=0, le=1)], ...]]
     coco: NotRequired[tuple[NonNegativeInt, int]]
@@ -168,6 +170,8 @@ def _records(images: ImageSet, root: Path) -> Iterator[dict[str, Any]]:
                 record["regions"] = (name(sample.regions), digest.regions)
             if sample.hints:
                 record["hints"] = (name(sample.hints), digest.hints)
+            if sample.boxes:
+                record["boxes"] = sample.boxes
             record |= doubts_of(sample)
         if coco:
             record["coco"] = (sources[coco.file, coco.category_ids], coco.image_id)
@@ -196,7 +200,7 @@ def _read(record: Line, root: Path, sources: list[Source]) -> tuple[Sample, Samp
         root / confidence if confidence else None,
     )
     more: dict[str, Any] = {what: root / file for what, file in (("regions", regions), ("hints", hints)) if file}
-    doubts = {"unknown": record.get("unknown"), "certainty": record.get("certainty")}
+    doubts = {each: record.get(each) for each in ("boxes", "unknown", "certainty")}
     if more := more | {what: value for what, value in doubts.items() if value}:
         sample = with_more(sample, **more)
     digests = saliency_digest, cams_digest, regions_digest, hints_digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
             for name in beside:
                 if source := getattr(sample, name, None):
                     file = source
-                    beside[name] = content_digest(source)
+                    beside[name] = _boxes_digest(sample, name) or content_digest(source)
         except OSError as error:
             return Problem(file, f"cannot be read ({error.strerror})", sample.id)
         return SampleDigest(image, " ".join(truth) or None, **beside)
@@ -104,6 +105,12 @@ def digest_samples(dataset: Dataset, num_threads: int | None = None) -> dict[str
     if problems:
         raise DatasetError(problems)
     return digests
+
+
+def _boxes_digest(sample: Sample, name: str) -> str | None:
+    """Return what stands for boxes of a file that has those of many images, and may change in others than this."""
+    boxes = getattr(sample, "boxes", ()) if name == "hints" else ()
+    return hashlib.sha256(json.dumps(boxes).encode()).hexdigest() if boxes else None
 
 
 def image_digests(samples: Sequence[Sample]) -> dict[str, str]:

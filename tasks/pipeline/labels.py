@@ -136,13 +136,8 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
         sure = np.full_like(nothing, background_of(sample))
         return _Made(nothing, nothing, np.full(own_size, 255, np.uint8), sure, [])
     size = working_size(own_size, job.long_side)
-    maps, by_pixels = scores.deciding(sample.id)
     hints = hints_of(sample, job.classes)
-    if hints:
-        threshold = None if by_pixels else float(config.background_threshold)
-        boundary = scores.boundary(sample.id)
-        maps = hinted_probabilities(maps, sample.labels, hints, size, threshold=threshold, boundary=boundary)
-        by_pixels = True
+    maps, by_pixels = deciding_maps(sample, scores, config, hints, size)
     image = read_working_image(sample.image, job.long_side) if config.crf_iterations else None
     decided = decide_rows(maps, size, config, image, by_pixels=by_pixels)
     seen = keep_known(values[decided.rows[0]], sample, hints, outside=0)
@@ -157,9 +152,8 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
     refined = np.searchsorted(values, seen) if config.crf_iterations or by_pixels or hints else None
     found = instance_masks(pieces, rows, size, config, refined)
     if hints and refined is not None:
-        found = instances_by_boxes(
-            found, refined, hints.at_size(size), sample.labels, score_levels(maps, by_pixels=by_pixels)
-        )
+        levels = score_levels(maps, by_pixels=by_pixels)
+        found = instances_by_boxes(found, refined, hints.at_size(size), sample.labels, levels)
     found = found.at_size(own_size)
     if hints:
         found = found.within(labels, values)
@@ -167,6 +161,26 @@ def _label_sample(sample: Sample, scores: LabelScores, config: LabelsConfig, job
     confidence = as_bytes(resize_confidence(decided.confidence, own_size))
     detections = as_detections(sample.id, found.masks, classes, found.scores)
     return _Made(labels, instance_map(found.masks), confidence, sure, detections)
+
+
+def deciding_maps(
+    sample: Sample, scores: LabelScores, config: LabelsConfig, hints: Hints | None, size: tuple[int, int]
+) -> tuple[Float[Tensor, "k h w"], bool]:
+    """Return the maps that decide an image's labels, with what a person said of it, and whether they are probabilities.
+
+    Args:
+        sample: Is among the scores.
+        scores: Of its shard.
+        config: Of the labels, with thresholds that are numbers.
+        hints: Of the image, at its own size.
+        size: (H, W) of the image as the maps see it.
+    """
+    maps, by_pixels = scores.deciding(sample.id)
+    if hints is None:
+        return maps, by_pixels
+    threshold = None if by_pixels else float(config.background_threshold)
+    boundary = scores.boundary(sample.id)
+    return hinted_probabilities(maps, sample.labels, hints, size, threshold=threshold, boundary=boundary), True
 
 
 def instances_by_boxes(

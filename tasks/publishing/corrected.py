@@ -121,7 +121,7 @@ def _as_tagged(sample: Sample, labels: tuple[int, ...], classes: ClassTable) -> 
         return found
     found = with_more(found, unknown=(), certainty=())
     if found.hints and not read_hints(found, classes).values <= {label + 1 for label in labels}:
-        found = with_more(found, hints=None)
+        found = with_more(found, hints=None, boxes=())
     return found
 
 
@@ -184,8 +184,8 @@ def with_corrected_pixels(
             file = folder / f"{sample.id}.png"
             write_label_map(file, known)
             seen = {int(value) - 1 for value in np.unique(known) if value not in (0, VOID)}
-            sample = with_more(relabelled(sample, tuple(sorted({*sample.labels, *seen}))), hints=file)
-        elif given:
+            sample = with_more(relabelled(sample, tuple(sorted({*sample.labels, *seen}))), hints=file, boxes=())
+        elif given and not getattr(sample, "boxes", ()):
             file = folder / f"{sample.id}{given.suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(given, file)

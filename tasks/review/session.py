@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import RESERVED, VOID, DatasetError, Problem
-from data.files import current_digest
+from data.dataset import RESERVED, VOID
 from data.formats.label_folder import KINDS
 from data.formats.label_maps import read_label_map
 from data.names import alike, clean_name, name_fault
@@ -21,7 +20,7 @@ from tasks.review.difference import Maps, Masks, apply_masks, difference
 from tasks.review.pictures import boundary_file, color_of, heat_file, photo_file
 from tasks.review.scribbles import refine_scribbles
 from tasks.review.spans import encode_spans
-from tasks.review.subject import ReviewImage, Subject
+from tasks.review.subject import ReviewImage, Subject, check_photograph
 
 KEPT = 12
 """States of images that are kept in memory."""
@@ -52,7 +51,8 @@ class Session:
         self._lock = threading.RLock()
 
     def queue(self, start: int, count: int) -> dict[str, Any]:
-        """Return images in the order of review, with what was said of each, and how many are done.
+        """Return images in the order of review, with what was said of each, how many are done, and whether they were
+        proposed.
 
         Done is an image with a record of the bytes that it has.
         """
@@ -78,6 +78,7 @@ class Session:
             "author": self.author,
             "count": len(ids),
             "done": len(self._done),
+            "proposed": self.subject.proposed,
             "images": images,
         }
 
@@ -251,7 +252,7 @@ class Session:
 
     def _at(self, image: ReviewImage, step: int) -> Maps:
         """Return the labels after some steps."""
-        _check_photograph(image)
+        check_photograph(image)
         if (image.id, step) not in self._known:
             corrections = list(self.subject.corrections.of(image.id, image.digest))
             if not 0 <= step <= len(corrections):
@@ -299,16 +300,6 @@ class Session:
 
 def _values_of(names: Iterable[str]) -> dict[str, int]:
     return {name: value for value, name in enumerate(names)}
-
-
-def _check_photograph(image: ReviewImage) -> None:
-    try:
-        if current_digest(image.file) == image.digest:
-            return
-        fault = "has changed since its labels were made: pseudomask regenerate, or the run again, comes first"
-    except OSError as error:
-        fault = f"cannot be read ({error.strerror})"
-    raise DatasetError([Problem(image.file, fault, image.id)])
 
 
 def _read(image: ReviewImage, folder: Path) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 
-from data.dataset import Sample
+from data.dataset import DatasetError, Problem, Sample
+from data.files import current_digest
 from data.formats.label_folder import AUTOMATIC, SEMANTIC, value_names
 from data.formats.quality import QUALITY, ImageQuality, read_quality
 from data.store import ArtifactError, open_store
@@ -75,6 +76,7 @@ class ReviewImage:
         before: Folder of the version before, where that has the image.
         evidence: What the labels were made from, where a run says so.
         quality: Of the labels, in [0, 1]; None where it is not known.
+        unsure: Share of the pixels that are unsure, where the quality is known.
         why: What is wrong with them, as a phrase.
     """
 
@@ -86,6 +88,7 @@ class ReviewImage:
     before: Path | None = None
     evidence: Evidence | None = None
     quality: float | None = None
+    unsure: float | None = None
     why: str = NOT_RANKED
 
 
@@ -98,6 +101,7 @@ class Subject:
         version: The number of the version, None of a run's labels.
         names: What the values of the label maps are called, from 0.
         images: By id, the one to look at first first.
+        proposed: Whether these are images that were chosen among more.
     """
 
     name: str
@@ -106,6 +110,7 @@ class Subject:
     names: tuple[str, ...]
     corrections: Corrections
     images: dict[str, ReviewImage]
+    proposed: bool = False
 
 
 def open_subject(folder: Path) -> Subject:
@@ -136,6 +141,21 @@ def open_subject(folder: Path) -> Subject:
     ]
     corrections = Corrections(folder / FOLDER)
     return Subject(folder.name, folder, None, tuple(value_names(labels)), corrections, _in_order(images, rows))
+
+
+def check_photograph(image: ReviewImage) -> None:
+    """Refuse a photograph that is not what its labels were made of.
+
+    Raises:
+        DatasetError: It has changed since, or cannot be read.
+    """
+    try:
+        if current_digest(image.file) == image.digest:
+            return
+        fault = "has changed since its labels were made: pseudomask regenerate, or the run again, comes first"
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror})"
+    raise DatasetError([Problem(image.file, fault, image.id)])
 
 
 def _published(publication: Publication) -> Subject:
@@ -207,5 +227,9 @@ def _in_order(images: list[ReviewImage], rows: list[ImageQuality]) -> dict[str, 
     """Return images by id, the least sure first, those of which nothing is known last."""
     by_id = {image.id: image for image in images}
     ranked = [each for each in rank(rows) if each.image in by_id]
-    first = {each.image: replace(by_id[each.image], quality=each.quality, why=each.why) for each in ranked}
+    unsure = {row.image: row.unsure for row in rows}
+    first = {
+        each.image: replace(by_id[each.image], quality=each.quality, unsure=unsure[each.image], why=each.why)
+        for each in ranked
+    }
     return first | {image.id: image for image in images if image.id not in first}

@@ -18,14 +18,13 @@ from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool
-from tasks.pipeline import STAGES
+from tasks.pipeline import STAGES, with_hints
 from tasks.pipeline.plan import pipeline_settings
 from tasks.pipeline.settings import LabelsConfig, WalkConfig
 from tasks.pipeline.thresholds import CAMS, FILE, WALK
 
 Keys = Mapping[int, str]
 """Number of a shard -> key of its artifact."""
-_TABLE = {stage.name: stage for stage in STAGES}
 
 
 class RunArtifacts:
@@ -36,6 +35,7 @@ class RunArtifacts:
         settings: Settings of all stages, as they were.
         labels: Settings of the labels, with the thresholds that were chosen on the set as numbers.
         second_round: Whether a pixel classifier decides the labels.
+        hinted: Whether a person said something of some pixels.
 
     Args:
         run: Folder of the run.
@@ -53,6 +53,8 @@ class RunArtifacts:
             raise ArtifactError(f"{run}: expected a finished run; the same command goes on with it")
         self.settings = pipeline_settings(self.record)
         self.second_round = "pixel-scores" in self.record.stages
+        self.hinted = any(getattr(sample, "hints", None) for sample in self.record.dataset.samples)
+        self._table = {stage.name: stage for stage in (with_hints(STAGES) if self.hinted else STAGES)}
         key = next(iter(self.record.stages["labels"].keys.values()))
         text = (self._store.fetch("labels", key) / "settings.json").read_text(encoding="utf-8")
         self.labels = LabelsConfig.model_validate_json(text)
@@ -69,13 +71,11 @@ class RunArtifacts:
             samples: Id -> image of the run.
 
         Raises:
-            DatasetError: Lists each image whose bytes, ground truth or map of saliency have changed or cannot be read.
+            DatasetError: Lists each image whose bytes, ground truth, saliency or hints have changed or cannot be read.
         """
         record, known = self.record, self._images.digests
         found = digest_samples(Dataset(record.root, record.classes, tuple(samples.values())))
-        message = (
-            "it, its ground truth or its map of saliency changed since the run: start the command of the run again"
-        )
+        message = "it, its ground truth, its saliency or its hints changed since the run: start the run's command again"
         changed = [id for id, digest in found.items() if digest != known[id]]
         if changed:
             raise DatasetError([Problem(samples[id].image, message, id) for id in changed])
@@ -152,7 +152,7 @@ class RunArtifacts:
         return {name: (each.keys[number if each.num_shards else 0],) for name, each in records.items()}
 
     def _walk(self, shard: Shard, config: WalkConfig) -> Artifact:
-        stage, number = _TABLE[WALK.stage], shard.number
+        stage, number = self._table[WALK.stage], shard.number
         inputs = self._inputs(stage, number)
         # As `tasks.engine.plan` has it, so that a run with these settings finds the artifact.
         common = {
@@ -177,7 +177,7 @@ class RunArtifacts:
 
     def _job(self, shard: Shard, samples: tuple[Sample, ...], labels: LabelsConfig, walk: Keys | None) -> Job:
         number = shard.number
-        keys = self._inputs(_TABLE["labels"], number)
+        keys = self._inputs(self._table["labels"], number)
         if walk is not None:
             keys[WALK.stage] = (walk[number],)
         folders = {name: tuple(self._store.fetch(name, key) for key in some) for name, some in keys.items()}

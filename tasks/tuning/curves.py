@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset import VOID, LabelMap, Sample
+from data.formats.hints import Hints
 from data.formats.label_maps import read_ground_truth
 from kernels.crf import refine_many
 from tasks.pipeline.labels import score_levels
 from tasks.pipeline.score_maps import strongest, upsample
+from tasks.pipeline.seeds.hints import hinted_probabilities, keep_known
 from tasks.pipeline.thresholds import colour_contrast
 from tasks.training.working_size import file_working_size, read_working_image
 
@@ -43,12 +45,16 @@ class ImageScores:
         maps: Walked maps of its classes at stride 4, or probabilities; none of an image without tags.
         by_pixels: Whether they are probabilities.
         cams: Attention maps of the same classes.
+        hints: What a person said of the image's pixels, at its own size.
+        boundary: Probabilities of a class boundary at stride 4, within which strokes grow.
     """
 
     sample: Sample
     maps: Float[Tensor, "k h w"] | None
     by_pixels: bool
     cams: Float[Tensor, "k h w"] | None
+    hints: Hints | None = None
+    boundary: Float[Tensor, "h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Measuring:
         num_values: Values of a label map, background counted.
         long_side: Range of the size at which images are worked on.
         judge: Measure `CRITERIA` too.
+        pixel_threshold: Threshold of images with hints, whose walked scores are probabilities once these are in; None
+            where it is one of those that are measured.
     """
 
     thresholds: tuple[float, ...]
@@ -73,6 +81,7 @@ class Measuring:
     num_values: int
     long_side: tuple[int, int] | None
     judge: bool
+    pixel_threshold: float | None = None
 
 
 class ImageCurves(NamedTuple):
@@ -108,20 +117,49 @@ def measure_image(scores: ImageScores, how: Measuring) -> ImageCurves:
     if how.walk_threshold is not None and not scores.by_pixels:
         thresholds = (how.walk_threshold,) * count
     levels = score_levels(upsample(scores.maps, size), by_pixels=scores.by_pixels)
-    if not how.iterations and not how.judge:
+    if not how.iterations and not how.judge and scores.hints is None:
         counted = count_at_thresholds(levels, values, truth, thresholds, how.num_values)
         return ImageCurves(*counted, np.full((count, len(CRITERIA)), np.nan))
-    image = read_working_image(sample.image, how.long_side)
-    masks = [strongest(levels, threshold)[0].numpy() for threshold in thresholds]
+    image = read_working_image(sample.image, how.long_side) if how.iterations or how.judge else None
+    if scores.hints is None:
+        masks = [strongest(levels, threshold)[0].numpy() for threshold in thresholds]
+    else:
+        masks = _hinted_masks(scores, scores.hints, size, how)
     # The attention maps' mask goes along, so that both are compared at the image's edges.
     along = [_cam_mask(scores.cams, size, how.cam_threshold)] if how.judge and scores.cams is not None else []
     counts = [len(values)] * (count + len(along))
-    refined = refine_many(image, [*masks, *along], counts, iterations=how.iterations or REFERENCE_ITERATIONS)
+    refined = [*masks, *along]
+    if image is not None:
+        refined = refine_many(image, refined, counts, iterations=how.iterations or REFERENCE_ITERATIONS)
     final = refined[:count] if how.iterations else masks
+    if scores.hints is not None:
+        # As the labels: what a person said goes over all.
+        kept = (keep_known(values[rows], sample, scores.hints, outside=0) for rows in final)
+        final = [np.searchsorted(values, each) for each in kept]
     merits = np.full((count, len(CRITERIA)), np.nan)
-    if how.judge:
+    if how.judge and image is not None:
         merits = _judge(image, masks, final, refined, len(values))
     return ImageCurves(*_count(final, values, truth, how.num_values), merits)
+
+
+def _hinted_masks(scores: ImageScores, hints: Hints, size: tuple[int, int], how: Measuring) -> list[NDArray[np.int64]]:
+    """Return the rows of an image with hints at each threshold [H, W], as stage `labels` decides them.
+
+    Walked scores and their threshold become probabilities, which `how.pixel_threshold` decides.
+    """
+    assert scores.maps is not None
+    by_walk = how.pixel_threshold is not None
+    fixed = None if scores.by_pixels else how.walk_threshold
+    masks, levels = [], None
+    for threshold in how.thresholds:
+        if levels is None or by_walk:
+            walk_threshold = threshold if by_walk else fixed
+            maps = hinted_probabilities(
+                scores.maps, scores.sample.labels, hints, size, threshold=walk_threshold, boundary=scores.boundary
+            )
+            levels = score_levels(upsample(maps, size), by_pixels=True)
+        masks.append(strongest(levels, how.pixel_threshold if by_walk else threshold)[0].numpy())
+    return masks
 
 
 def count_at_thresholds(

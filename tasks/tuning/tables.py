@@ -22,6 +22,7 @@ from tasks.engine.artifact import has_truth
 from tasks.engine.source import source_digest
 from tasks.pipeline.score_maps import MapReader, saliency_factors
 from tasks.pipeline.second_round import LabelScores
+from tasks.pipeline.seeds.hints import hints_of
 from tasks.pipeline.settings import PipelineConfig
 from tasks.tuning.artifacts import RunArtifacts
 from tasks.tuning.curves import ImageCurves, ImageScores, Measuring, measure_image
@@ -109,6 +110,7 @@ class Tables:
             num_values=len(searched.artifacts.record.classes.values),
             long_side=settings.long_side,
             judge=searched.judge,
+            pixel_threshold=settings.labels.pixel_threshold if self._by_walk else None,
         )
         name = self._name(settings, how, keys)
         if name not in self._known:
@@ -141,6 +143,12 @@ class Tables:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
+    @property
+    def _by_walk(self) -> bool:
+        """Whether walked scores become probabilities by hints, whose threshold is not the axis."""
+        artifacts = self._searched.artifacts
+        return artifacts.hinted and not artifacts.second_round
+
     def _measure(self, settings: PipelineConfig, how: Measuring, keys: Mapping[int, str]) -> Table:
         torch.set_num_threads(1)
         found = map_in_threads(
@@ -157,7 +165,8 @@ class Tables:
             ):
                 for sample in job.samples:
                     if sample.id in scores:
-                        yield ImageScores(sample, *scores.deciding(sample.id), cams[sample.id])
+                        hints, boundary = hints_of(sample, job.classes), scores.boundary(sample.id)
+                        yield ImageScores(sample, *scores.deciding(sample.id), cams[sample.id], hints, boundary)
                     else:
                         yield ImageScores(sample, None, False, None)
 

@@ -167,7 +167,7 @@ def test_hints_are_found_by_the_names_of_images_and_few_images_need_any(photo: P
     folder = photo.parent / "hints"
     folder.mkdir()
     with pytest.raises(
-        DatasetError, match=r"expected hints ID\.json, ID\.xml or ID\.png of images of the set, found none"
+        DatasetError, match=r"expected hints ID\.json, ID\.xml, ID\.png or ID\.txt of images of the set, .*found none"
     ):
         with_hints(dataset, folder)
     (folder / "a.json").write_text(labelme(("dog", "point", [[1, 1]])))

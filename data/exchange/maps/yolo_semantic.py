@@ -12,8 +12,8 @@ from data.dataset import VOID, DatasetError, Problem
 from data.exchange.maps.png import MASKS
 from data.exchange.maps.semantic_maps import read_semantic_maps, semantic_alone
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.exchange.yolo_names import read_yolo_names, write_yolo_names
 from data.formats.label_maps import write_label_map
+from data.formats.yolo_names import read_yolo_names, write_yolo_names
 
 
 def write_yolo_semantic(labels: Labels, folder: Path) -> dict[str, Any]:

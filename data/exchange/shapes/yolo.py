@@ -20,7 +20,7 @@ from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts
 from data.exchange.pixels import Pixels, Region, cropped
 from data.exchange.shapes.coco import instances_of, paint
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.exchange.yolo_names import read_yolo_names, write_yolo_names
+from data.formats.yolo_names import read_yolo_names, write_yolo_names
 
 FOLDER = "labels"
 

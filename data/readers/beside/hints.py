@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from data.dataset import Dataset, DatasetError, Problem, with_more
+from data.dataset import Dataset, DatasetError, NamedBox, Problem, with_more
+from data.readers.beside.box_files import box_files, coco_boxes, is_coco, yolo_boxes
 from data.readers.beside.matching import LISTED, first_problems
 from data.readers.image_names import ImageNames
 
@@ -18,17 +19,66 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
 
     Args:
         dataset: The set.
-        folder: Of `<id>.json`, `.xml` or `.png`, found as images are by their names in lists.
-        skip_bad: Return the images with several hints instead of raising.
+        folder: Of `<id>.json`, `.xml` or `.png`, or of YOLO's `<id>.txt`, found as images are by their names in lists;
+            or of COCO's instance files, or one such file.
+        skip_bad: Return the images with bad hints instead of raising.
 
     Returns:
-        The set, and a problem for each image with several files of hints (none unless `skip_bad`).
+        The set, and a problem for each image with several files of hints, and for each bad box (none unless
+        `skip_bad`).
 
     Raises:
-        DatasetError: There is no such folder, it has no hints of any image of the set, or several of one.
+        DatasetError: There is no such folder, it has no hints of any image of the set, or several of one; or a box of
+            COCO's or YOLO's files cannot be.
     """
+    by_id = {sample.id: sample for sample in dataset.samples}
+    files, coco_files = _find_files(dataset, folder)
+    match = ImageNames(by_id).match(files)
+    texts = {file.relative_to(folder).with_suffix("").as_posix(): file for file in box_files(folder)}
+    names = ImageNames(by_id).match(texts).ids
+    boxes, problems = yolo_boxes(folder, {id: texts[name] for name, id in names.items()}, by_id, dataset.classes)
+    found, notes, alone = [boxes], list(match.notes), list(match.alone)
+    for file in coco_files:
+        boxes, wrong, more = coco_boxes(file, by_id, dataset.classes)
+        found, problems, notes = [*found, boxes], [*problems, *wrong], [*notes, *more]
+    sources: dict[str, list[Path]] = defaultdict(list)
+    for name, id in match.ids.items():
+        sources[id] += files[name]
+    given: dict[str, tuple[NamedBox, ...]] = {}
+    for id, (file, sides) in ((id, each) for boxes in found for id, each in boxes.items()):
+        sources[id].append(file)
+        given[id] = sides
+    if not sources and not problems:
+        shown = f"found {len(files)} of others" if files else "found none"
+        expected = "expected hints ID.json, ID.xml, ID.png or ID.txt of images of the set, or COCO's JSON"
+        raise DatasetError([Problem(folder, f"{expected}, {shown}")])
+    problems += [_several(id, each) for id, each in sources.items() if len(each) > 1]
+    if problems and not skip_bad:
+        raise DatasetError(first_problems(problems, folder, "one file of hints"))
+    bad = {problem.sample for problem in problems}
+    samples = tuple(
+        with_more(sample, hints=sources[sample.id][0], boxes=given.get(sample.id, ()))
+        if sample.id in sources and sample.id not in bad
+        else sample
+        for sample in dataset.samples
+    )
+    notes = [f"{len(sources)} of {len(samples)} images have some", *notes]
+    if alone:
+        shown = ", ".join(alone[:LISTED]) + " ..." * (len(alone) > LISTED)
+        notes.append(f"{len(alone)} are of no image of the set: {shown}")
+    return replace(dataset, samples=samples, notes=(*dataset.notes, *(f"hints: {note}" for note in notes))), problems
+
+
+def _find_files(dataset: Dataset, folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Return name -> files of one image, and COCO's files of many.
+
+    Raises:
+        DatasetError: There is no such folder, and no such file of COCO's.
+    """
+    if folder.is_file() and is_coco(folder):
+        return {}, [folder]
     if not folder.is_dir():
-        raise DatasetError([Problem(folder, "expected a folder of hints")])
+        raise DatasetError([Problem(folder, "expected a folder of hints, or COCO's JSON of boxes")])
     files: dict[str, list[Path]] = defaultdict(list)
     photographs = {sample.image.resolve() for sample in dataset.samples}
     for file in sorted(folder.rglob("*")):
@@ -38,25 +88,10 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
             continue
         if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts):
             files[name.with_suffix("").as_posix()].append(file)
-    match = ImageNames({sample.id: sample for sample in dataset.samples}).match(files)
-    if not match.ids:
-        found = f"found {len(files)} of others" if files else "found none"
-        raise DatasetError([Problem(folder, f"expected hints ID.json, ID.xml or ID.png of images of the set, {found}")])
-    sources: dict[str, list[Path]] = defaultdict(list)
-    for name, id in match.ids.items():
-        sources[id] += files[name]
-    problems = [_several(id, each) for id, each in sources.items() if len(each) > 1]
-    if problems and not skip_bad:
-        raise DatasetError(first_problems(problems, folder, "one file of hints"))
-    samples = tuple(
-        with_more(sample, hints=sources[sample.id][0]) if len(sources.get(sample.id, ())) == 1 else sample
-        for sample in dataset.samples
-    )
-    notes = [f"hints: {len(sources)} of {len(samples)} images have some", *(f"hints: {note}" for note in match.notes)]
-    if match.alone:
-        shown = ", ".join(match.alone[:LISTED]) + " ..." * (len(match.alone) > LISTED)
-        notes.append(f"hints: {len(match.alone)} are of no image of the set: {shown}")
-    return replace(dataset, samples=samples, notes=(*dataset.notes, *notes)), problems
+    # Only what is called like no image can be of many.
+    others = ImageNames({sample.id: sample for sample in dataset.samples}).match(files).alone
+    of_many = [file for name in others for file in files[name] if is_coco(file)]
+    return {name: left for name, each in files.items() if (left := [f for f in each if f not in of_many])}, of_many
 
 
 def _several(id: str, files: list[Path]) -> Problem:

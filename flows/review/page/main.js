@@ -46,7 +46,7 @@ function enqueue(work) {
 
 async function loadQueue() {
   const found = await get("queue", {start: review.queue.length, count: PAGE});
-  [review.name, review.author, review.count, review.done] = [found.name, found.author, found.count, found.done];
+  [review.name, review.author, review.count, review.done, review.proposed] = [found.name, found.author, found.count, found.done, found.proposed];
   for (const image of found.images) {
     review.queue.push(image);
     $("queue").querySelector("ol").append(queueItem(image));
@@ -74,7 +74,8 @@ function markItem(image) {
 }
 
 function showProgress() {
-  $("progress").textContent = `${review.place + 1 || 1} of ${review.count}, ${review.done} looked at · ${review.name} · ${review.author}`;
+  const done = review.proposed ? `${review.done} of ${review.count} corrected` : `${review.place + 1 || 1} of ${review.count}, ${review.done} looked at`;
+  $("progress").textContent = `${done} · ${review.name} · ${review.author}`;
 }
 
 function open(place) {
