@@ -14,7 +14,7 @@ from data.formats.quality import QUALITY
 from data.store import ArtifactError
 from flows.cli import main
 from tasks.review.features import image_features
-from tasks.review.proposal import MOST_COMPARED, choose, propose
+from tasks.review.proposal import MOST_COMPARED, NEAR, choose, propose, similarities
 from tasks.review.session import Session
 from tasks.review.subject import Subject, open_subject
 
@@ -35,7 +35,7 @@ def test_an_unsure_image_comes_before_a_typical_one_that_is_sure() -> None:
     assert choose(np.array([0.05, 0.05, 0.05, 0.05, 0.05, 0.9]), CLUSTER_AND_ONE, 1) == [5]
     # What is like it counts by how unsure that is itself.
     two_groups = points(0.0, 0.5, 1.0, 40.0, 40.5, 41.0)
-    assert choose(np.array([0.1, 0.5, 0.1, 0.6, 0.4, 0.6]), two_groups, 1)[0] >= 3
+    assert choose(np.array([0.5, 0.5, 0.5, 0.1, 0.6, 0.1]), two_groups, 1)[0] < 3
 
 
 def test_the_second_is_of_what_the_first_does_not_cover() -> None:
@@ -51,6 +51,20 @@ def test_a_second_photograph_of_the_same_comes_after_all_others() -> None:
     assert sorted(order) == [0, 1, 2, 3, 4]
     assert order[0] <= 2
     assert sorted(order[1:3]) == [3, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_duplicates_wait_however_unsure_they_are(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    features = np.concatenate([rng.random((25, 1)), points(3.0, 6.0, 9.0)])
+    unsure = np.concatenate([np.full(25, 0.9), np.full(3, 0.001)])
+    order = choose(unsure, features, 28)
+    similar = similarities(features)[np.ix_(order, order)]
+    nearest = [similar[place, :place].max(initial=0) for place in range(28)]
+    first = next(place for place, each in enumerate(nearest) if each >= NEAR)
+    assert 3 < first < 28
+    # What is left then is like something that came before.
+    assert (similar[first:, :first].max(axis=1) >= NEAR).all()
 
 
 def test_equals_come_in_their_order() -> None:
