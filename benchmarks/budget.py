@@ -41,8 +41,8 @@ from tasks.review.subject import open_subject
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get("PSEUDOMASK_REAL_DATA", ROOT.parent / "shared" / "data"))
-BUDGETS, SEEDS, ORDERS = (10, 25, 50, 100), (0, 1, 2), ("budget", "random")
 Order = Literal["budget", "random"]
+BUDGETS, SEEDS = (10, 25, 50, 100), (0, 1, 2)
 # What the corrections change must not hold a version.
 GATE = "--gate.background 0 1 --gate.classes 0 99999 --gate.instances 0 99999 --gate.agreement 0"
 Truths = Mapping[str, LabelMap]
@@ -55,7 +55,7 @@ def main(
     split: str | None = "train",
     budgets: tuple[int, ...] = BUDGETS,
     seeds: tuple[int, ...] = SEEDS,
-    orders: tuple[Order, ...] = ORDERS,
+    orders: tuple[Order, ...] = ("budget", "random"),
     retrain: Literal["always", "never"] = "always",
     options: str = "",
     json_file: Path | None = None,

@@ -148,17 +148,17 @@ def _hinted_masks(scores: ImageScores, hints: Hints, size: tuple[int, int], how:
     Walked scores and their threshold become probabilities, which `how.pixel_threshold` decides.
     """
     assert scores.maps is not None
-    by_walk = how.pixel_threshold is not None
+    decides = how.pixel_threshold
     fixed = None if scores.by_pixels else how.walk_threshold
     masks, levels = [], None
     for threshold in how.thresholds:
-        if levels is None or by_walk:
-            walk_threshold = threshold if by_walk else fixed
+        if levels is None or decides is not None:
+            walk_threshold = fixed if decides is None else threshold
             maps = hinted_probabilities(
                 scores.maps, scores.sample.labels, hints, size, threshold=walk_threshold, boundary=scores.boundary
             )
             levels = score_levels(upsample(maps, size), by_pixels=True)
-        masks.append(strongest(levels, how.pixel_threshold if by_walk else threshold)[0].numpy())
+        masks.append(strongest(levels, threshold if decides is None else decides)[0].numpy())
     return masks
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.published_labels import make_publication
+from support.published_labels import add_network, make_publication
 
 from data.formats.label_maps import read_label_map
 from data.store.corrections import FOLDER, Corrections
 from flows.cli import main
 from flows.engine.exit_codes import WORK_TO_DO
+from tasks.review.proposal import propose
 from tasks.review.subject import open_subject
 
 pytestmark = pytest.mark.services
@@ -37,8 +38,8 @@ OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm
 class Served:
     """A review at work."""
 
-    def __init__(self, labels: Path) -> None:
-        words = [sys.executable, "-m", "flows", "review", str(labels), "--author", "Ada", "--json"]
+    def __init__(self, labels: Path, *more: str) -> None:
+        words = [sys.executable, "-m", "flows", "review", str(labels), "--author", "Ada", "--json", *more]
         self.process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.address = json.loads(self.process.stdout.readline())["address"]
@@ -279,3 +280,22 @@ def test_who_was_second_is_asked_keys_draw_and_a_script_stays_a_name(tmp_path: P
         review.kill()
     assert [record.tags for record in corrections.records(image)] == [(name,), None]
     assert corrections.records(image)[1].semantic
+
+
+def test_a_budget_shows_its_images_alone_and_counts_them(page: Page, tmp_path: Path) -> None:
+    labels = make_publication(tmp_path)
+    add_network(tmp_path)
+    chosen = [*propose(open_subject(labels), 2).images]
+    served = Served(labels, "--budget", "2")
+    try:
+        page.open(served.address)
+        assert page.said("image") == chosen[0]
+        progress = page.driver.find_element("id", "progress")
+        assert progress.text.startswith("0 of 2 corrected")
+        page.go("a")
+        assert page.said("image") == chosen[1]
+        page.wait(lambda: progress.text.startswith("1 of 2 corrected"))
+        assert len(page.driver.find_elements("css selector", "#queue li")) == 2
+    finally:
+        served.kill()
+    assert Corrections(labels / FOLDER).images == [chosen[0]]

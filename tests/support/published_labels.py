@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
 from fabricated_run import make_run
 
 from data.formats.label_folder import DETECTIONS, KINDS
@@ -13,9 +14,12 @@ from data.ownership import mark_place
 from data.store import Store
 from data.store.publication import Entry, Publication, provenance_file
 from flows.labels.presets import PRESETS
+from models.backbones.base import build_backbone
+from models.irnet import IRNet
 from tasks.engine.plan import digest_samples
 from tasks.engine.run_record import StageRecord, read_run
 from tasks.publishing.decide import label_names, statistics
+from tasks.training.saving import save_network
 
 
 def make_publication(folder: Path, *, num_images: int = 5) -> Path:
@@ -58,3 +62,9 @@ def make_publication(folder: Path, *, num_images: int = 5) -> Path:
     mark_place(publication.root, "regenerate")
     assert (publication.root / "latest" / DETECTIONS).is_file()
     return publication.root
+
+
+def add_network(folder: Path) -> None:
+    """Put an IRNet of random values into the store of `make_publication`."""
+    torch.manual_seed(0)
+    save_network(IRNet(build_backbone("resnet18")), Store(folder / "store").path("irnet", "i"))

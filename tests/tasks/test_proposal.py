@@ -7,20 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from support.published_labels import make_publication
+from support.published_labels import add_network, make_publication
 
 from data.dataset import DatasetError
 from data.formats.quality import QUALITY
-from data.store import ArtifactError, Store
+from data.store import ArtifactError
 from flows.cli import main
-from models.backbones.base import build_backbone
-from models.irnet import IRNet
 from tasks.review.features import image_features
-from tasks.review.proposal import MOST_COMPARED, choose, propose
+from tasks.review.proposal import MOST_COMPARED, NEAR, choose, propose, similarities
 from tasks.review.session import Session
 from tasks.review.subject import Subject, open_subject
-from tasks.training.saving import save_network
 
 
 def points(*values: float) -> np.ndarray:
@@ -39,7 +35,7 @@ def test_an_unsure_image_comes_before_a_typical_one_that_is_sure() -> None:
     assert choose(np.array([0.05, 0.05, 0.05, 0.05, 0.05, 0.9]), CLUSTER_AND_ONE, 1) == [5]
     # What is like it counts by how unsure that is itself.
     two_groups = points(0.0, 0.5, 1.0, 40.0, 40.5, 41.0)
-    assert choose(np.array([0.1, 0.5, 0.1, 0.6, 0.4, 0.6]), two_groups, 1)[0] >= 3
+    assert choose(np.array([0.5, 0.5, 0.5, 0.1, 0.6, 0.1]), two_groups, 1)[0] < 3
 
 
 def test_the_second_is_of_what_the_first_does_not_cover() -> None:
@@ -55,6 +51,20 @@ def test_a_second_photograph_of_the_same_comes_after_all_others() -> None:
     assert sorted(order) == [0, 1, 2, 3, 4]
     assert order[0] <= 2
     assert sorted(order[1:3]) == [3, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_duplicates_wait_however_unsure_they_are(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    features = np.concatenate([rng.random((25, 1)), points(3.0, 6.0, 9.0)])
+    unsure = np.concatenate([np.full(25, 0.9), np.full(3, 0.001)])
+    order = choose(unsure, features, 28)
+    similar = similarities(features)[np.ix_(order, order)]
+    nearest = [similar[place, :place].max(initial=0) for place in range(28)]
+    first = next(place for place, each in enumerate(nearest) if each >= NEAR)
+    assert 3 < first < 28
+    # What is left then is like something that came before.
+    assert (similar[first:, :first].max(axis=1) >= NEAR).all()
 
 
 def test_equals_come_in_their_order() -> None:
@@ -87,8 +97,7 @@ def test_scales_and_offsets_of_features_do_not_count() -> None:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     labels = make_publication(folder, num_images=6)
-    torch.manual_seed(0)
-    save_network(IRNet(build_backbone("resnet18")), Store(folder / "store").path("irnet", "i"))
+    add_network(folder)
     return labels
 
 
@@ -127,7 +136,7 @@ def test_beyond_the_images_that_are_compared_the_least_sure_come_first(
 ) -> None:
     assert MOST_COMPARED > 6
     monkeypatch.setattr("tasks.review.proposal.MOST_COMPARED", 2)
-    found = [image.unsure for image in propose(subject, 100).images.values()]
+    found = [image.unsure or 0.0 for image in propose(subject, 100).images.values()]
     assert sorted(found[:2]) == pytest.approx([0.4, 0.5])
     assert found[2:] == pytest.approx([0.3, 0.2, 0.1, 0.0])
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from data.dataset import Dataset, DatasetError, with_more
 from data.formats.coco import decode_mask, read_detections
-from data.formats.label_folder import SEMANTIC
+from data.formats.label_folder import KINDS, SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.store import Store
 from flows.commands.making.tune import TuneRequest, tune_run
@@ -33,7 +33,7 @@ BOXES, STROKES = "rectangle", "linestrip"
 
 
 def hinted(folder: Path, *, second_round: bool, hints: bool = True) -> Path:
-    """Return a run with a box or a stroke in each of its images but one."""
+    """Return a run with boxes or strokes in each of its images but one."""
     run = make_walked_run(folder)
     record = read_run(run)
     samples = []
@@ -41,12 +41,14 @@ def hinted(folder: Path, *, second_round: bool, hints: bool = True) -> Path:
         if not hints or not sample.labels or place == 1:
             samples.append(sample)
             continue
-        truth = read_label_map(folder / "set/SegmentationClass" / f"{sample.id}.png")
-        rows, columns = (np.flatnonzero((truth == sample.labels[0] + 1).any(axis)) for axis in (1, 0))
-        name, kind = record.classes.names[sample.labels[0]], BOXES if place % 2 else STROKES
-        corners = [[int(columns[0]), int(rows[0])], [int(columns[-1]) + 1, int(rows[-1]) + 1]]
-        shapes = [{"label": name, "shape_type": kind, "points": corners}]
-        shapes.append({"label": "background", "shape_type": "point", "points": [[1, 1]]})
+        truth, objects = (read_label_map(folder / "set" / kind / f"{sample.id}.png") for kind in KINDS)
+        shapes = [{"label": "background", "shape_type": "point", "points": [[1, 1]]}]
+        for number in np.unique(objects[objects > 0]):
+            mask = objects == number
+            rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+            name, kind = record.classes.names[int(truth[mask][0]) - 1], STROKES if place % 2 else BOXES
+            corners = [[int(columns[0]), int(rows[0])], [int(columns[-1]) + 1, int(rows[-1]) + 1]]
+            shapes.append({"label": name, "shape_type": kind, "points": corners})
         file = folder / "hints" / f"{sample.id}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"shapes": shapes}))
@@ -77,10 +79,7 @@ def labels_at(run: Path, out: Path, config: LabelsConfig) -> dict[str, float]:
         job = replace(job, out=out)
         synthesize_labels(job)
         for sample in job.samples:
-            truth, objects = (
-                read_label_map(artifacts.record.root / kind / f"{sample.id}.png")
-                for kind in (SEMANTIC, "SegmentationObject")
-            )
+            truth, objects = (read_label_map(artifacts.record.root / kind / f"{sample.id}.png") for kind in KINDS)
             total += confusion(truth, read_label_map(out / SEMANTIC / f"{sample.id}.png"), len(names) + 1)
             if sample.labels:
                 # Objects of images without tags are nobody's to find.

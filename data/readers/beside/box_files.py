@@ -186,7 +186,8 @@ def _sides(name: str, box: tuple[float, float, float, float], size: tuple[int, i
     if not (box[2] > 0 and box[3] > 0 and inside[0] < inside[2] and inside[1] < inside[3]):
         sides = " ".join(f"{side:g}" for side in box)
         raise ValueError(f"expected boxes with pixels of the image, found {sides} (left, top, width, height)")
-    return name, *(round(side, 3) for side in inside)
+    left, top, right, bottom = (round(side, 3) for side in inside)
+    return name, left, top, right, bottom
 
 
 def _known(name: str, classes: ClassTable) -> str:
