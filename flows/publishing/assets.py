@@ -48,8 +48,8 @@ def show_assets(publication: Publication, request: RegenerateRequest, answer: Ma
         facts = {"version": number, "images": trained_on.images.count, "classes": list(trained_on.classes.real_names)}
         _materialize("networks", networks, [source], facts)
     version = version_asset(publication, number)
-    kept = record["base"] is not None and not record["trained"]
-    before = [version_asset(publication, record["base"])] if kept else []
+    base = record["base"]
+    before = [] if base is None or record["trained"] else [version_asset(publication, base)]
     names = ("images", "created", "reasons", "changes", "means", "agreement", "scores", "held", "trained", "corrected")
     facts = {"version": number, **{name: record.get(name) for name in names}}
     _materialize("version", version, [source, networks, *before], facts)
