@@ -164,7 +164,7 @@ def _disturb(place: Place, step: _Step, seconds: float, rng: random.Random, outc
                 command.communicate()
                 outcome.kills += 1
                 outcome.alone += alone
-                outcome.leftovers += _processes(place.folder)
+                outcome.leftovers += processes_left(place.folder)
                 continue
         code, said = _end(command)
         outcome.rounds += 1
@@ -191,7 +191,7 @@ def _end(command: subprocess.Popen[str]) -> tuple[int, str]:
     return command.returncode, " ".join(said.split()[-40:])
 
 
-def _processes(folder: Path) -> list[str]:
+def processes_left(folder: Path) -> list[str]:
     """Return the processes that still work for a folder when they have had time to end."""
     deadline = time.monotonic() + PATIENCE_S
     while (found := _alive(folder)) and time.monotonic() < deadline:

@@ -31,7 +31,7 @@ DRAFT, BEGUN = ".draft-", ".publishing"
 
 TEXTS = list[str]
 RECORD_FIELDS = {"number": int, "images": int, "created": str, "reasons": TEXTS, "held": TEXTS, "means": dict}
-RECORD_FIELDS |= {"settings": dict, "store": str, "corrected": int, "taught": dict}
+RECORD_FIELDS |= {"settings": dict, "store": str, "corrected": int, "taught": dict, "scores": dict}
 ENTRY_FIELDS = {"id": str, "image": str, "labels": TEXTS, "artifact": str}
 ENTRY_FIELDS |= {"background": float, "classes": int, "instances": int}
 # Of versions that were made with saliency, with maps of another method, with regions of a segmenter or with hints, and

@@ -24,6 +24,7 @@ from data.files import explain_os_errors, try_lock
 from tasks.engine.processes import python_command, python_environment
 
 START_VARIABLE = "PSEUDOMASK_SERVER_SECONDS"
+OWN_VARIABLE = "PSEUDOMASK_OWN_SERVER"  # Set where the server is the run's own, and ends with it.
 START_SECONDS = 120.0  # How long the server may do nothing before it answers.
 LOOPBACK = ("127.0.0.1", "localhost")
 LOCK = ".start.lock"
@@ -147,6 +148,7 @@ class EmbeddedServer:
             # Only this process and its children may ask: who reaches a server can run commands through it.
             "PREFECT_API_AUTH_STRING": f"pseudomask:{secrets.token_urlsafe(24)}",
             "DO_NOT_TRACK": "1",
+            OWN_VARIABLE: "1",
             **direct_variables(self._api),
         }
         environment = os.environ | self.client_environment | {"PREFECT_UI_ENABLED": "0"}

@@ -8,7 +8,9 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.deployment.flow import deployable
+from flows.deployment.ui import showing
 from flows.publishing.approval import ApproveRequest, PersonName, RollbackRequest, approve_version, roll_back
+from flows.publishing.assets import show_latest
 
 
 class ApproveForm(ApproveRequest):
@@ -42,6 +44,8 @@ def approve_labels(request: ApproveForm) -> Any:
         ArtifactError: There is no such version, none is held, or the folder cannot be written.
     """
     answer = approve_version(request.out, request.version, request.by)
+    with showing("the asset of the publication"):
+        show_latest(request.out, answer)
     return Completed(name="Approved", message=f"Approved v{answer['latest']}, by {answer['by']}", data=answer)
 
 
@@ -53,4 +57,6 @@ def rollback_labels(request: RollbackForm) -> Any:
         ArtifactError: There is no such version, none before, or the folder cannot be written.
     """
     answer = roll_back(request.out, request.to, request.by)
+    with showing("the asset of the publication"):
+        show_latest(request.out, answer)
     return Completed(name="RolledBack", message=f"Back to v{answer['latest']}, by {answer['by']}", data=answer)

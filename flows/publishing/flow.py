@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.states import Completed
 
-from data.dataset import Problem
+from data.dataset import DatasetError, Problem
 from data.formats.label_folder import SEMANTIC
 from data.ownership import mark_place
 from data.store import ArtifactError, explain_os_errors, open_store
@@ -22,6 +22,7 @@ from flows.deployment.ui import show_labels, showing
 from flows.engine.collect import write_run_record
 from flows.engine.request import PlannedRun
 from flows.labels.request import RunRequest, replan
+from flows.publishing.assets import show_assets
 from flows.publishing.outcome import Outcome, outcome_of
 from flows.publishing.page import show_night
 from flows.publishing.request import (
@@ -39,6 +40,7 @@ from tasks.publishing.assemble import Part, agreement_with, keep_labels, new_lab
 from tasks.publishing.corrected import correct, with_corrected_pixels
 from tasks.publishing.decide import INFERENCE, TRAINING, means, objections
 from tasks.publishing.difference import class_changes, compare_folders
+from tasks.publishing.score import score_labels
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,8 @@ def _regenerate(request: RegenerateRequest) -> tuple[dict[str, Any], Outcome]:
         show_night(publication, work, answer, outcome)
         if made and work.base is None:
             show_labels(made.plan.dataset, publication.folder(answer["version"]) / SEMANTIC)
+    with showing("the assets of the night"):
+        show_assets(publication, request, answer)
     return answer, outcome
 
 
@@ -149,6 +153,7 @@ def _publish(
             "means": {"version": whole, "new": means(new)},
             "agreement": agreement,
             "held": held,
+            "scores": _scores(work, draft),
             "left_out": [str(problem) for problem in work.problems],
             "corrected": sum(entry.corrections is not None and entry.unfit is None for entry in entries),
             "not_applied": [str(problem) for problem in unfit],
@@ -165,6 +170,16 @@ def _with_corrections(publication: Publication, parts: list[Part], draft: Path) 
         done.append(corrected)
         problems += unfit
     return done, problems
+
+
+def _scores(work: Work, draft: Path) -> dict[str, Any]:
+    """Return what the labels score against the set's ground truth; nothing where there is none that can be read."""
+    try:
+        return score_labels(work.dataset, draft) or {}
+    except DatasetError as error:
+        # The labels are good all the same.
+        log.warning("the version has no score: %s", error)
+        return {}
 
 
 def _settings(request: RegenerateRequest, publication: Publication, work: Work) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from flows.deployment.ui import PICTURE_HEIGHT, own_key
 from flows.publishing.outcome import Outcome
 from flows.publishing.request import Work
 from tasks.publishing.difference import Difference, compare_versions
+from tasks.reporting.history import draw_history, read_history
 from tasks.reporting.pictures import data_uri, fit_height, overlay_labels
 
 MOST_PICTURES = 12
@@ -34,6 +35,10 @@ def show_night(publication: Publication, work: Work, answer: dict[str, Any], out
     found = None if number is None or base is None else compare_versions(publication, base, number)
     text = summary(publication, work, answer, outcome, found)
     create_markdown_artifact(text, key=own_key("night"), description=outcome.message)
+    if points := read_history(publication):
+        plot = draw_history(points, publication.latest)
+        told = f"Figures of versions {points[0].number} to {points[-1].number}"
+        create_image_artifact(data_uri(plot, lossless=True), key=own_key("history"), description=told)
     if found is None or base is None or number is None:
         return
     if rows := [{"class": name, **row} for name, row in found.classes().items()]:

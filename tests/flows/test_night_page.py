@@ -76,6 +76,9 @@ def test_a_held_night_shows_why_and_what_changed(
     assert picture.startswith("data:image/jpeg;base64,")
     assert told.startswith("a: 100% of the pixels changed")
     assert "change-2" not in shown
+    plot, told = shown["history"]
+    assert plot.startswith("data:image/png;base64,")
+    assert told == "Figures of versions 1 to 2"
 
 
 def test_a_night_without_work_says_so_and_shows_no_pictures(
@@ -85,7 +88,7 @@ def test_a_night_without_work_says_so_and_shows_no_pictures(
     idle = Work(work.dataset, {}, (), 1, Changes(), Decision(False, ()))
     answer = describe_work(publication, idle)
     page.show_night(publication, idle, answer, outcome_of(answer))
-    assert list(shown) == ["night"]
+    assert list(shown) == ["night", "history"]
     assert shown["night"][0].strip() == "**Unchanged since v1**"
 
 

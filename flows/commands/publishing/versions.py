@@ -43,9 +43,11 @@ def list_versions(published: Path) -> dict[str, Any]:
 
 
 def show_versions(result: dict[str, Any], console: Console) -> None:
-    """Print a row a version."""
+    """Print a row a version; with scores where one has any."""
     table = Table(title=result["publication"], title_justify="left")
-    for column in ("version", "state", "made", "images", "corrected", "background", "classes", "instances", "why"):
+    scored = any(record.get("scores") for record in result["versions"])
+    numbers = ("images", "corrected", "background", "classes", "instances", *(["mIoU"] if scored else []))
+    for column in ("version", "state", "made", *numbers, "why"):
         table.add_column(column, overflow="fold")
     for record in result["versions"]:
         means = record["means"].get("version")
@@ -57,6 +59,7 @@ def show_versions(result: dict[str, Any], console: Console) -> None:
             str(record["images"]),
             str(record.get("corrected", 0)),
             *(_mean(means.get(name)) for name in ("background", "classes", "instances")),
+            *([_mean(record.get("scores", {}).get("miou"))] if scored else []),
             "; ".join(record["held"] if record["state"] == "held" else record["reasons"]),
         )
     console.print(table)
