@@ -305,9 +305,10 @@ def read_export(folder: Path) -> dict[str, Any] | None:
     known = isinstance(stamp, dict) and {"format", "images"} <= stamp.keys() and stamp.keys() & {"run", "publication"}
     if not known:
         return None
-    # Exports of the first versions list no files.
+    # Exports of the first versions list no files, and later ones no digests.
     files = stamp.get("files", [])
-    return stamp if isinstance(files, list) and all(isinstance(name, str) for name in files) else None
+    said = files.values() if isinstance(files, dict) else files if isinstance(files, list) else [None]
+    return stamp if all(isinstance(each, str) for each in said) else None
 
 
 def old_labels(folder: Path) -> set[str]:

@@ -12,6 +12,7 @@ a correction is there whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -175,8 +176,7 @@ class Corrections:
             return []
         with _readable(self.root):
             # What cannot be read may hold corrections, and must not count as none.
-            folders = os.walk(self.root, onerror=_raise)
-            found = [Path(folder) for folder, _, names in folders if any(map(_is_record, names))]
+            found = [folder for folder, names in _folders(self.root) if any(map(_is_record, names))]
         return sorted(folder.relative_to(self.root).as_posix() for folder in found)
 
     def records(self, image: str) -> list[Record]:
@@ -428,8 +428,24 @@ def _is_record(name: str) -> bool:
     return name.endswith(".json") and _number(Path(name)) > 0
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _folders(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and each one below it with the names of its files; links are followed, but none to what is above.
+
+    Raises:
+        OSError: A folder cannot be read, or a link leads to nothing: what it led to may have corrections.
+    """
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_symlink() and not Path(entry.path).exists():
+            raise OSError(errno.EIO, "a link in it leads to nothing", entry.path)
+    yield folder, [entry.name for entry in entries if not entry.is_dir()]
+    for entry in entries:
+        if entry.is_dir():
+            yield from _folders(Path(entry.path), above | {place})
 
 
 @contextlib.contextmanager

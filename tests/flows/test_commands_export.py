@@ -97,6 +97,24 @@ def test_an_earlier_export_is_replaced_whole(run: Path, tmp_path: Path):
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".export")]
 
 
+def test_what_somebody_changed_in_an_export_is_not_replaced(run: Path, tmp_path: Path):
+    out = tmp_path / "export"
+    export_labels(run, out, "labelme")
+    file = next(file for file in sorted(out.rglob("*.json")) if file.name != "export.json")
+    corrected = file.read_bytes() + b" "
+    file.write_bytes(corrected)
+    with pytest.raises(ArtifactError, match=f"{file.name}: changed since it was exported"):
+        export_labels(run, out, "labelme")
+    assert file.read_bytes() == corrected
+    file.unlink()
+    export_labels(run, out, "labelme")
+    assert file.is_file()
+    # Earlier versions listed names alone.
+    stamp = json.loads((out / "export.json").read_text())
+    (out / "export.json").write_text(json.dumps(stamp | {"files": sorted(stamp["files"])}))
+    export_labels(run, out, "labelme")
+
+
 def test_an_empty_folder_may_be_used(run: Path, tmp_path: Path):
     (tmp_path / "export").mkdir()
     export_labels(run, tmp_path / "export", "coco")

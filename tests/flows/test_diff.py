@@ -83,3 +83,24 @@ def test_a_version_that_is_not_there_and_a_first_one_are_told(
     assert "was made from none; give two numbers" in " ".join(capsys.readouterr().err.split())
     assert cli.main(["diff", str(published.root), "2", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["added"] == ["gone"]
+
+
+def test_pictures_replace_nothing_of_anybody_else(
+    published: Publication, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "d.png").write_bytes(b"a photograph")
+    maps_before = (published.folder(2) / SEMANTIC / "d.png").read_bytes()
+    for place in (mine, published.folder(2) / SEMANTIC, published.root / "new", published.root):
+        assert cli.main(["diff", str(published.root), "1", "2", "--pictures", str(place)]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "lies in the published labels" in said or "d.png" in said or "holds something else" in said
+    assert (mine / "d.png").read_bytes() == b"a photograph"
+    assert (published.folder(2) / SEMANTIC / "d.png").read_bytes() == maps_before
+    # Its own pictures are replaced, and those that are no longer asked for go.
+    out = tmp_path / "pictures"
+    for number, wanted in ((2, {"b.png", "d.png"}), (1, {"d.png"})):
+        words = ["diff", str(published.root), "1", "2", "--pictures", str(out), "--images", str(number)]
+        assert cli.main(words) == 0
+        assert {file.name for file in out.glob("*.png")} == wanted

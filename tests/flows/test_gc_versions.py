@@ -143,6 +143,7 @@ def test_the_command_knows_labels_from_a_store(published: Publication, capsys: p
     assert cli.main(["gc", store, "--keep", "1"]) == 1
     assert "published labels" in capsys.readouterr().err
     assert cli.main(["gc", labels, "--keep", "0"]) == 2
+    assert cli.main(["gc", labels, "--keep-days", "1e308"]) == 2
     assert cli.main(["gc", labels, "--keep", "1", "--delete"]) == 0
     assert "version 5 stays: the latest" in capsys.readouterr().out
     assert published.published == [5, 7]

@@ -133,6 +133,17 @@ def test_what_is_missing_is_told_before_anything_is_written(folder: Path, capsys
     assert "holds something else" in capsys.readouterr().err
 
 
+def test_a_refinement_without_boundaries_leaves_earlier_labels(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(folder, folder / "walls")) == 0
+    before = {file: file.read_bytes() for file in sorted((folder / "out").rglob("*")) if file.is_file()}
+    (folder / "empty").mkdir()
+    assert main(words(folder, folder / "empty")) == 1
+    capsys.readouterr()
+    assert {file: file.read_bytes() for file in sorted((folder / "out").rglob("*")) if file.is_file()} == before
+
+
 def test_labels_that_were_corrected_by_hand_are_not_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(folder, folder / "walls")) == 0
     file = folder / "out/SegmentationClass" / f"{labelled(folder)[0].id}.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,6 +106,7 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         background_threshold=threshold, crf_iterations=request.crf_iterations, min_area=request.min_area
     )
     walk = WalkConfig(radius_px=request.radius_px, beta=request.beta, steps=request.steps)
+    walls = _find_walls(request, dataset)
     with own(request.out, "refine") as output, explain_os_errors(request.out):
         output.refuse_changed()
         names = sorted(_names(dataset, instances=_is_run(request.boundary)))
@@ -112,7 +114,7 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         # Labels of images, and kinds of maps, that there are no more.
         output.remove(output.files - set(names))
         output.unsettle()
-        found = _make(request, dataset, walk, labels)
+        found = _make(request, dataset, walls, walk, labels)
         # What people correct from here on is known by it.
         digests = map_in_threads(lambda name: file_digest(request.out / name), names, request.num_workers)
         output.settle(dict(zip(names, digests, strict=True)))
@@ -160,25 +162,43 @@ def _open(request: RefineRequest) -> Dataset:
     return dataset
 
 
-def _make(request: RefineRequest, dataset: Dataset, walk: WalkConfig, labels: LabelsConfig) -> dict[str, Any]:
-    # Only who refines waits for torch.
-    from tasks.refining import BOUNDARY, Refining, refine_set, walls_from_files, walls_from_network
+@dataclass(frozen=True)
+class _Walls:
+    """Where boundaries come from: maps, sample id -> file, or a network, its settings and the size that it sees."""
 
-    assert dataset.cams is not None
-    long_side, device = request.long_side, request.torch_device
+    files: dict[str, Path] | None
+    network: tuple[Path, FieldsConfig] | None
+    long_side: tuple[int, int] | None
+
+
+def _find_walls(request: RefineRequest, dataset: Dataset) -> _Walls:
+    from tasks.refining import BOUNDARY
+
     if _is_run(request.boundary):
         network, fields, long_side = _network(request)
-        walls = walls_from_network(network, fields, long_side, device)
-    elif request.boundary.is_dir():
-        files, _, problems = find_maps(dataset, request.boundary, BOUNDARY)
-        if problems:
-            raise DatasetError(first_problems(problems, request.boundary))
-        walls = walls_from_files(files)
-    else:
+        return _Walls(None, (network, fields), long_side)
+    if not request.boundary.is_dir():
         message = "expected the folder of a run, or of maps of boundaries"
         raise DatasetError([Problem(request.boundary, message)])
-    instances = _is_run(request.boundary)
-    how = Refining(dataset.cams, walk, labels, instances, long_side, device, request.num_workers)
+    files, _, problems = find_maps(dataset, request.boundary, BOUNDARY)
+    if problems:
+        raise DatasetError(first_problems(problems, request.boundary))
+    return _Walls(files, None, request.long_side)
+
+
+def _make(
+    request: RefineRequest, dataset: Dataset, found: _Walls, walk: WalkConfig, labels: LabelsConfig
+) -> dict[str, Any]:
+    # Only who refines waits for torch.
+    from tasks.refining import Refining, refine_set, walls_from_files, walls_from_network
+
+    assert dataset.cams is not None
+    long_side, device = found.long_side, request.torch_device
+    if found.network is not None:
+        walls = walls_from_network(*found.network, long_side, device)
+    else:
+        walls = walls_from_files(found.files or {})
+    how = Refining(dataset.cams, walk, labels, found.network is not None, long_side, device, request.num_workers)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("refine", total=len(dataset.samples))
         return refine_set(dataset, walls, request.out, how, lambda done, _: bar.update(task, completed=done))

@@ -22,7 +22,7 @@ class DeployRequest(Config):
     """
 
     notify: str | None = None
-    late_hours: Annotated[float, Field(gt=0)] = 26.0
+    late_hours: Annotated[float, Field(gt=0, le=8760)] = 26.0
 
 
 class WorkerRequest(Config):

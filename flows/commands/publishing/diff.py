@@ -15,6 +15,7 @@ from rich.table import Table
 from data.files import explain_os_errors, replacing
 from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import read_label_map
+from data.ownership import lies_in, own, refuse_inside
 from data.store import ArtifactError
 from data.store.publication import Publication
 from flows.commands.command import POSITIONAL, Command, answering, spread
@@ -22,6 +23,7 @@ from flows.commands.tables import percent
 from flows.publishing.approval import open_published
 from tasks.config import Config
 from tasks.publishing.difference import Difference, compare_versions
+from tasks.publishing.runs import runs_of
 from tasks.reporting.pictures import paint_labels
 
 MOST_ROWS = 20
@@ -65,21 +67,34 @@ def diff_versions(
 def _write_pictures(
     publication: Publication, before: int, after: int, found: Difference, out: Path, most: int
 ) -> list[Path]:
-    """Write the label maps of the images that differ most side by side, before and after; return the files."""
-    files = []
-    for each in found.changed[:most]:
-        maps = [read_label_map(publication.folder(n) / SEMANTIC / f"{each.image}.png") for n in (before, after)]
-        height = max(len(labels) for labels in maps)
-        painted = [np.pad(paint_labels(labels), ((0, height - len(labels)), (0, 4), (0, 0))) for labels in maps]
-        file = out / f"{each.image}.png"
-        done, encoded = cv2.imencode(".png", cv2.cvtColor(np.concatenate(painted, axis=1), cv2.COLOR_RGB2BGR))
-        assert done
-        with explain_os_errors(out):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as temporary:
-                temporary.write_bytes(encoded.tobytes())
-        files.append(file)
-    return files
+    """Write the label maps of the images that differ most side by side, before and after; return the files.
+
+    Raises:
+        ArtifactError: The folder holds something else, or lies in the publication or in a data set of it.
+    """
+    if lies_in(out, publication.root):
+        raise ArtifactError(f"{out}: lies in the published labels {publication.root}; choose a folder outside")
+    for run in runs_of(publication):
+        refuse_inside(out, run.root)
+    names = {f"{each.image}.png": each.image for each in found.changed[:most]}
+    with own(out, "diff") as output:
+        output.remove(output.files - names.keys())
+        output.claim(names)
+        return [_write_picture(publication, before, after, out / name, image) for name, image in names.items()]
+
+
+def _write_picture(publication: Publication, before: int, after: int, file: Path, image: str) -> Path:
+    """Write the label maps of an image side by side; return the file."""
+    maps = [read_label_map(publication.folder(n) / SEMANTIC / f"{image}.png") for n in (before, after)]
+    height = max(len(labels) for labels in maps)
+    painted = [np.pad(paint_labels(labels), ((0, height - len(labels)), (0, 4), (0, 0))) for labels in maps]
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(np.concatenate(painted, axis=1), cv2.COLOR_RGB2BGR))
+    assert done
+    with explain_os_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_bytes(encoded.tobytes())
+    return file
 
 
 def show_diff(result: dict[str, Any], console: Console) -> None:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.progress import Progress
 
+from data.concurrency import map_in_threads
 from data.dataset import DatasetError, Problem
 from data.exchange import FORMATS
-from data.files import exchange, is_held, refuse_special
+from data.files import exchange, file_digest, is_held, refuse_special
 from data.formats.label_folder import DETECTIONS, KINDS, SURE
-from data.ownership import EXPORT, read_export, refuse_inside
+from data.ownership import EXPORT, read_export, refuse_inside, short_digest
 from data.store import ArtifactError, explain_os_errors
 from flows.commands.storing.export_source import LIST, open_source, write_list
 
@@ -103,14 +104,17 @@ def write_export(
         "out", and what `write` returned.
 
     Raises:
-        ArtifactError: `out` holds something else, lies in the data set, or cannot be written.
+        ArtifactError: `out` holds something else, or files that were changed since they were exported; it lies in the
+            data set, or cannot be written.
     """
     _refuse_foreign(out)
     refuse_inside(out, root)
     with explain_os_errors(out), _draft(out) as temporary:
         answer = {"out": str(out), **write(temporary)}
-        files = {file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file()}
-        document = {**answer, **stamp, "files": sorted(files - {UNFINISHED})}
+        found = {file.relative_to(temporary).as_posix(): file for file in temporary.rglob("*") if file.is_file()}
+        names = sorted(found.keys() - {UNFINISHED})
+        digests = map_in_threads(lambda name: short_digest(file_digest(found[name])), names)
+        document = {**answer, **stamp, "files": dict(zip(names, digests, strict=True))}
         (temporary / EXPORT).write_text(json.dumps(document), encoding="utf-8")
         (temporary / UNFINISHED).unlink()
         _refuse_foreign(out)
@@ -128,10 +132,10 @@ def show_export(result: dict[str, Any], console: Console) -> None:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier export.
+    """Refuse a folder that holds anything but an earlier export as it was written.
 
     Raises:
-        ArtifactError: Names a file that is none of an export's.
+        ArtifactError: Names a file that is none of an export's, or that somebody changed since.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -139,12 +143,29 @@ def _refuse_foreign(out: Path) -> None:
     remedy = "choose another folder, or empty it"
     if stamp is None:
         raise ArtifactError(f"{out}: holds something else than an earlier export; {remedy}")
-    ours = {EXPORT, *stamp["files"]} if isinstance(stamp.get("files"), list) else _old_names(out)
+    files = stamp.get("files")
+    # Earlier versions wrote no digests, and before that no names.
+    ours = {EXPORT, *files} if isinstance(files, list | dict) else _old_names(out)
     for file in out.rglob("*"):
         if file.is_symlink() or not file.is_dir():
             name = file.relative_to(out).as_posix()
             if name not in ours:
                 raise ArtifactError(f"{file}: not a file of the earlier export, which would be replaced; {remedy}")
+    if isinstance(files, dict):
+        changed = filter(None, map_in_threads(lambda item: _changed(out / item[0], item[1]), files.items()))
+        if (first := next(changed, None)) is not None:
+            raise ArtifactError(
+                f"{first}: changed since it was exported, and would be replaced; import it (pseudomask import "
+                "corrections), or choose another folder"
+            )
+
+
+def _changed(file: Path, digest: str) -> Path | None:
+    """Return a file that is there and has another digest."""
+    try:
+        return None if short_digest(file_digest(file)) == digest else file
+    except FileNotFoundError:
+        return None
 
 
 def _old_names(out: Path) -> set[str]:

@@ -22,13 +22,14 @@ from tasks.pipeline import EVERY_STAGE
 
 DAY = 86_400.0
 KEEP_DAYS = 30
+Days = Annotated[float, Field(ge=0, le=36_500)]
 ALL_STAGES = (*EVERY_STAGE, *(stage for spec in NETWORKS.values() for stage in spec.pipeline))
 
 
 @validate_call
 def collect_garbage(
     store: str | Path,
-    keep_days: Annotated[float, Field(ge=0)] = KEEP_DAYS,
+    keep_days: Days = KEEP_DAYS,
     delete: bool = False,
     forget: tuple[Path, ...] = (),
 ) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class GarbageRequest(Config):
 
     store: str
     keep: Annotated[int, Field(ge=1)] | None = None
-    keep_days: Annotated[float, Field(ge=0)] | None = None
+    keep_days: Days | None = None
     delete: bool = False
     forget: tuple[Path, ...] = ()
 

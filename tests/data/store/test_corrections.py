@@ -230,3 +230,16 @@ def test_a_class_without_a_value_and_another_size_are_refused(corrections: Corre
         apply_corrections(labels, objects, corrections.of("a", BYTES), VALUES)
     with pytest.raises(ValueError, match="3 x 3"):
         apply_corrections(labels[:3, :3], objects[:3, :3], corrections.of("a", BYTES), {"cow": 1})
+
+
+def test_corrections_behind_a_link_count_and_a_link_to_nothing_is_no_absence(
+    corrections: Corrections, tmp_path: Path
+) -> None:
+    corrections.add("a/b", BYTES, author="Ada", tags=["dog"])
+    (corrections.root / "a").rename(tmp_path / "elsewhere")
+    (corrections.root / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(corrections.root)
+    assert corrections.images == ["a/b"]
+    (tmp_path / "elsewhere").rename(tmp_path / "moved")
+    with pytest.raises(DatasetError, match="leads to nothing"):
+        _ = corrections.images
