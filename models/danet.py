@@ -40,11 +40,12 @@ class PositionAttention(nn.Module):
         query, key, value = (
             conv(x).flatten(2).transpose(1, 2).contiguous() for conv in (self.query, self.key, self.value)
         )
-        heads = value.unflatten(2, (QUERY_REDUCTION, -1)).transpose(1, 2)
+        # The values are dealt to heads of one width, so that a backbone may have any number of channels.
+        heads = F.pad(value, (0, -value.shape[2] % QUERY_REDUCTION)).unflatten(2, (QUERY_REDUCTION, -1)).transpose(1, 2)
         query, key = (part[:, None].expand(-1, QUERY_REDUCTION, -1, -1) for part in (query, key))
         # The authors divide by nothing.
         attended = F.scaled_dot_product_attention(query, key, heads, scale=1.0)
-        return self.alpha * attended.transpose(2, 3).flatten(1, 2).view_as(x) + x
+        return self.alpha * attended.transpose(2, 3).flatten(1, 2)[:, : x.shape[1]].reshape(x.shape) + x
 
 
 class ChannelAttention(nn.Module):

@@ -39,7 +39,7 @@ class LocalContrast(nn.Module):
 
     v = x - sum w x and y = v / max(c, sigma), with sigma^2 = sum w v^2: sums over a 9 x 9 window and the channels, w a
     Gaussian whose weights add up to 1, c the mean of sigma over the image. What lies beyond the border is as the pixel
-    at it. An image of one colour becomes 0.
+    at it. An image of one grey becomes 0.
     """
 
     def __init__(self) -> None:
@@ -51,6 +51,8 @@ class LocalContrast(nn.Module):
     def forward(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return the input for RGB pixels in [0, 255]."""
         x = pixels.float() / 255
+        # Nothing depends on what is added to all pixels; without it a grey image is 0 to the last bit.
+        x = x - x[:, :1, :1, :1]
         centred = x - self._blur(x.mean(1, keepdim=True))
         deviation = self._blur(centred.square().mean(1, keepdim=True)).sqrt()
         floor = deviation.mean((2, 3), keepdim=True)

@@ -52,6 +52,7 @@ from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 LABELS, PREDICTED = "labels", "predictions"
 """Where a run has its label maps, and where a training has those that its network gives the validation images."""
 MASKS = "saliency"
+ONES = "expected a map from 0 to 255, found only 0 and 1: write 255 where it is 1"
 """The coding of masks of salient objects: what is brighter than half."""
 _NO_CATEGORY = -1
 MAX_MASK_BYTES = 2**33
@@ -194,19 +195,22 @@ def evaluate_saliency(pred: Path, gt: Path, split: str | Path | None = None) -> 
         raise DatasetError([Problem(gt, "expected masks of salient objects, found label maps of a set of scenes")])
     truth = _LabelMaps(truth.files, MASKS)
     pairs, problems = _pair(predicted.files, truth.files, gt)
-    sums = []
+    sums, highest, of_ones = [], 0, None
     for pred_id, gt_id in pairs:
         try:
             found = predicted.read(pred_id)
             if found.dtype != np.uint8:
                 raise ValueError(f"expected a map of 8 bits, found {found.dtype}")
-            if found.max() == 1:
-                raise ValueError("expected a map from 0 to 255, found only 0 and 1: write 255 where it is 1")
+            highest = max(highest, int(found.max()))
+            of_ones = of_ones or (Problem(predicted.files[pred_id], ONES, gt_id) if found.max() == 1 else None)
             sums.append(saliency_sums(truth.read(gt_id), found))
         except ValueError as error:
             problems.append(Problem(predicted.files[pred_id], str(error), gt_id))
         except DatasetError as error:
             problems += error.problems
+    # One nearly black map is a network that found nothing; where all are, 1 stands for 255.
+    if highest == 1 and of_ones is not None:
+        problems.append(of_ones)
     if problems:
         raise DatasetError(problems)
     return {**saliency_summary(add_saliency(sums)), "ignored": len(predicted.files) - len(pairs)}

@@ -19,7 +19,7 @@ from models.cooperative import (
     multi_layer,
     same_layer,
 )
-from models.danet import DANet
+from models.danet import DANet, PositionAttention
 from models.deeplabv3plus import DeepLabV3Plus
 from models.inference import prepare_inference
 from models.layers import SeparableConv2d
@@ -198,3 +198,14 @@ def test_layers_that_cannot_be_connected_are_refused() -> None:
         Cooperative(network("d"), network("d"), {"decoder.nowhere": ("decoder.classifier",)})
     with pytest.raises(ValueError, match="expected a convolution with one group, found Sequential"):
         Cooperative(network("d"), network("d"), {"decoder.fuse": ("decoder.classifier",)})
+
+
+@pytest.mark.parametrize("channels", [24, 13, 110])
+def test_position_attention_is_its_definition_for_any_number_of_channels(channels: int) -> None:
+    torch.manual_seed(0)
+    layer, x = PositionAttention(channels).eval(), torch.rand(2, channels, 3, 5)
+    layer.alpha.data.fill_(0.7)
+    query, key, value = (conv(x).flatten(2) for conv in (layer.query, layer.key, layer.value))
+    weights = (query.transpose(1, 2) @ key).softmax(dim=2)
+    wanted = 0.7 * (value @ weights.transpose(1, 2)).view_as(x) + x
+    assert torch.allclose(layer(x), wanted, atol=1e-5)
