@@ -20,7 +20,6 @@ from models.saliency import Maps, SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter
 from tasks.measurement.memory import forget_peak, status_bytes
 from tasks.networks import NETWORKS
-from tasks.training.inference import inference_autocast
 
 REPEATS = 10
 TRAINING_BATCH = 4
@@ -86,8 +85,8 @@ def measure_resources(
 ) -> Resources:
     """Measure a network with random weights on images of random pixels of `size` (H, W).
 
-    Inference is as it is for predictions, in bfloat16 where the machine multiplies it in hardware; training in single
-    precision. Memory is the process's on a CPU, above what it had with the libraries loaded, and torch's own on a GPU.
+    Inference is in single precision, as predictions by the papers' presets are, and so is training. Memory is the
+    process's on a CPU, above what it had with the libraries loaded, and torch's own on a GPU.
     """
     context = multiprocessing.get_context("spawn")
     arguments = (network, num_classes, size, device, num_threads)
@@ -118,8 +117,8 @@ def _measure_inference(
     x = torch.rand(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
 
     def run() -> None:
-        with torch.inference_mode(), inference_autocast(device):
-            # As for predictions, which have both.
+        with torch.inference_mode():
+            # Predictions have both.
             _ = net.both(x) if isinstance(net, SaliencyDeepLabV3Plus) else net(x)
 
     run()
