@@ -50,7 +50,7 @@ class LabelsRequest(Request):
         classes: File with the name of a class per line.
         saliency: Weights of scores: folder of maps, ID.png or ID.npy, or a network, FILE.onnx.
         regions: A segmenter's regions for labels: ID.json of SAM, ID.png of ids, folders ID.
-        hints: Boxes, points, strokes: labelme, VOC's XML, PNG of values; COCO's or YOLO's boxes.
+        hints: Boxes, points, strokes of labelme, VOC, COCO, YOLO, or PNGs of values.
         cams: Folder of CAMs of another method (.npy, .npz, .pt), in place of the classifier.
         cam_classes: Table of their classes: voc20, coco80, coco91, or a file with a name per line. By default
             `classes.txt` in their folder, else the classes of the set.
