@@ -171,7 +171,7 @@ class World:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
         said = " ".join(errors.split())
-        faults = ["the command printed a traceback"] if "Traceback" in errors else []
+        faults = [f"the command printed a traceback: {said[-500:]}"] if "Traceback" in errors else []
         try:
             answer = json.loads(out)
         except ValueError:

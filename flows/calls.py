@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 
 from data.dataset import DatasetError, Problem
 from data.store import ArtifactError
-from flows.engine.printing import PlainConsole, PlainFormatter
+from flows.engine.printing import PlainConsole, PlainFormatter, is_for_people
 from flows.engine.server import ServerError
 from flows.labels.request import RunRequest
 from flows.training.request import TrainRequest
@@ -115,6 +115,7 @@ def _plain(value: object) -> str:
 def _set_up_logging() -> None:
     handler = RichHandler(console=PlainConsole(stderr=True), show_path=False, show_time=False)
     handler.setFormatter(PlainFormatter("%(message)s"))
+    handler.addFilter(is_for_people)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for room in ("flows", *ROOMS):
         logging.getLogger(room).setLevel(logging.INFO)

@@ -28,7 +28,7 @@ from flows.commandline.parser import (
 from flows.commands import COMMANDS, ROOMS
 from flows.commands.command import Command, CommandEnded
 from flows.engine.exit_codes import DONE, FAILED, WRONG_WORDS
-from flows.engine.printing import PlainConsole, PlainFormatter
+from flows.engine.printing import PlainConsole, PlainFormatter, is_for_people
 from flows.engine.server import ServerError
 from tasks.engine.workers import LOG_VARIABLE, StageError
 from tasks.engine.workers import ROOMS as PACKAGES
@@ -147,6 +147,8 @@ def _explain_options(error: ValidationError) -> None:
 def _set_up_logging(verbose: bool) -> None:
     handler = RichHandler(console=PlainConsole(stderr=True), show_path=False, show_time=False)
     handler.setFormatter(PlainFormatter("%(message)s"))
+    if not verbose:
+        handler.addFilter(is_for_people)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for room in ("flows", *PACKAGES):
         logging.getLogger(room).setLevel(logging.DEBUG if verbose else logging.INFO)

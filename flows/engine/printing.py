@@ -33,3 +33,11 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a line."""
         return shown(hide_passwords(super().format(record)))
+
+
+def is_for_people(record: logging.LogRecord) -> bool:
+    """Whether a log line is shown on the terminal: what a command explains itself, Prefect's traceback does not.
+
+    The run's page in Prefect's UI has it all the same.
+    """
+    return not (record.exc_info and record.name.startswith(("prefect.flow_runs", "prefect.task_runs")))

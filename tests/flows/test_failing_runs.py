@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests_flows_support import pseudomask, tiny_settings
+from tests_flows_support import pseudomask, run_words, shared_server, tiny_settings
 
 from data.synthetic.dataset import write_synthetic
 
@@ -77,3 +77,14 @@ def test_a_run_says_which_classes_it_took_and_why(first_run: tuple[Path, dict]) 
     assert 0 < answer["thresholds"]["relations"]["background"] <= answer["thresholds"]["relations"]["foreground"]
     assert answer["semantic"]["labels"]["threshold"] == answer["thresholds"]["labels"]["background"]
     assert answer["tags"]["labels"]["tagged_images"] == 12
+
+
+def test_a_failure_is_explained_once_also_with_a_server_of_the_users(tiny_data: Path, tmp_path: Path) -> None:
+    # As a server has it that the user started: it logs what fails with its traceback.
+    server = {**shared_server(), "PREFECT_LOGGING_LEVEL": "INFO"}
+    failed = pseudomask(*run_words(tiny_data, tmp_path), "--time-limit", "1e-9", server=server)
+    assert failed.returncode == 1
+    assert "the time limit of the run" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    verbose = pseudomask(*run_words(tiny_data, tmp_path), "--time-limit", "1e-9", "--verbose", server=server)
+    assert "Traceback" in verbose.stderr
