@@ -466,11 +466,9 @@ class QualityConfig(Config):
     """What `quality.csv` says of each image's labels.
 
     Attributes:
-        temperature: Of the soft minimum of the pixels' confidence: the lower, the more the least sure pixels decide.
         unsure: Confidence under which a pixel is counted as unsure.
     """
 
-    temperature: Positive = 0.1
     unsure: Annotated[float, Field(gt=0, lt=1)] = 0.75
 
 

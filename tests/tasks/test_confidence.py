@@ -37,10 +37,10 @@ from tasks.pipeline.confidence.odds import (
     Calibration,
     as_bytes,
     calibrated,
+    expected_iou,
     features_of,
     log_odds,
     score_odds,
-    soft_minimum,
 )
 from tasks.pipeline.confidence.quality import cam_agreement, count_components, measure_quality
 from tasks.pipeline.labels import decide_rows, synthesize_labels
@@ -79,13 +79,17 @@ def test_confidence_grows_with_both_kinds_of_odds_and_background_is_unsure_where
     assert as_bytes(np.array([0, 0.5, 1])).tolist() == [0, 128, 255]
 
 
-def test_the_soft_minimum_lies_between_the_mean_and_the_minimum() -> None:
-    confidence = np.array([51, 204, 255, 255], np.uint8)
-    sure = confidence / 255
-    weights = np.exp((1 - sure) / 0.1)
-    assert soft_minimum(confidence, 0.1) == pytest.approx((weights * sure).sum() / weights.sum())
-    assert soft_minimum(confidence, 1e6) == pytest.approx(sure.mean())
-    assert soft_minimum(confidence, 1e-3) == pytest.approx(0.2)
+def test_the_expected_overlap_is_that_of_labels_which_are_right_as_often_as_said() -> None:
+    labels = np.array([[0, 0, 0, 1]], np.uint8)
+    sure = np.full((1, 4), 255, np.uint8)
+    assert expected_iou(labels, sure, 2) == 1
+    # A tag without a pixel overlaps nothing.
+    assert expected_iou(labels, sure, 3) == pytest.approx(2 / 3)
+    # Of background 2.4 of 3 pixels are right, and 0.2 of the other may be it; of the other class 0.8 of 1, and 0.6.
+    doubtful = np.full((1, 4), 204, np.uint8)
+    assert expected_iou(labels, doubtful, 2) == pytest.approx((2.4 / 3.2 + 0.8 / 1.6) / 2)
+    # What is missed may be of either of two other classes.
+    assert expected_iou(labels, doubtful, 3) == pytest.approx((2.4 / 3.1 + 0.8 / 1.3) / 3)
 
 
 @pytest.mark.parametrize("iterations", [0, 3])
@@ -199,7 +203,8 @@ def test_the_quality_of_images_is_measured_and_lost_tags_are_told(tmp_path: Path
     first, second = read_quality(out / "quality.csv")
     assert (first.unsure, first.foreground, first.masks, first.components) == (0.25, 0.5, 1, 1)
     assert first.tags_without_a_pixel == 1
-    assert first.quality == pytest.approx(soft_minimum(sure, 0.1), abs=1e-4)
+    assert first.quality == pytest.approx(expected_iou(labels, sure, 3), abs=1e-4)
+    assert first.quality < 0.7
     assert second == ImageQuality("b", 1.0, 1.0, 0.0, 1.0, 0.0, 0, 0, 0)
     assert summary == {"tags": {0: 1, 1: 1}, "lost": {1: 1}}
     health = check_stage("quality", [json.loads(json.dumps(summary))], samples, job.classes)

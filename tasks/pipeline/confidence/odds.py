@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Int, Integer, UInt8
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
@@ -104,19 +104,24 @@ def as_bytes(probabilities: NDArray[np.floating]) -> UInt8[np.ndarray, "*size"]:
     return np.rint(255 * probabilities).astype(np.uint8)
 
 
-def soft_minimum(confidence: UInt8[np.ndarray, "*size"], temperature: float) -> float:
-    """Return the mean of an image's confidences c, weighted by exp((1 - c) / temperature) (Lad and Mueller 2023).
+def expected_iou(labels: Integer[np.ndarray, "h w"], confidence: UInt8[np.ndarray, "h w"], num_values: int) -> float:
+    """Return the intersection over union that an image's labels may be expected to have, the mean over its values.
 
-    The temperature tells how far the lowest decide: with a high one it is their mean, with a low one their minimum.
+    With N_v pixels of value v, and c the probability that a pixel's label is right, the expected intersection of v is
+    the sum of c over its pixels, and the expected union N_v and what others miss of it: the sum of 1 - c over all other
+    pixels, each of which may as well be of any of the other values.
 
     Args:
+        labels: Of the image.
         confidence: As a map stores it; c is it over 255.
-        temperature: Above 0.
+        num_values: How many the image may have, background among them: those that have no pixel expect 0.
     """
-    counts = np.bincount(confidence.ravel(), minlength=256)
-    levels = np.arange(256) / 255
-    weights = counts * np.exp((levels[counts > 0].min() - levels) / temperature)
-    return float((weights * levels).sum() / weights.sum())
+    counts = np.bincount(labels.ravel())
+    right = np.bincount(labels.ravel(), weights=confidence.ravel() / 255)
+    present = counts > 0
+    wrong = (counts - right).sum() - (counts - right)[present]
+    union = counts[present] + wrong / max(num_values - 1, 1)
+    return float((right[present] / union).sum() / max(num_values, present.sum()))
 
 
 def _log_odds(own: Tensor, others: Tensor) -> Float32[np.ndarray, "h w"]:

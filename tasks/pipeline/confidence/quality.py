@@ -20,7 +20,7 @@ from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.formats.quality import QUALITY, ImageQuality, quality_text
 from tasks.engine.job import Job
-from tasks.pipeline.confidence.odds import soft_minimum
+from tasks.pipeline.confidence.odds import expected_iou
 from tasks.pipeline.score_maps import MapReader, saliency_factors
 from tasks.pipeline.settings import QualityConfig
 
@@ -48,7 +48,7 @@ def measure_quality(job: Job) -> dict[str, Any]:
             rows.append(
                 ImageQuality(
                     image=sample.id,
-                    quality=soft_minimum(confidence, config.temperature),
+                    quality=expected_iou(labels, confidence, 1 + len(sample.labels)),
                     confidence=float(confidence.mean() / 255),
                     unsure=float((confidence < 255 * config.unsure).mean()),
                     cam_agreement=cam_agreement(maps, labels, sample.labels),
