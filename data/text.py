@@ -1,4 +1,4 @@
-"""Text of others, made safe to show: control characters, which a terminal would obey, and passwords in addresses."""
+"""Text of others, made safe to show: control characters, which a terminal would obey, and secrets in addresses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import re
 import unicodedata
 
 _PASSWORD = re.compile(r"(://[^/\s:@]*:)(?:[^/\s]*|[^\s@]+)@")
+# There a name alone is a key or a token.
+_KEY = re.compile(r"\b((?:s3a?|https?)://)[^/\s:@]+@")
+_SIGNATURE = re.compile(
+    r"([?&](?:X-Amz-\w+|X-Goog-\w+|AWSAccessKeyId|Signature|sig|sas|(?:\w+[-_])?(?:token|key|secret|password))=)[^&\s\"'<>]+",
+    re.IGNORECASE,
+)
 _HIDDEN = ("Cc", "Cs", "Zl", "Zp")  # Control characters, what is no UTF-8, separators of lines and of paragraphs.
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Text is shown in another order.
 
@@ -21,8 +27,8 @@ def one_line(text: object) -> str:
 
 
 def hide_passwords(text: str) -> str:
-    """Return text with *** for the password of each address in it."""
-    return _PASSWORD.sub(r"\1***@", text)
+    """Return text with *** for the password, the key and the signature of each address in it."""
+    return _SIGNATURE.sub(r"\1***", _KEY.sub(r"\1***@", _PASSWORD.sub(r"\1***@", text)))
 
 
 def split_password(path: str) -> tuple[str, str | None]:

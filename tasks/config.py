@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from data.store import store_address
+from data.store.credentials import PATTERN as ADDRESS_PATTERN
 from data.text import one_line
 from models.backbones import BACKBONES, TIMM, is_timm
 from models.pretrained import ImageNetWeights, imagenet_version
@@ -20,8 +30,10 @@ def _address(value: Any) -> str:
     return store_address(value)
 
 
-StoreAddress = Annotated[str, BeforeValidator(_address)]
-"""A folder, given as a path or a string, or `protocol://...` of any file system that fsspec knows."""
+StoreAddress = Annotated[
+    str, BeforeValidator(_address), WithJsonSchema({"type": "string", "pattern": ADDRESS_PATTERN})
+]
+"""A folder, given as a path or a string, or `protocol://...` of any file system that fsspec knows; without keys."""
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.files import ArtifactError, explain_os_errors, no_space
-from data.store.local import MANIFEST, USERS, Draft, Store, folder_size, is_alive, password_of, store_address
+from data.store.local import MANIFEST, USERS, Draft, Store, folder_size, is_alive, store_address
 
 __all__ = [
     "MANIFEST",
@@ -18,7 +18,6 @@ __all__ = [
     "is_alive",
     "no_space",
     "open_store",
-    "password_of",
     "store_address",
 ]
 

@@ -30,7 +30,7 @@ from data.files import (
     sync,
 )
 from data.names import is_listed_file, is_plain
-from data.text import split_password
+from data.store.credentials import check_address
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -51,28 +51,19 @@ class Draft:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
-_passwords: dict[str, str] = {}
-
-
 def store_address(address: str | Path) -> str:
     """Return the one form of a store's address: a folder's absolute path, or `protocol://...` of anything else.
 
-    A password in it is split off, and known to this process alone: addresses are printed, and kept in records.
+    Raises:
+        AddressError: It has a key or a password in it, which would be recorded.
     """
     protocol, separator, path = str(address).partition("://")
     if not separator:
         return str(Path(address).resolve())
     if protocol in ("file", "local"):
         return str(Path(path).resolve())
-    path, password = split_password(path.rstrip("/"))
-    if password:
-        _passwords[f"{protocol}://{path}"] = password
-    return f"{protocol}://{path}"
-
-
-def password_of(address: str) -> str | None:
-    """Return the password that a store's address came with in this process."""
-    return _passwords.get(address)
+    check_address(str(address))
+    return f"{protocol}://{path.rstrip('/')}"
 
 
 class Store:

@@ -24,13 +24,13 @@ from fsspec.core import url_to_fs
 
 from data.files import NO_SPACE, ArtifactError, atomic_write, explain_os_errors, read_regular
 from data.names import is_plain
+from data.store.credentials import block_name, hide, is_told, options_of
 from data.store.local import (
     MANIFEST,
     USERS,
     Store,
     files_problem,
     parse_manifest,
-    password_of,
     read_note,
     store_address,
 )
@@ -60,15 +60,15 @@ class RemoteStore(Store):
     which the artifact's next upload overwrites. Where the address cannot be used, every method raises `ArtifactError`.
     """
 
-    def __init__(self, address: str, password: str | None = None) -> None:
+    def __init__(self, address: str, block: str | None = None) -> None:
         address = store_address(address)
         super().__init__(cache_folder(address))
         self.address = address
-        self._password = password or password_of(self.address)
+        self._block = block or block_name()
 
     def __reduce__(self) -> tuple[Callable[[str, str | None], RemoteStore], tuple[str, str | None]]:
-        # Where it is unpickled, the cache is that machine's own.
-        return RemoteStore, (self.address, self._password)
+        # Where it is unpickled, the cache is that machine's own; the keys are read there, and do not travel.
+        return RemoteStore, (self.address, self._block)
 
     def prepare(self) -> None:
         """Do what a local store does, and prove that the address can be written."""
@@ -282,16 +282,26 @@ class RemoteStore(Store):
     def _at(self, *names: str) -> str:
         return "/".join(filter(None, [self._connection[1], *names]))
 
+    @property
+    def _protocol(self) -> str:
+        return self.address.partition("://")[0]
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return options_of(self._block)
+
     @cached_property
     def _connection(self) -> tuple[AbstractFileSystem, str]:
         """The file system, and the path of the store in it."""
+        options = self._options
         try:
-            files, path = url_to_fs(self.address, **({"password": self._password} if self._password else {}))
+            files, path = url_to_fs(self.address, **options)
         except ImportError as error:
-            protocol = self.address.partition("://")[0]
-            raise ArtifactError(f"{self.address}: {error}; the package for {protocol}:// is not installed") from None
+            raise ArtifactError(
+                f"{self.address}: {error}; the package for {self._protocol}:// is not installed"
+            ) from None
         except Exception as error:
-            raise self._unusable(error) from error
+            raise self._unusable(error) from self._cause(error)
         return files, path.rstrip("/")
 
     @contextlib.contextmanager
@@ -304,13 +314,15 @@ class RemoteStore(Store):
         except Exception as error:
             if isinstance(error, OSError) and error.errno in NO_SPACE:
                 raise
-            raise self._unusable(error) from error
+            raise self._unusable(error) from self._cause(error)
 
     def _unusable(self, error: Exception) -> ArtifactError:
-        reason = hide_passwords(str(error)) or type(error).__name__
-        if self._password:
-            reason = reason.replace(self._password, "***")
+        reason = hide(hide_passwords(str(error)), self._protocol, self._options) or type(error).__name__
         return ArtifactError(
             f"{self.address}: cannot be read or written ({reason}); check the address, that its bucket exists, the "
             "network and the credentials, or choose another store with --store"
         )
+
+    def _cause(self, error: Exception) -> Exception | None:
+        """Return what a traceback in a log may show of an error beside our own words."""
+        return None if is_told(error, self._protocol, self._options) else error

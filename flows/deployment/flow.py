@@ -13,6 +13,7 @@ from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 from prefect.runtime import flow_run
 
+from data.text import hide_passwords
 from flows.deployment.hooks import tell_of_failure, tell_of_review
 from flows.deployment.liveness import at_work
 
@@ -79,6 +80,7 @@ class _Deployable(Flow[P, R]):
                     "deployment that has it"
                 )
             return super().validate_parameters(parameters)
-        except ParameterTypeError:
+        except ParameterTypeError as error:
+            # It repeats what was given, and the server keeps it.
             with at_work():
-                raise
+                raise ParameterTypeError(hide_passwords(str(error))) from None

@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -87,5 +88,10 @@ def _call(news: dict[str, Any]) -> None:
     if command := os.environ.get(COMMAND_VARIABLE):
         try:
             subprocess.run(shlex.split(command), input=json.dumps(news), text=True, check=True, timeout=COMMAND_SECONDS)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except subprocess.CalledProcessError as error:
+            # Its words may hold a token; the log is kept on the server.
+            log.error("%s: %s ended with exit code %d", COMMAND_VARIABLE, Path(error.cmd[0]).name, error.returncode)
+        except subprocess.TimeoutExpired as error:
+            log.error("%s: %s took longer than %.0f s", COMMAND_VARIABLE, Path(error.cmd[0]).name, COMMAND_SECONDS)
+        except (OSError, ValueError) as error:
             log.error("%s: %s", COMMAND_VARIABLE, error)

@@ -14,7 +14,7 @@ from typing import Any
 from data.dataset import DatasetError
 from data.store import ArtifactError, no_space, open_store
 from flows.engine.request import Request
-from flows.engine.server import check_scheduler, no_server, prefect_server
+from flows.engine.server import check_block_server, check_scheduler, no_server, prefect_server
 from tasks.engine.stage import Stage
 from tasks.engine.workers import StageError
 
@@ -28,6 +28,8 @@ def embedded_server(request: Request, stages: Iterable[Stage]) -> Iterator[None]
     check_scheduler(request.cluster)
     store = open_store(request.store_address)
     root = store.root
+    if "://" in store.address:
+        check_block_server()
     with (
         _explain_prefect(root),
         # A store that may only be read takes no database.

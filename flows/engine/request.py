@@ -16,7 +16,9 @@ from pydantic_core import CoreSchema
 
 from data.dataset import DatasetError, Problem
 from data.store import Store, open_store, store_address
+from data.store.credentials import read_blocks_by
 from flows.engine.form import as_form
+from flows.engine.store_block import read_block
 from models.backbones import is_timm
 from models.backbones.timm_names import check_timm
 from tasks.config import Config, RunConfig, StoreAddress
@@ -27,6 +29,9 @@ Sets = TypeVar("Sets")
 Found = TypeVar("Found")
 FROM_COMMAND_LINE = "command line"
 """Context of the validation of requests that people type."""
+
+# All that opens a store of a flow comes by here, on a cluster's workers too.
+read_blocks_by(read_block)
 
 
 def _as_typed(name: str, info: ValidationInfo) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from data.files import explain_os_errors, try_lock
+from data.store.credentials import BLOCK_VARIABLE, block_name
 from tasks.engine.processes import python_command, python_environment
 
 START_VARIABLE = "PSEUDOMASK_SERVER_SECONDS"
@@ -59,6 +60,19 @@ def no_scheduler(address: str, error: OSError) -> ServerError:
         f"{address}: no Dask scheduler answers ({error}). Start one with `dask scheduler`, and its workers with `dask "
         f"worker {address} --nthreads 1`; or take --cluster local"
     )
+
+
+def check_block_server() -> None:
+    """See that a block with the keys of a store, where one is named, can be read: a server of a run's own has none.
+
+    Raises:
+        ServerError: No server is configured for this process.
+    """
+    if (block := block_name()) and "PREFECT_API_URL" not in os.environ:
+        raise ServerError(
+            f"{BLOCK_VARIABLE}={block}: expected the Prefect server that has the block in PREFECT_API_URL; export "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api, or take the file system's own variables, as AWS_PROFILE"
+        )
 
 
 def no_server(address: str) -> ServerError:

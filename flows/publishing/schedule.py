@@ -25,7 +25,6 @@ from prefect.server.schemas.schedules import SCHEDULE_TYPES as SERVER_SCHEDULES
 from pydantic import TypeAdapter, ValidationError
 
 from data.dataset import DatasetError, Problem
-from data.store import password_of
 from flows.deployment.deployments import check_server
 from flows.deployment.names import slug
 from flows.engine.server import ServerError
@@ -131,11 +130,6 @@ def remove(folder: Path) -> dict[str, Any]:
 
 def _check(request: RegenerateRequest) -> None:
     """Look at what is scheduled while somebody sees it."""
-    if password_of(request.store_address):
-        raise ServerError(
-            f"{request.store_address}: expected a store without a password in its address, since Prefect keeps the "
-            "requests of a schedule; leave it out, and set it where the worker starts, as FSSPEC_FTP_PASSWORD for ftp://"
-        )
     weights = request.settings.weights
     if isinstance(weights, Path) and not weights.is_absolute():
         raise DatasetError([Problem(weights, "expected the whole path of the weights: a worker starts elsewhere")])
