@@ -30,9 +30,7 @@ def _address(value: Any) -> str:
     return store_address(value)
 
 
-StoreAddress = Annotated[
-    str, BeforeValidator(_address), WithJsonSchema({"type": "string", "pattern": ADDRESS_PATTERN})
-]
+StoreAddress = Annotated[str, BeforeValidator(_address), WithJsonSchema({"type": "string", "pattern": ADDRESS_PATTERN})]
 """A folder, given as a path or a string, or `protocol://...` of any file system that fsspec knows; without keys."""
 
 
