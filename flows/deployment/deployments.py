@@ -8,46 +8,51 @@ import logging
 import os
 import re
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
-from prefect.workers.process import ProcessWorker
 
 from data.text import hide_passwords
 from flows.deployment.machine_limit import ensure_limit, limit_name
+from flows.deployment.pools import PROCESS, Place, fields_of, read_pool
 from flows.engine.server import ServerError, reach_directly
 from tasks.engine.processes import python_command, python_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-POOL, POOL_TYPE = "pseudomask", "process"
 DEPLOY_SECONDS = 600.0
 _DEPLOYED = re.compile(r"Deployment '([^']+)' successfully")
 log = logging.getLogger(__name__)
 
 
-def deploy() -> dict[str, Any]:
+def deploy(place: Place | None = None) -> dict[str, Any]:
     """Make the pool and this machine's limit where they are missing, and deploy all that `prefect.yaml` lists.
 
+    Args:
+        place: Where the runs happen; by default as processes of the machines with a worker.
+
     Returns:
-        "server": its address; "pool"; "limit": {"name", "slots"}; "deployments": "flow/name" of each.
+        "server": its address; "pool"; "kind": of the pool; "limit": {"name", "slots"} of this machine, or of the pool
+        where its runs are containers (slots are None without a limit); "deployments": "flow/name" of each.
 
     Raises:
-        ServerError: No server answers, or it refuses a deployment; the message has Prefect's own words.
+        ServerError: No server answers, it has no such pool, or it refuses a deployment; the message has Prefect's own
+            words.
     """
-    server = check_server()
+    server, place = check_server(), place or Place()
     with get_client(sync_client=True) as client:
-        _ensure_pool(client)
-        slots = ensure_limit(client)
-        _deploy_all()
-        names = [entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+        pool = read_pool(client, place.pool)
+        fields = fields_of(place, pool)
+        limit = {"name": f"work pool {pool.name}", "slots": pool.concurrency_limit}
+        if pool.type == PROCESS:
+            limit = {"name": limit_name(), "slots": ensure_limit(client)}
+        names = _deploy_all(pool.name, fields)
         # By name: without a filter the server answers with a page of all that there are.
         wanted = DeploymentFilter(name=DeploymentFilterName(any_=names))
         deployed = [
@@ -56,8 +61,9 @@ def deploy() -> dict[str, Any]:
         ]
     return {
         "server": hide_passwords(server),
-        "pool": POOL,
-        "limit": {"name": limit_name(), "slots": slots},
+        "pool": pool.name,
+        "kind": pool.type,
+        "limit": limit,
         "deployments": sorted(deployed),
     }
 
@@ -83,31 +89,29 @@ def check_server() -> str:
     return address
 
 
-def _ensure_pool(client: SyncPrefectClient) -> None:
-    """Make the pool where it is missing.
-
-    Raises:
-        ServerError: There is one of its name that `pseudomask worker` cannot serve.
-    """
-    try:
-        kind = client.read_work_pool(POOL).type
-        if kind != POOL_TYPE:
-            raise ServerError(
-                f"the work pool {POOL} is of type {kind}, expected {POOL_TYPE}: images, store and code are folders of "
-                f"this machine. Delete it (`prefect work-pool delete {POOL}`), or use another server"
-            )
-    except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
-        client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=template))
+def _deploy_all(pool: str, fields: dict[str, Any]) -> list[str]:
+    """Deploy what `prefect.yaml` lists to a pool, and return the names."""
+    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    for entry in listed["deployments"]:
+        own = entry["work_pool"]["job_variables"]
+        given = fields["job_variables"]
+        variables = own | given | {"env": own.get("env", {}) | given.get("env", {})}
+        entry |= {"work_pool": {"name": pool, "job_variables": variables}}
+        entry |= {"pull": fields["pull"]} if "pull" in fields else {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(listed), encoding="utf-8")
+        _have_deployed(file)
+    return [entry["name"] for entry in listed["deployments"]]
 
 
-def _deploy_all() -> None:
-    """Have Prefect deploy what `prefect.yaml` lists, with a line for each that is done.
+def _have_deployed(file: Path) -> None:
+    """Have Prefect deploy what a file lists, with a line for each that is done.
 
     Raises:
         ServerError: Prefect refuses one, or takes longer than `DEPLOY_SECONDS`.
     """
-    command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all")
+    command = python_command("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
     environment = os.environ | python_environment() | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

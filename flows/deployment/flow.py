@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 from collections.abc import Callable
 from functools import wraps
@@ -16,6 +17,7 @@ from prefect.runtime import flow_run
 from data.text import hide_passwords
 from flows.deployment.hooks import tell_of_failure, tell_of_review
 from flows.deployment.liveness import at_work
+from flows.deployment.shared import POOL_VARIABLE, SHARED_VARIABLE, check_shared
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +37,7 @@ def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             with at_work():
+                _check_folders(*args, **kwargs)
                 return function(*args, **kwargs)
 
         flow = _Deployable(
@@ -52,8 +55,17 @@ def deployable(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
 
 
 def run_name() -> str:
-    """Return the name of the run under way: "HOST:/whole/path" of its results, wherever the command was typed."""
-    return f"{socket.gethostname()}:{Path(flow_run.parameters['request'].out).absolute()}"
+    """Return the name of the run under way: "HOST:/whole/path" of its results, wherever the command was typed.
+
+    The host of a container is a name that nobody knows; its pool stands in its place.
+    """
+    host = os.environ.get(POOL_VARIABLE) or socket.gethostname()
+    return f"{host}:{Path(flow_run.parameters['request'].out).absolute()}"
+
+
+def _check_folders(request: Any) -> None:
+    """See that what a run in a container writes outlives it."""
+    check_shared([request.out, getattr(request, "store_address", request.out)], os.environ.get(SHARED_VARIABLE))
 
 
 def _bind_without_request(flow: Flow[..., Any], run: Callable[..., Any]) -> None:

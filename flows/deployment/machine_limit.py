@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 
 from data.files import try_lock
 from flows.deployment.liveness import deployed, machine_folder
+from flows.deployment.shared import POOL_VARIABLE
 
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0  # What a killed run's slot is lost for.
@@ -42,8 +43,11 @@ def ensure_limit(client: SyncPrefectClient) -> int:
 
 @contextlib.contextmanager
 def turn() -> Iterator[None]:
-    """Wait for this machine's turn, and hold it; around the work of a deployed run. Elsewhere it does nothing."""
-    if not deployed():
+    """Wait for this machine's turn, and hold it; around the work of a deployed run. Elsewhere it does nothing.
+
+    Containers do not know their machine: how many of them run at once is the limit of their pool.
+    """
+    if not deployed() or POOL_VARIABLE in os.environ:
         yield
         return
     with get_client(sync_client=True) as client:

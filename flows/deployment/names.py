@@ -6,6 +6,8 @@ import hashlib
 import re
 from pathlib import Path
 
+POOL = "pseudomask"  # The work pool.
+
 
 def slug(folder: Path) -> str:
     """Return what a folder's things are called: its name, and a hash of its whole path."""

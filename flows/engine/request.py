@@ -27,6 +27,7 @@ from tasks.engine.plan import Plan
 
 Sets = TypeVar("Sets")
 Found = TypeVar("Found")
+STORE_VARIABLE = "PSEUDOMASK_STORE"
 FROM_COMMAND_LINE = "command line"
 """Context of the validation of requests that people type."""
 
@@ -92,7 +93,7 @@ class Request(LocalRequest):
     """What every flow is asked for beside its work: where it happens.
 
     Attributes:
-        store: Folder of the artifacts, or s3://bucket/prefix; by default `store` beside `out`.
+        store: Folder of the artifacts, or s3://bucket/prefix; by default PSEUDOMASK_STORE, else `store` beside `out`.
         cluster: Dask workers for artifacts: local, local:N, or tcp://host:port of a scheduler.
         time_limit: Hours after which it is stopped, from its turn on; what is finished is kept.
         preset: Where the settings start from. `settings` need only name what differs.
@@ -106,7 +107,7 @@ class Request(LocalRequest):
     @property
     def store_address(self) -> str:
         """The address of the artifacts."""
-        return self.store or store_address(self.out.absolute().parent / "store")
+        return self.store or store_address(os.environ.get(STORE_VARIABLE) or self.out.absolute().parent / "store")
 
     @property
     def where(self) -> dict[str, Any]:

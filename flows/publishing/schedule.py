@@ -27,6 +27,8 @@ from pydantic import TypeAdapter, ValidationError
 from data.dataset import DatasetError, Problem
 from flows.deployment.deployments import check_server
 from flows.deployment.names import slug
+from flows.deployment.shared import SHARED_VARIABLE, check_shared
+from flows.engine.request import STORE_VARIABLE
 from flows.engine.server import ServerError
 from flows.labels.request import open_set
 from flows.publishing.deployment import (
@@ -74,6 +76,7 @@ def schedule(request: RegenerateRequest, cron: str, timezone: str = "UTC") -> di
         _check(request)
         check_server()
         with get_client(sync_client=True) as client:
+            _check_volumes(request, read_template(client))
             deploy_publication(client, request.model_dump(mode="json"), entry)
             _remove_old_schedule(client, name)
     return {
@@ -135,6 +138,14 @@ def _check(request: RegenerateRequest) -> None:
         raise DatasetError([Problem(weights, "expected the whole path of the weights: a worker starts elsewhere")])
     check_place(request)
     open_set(request)
+
+
+def _check_volumes(request: RegenerateRequest, template: DeploymentResponse) -> None:
+    """See that a night in a container of the template's pool would leave something."""
+    environment = (template.job_variables or {}).get("env") or {}
+    # As the run will find it, which has its own environment.
+    store = request.store or environment.get(STORE_VARIABLE) or request.out.absolute().parent / "store"
+    check_shared([request.out, store], environment.get(SHARED_VARIABLE))
 
 
 def _cron_schedule(cron: str, timezone: str) -> CronSchedule:
