@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from flows.deployment.names import artifact_key, slug
 PATIENCE_S = 900.0
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 NEVER = "0 0 1 1 *"
+BUSY, RETRIES = 503, 5
 
 
 class NightServer:
@@ -88,11 +90,20 @@ class NightServer:
         return done.stdout
 
     def call(self, path: str, body: Any = None) -> Any:
-        """Call the server's API."""
+        """Call the server's API; a server that is too busy (503) is asked again, as Prefect's own client does."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.api}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        tries = 0
+        while True:
+            try:
+                with opener.open(request, timeout=60) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                tries += 1
+                if error.code != BUSY or tries > RETRIES:
+                    raise
+                time.sleep(2)
 
     def schedule(self, world: World) -> str:
         """Give a world a deployment of its own, once; return its name."""
