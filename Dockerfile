@@ -12,8 +12,9 @@ RUN python -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" --editable ".[s3]"
 
 FROM python:3.11-slim
+# gcc: Triton compiles the kernels of a GPU when they are first called.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 pseudomask \
     && install --directory --owner pseudomask --group pseudomask /data
