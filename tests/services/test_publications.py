@@ -122,9 +122,9 @@ def test_a_version_is_approved_by_its_deployment_and_the_name_is_kept(server: Pr
     shutil.rmtree(out)
 
 
-def test_a_pool_of_another_type_is_refused(server: Prefect) -> None:
+def test_a_pool_of_another_type_without_an_image_is_refused(server: Prefect) -> None:
     server.call("/work_pools/pseudomask", {}, method="DELETE")
     server.call("/work_pools/", {"name": "pseudomask", "type": "docker", "base_job_template": {}})
     said = server.command("flows", "deploy")
     assert said.returncode == 1
-    assert "is of type docker, expected process" in " ".join(said.stderr.split())
+    assert "is of type docker, whose job template has no variables image and env" in " ".join(said.stderr.split())
