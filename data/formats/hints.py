@@ -33,6 +33,8 @@ from data.formats.voc_xml import objects_in, parse_xml, refuse, tag_of, text_of
 from data.names import clean_name
 
 BACKGROUND = frozenset({"background", "_background_", "__background__"})
+MOST_BACKGROUND = 0.5
+"""Share of a map that is background, above which it was drawn on black: who marks background alone draws less."""
 STROKE = 0.006
 """Width of points and lines as a share of the image's longer side: a click is meant for more than one pixel."""
 LEAST_STROKE = 3
@@ -212,6 +214,11 @@ def _of_map(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
     _check_size(known.shape, size)
     if unknown := unknown_values(known, len(classes.values)):
         raise ValueError(f"expected values below {len(classes.values)}, or 255 where nothing is said, found {unknown}")
+    if (known == 0).mean() > MOST_BACKGROUND and set(np.unique(known)) == {0, VOID}:
+        raise ValueError(
+            "expected values of classes, and 255 where nothing is said, found background nearly everywhere beside 255: "
+            "write the class's value where it is, and 255 where nothing was drawn"
+        )
     return Hints(known)
 
 
@@ -228,7 +235,7 @@ def _of_xml(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
     boxes = []
     for item in objects_in(root):
         fields = {tag_of(child): child for child in reversed(item)}
-        if "deleted" in fields and text_of(fields["deleted"]) in ("1", "true"):
+        if "deleted" in fields and text_of(fields["deleted"]).casefold() in ("1", "true"):
             continue
         if "name" not in fields or "bndbox" not in fields:
             raise ValueError("expected objects with a <name> and a <bndbox>, found one without")
@@ -346,4 +353,6 @@ def _number(text: str | None) -> float:
 
 
 def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    """Return a whole number, also one that is written as 640.0; 0 where there is none."""
+    whole = text.removesuffix(".0")
+    return int(whole) if whole.isascii() and whole.isdecimal() and len(whole) < 10 else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from data.dataset import DatasetError, Problem
+from data.files import read_regular
 
 FILE = "data.yaml"
 
@@ -30,10 +31,10 @@ def read_yolo_names(folder: Path) -> list[str]:
     """
     file = folder / FILE
     try:
-        names = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("names")
+        names = (yaml.safe_load(read_regular(file).decode()) or {}).get("names")
     except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError) as error:
         raise DatasetError([Problem(file, f"expected YAML with the names of the classes, but {error}")]) from None
     found = [names.get(number) for number in range(len(names))] if isinstance(names, dict) else names
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise DatasetError([Problem(file, f"expected names by numbers from 0, found {names!r:.80}")])
+        raise DatasetError([Problem(file, f"expected names by numbers from 0, found {type(names).__name__}")])
     return [str(name) for name in found]

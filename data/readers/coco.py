@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,11 @@ def _list_name(file: Path) -> str | None:
     return file.parent.name if file.name == OWN_NAMES[0] else None
 
 
+def _is_in(split: str, stem: str) -> bool:
+    """Tell whether the name of a list is a word of a file's name: train is one of train2017, and none of trainval."""
+    return re.search(rf"(?<![^\W\d_]){re.escape(split)}(?![^\W\d_])", stem) is not None
+
+
 def read_coco_set(
     root: Path, file: Path, split: str | Path | None, classes: Path | None
 ) -> tuple[Dataset, list[Problem]]:
@@ -82,7 +88,7 @@ def read_coco_set(
             for name in listed.missing
         ]
         images = {id: images[id] for id in listed.ids}
-    elif split is not None and str(split) not in file.stem and str(split) != _list_name(file):
+    elif split is not None and not _is_in(str(split), file.stem) and str(split) != _list_name(file):
         raise DatasetError(
             [Problem(Path(split), f"expected a list of images, or an instance file in {root / 'annotations'}")]
         )

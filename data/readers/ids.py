@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -132,7 +133,8 @@ def read_class_names(root: Path, classes: Path | None) -> tuple[str, ...] | None
         DatasetError: The file is missing or empty, or a name cannot be a class's; lists every one.
     """
     file = classes or root / "classes.txt"
-    if classes is None and not file.is_file():
+    # A link that leads to nothing is a table that cannot be read now, not none.
+    if classes is None and not os.path.lexists(file):
         return None
     lines = [(number, clean_name(line)) for number, line in enumerate(text_lines(read_text(file)), start=1)]
     named = [(number, name) for number, name in lines if name]

@@ -50,7 +50,7 @@ def _labels(file: Path, annotation: ElementTree.Element) -> frozenset[str]:
     names = []
     for item in objects_in(annotation):
         fields = {tag_of(child): text_of(child) for child in reversed(item)}
-        if fields.get("deleted") in ("1", "true"):
+        if (fields.get("deleted") or "").casefold() in ("1", "true"):
             continue
         if not fields.get("name"):
             found = f"found an object without a name, but with <{'>, <'.join(fields) or ''}>"

@@ -210,3 +210,23 @@ def test_hints_are_checked_with_the_images(photo: Path) -> None:
     (problem,) = check_images(Dataset(photo.parent, CLASSES, (sample,)), 1)
     assert (problem.file, problem.sample) == (file, "a")
     assert not check_images(Dataset(photo.parent, CLASSES, (replace(sample, hints=None),)), 1)
+
+
+def test_strokes_of_white_on_black_are_no_map_of_values(photo: Path) -> None:
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[5:8, 10:30] = 255
+    Image.fromarray(drawn).save(photo.parent / "strokes.png")
+    with pytest.raises(DatasetError, match="background nearly everywhere beside 255"):
+        read(photo, "a.png", (photo.parent / "strokes.png").read_bytes())
+    # Somebody who says of a corner that it is background.
+    Image.fromarray(255 - drawn).save(photo.parent / "corner.png")
+    known = read(photo, "a.png", (photo.parent / "corner.png").read_bytes()).known
+    assert (known == 0).sum() == 3 * 20
+
+
+def test_sizes_with_a_point_and_answers_in_capitals_are_read(photo: Path) -> None:
+    other = "<size><width>640.0</width><height>512.0</height></size>"
+    with pytest.raises(DatasetError, match="640"):
+        read(photo, "a.xml", voc_xml(("dog", 11, 6, 30, 20), more=other))
+    gone = voc_xml(("dog", 11, 6, 30, 20)).replace("<name>", "<deleted>True</deleted><name>")
+    assert read(photo, "a.xml", gone).boxes == ()

@@ -412,6 +412,24 @@ def test_coco_takes_a_list_of_images_or_the_name_of_an_annotation_file_as_split(
     assert "some.txt: expected images that instances_val2017.json describes, found 'z'" in problem
 
 
+def test_a_split_of_coco_is_a_word_of_the_files_name(tmp_path: Path) -> None:
+    make_coco(tmp_path, "instances_trainval.json")
+    make_images(tmp_path / "images", "a.jpg", "b.jpg")
+    own = tmp_path / "annotations" / "instances_trainval.json"
+    for part in ("train", "val", "in"):
+        (problem,) = problems_of(tmp_path, labels=own, split=part)
+        assert f"{part}: expected a list of images, or an instance file" in problem
+    assert len(open_dataset(tmp_path, labels=own, split="trainval")[0].samples) == 2
+
+
+def test_a_table_of_classes_behind_a_link_to_nothing_is_not_none(tmp_path: Path) -> None:
+    make_images(tmp_path, "a.jpg")
+    write(tmp_path / "labels.csv", "image,labels\na,dog\n")
+    (tmp_path / "classes.txt").symlink_to(tmp_path / "unmounted" / "classes.txt")
+    (problem,) = problems_of(tmp_path)
+    assert "classes.txt" in problem
+
+
 def test_everything_wrong_with_a_coco_set_is_listed_at_once(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "gone.jpg", "../x.jpg", "A.jpg", "b.jpg"]
     images = [{"id": id, "file_name": name, "height": 10, "width": 12} for id, name in enumerate(names)]

@@ -13,6 +13,7 @@ from data.dataset import VOID, DatasetError, Problem, Sample, value_type
 from data.exchange.json_fields import is_number_below
 from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.files import read_regular
 from data.formats.label_maps import MAX_VALUE, read_label_map, write_label_map
 
 MASKS, INSTANCES, NAMES = "masks", "instances", "values.txt"
@@ -70,7 +71,7 @@ def read_names(file: Path) -> list[str]:
         DatasetError: It cannot be read.
     """
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return read_regular(file).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError([Problem(file, f"expected a list of names, but {error}")]) from None
 
@@ -82,7 +83,7 @@ def names_by_value(named: Any) -> list[str]:
         ValueError: It is no such object, or has a value that no label map has.
     """
     if not isinstance(named, dict) or not named:
-        raise ValueError(f"expected names by their values, found {named!r:.80}")
+        raise ValueError(f"expected names by their values, found {type(named).__name__}")
     for value in named:
         if not is_number_below(value, MAX_VALUE + 1):
             raise ValueError(f"expected values from 0 to {MAX_VALUE}, found {value!r:.80}")

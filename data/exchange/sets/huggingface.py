@@ -148,7 +148,7 @@ def _values(cell: Any, name: str, shape: tuple[int, int]) -> NDArray[np.integer]
 
 def _names(card: Path) -> list[str]:
     try:
-        text = card.read_text(encoding="utf-8").rpartition("<!-- values: ")[2].partition(" -->\n")[0]
+        text = read_regular(card).decode().rpartition("<!-- values: ")[2].partition(" -->\n")[0]
         return names_by_value(json.loads(text))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError([Problem(card, f"expected the card of an export with its values, but {error}")]) from None

@@ -20,6 +20,7 @@ from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts
 from data.exchange.pixels import Pixels, Region, cropped
 from data.exchange.shapes.coco import instances_of, paint
 from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.files import read_regular
 from data.formats.yolo_names import read_yolo_names, write_yolo_names
 
 FOLDER = "labels"
@@ -60,7 +61,7 @@ def read_yolo(folder: Path, labels: Labels) -> Iterator[Edited]:
 def _read(file: Path, names: list[str], labels: Labels, sample: Sample) -> Pixels:
     height, width = shape = labels.size(sample)
     found: list[Region] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_regular(file).decode().splitlines(), start=1):
         try:
             index, *sides = line.split()
             if not is_number_below(index, len(names)):
