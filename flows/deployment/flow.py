@@ -63,8 +63,9 @@ def run_name() -> str:
     return f"{host}:{Path(flow_run.parameters['request'].out).absolute()}"
 
 
-def _check_folders(request: Any) -> None:
-    """See that what a run in a container writes outlives it."""
+def _check_folders(*words: Any, **named: Any) -> None:
+    """See that what a run in a container writes outlives it; called as the flow is."""
+    request = words[0] if words else named["request"]
     check_shared([request.out, getattr(request, "store_address", request.out)], os.environ.get(SHARED_VARIABLE))
 
 
