@@ -97,8 +97,9 @@ def test_the_image_is_small_and_its_user_is_not_root() -> None:
     after = last[last.index(("USER", "pseudomask")) :]
     assert "USER" not in [word for word, _ in after[1:]]
     assert not any("apt-get" in rest for _, rest in after)
-    # The compilers stay behind.
-    assert not any("gcc" in rest for _, rest in last)
+    # Triton compiles its launchers with gcc when a kernel is first called; what only builds stays behind.
+    assert any("gcc" in rest for _, rest in last)
+    assert not any("g++" in rest for _, rest in last)
     assert {rest for word, rest in instructions() if word == "WORKDIR"} == {IMAGE_FOLDER}
     copied = next(rest for word, rest in last if word == "COPY")
     assert copied.split()[-2:] == [IMAGE_FOLDER] * 2

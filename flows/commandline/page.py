@@ -18,7 +18,7 @@ from flows.commandline.options import Option, bare, constraints_of, options_of
 from flows.commands.command import Command
 
 # Two screens. Where the settings' texts do not fit in, there are two settings per line, without them.
-MOST_LINES = 124
+MOST_LINES = 128
 WIDTH = 120
 LEFT = 38
 # A number that only keeps sums from overflowing is no range.

@@ -93,7 +93,7 @@ class Request(LocalRequest):
     """What every flow is asked for beside its work: where it happens.
 
     Attributes:
-        store: Folder of the artifacts, or s3://bucket/prefix; by default PSEUDOMASK_STORE, else `store` beside `out`.
+        store: Folder or s3://bucket/prefix of artifacts. [PSEUDOMASK_STORE or `store` by out]
         cluster: Dask workers for artifacts: local, local:N, or tcp://host:port of a scheduler.
         time_limit: Hours after which it is stopped, from its turn on; what is finished is kept.
         preset: Where the settings start from. `settings` need only name what differs.
