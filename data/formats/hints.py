@@ -5,7 +5,7 @@ Three forms, told apart by their content:
 - labelme's JSON: `rectangle` is a box, `point`, `line` and `linestrip` are strokes, `polygon` and `circle` are areas.
   The label is a class, or "background".
 - VOC's XML: its boxes.
-- A label map as PNG, of the values of the classes: 0 is background, and void, 255, says nothing.
+- A label map as PNG, of the values of the classes: 0 is background; void, 255, and transparent pixels say nothing.
 
 Boxes of COCO and YOLO are read with the set (`data.readers.beside.box_files`) and come with the image.
 
@@ -28,7 +28,7 @@ from data.dataset import VOID, ClassTable, DatasetError, LabelMap, NamedBox, Pro
 from data.files import read_regular
 from data.formats.coco_records import read_json
 from data.formats.images import image_size
-from data.formats.label_maps import read_label_map, unknown_values
+from data.formats.label_maps import read_drawn_map, unknown_values
 from data.formats.voc_xml import objects_in, parse_xml, refuse, tag_of, text_of
 from data.names import clean_name
 
@@ -48,6 +48,13 @@ SHAPE_CORNERS: Mapping[str, tuple[int, int | None]] = {
     "circle": (2, 2),
 }
 """Shape of labelme -> the least and the greatest number of its points."""
+BINARY_HINTS = (
+    "expected hints with the values of classes, found only 0 and 255, of which 0 is background and 255 says nothing: "
+    "write 1 (or the class's value) where the class is, and 255 or transparent pixels where nothing is said"
+)
+MOSTLY, THIN = 0.9, 0.02
+"""A map with more background than the one, and with nothing else as wide as the other (of its longer side), may be of
+strokes on black, where black was meant to say nothing."""
 _PNG, _XML = b"\x89PNG\r\n\x1a\n", b"<"
 
 
@@ -82,6 +89,14 @@ class Hints:
         """The values of the classes that they speak of, without background."""
         said = np.unique(self.known[(self.known != 0) & (self.known != VOID)])
         return {*said.tolist(), *(box.value for box in self.boxes)}
+
+    def are_strokes_on_background(self) -> bool:
+        """Tell whether nearly all is background and the rest thin, as where black was left undrawn."""
+        if np.count_nonzero(self.known == 0) <= MOSTLY * self.known.size:
+            return False
+        side = max(3, round(THIN * max(self.known.shape)))
+        said = ((self.known != 0) & (self.known != VOID)).astype(np.uint8)
+        return bool(said.any()) and not cv2.erode(said, np.ones((side, side), np.uint8)).any()
 
     def at_size(self, size: tuple[int, int]) -> Hints:
         """Return them for the image at another size (H, W); no stroke is too thin to be seen there."""
@@ -189,17 +204,19 @@ def read_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
     return found
 
 
-def check_hints(sample: SampleWithMore, classes: ClassTable) -> None:
-    """Read the hints of an image.
+def check_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
+    """Return the hints of an image.
 
     Raises:
         DatasetError: As `read_hints`; or they speak of a class that the image's tags lack.
     """
-    if beyond := read_hints(sample, classes).values.difference(label + 1 for label in sample.labels):
+    hints = read_hints(sample, classes)
+    if beyond := hints.values.difference(label + 1 for label in sample.labels):
         names = ", ".join(classes.values[value] for value in sorted(beyond))
         tags = ", ".join(classes.names[label] for label in sample.labels) or "none"
         message = f"expected hints of the classes that the image has ({tags}), found {names}: tag it so"
         raise DatasetError([Problem(sample.hints or sample.image, message, sample.id)])
+    return hints
 
 
 def _of_boxes(boxes: Sequence[NamedBox], size: tuple[int, int], classes: ClassTable) -> Hints:
@@ -208,8 +225,12 @@ def _of_boxes(boxes: Sequence[NamedBox], size: tuple[int, int], classes: ClassTa
 
 
 def _of_map(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
-    known = read_label_map(source)
+    known, drawn = read_drawn_map(source)
     _check_size(known.shape, size)
+    values = set(np.unique(known[drawn]).tolist())
+    # A map of void with strokes of 0 says what background is; one of 0 with strokes of void says it of all the rest.
+    if VOID in values and not values - {0, VOID} and (not drawn.all() or 2 * np.count_nonzero(known == 0) > known.size):
+        raise ValueError(BINARY_HINTS)
     if unknown := unknown_values(known, len(classes.values)):
         raise ValueError(f"expected values below {len(classes.values)}, or 255 where nothing is said, found {unknown}")
     return Hints(known)

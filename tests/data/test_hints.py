@@ -11,8 +11,9 @@ from PIL import Image
 
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, Sample, SampleWithMore
 from data.formats.hints import Box, Hints, check_hints, nearest_box, read_hints
+from data.formats.label_maps import VOC_PALETTE
 from data.readers.beside.hints import with_hints
-from data.validation import check_images
+from data.validation import check_images, examine_images
 
 SIZE = (37, 50)
 CLASSES = ClassTable(("cat", "dog"))
@@ -159,6 +160,81 @@ def test_a_map_of_another_size_or_with_other_values_is_refused(photo: Path) -> N
         Image.fromarray(values).save(file)
         with pytest.raises(DatasetError, match=expected):
             read_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES)
+
+
+STROKE = (slice(10, 13), slice(5, 40))
+
+
+def painted(mode: str, ground: object, colour: object) -> Image.Image:
+    """Return a picture of the photograph's size with one stroke."""
+    image = Image.new(mode, SIZE[::-1], ground)
+    image.paste(colour, (5, 10, 40, 13))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (painted("RGBA", (0, 0, 0, 0), (0, 128, 0, 255)), {}),
+        (painted("RGBA", (255, 255, 255, 0), (0, 128, 0, 90)), {}),
+        (painted("LA", (0, 0), (2, 255)), {}),
+        (painted("P", 0, 2), {"transparency": 0}),
+        (painted("P", 9, 2), {"transparency": 9}),
+        (painted("L", 0, 2), {"transparency": 0}),
+        (painted("RGB", (0, 0, 0), (0, 128, 0)), {"transparency": (0, 0, 0)}),
+        (Image.fromarray(np.asarray(painted("L", 0, 2)).astype(np.uint16)), {"transparency": 0}),
+        (painted("L", 255, 2), {}),
+    ],
+)
+def test_what_was_not_drawn_says_nothing(photo: Path, image: Image.Image, options: dict[str, Any]) -> None:
+    file = photo.parent / "a.png"
+    if image.mode == "P":
+        image.putpalette(VOC_PALETTE.tobytes())
+    image.save(file, **options)
+    known = check_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES).known
+    assert (known[STROKE] == 2).all()
+    assert (known != VOID).sum() == 3 * 35
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        painted("L", 0, 255),
+        painted("1", 0, 1).convert("L"),
+        painted("RGB", (0, 0, 0), (255, 255, 255)),
+        painted("RGBA", (0, 0, 0, 255), (255, 255, 255, 255)),
+        painted("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
+    ],
+)
+def test_white_strokes_are_refused_with_what_to_write(photo: Path, image: Image.Image) -> None:
+    file = photo.parent / "a.png"
+    image.save(file)
+    with pytest.raises(DatasetError, match=r"a\.png: expected hints .* found only 0 and 255, .* write 1"):
+        read_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES)
+
+
+def test_strokes_of_background_alone_are_read(photo: Path) -> None:
+    file = photo.parent / "a.png"
+    painted("L", 255, 0).save(file)
+    known = read_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES).known
+    assert (known[STROKE] == 0).all()
+    assert (known == 0).sum() == 3 * 35
+
+
+def test_thin_strokes_on_background_everywhere_are_told(photo: Path) -> None:
+    file = photo.parent / "a.png"
+    dataset = Dataset(photo.parent, CLASSES, (SampleWithMore("a", photo, (1,), hints=file),))
+
+    def told() -> str:
+        return "\n".join(examine_images(dataset, 1)[1])
+
+    values = np.zeros(SIZE, np.uint8)
+    values[10:12, 5:40] = 2
+    Image.fromarray(values).save(file)
+    assert "hints with thin strokes on background everywhere; where black says nothing, write 255: a" in told()
+    values[10:19, 5:15] = 2
+    Image.fromarray(values).save(file)
+    assert "strokes" not in told()
 
 
 def test_hints_are_found_by_the_names_of_images_and_few_images_need_any(photo: Path) -> None:
