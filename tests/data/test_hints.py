@@ -140,6 +140,28 @@ def test_a_pixel_belongs_to_the_box_whose_middle_is_nearest(photo: Path) -> None
         ("a.xml", "<html></html>", (1,), "found <html> around the whole"),
         ("a.xml", "<annotation><object><name>dog</name></object></annotation>", (1,), "a <name> and a <bndbox>"),
         ("a.xml", voc_xml(("dog", 11, 6, 3, 20)), (1,), "boxes with pixels of the image"),
+        (
+            "a.json",
+            labelme(("dog", "rectangle", [[0.1, 0.2], [0.5, 0.6]])),
+            (1,),
+            "shape 1, a rectangle of 'dog': .*shares",
+        ),
+        ("a.json", labelme(("dog", "polygon", [[0, 0], [1, 0], [0.5, 1]])), (1,), "shape 1, a polygon .*not shares"),
+        ("a.json", labelme(("dog", "point", [[0.5, 0.25]])), (1,), "shape 1, a point .*shares"),
+        (
+            "a.json",
+            labelme(("dog", "point", [[9, 9]]), ("cat", "polygon", [[90, 90], [95, 90], [95, 99]])),
+            (0, 1),
+            "shape 2, a polygon of 'cat': expected pixels of the image, which is 50 x 37, .*mend it",
+        ),
+        ("a.json", labelme(("dog", "point", [[90, 10]])), (1,), "shape 1, a point of 'dog': expected pixels of the"),
+        ("a.json", labelme(("dog", "rectangle", [[5, 5], [300, 300]])), (1,), "shape 1, .* a box in the image"),
+        ("a.json", labelme(("background", "rectangle", [[60, 5], [70, 9]])), (1,), "boxes with pixels of the image"),
+        ("a.xml", voc_xml(("dog", 10, 10, 30, 5000)), (1,), "object 1, 'dog': expected a box in .* 50 x 37"),
+        ("a.xml", voc_xml(("dog", -100, 10, 30, 20)), (1,), "object 1, 'dog': expected a box in .* 50 x 37"),
+        ("a.xml", voc_xml(("dog", 0, 0, 1, 1)), (1,), "object 1, 'dog': expected pixels, not shares"),
+        ("a.xml", voc_xml(("dog", 1, 1, 9, 9), more="<size><width>640.0</width></size>"), (1,), "found 640.0 x 37"),
+        ("a.xml", voc_xml(("dog", 1, 1, 9, 9), more="<size><width>wide</width></size>"), (1,), "numbers as <width>"),
         ("a.xml", voc_xml(("dog", 1, 1, 2, 2), more="<size><width>9</width><height>9</height></size>"), (1,), "9 x 9"),
     ],
 )
@@ -149,6 +171,17 @@ def test_what_is_wrong_is_told_with_its_file(
     with pytest.raises(DatasetError, match=expected) as raised:
         read(photo, name, content, labels)
     assert all(str(problem).startswith(str(photo.parent / name)) for problem in raised.value.problems)
+
+
+@pytest.mark.parametrize("said", ["50.0 37.0", "0 0", " ", "50 "])
+def test_sizes_that_fit_or_were_not_looked_at_are_no_fault(photo: Path, said: str) -> None:
+    width, _, height = said.partition(" ")
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    assert read(photo, "a.xml", voc_xml(("dog", 11, 6, 53, 40), more=size)).boxes == (Box(2, 10, 5, 53, 40),)
+
+
+def test_clicks_on_the_first_pixel_are_read(photo: Path) -> None:
+    assert read(photo, "a.json", labelme(("dog", "point", [[1, 0]]))).known[0, 0] == 2
 
 
 def test_a_map_of_another_size_or_with_other_values_is_refused(photo: Path) -> None:
