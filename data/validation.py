@@ -44,6 +44,7 @@ class _Checked:
         bits: How many bits of the image's values are in use.
         longest: The longer side of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
+        strokes: Whether its hints are thin, and background is all around them.
     """
 
     problems: list[Problem]
@@ -53,6 +54,7 @@ class _Checked:
     bits: int = 8
     longest: int | None = None
     extremes: tuple[int, int] | None = None
+    strokes: bool = False
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -146,6 +148,10 @@ def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
         (
             [sample.id for sample, checked in together if checked.frames > 1],
             "the file has several pictures, of which the first is taken",
+        ),
+        (
+            [sample.id for sample, checked in together if checked.strokes],
+            "hints with thin strokes on background everywhere; where black says nothing, write 255",
         ),
         (_unread_masks(dataset), "in a folder of masks, but no PNG, and not read"),
     ):
@@ -330,12 +336,12 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
             read_saliency(sample)
         if isinstance(sample, SampleWithMore) and sample.regions:
             check_regions(sample)
-        if isinstance(sample, SampleWithMore) and sample.hints:
-            check_hints(sample, dataset.classes)
+        hints = check_hints(sample, dataset.classes) if isinstance(sample, SampleWithMore) and sample.hints else None
+        strokes = hints is not None and hints.are_strokes_on_background()
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes)
+        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

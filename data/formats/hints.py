@@ -5,7 +5,7 @@ Three forms, told apart by their content:
 - labelme's JSON: `rectangle` is a box, `point`, `line` and `linestrip` are strokes, `polygon` and `circle` are areas.
   The label is a class, or "background".
 - VOC's XML: its boxes.
-- A label map as PNG, of the values of the classes: 0 is background, and void, 255, says nothing.
+- A label map as PNG, of the values of the classes: 0 is background; void, 255, and transparent pixels say nothing.
 
 Boxes of COCO and YOLO are read with the set (`data.readers.beside.box_files`) and come with the image.
 
@@ -28,19 +28,21 @@ from data.dataset import VOID, ClassTable, DatasetError, LabelMap, NamedBox, Pro
 from data.files import read_regular
 from data.formats.coco_records import read_json
 from data.formats.images import image_size
-from data.formats.label_maps import read_label_map, unknown_values
+from data.formats.label_maps import read_drawn_map, unknown_values
 from data.formats.voc_xml import objects_in, parse_xml, refuse, tag_of, text_of
 from data.names import clean_name
 
 BACKGROUND = frozenset({"background", "_background_", "__background__"})
-MOST_BACKGROUND = 0.5
-"""Share of a map that is background, above which it was drawn on black: who marks background alone draws less."""
 STROKE = 0.006
 """Width of points and lines as a share of the image's longer side: a click is meant for more than one pixel."""
 LEAST_STROKE = 3
 MOST_SHAPES, MOST_BYTES = 10_000, 1 << 26
 MARGIN = 10
 """Coordinates may lie outside of the image, but by no more than so many of its sides."""
+OUTSIDE = 0.5
+"""Boxes may reach out of the image, but by no more than this share of its sides."""
+SHARES = "expected pixels, not shares of the image from 0 to 1: export coordinates in pixels"
+REMEDY = "mend it, or delete it"
 SHAPE_CORNERS: Mapping[str, tuple[int, int | None]] = {
     "rectangle": (2, 2),
     "point": (1, 1),
@@ -50,6 +52,13 @@ SHAPE_CORNERS: Mapping[str, tuple[int, int | None]] = {
     "circle": (2, 2),
 }
 """Shape of labelme -> the least and the greatest number of its points."""
+BINARY_HINTS = (
+    "expected hints with the values of classes, found only 0 and 255, of which 0 is background and 255 says nothing: "
+    "write 1 (or the class's value) where the class is, and 255 or transparent pixels where nothing is said"
+)
+MOSTLY, THIN = 0.9, 0.02
+"""A map with more background than the one, and with nothing else as wide as the other (of its longer side), may be of
+strokes on black, where black was meant to say nothing."""
 _PNG, _XML = b"\x89PNG\r\n\x1a\n", b"<"
 
 
@@ -84,6 +93,14 @@ class Hints:
         """The values of the classes that they speak of, without background."""
         said = np.unique(self.known[(self.known != 0) & (self.known != VOID)])
         return {*said.tolist(), *(box.value for box in self.boxes)}
+
+    def are_strokes_on_background(self) -> bool:
+        """Tell whether nearly all is background and the rest thin, as where black was left undrawn."""
+        if np.count_nonzero(self.known == 0) <= MOSTLY * self.known.size:
+            return False
+        side = max(3, round(THIN * max(self.known.shape)))
+        said = ((self.known != 0) & (self.known != VOID)).astype(np.uint8)
+        return bool(said.any()) and not cv2.erode(said, np.ones((side, side), np.uint8)).any()
 
     def at_size(self, size: tuple[int, int]) -> Hints:
         """Return them for the image at another size (H, W); no stroke is too thin to be seen there."""
@@ -191,17 +208,19 @@ def read_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
     return found
 
 
-def check_hints(sample: SampleWithMore, classes: ClassTable) -> None:
-    """Read the hints of an image.
+def check_hints(sample: SampleWithMore, classes: ClassTable) -> Hints:
+    """Return the hints of an image.
 
     Raises:
         DatasetError: As `read_hints`; or they speak of a class that the image's tags lack.
     """
-    if beyond := read_hints(sample, classes).values.difference(label + 1 for label in sample.labels):
+    hints = read_hints(sample, classes)
+    if beyond := hints.values.difference(label + 1 for label in sample.labels):
         names = ", ".join(classes.values[value] for value in sorted(beyond))
         tags = ", ".join(classes.names[label] for label in sample.labels) or "none"
         message = f"expected hints of the classes that the image has ({tags}), found {names}: tag it so"
         raise DatasetError([Problem(sample.hints or sample.image, message, sample.id)])
+    return hints
 
 
 def _of_boxes(boxes: Sequence[NamedBox], size: tuple[int, int], classes: ClassTable) -> Hints:
@@ -210,15 +229,14 @@ def _of_boxes(boxes: Sequence[NamedBox], size: tuple[int, int], classes: ClassTa
 
 
 def _of_map(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
-    known = read_label_map(source)
+    known, drawn = read_drawn_map(source)
     _check_size(known.shape, size)
+    values = set(np.unique(known[drawn]).tolist())
+    # A map of void with strokes of 0 says what background is; one of 0 with strokes of void says it of all the rest.
+    if VOID in values and not values - {0, VOID} and (not drawn.all() or 2 * np.count_nonzero(known == 0) > known.size):
+        raise ValueError(BINARY_HINTS)
     if unknown := unknown_values(known, len(classes.values)):
         raise ValueError(f"expected values below {len(classes.values)}, or 255 where nothing is said, found {unknown}")
-    if (known == 0).mean() > MOST_BACKGROUND and set(np.unique(known)) == {0, VOID}:
-        raise ValueError(
-            "expected values of classes, and 255 where nothing is said, found background nearly everywhere beside 255: "
-            "write the class's value where it is, and 255 where nothing was drawn"
-        )
     return Hints(known)
 
 
@@ -228,22 +246,25 @@ def _of_xml(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
         refuse(source, f"found <{tag_of(root)}> around the whole")
     said = [child for child in root if tag_of(child) == "size"]
     if said:
-        fields = {tag_of(child): _whole(text_of(child)) for child in said[0]}
-        # Some tools write zeros for what they have not looked at.
-        if fields.get("height") and fields.get("width"):
-            _check_size((fields["height"], fields["width"]), size)
+        fields = {tag_of(child): text_of(child) for child in said[0]}
+        # Some tools write zeros, or nothing, for what they have not looked at.
+        sides = (_number(fields.get(name) or "0", f"<{name}>") for name in ("height", "width"))
+        _check_size(tuple(found or side for found, side in zip(sides, size, strict=True)), size)
     boxes = []
-    for item in objects_in(root):
+    for number, item in enumerate(objects_in(root), start=1):
         fields = {tag_of(child): child for child in reversed(item)}
         if "deleted" in fields and text_of(fields["deleted"]).casefold() in ("1", "true"):
             continue
         if "name" not in fields or "bndbox" not in fields:
             raise ValueError("expected objects with a <name> and a <bndbox>, found one without")
         sides = {tag_of(child): text_of(child) for child in fields["bndbox"]}
-        left, top, right, bottom = (_number(sides.get(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
+        what = f"object {number}, {text_of(fields['name'])!r:.80}"
+        found = [_number(sides.get(name), f"sides of a <bndbox> ({what})") for name in ("xmin", "ymin", "xmax", "ymax")]
+        if are_shares(found, size):
+            raise ValueError(f"{what}: {SHARES}, found {shown(found)}")
         # VOC counts pixels from 1, and the last one is inside.
-        box = Box(_value(text_of(fields["name"]), classes), left - 1, top - 1, right, bottom)
-        boxes.append(_checked(box, size))
+        box = Box(_value(text_of(fields["name"]), classes), found[0] - 1, found[1] - 1, found[2], found[3])
+        boxes.append(_checked(box, size, what))
     return Hints(_nothing(size, classes), tuple(boxes))
 
 
@@ -259,18 +280,20 @@ def _of_labelme(source: Path, size: tuple[int, int], classes: ClassTable) -> Hin
     if said != (None, None):
         _check_size(said, size)
     hints = Hints(_nothing(size, classes))
-    drawn: list[tuple[bool, int, str, NDArray[np.float64]]] = []
-    for shape in shapes:
+    drawn: list[tuple[bool, int, str, NDArray[np.float64], str]] = []
+    for number, shape in enumerate(shapes, start=1):
         value, kind, corners = _shape(shape, classes, size)
-        if kind == "rectangle" and value:
-            (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-            box = _checked(Box(value, float(left), float(top), float(right), float(bottom)), size)
-            hints = replace(hints, boxes=(*hints.boxes, box))
-        else:
-            drawn.append((kind in ("point", "line", "linestrip"), value, kind, corners))
+        what = f"shape {number}, a {kind} of {shape['label']!r:.80}"
+        if are_shares(numbers := corners.ravel().tolist(), size):
+            raise ValueError(f"{what}: {SHARES}, found {shown(numbers)}")
+        if kind == "rectangle":
+            box = _checked(_around(value, corners), size, what)
+            hints = replace(hints, boxes=(*hints.boxes, box)) if value else hints
+        if kind != "rectangle" or not value:
+            drawn.append((kind in ("point", "line", "linestrip"), value, kind, corners, what))
     # Strokes lie over areas.
-    for _, value, kind, corners in sorted(drawn, key=lambda each: each[0]):
-        _draw(hints.known, value, kind, corners)
+    for _, value, kind, corners, what in sorted(drawn, key=lambda each: each[0]):
+        _draw(hints.known, value, kind, corners, what)
     return hints
 
 
@@ -291,7 +314,11 @@ def _shape(shape: Any, classes: ClassTable, size: tuple[int, int]) -> tuple[int,
     return _value(shape["label"], classes, background=True), kind, np.array(points, np.float64)
 
 
-def _draw(known: LabelMap, value: int, kind: str, corners: NDArray[np.float64]) -> None:
+def _around(value: int, corners: NDArray[np.float64]) -> Box:
+    return Box(value, *corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+
+
+def _draw(known: LabelMap, value: int, kind: str, corners: NDArray[np.float64], what: str) -> None:
     thick = max(LEAST_STROKE, round(STROKE * max(known.shape)))
     # A pixel's middle is half a pixel from its corner, and cv2 counts pixels by their middles.
     places = np.floor(corners).astype(np.int32)
@@ -304,10 +331,12 @@ def _draw(known: LabelMap, value: int, kind: str, corners: NDArray[np.float64]) 
         # The second point lies on it.
         cv2.circle(mask, places[0].tolist(), round(float(np.hypot(*(corners[1] - corners[0])))), 1, -1)
     elif kind == "rectangle":
-        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-        mask[pixels_of(Box(value, float(left), float(top), float(right), float(bottom)), known.shape)] = 1
+        mask[pixels_of(_around(value, corners), known.shape)] = 1
     else:
         cv2.fillPoly(mask, [places], 1)
+    if not mask.any():
+        size = f"{known.shape[1]} x {known.shape[0]}"
+        raise ValueError(f"{what}: expected pixels of the image, which is {size}, found it outside; {REMEDY}")
     known[mask > 0] = value
 
 
@@ -320,12 +349,35 @@ def _value(name: str, classes: ClassTable, *, background: bool = False) -> int:
     return classes.names.index(name) + 1
 
 
-def _checked(box: Box, size: tuple[int, int]) -> Box:
+def _checked(box: Box, size: tuple[int, int], what: str = "a box") -> Box:
     inside = box.left < size[1] and box.top < size[0] and box.right > 0 and box.bottom > 0
+    found = f"found {shown(box[1:])} (left, top, right, bottom); {REMEDY}"
     if not (box.left < box.right and box.top < box.bottom and inside):
-        sides = " ".join(f"{side:g}" for side in box[1:])
-        raise ValueError(f"expected boxes with pixels of the image, found {sides} (left, top, right, bottom)")
+        raise ValueError(f"{what}: expected boxes with pixels of the image, {found}")
+    if is_far_outside(box[1:], size):
+        raise ValueError(f"{what}: expected a box in the image, which is {size[1]} x {size[0]}, {found}")
     return box
+
+
+def is_far_outside(sides: Sequence[float], size: tuple[int, int]) -> bool:
+    """Tell whether a box (left, top, right, bottom) is of another image: objects that the edge cuts reach less far."""
+    lengths = size[1], size[0]
+    return any(not -OUTSIDE <= side / length <= 1 + OUTSIDE for side, length in zip(sides, lengths * 2, strict=True))
+
+
+def are_shares(numbers: Sequence[float], size: tuple[int, int]) -> bool:
+    """Tell whether coordinates are shares of the image's sides: all from 0 to 1, of which one pixel at most is seen.
+
+    A click on the first pixel has whole numbers, or is one alone.
+    """
+    if max(size) <= 2 or not all(0 <= number <= 1 for number in numbers):
+        return False
+    return len(numbers) > 2 or not all(float(number).is_integer() for number in numbers)
+
+
+def shown(numbers: Sequence[float]) -> str:
+    """Return the first numbers of a shape for a message."""
+    return " ".join(f"{number:g}" for number in numbers[:8]) + " ..." * (len(numbers) > 8)
 
 
 def _nothing(size: tuple[int, int], classes: ClassTable) -> LabelMap:
@@ -334,25 +386,19 @@ def _nothing(size: tuple[int, int], classes: ClassTable) -> LabelMap:
 
 def _check_size(said: tuple[Any, ...], size: tuple[int, int]) -> None:
     if tuple(said) != size:
-        shown = " x ".join(str(side)[:20] for side in reversed(said))
-        raise ValueError(f"expected hints of an image of {size[1]} x {size[0]}, found {shown}")
+        found = " x ".join(f"{side:g}" if isinstance(side, float) else str(side)[:20] for side in reversed(said))
+        raise ValueError(f"expected hints of an image of {size[1]} x {size[0]}, found {found}")
 
 
 def _is_coordinate(value: Any, far: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= far
 
 
-def _number(text: str | None) -> float:
+def _number(text: str | None, what: str) -> float:
     try:
         number = float(text or "")
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"expected numbers as sides of a <bndbox>, found {text!r:.80}")
+        raise ValueError(f"expected numbers as {what}, found {text!r:.80}")
     return number
-
-
-def _whole(text: str) -> int:
-    """Return a whole number, also one that is written as 640.0; 0 where there is none."""
-    whole = text.removesuffix(".0")
-    return int(whole) if whole.isascii() and whole.isdecimal() and len(whole) < 10 else 0

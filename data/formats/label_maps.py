@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from data.dataset import VOID, DatasetError, Problem, Sample, value_type
+from data.dataset import VOID, DatasetError, LabelMap, Problem, Sample, value_type
 from data.files import replacing
 from data.formats import coco
 from data.formats.images import LABEL_FORMATS, decodable, image_orientation, image_size, opened, orient
@@ -69,21 +70,55 @@ def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> No
         image.save(temporary, format="PNG")
 
 
-def read_label_map(path: Path) -> np.ndarray:
+def read_label_map(path: Path, drawn: NDArray[np.bool_] | None = None) -> np.ndarray:
     """Read an indexed or grey PNG as [H, W]: the values, not the colours; uint8, or uint16 if one is over 255.
 
     Colours that are all of VOC's palette are read as its values, equal ones as grey, and -1 is void.
 
+    Args:
+        path: The file.
+        drawn: bool [H, W]; colours elsewhere are not looked at, and are 0. By default all are.
+
     Raises:
         DatasetError: The file is missing, damaged, holds other colours, or values of more than 16 bits.
     """
-    values = _read_values(path)
+    values = _read_values(path, drawn)
     if values.dtype.kind == "i" and values.min() == -1:
         values = np.where(values == -1, VOID, values)
     if values.min() < 0 or values.max() > MAX_VALUE:
         found = values.min() if values.min() < 0 else values.max()
         raise DatasetError([Problem(path, f"expected label values 0 to {MAX_VALUE}, found {found}")])
     return values.astype(value_type(int(values.max())))
+
+
+def read_drawn_map(path: Path) -> tuple[LabelMap, NDArray[np.bool_]]:
+    """Read a label map that somebody drew, as `read_label_map`: what is wholly transparent was not drawn, and is void.
+
+    Returns:
+        The map [H, W], and bool [H, W]: where it is drawn.
+
+    Raises:
+        DatasetError: As of `read_label_map`.
+    """
+    with opened(path, "a label map", LABEL_FORMATS) as image, decodable(image, path):
+        drawn = _opacity(image) > 0
+    return np.where(drawn, read_label_map(path, drawn), np.uint8(VOID)), drawn
+
+
+def _opacity(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the alpha [H, W] of an image, of its channel or of its palette or colour that is transparent."""
+    if "A" in image.getbands():
+        return np.asarray(image.getchannel("A"))
+    clear = image.info.get("transparency")
+    if clear is None:
+        return np.full((image.height, image.width), 255, np.uint8)
+    values = np.asarray(image)
+    if isinstance(clear, bytes):
+        levels = np.full(256, 255, np.uint8)
+        levels[: len(clear)] = np.frombuffer(clear, np.uint8)
+        return levels[values]
+    same = values == np.asarray(clear)
+    return np.where(same.all(axis=2) if same.ndim == 3 else same, np.uint8(0), np.uint8(255))
 
 
 def instance_map(masks: np.ndarray) -> np.ndarray:
@@ -182,7 +217,7 @@ def _read_instances(path: Path) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def _read_values(path: Path) -> np.ndarray:
+def _read_values(path: Path, drawn: NDArray[np.bool_] | None = None) -> np.ndarray:
     with opened(path, "a label map", LABEL_FORMATS) as image, decodable(image, path):
         if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
             return np.asarray(image)
@@ -192,6 +227,9 @@ def _read_values(path: Path) -> np.ndarray:
             message = "expected an indexed or grey label map, or colours of 8 bits, found colours of 16 bits"
             raise DatasetError([Problem(path, f"{message}; write the values as a grey PNG")])
         pixels = np.asarray(image)
+        if drawn is not None:
+            # A transparent pixel may have any colour.
+            pixels = np.where(drawn[..., None], pixels, np.uint8(0))
         if image.mode == "LA":
             return np.ascontiguousarray(pixels[..., 0])
         return _values_of_colours(pixels[..., :3], path)

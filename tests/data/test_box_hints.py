@@ -158,6 +158,8 @@ def test_classes_that_the_set_lacks_are_refused_where_they_stand(dataset: Datase
         (coco(box("a", 7, 1, 2, 3)), "annotation 1 of image 'a.jpg': expected left, top, width and height as bbox"),
         (coco(box("a", 7, 1, 2, "3", 4)), r"expected left, top, width and height as bbox, found \[1, 2, '3', 4\]"),
         (coco(box("a", 7, 1, 2, math.nan, 4)), "expected left, top, width and height as bbox"),
+        (coco(box("a", 7, 0.1, 0.2, 0.5, 0.6)), "annotation 1 of image 'a.jpg': expected pixels, not shares of the"),
+        (coco(box("a", 7, 10, 10, 20, 5000)), "expected a box in the image, which is 50 x 40, found 10 10 20 5000"),
         (coco({"image_id": "a", "category_id": 7}), "as bbox, found None; mend it, or delete it"),
         (coco(box("a", 7, 60, 5, 9, 9)), "boxes with pixels of the image, found 60 5 9 9"),
         (coco(box("a", 7, 5, 5, -1, 9)), "boxes with pixels of the image"),

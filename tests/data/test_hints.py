@@ -11,8 +11,9 @@ from PIL import Image
 
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, Sample, SampleWithMore
 from data.formats.hints import Box, Hints, check_hints, nearest_box, read_hints
+from data.formats.label_maps import VOC_PALETTE
 from data.readers.beside.hints import with_hints
-from data.validation import check_images
+from data.validation import check_images, examine_images
 
 SIZE = (37, 50)
 CLASSES = ClassTable(("cat", "dog"))
@@ -139,6 +140,28 @@ def test_a_pixel_belongs_to_the_box_whose_middle_is_nearest(photo: Path) -> None
         ("a.xml", "<html></html>", (1,), "found <html> around the whole"),
         ("a.xml", "<annotation><object><name>dog</name></object></annotation>", (1,), "a <name> and a <bndbox>"),
         ("a.xml", voc_xml(("dog", 11, 6, 3, 20)), (1,), "boxes with pixels of the image"),
+        (
+            "a.json",
+            labelme(("dog", "rectangle", [[0.1, 0.2], [0.5, 0.6]])),
+            (1,),
+            "shape 1, a rectangle of 'dog': .*shares",
+        ),
+        ("a.json", labelme(("dog", "polygon", [[0, 0], [1, 0], [0.5, 1]])), (1,), "shape 1, a polygon .*not shares"),
+        ("a.json", labelme(("dog", "point", [[0.5, 0.25]])), (1,), "shape 1, a point .*shares"),
+        (
+            "a.json",
+            labelme(("dog", "point", [[9, 9]]), ("cat", "polygon", [[90, 90], [95, 90], [95, 99]])),
+            (0, 1),
+            "shape 2, a polygon of 'cat': expected pixels of the image, which is 50 x 37, .*mend it",
+        ),
+        ("a.json", labelme(("dog", "point", [[90, 10]])), (1,), "shape 1, a point of 'dog': expected pixels of the"),
+        ("a.json", labelme(("dog", "rectangle", [[5, 5], [300, 300]])), (1,), "shape 1, .* a box in the image"),
+        ("a.json", labelme(("background", "rectangle", [[60, 5], [70, 9]])), (1,), "boxes with pixels of the image"),
+        ("a.xml", voc_xml(("dog", 10, 10, 30, 5000)), (1,), "object 1, 'dog': expected a box in .* 50 x 37"),
+        ("a.xml", voc_xml(("dog", -100, 10, 30, 20)), (1,), "object 1, 'dog': expected a box in .* 50 x 37"),
+        ("a.xml", voc_xml(("dog", 0, 0, 1, 1)), (1,), "object 1, 'dog': expected pixels, not shares"),
+        ("a.xml", voc_xml(("dog", 1, 1, 9, 9), more="<size><width>640.0</width></size>"), (1,), "found 640 x 37"),
+        ("a.xml", voc_xml(("dog", 1, 1, 9, 9), more="<size><width>wide</width></size>"), (1,), "numbers as <width>"),
         ("a.xml", voc_xml(("dog", 1, 1, 2, 2), more="<size><width>9</width><height>9</height></size>"), (1,), "9 x 9"),
     ],
 )
@@ -150,6 +173,17 @@ def test_what_is_wrong_is_told_with_its_file(
     assert all(str(problem).startswith(str(photo.parent / name)) for problem in raised.value.problems)
 
 
+@pytest.mark.parametrize("said", ["50.0 37.0", "0 0", " ", "50 "])
+def test_sizes_that_fit_or_were_not_looked_at_are_no_fault(photo: Path, said: str) -> None:
+    width, _, height = said.partition(" ")
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    assert read(photo, "a.xml", voc_xml(("dog", 11, 6, 53, 40), more=size)).boxes == (Box(2, 10, 5, 53, 40),)
+
+
+def test_clicks_on_the_first_pixel_are_read(photo: Path) -> None:
+    assert read(photo, "a.json", labelme(("dog", "point", [[1, 0]]))).known[0, 0] == 2
+
+
 def test_a_map_of_another_size_or_with_other_values_is_refused(photo: Path) -> None:
     for values, expected in (
         (np.zeros((5, 5), np.uint8), "found 5 x 5"),
@@ -159,6 +193,81 @@ def test_a_map_of_another_size_or_with_other_values_is_refused(photo: Path) -> N
         Image.fromarray(values).save(file)
         with pytest.raises(DatasetError, match=expected):
             read_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES)
+
+
+STROKE = (slice(10, 13), slice(5, 40))
+
+
+def painted(mode: str, ground: object, colour: object) -> Image.Image:
+    """Return a picture of the photograph's size with one stroke."""
+    image = Image.new(mode, SIZE[::-1], ground)
+    image.paste(colour, (5, 10, 40, 13))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (painted("RGBA", (0, 0, 0, 0), (0, 128, 0, 255)), {}),
+        (painted("RGBA", (255, 255, 255, 0), (0, 128, 0, 90)), {}),
+        (painted("LA", (0, 0), (2, 255)), {}),
+        (painted("P", 0, 2), {"transparency": 0}),
+        (painted("P", 9, 2), {"transparency": 9}),
+        (painted("L", 0, 2), {"transparency": 0}),
+        (painted("RGB", (0, 0, 0), (0, 128, 0)), {"transparency": (0, 0, 0)}),
+        (Image.fromarray(np.asarray(painted("L", 0, 2)).astype(np.uint16)), {"transparency": 0}),
+        (painted("L", 255, 2), {}),
+    ],
+)
+def test_what_was_not_drawn_says_nothing(photo: Path, image: Image.Image, options: dict[str, Any]) -> None:
+    file = photo.parent / "a.png"
+    if image.mode == "P":
+        image.putpalette(VOC_PALETTE.tobytes())
+    image.save(file, **options)
+    known = check_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES).known
+    assert (known[STROKE] == 2).all()
+    assert (known != VOID).sum() == 3 * 35
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        painted("L", 0, 255),
+        painted("1", 0, 1).convert("L"),
+        painted("RGB", (0, 0, 0), (255, 255, 255)),
+        painted("RGBA", (0, 0, 0, 255), (255, 255, 255, 255)),
+        painted("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
+    ],
+)
+def test_white_strokes_are_refused_with_what_to_write(photo: Path, image: Image.Image) -> None:
+    file = photo.parent / "a.png"
+    image.save(file)
+    with pytest.raises(DatasetError, match=r"a\.png: expected hints .* found only 0 and 255, .* write 1"):
+        read_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES)
+
+
+def test_strokes_of_background_alone_are_read(photo: Path) -> None:
+    file = photo.parent / "a.png"
+    painted("L", 255, 0).save(file)
+    known = read_hints(SampleWithMore("a", photo, (1,), hints=file), CLASSES).known
+    assert (known[STROKE] == 0).all()
+    assert (known == 0).sum() == 3 * 35
+
+
+def test_thin_strokes_on_background_everywhere_are_told(photo: Path) -> None:
+    file = photo.parent / "a.png"
+    dataset = Dataset(photo.parent, CLASSES, (SampleWithMore("a", photo, (1,), hints=file),))
+
+    def told() -> str:
+        return "\n".join(examine_images(dataset, 1)[1])
+
+    values = np.zeros(SIZE, np.uint8)
+    values[10:12, 5:40] = 2
+    Image.fromarray(values).save(file)
+    assert "hints with thin strokes on background everywhere; where black says nothing, write 255: a" in told()
+    values[10:19, 5:15] = 2
+    Image.fromarray(values).save(file)
+    assert "strokes" not in told()
 
 
 def test_hints_are_found_by_the_names_of_images_and_few_images_need_any(photo: Path) -> None:
@@ -216,7 +325,7 @@ def test_strokes_of_white_on_black_are_no_map_of_values(photo: Path) -> None:
     drawn = np.zeros(SIZE, np.uint8)
     drawn[5:8, 10:30] = 255
     Image.fromarray(drawn).save(photo.parent / "strokes.png")
-    with pytest.raises(DatasetError, match="background nearly everywhere beside 255"):
+    with pytest.raises(DatasetError, match="0 and 255"):
         read(photo, "a.png", (photo.parent / "strokes.png").read_bytes())
     # Somebody who says of a corner that it is background.
     Image.fromarray(255 - drawn).save(photo.parent / "corner.png")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from data.dataset import ClassTable, DatasetError, NamedBox, Problem, Sample
 from data.formats.coco import read_coco
+from data.formats.hints import SHARES, are_shares, is_far_outside, shown
 from data.formats.images import image_size
 from data.formats.yolo_names import FILE as YOLO_FILE
 from data.formats.yolo_names import read_yolo_names
@@ -71,7 +72,10 @@ def coco_boxes(
                 continue
             try:
                 class_name = _known(clean_name(str(content.categories.get(record["category_id"], ""))), classes)
-                boxes.append(_sides(class_name, _of_coco(record.get("bbox")), size))
+                bbox = _of_coco(record.get("bbox"))
+                if are_shares(bbox, size):
+                    raise ValueError(f"{SHARES}, found {shown(bbox)}")
+                boxes.append(_sides(class_name, bbox, size))
             except ValueError as error:
                 where = f"annotation {record.get('id')!r} of image {name!r}"
                 problems.append(Problem(file, f"{where}: {error}; mend it, or delete it", id))
@@ -182,10 +186,13 @@ def _end(name: str) -> str:
 def _sides(name: str, box: tuple[float, float, float, float], size: tuple[int, int]) -> NamedBox:
     """Return a box within the image, of its class, left, top, width and height."""
     left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    sides = " ".join(f"{side:g}" for side in box)
     inside = max(left, 0.0), max(top, 0.0), min(right, float(size[1])), min(bottom, float(size[0]))
     if not (box[2] > 0 and box[3] > 0 and inside[0] < inside[2] and inside[1] < inside[3]):
-        sides = " ".join(f"{side:g}" for side in box)
         raise ValueError(f"expected boxes with pixels of the image, found {sides} (left, top, width, height)")
+    if is_far_outside((left, top, right, bottom), size):
+        message = f"expected a box in the image, which is {size[1]} x {size[0]}"
+        raise ValueError(f"{message}, found {sides} (left, top, width, height)")
     left, top, right, bottom = (round(side, 3) for side in inside)
     return name, left, top, right, bottom
 
