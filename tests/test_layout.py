@@ -41,7 +41,8 @@ def test_no_folder_has_more_rooms_or_modules_than_one_can_look_over(name: str) -
     for folder in {file.parent for file in (ROOT / name).rglob("*.py")}:
         modules = [file for file in folder.glob("*.py") if file.stem != "__init__"]
         rooms = list(folder.glob("*/__init__.py"))
-        assert len(modules) <= LARGER_FOLDERS.get(folder.relative_to(ROOT).as_posix(), MOST_MODULES), folder
+        most = LARGER_FOLDERS.get(folder.relative_to(ROOT).as_posix(), MOST_MODULES)
+        assert len(modules) <= most, f"{folder} has {len(modules)} modules, {most} at most: put yours into a room of it"
         assert len(rooms) <= MOST_ROOMS, folder
 
 
