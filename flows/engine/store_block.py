@@ -66,7 +66,8 @@ def _read(client: SyncPrefectClient, kind: str, name: str, asked: str) -> Mappin
         slugs = (f"{each.block_type.slug}/{each.name}" for each in documents if each.block_type and each.name)
         known = ", ".join(sorted(slug for slug in slugs if slug.startswith((f"{SECRET}/", *AWS_BLOCKS)))) or "none"
         raise ArtifactError(
-            f"{asked}: expected a block that is there, found {known}; docs/how-to/set_up_servers.md says how to make one"
+            f"{asked}: expected a block that is there, found {known}; "
+            "docs/how-to/set_up_servers.md says how to make one"
         ) from None
     if kind != SECRET:
         return {name: value for name, value in values.items() if name in (*NAMES, CLIENT, "region_name")}
