@@ -30,6 +30,7 @@ from flows.commands.command import Command, CommandEnded
 from flows.engine.exit_codes import DONE, FAILED, WRONG_WORDS
 from flows.engine.printing import PlainConsole, PlainFormatter, is_for_people
 from flows.engine.server import ServerError
+from tasks.engine.foreign_settings import refuse_foreign_settings
 from tasks.engine.workers import LOG_VARIABLE, StageError
 from tasks.engine.workers import ROOMS as PACKAGES
 
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         print(_page(command, words))
         raise SystemExit(0)
     try:
+        refuse_foreign_settings()
         return _carry_out(command, words)
     except CommandEnded as end:
         return end.code
