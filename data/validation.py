@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWit
 from data.formats.hints import check_hints
 from data.formats.images import image_size, read_photo
 from data.formats.label_folder import INSTANCES, SEMANTIC
-from data.formats.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
+from data.formats.label_maps import BINARY_MASKS, GroundTruth, colours_of_values, read_ground_truth, unknown_values
 from data.names import shortened
 from data.region_masks import check_regions
 from data.saliency_maps import is_network, read_saliency
@@ -45,6 +45,7 @@ class _Checked:
         longest: The longer side of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
         strokes: Whether its hints are thin, and background is all around them.
+        colours: Of the class table's values in its semantic ground truth, where that is an indexed PNG.
     """
 
     problems: list[Problem]
@@ -55,6 +56,7 @@ class _Checked:
     longest: int | None = None
     extremes: tuple[int, int] | None = None
     strokes: bool = False
+    colours: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -100,7 +102,8 @@ def examine_files(dataset: Dataset, num_workers: int) -> Examined:
     )
     problems = [problem for checked in found for problem in checked.problems]
     sides = [checked.longest for checked in found if checked.longest is not None]
-    return Examined(problems + _binary_masks(dataset, found), _doubts(dataset, found), sides, _pixels(found))
+    problems += _binary_masks(dataset, found) + _swapped_colours(dataset, found)
+    return Examined(problems, _doubts(dataset, found), sides, _pixels(found))
 
 
 def _pixels(found: Sequence[_Checked]) -> dict[str, int]:
@@ -128,6 +131,34 @@ def _binary_masks(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
         for sample, values in masks
         if VOID in values and sample.labels
     ]
+
+
+def _swapped_colours(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
+    """Return a problem for each mask in which a value has the colour that another value has in most of the set.
+
+    Tools that save an indexed PNG anew may put its colours in another order: then the values no longer count the
+    classes. Palettes that merely differ are nothing to us.
+    """
+    usual: dict[int, Counter[tuple[int, int, int]]] = defaultdict(Counter)
+    for checked in found:
+        for value, colour in checked.colours.items():
+            usual[value][colour] += 1
+    common = {value: counts.most_common(1)[0][0] for value, counts in usual.items()}
+    values = {colour: value for value, colour in sorted(common.items(), reverse=True)}
+    problems = []
+    for sample, checked in zip(dataset.samples, found, strict=True):
+        used = checked.values or frozenset()
+        for value, colour in ((value, checked.colours[value]) for value in checked.colours if value in used):
+            other = values.get(colour, value)
+            if colour != common[value] and common[other] == colour != common[value]:
+                message = (
+                    f"expected the palette of the other masks, in which the colour {', '.join(map(str, colour))} is "
+                    f"the value {other}; here it is {value}: the colours were put in another order, and values no "
+                    "longer count the classes; write the values as a grey PNG"
+                )
+                problems.append(Problem(sample.semantic or sample.image, message, sample.id))
+                break
+    return problems
 
 
 def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
@@ -341,7 +372,9 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes)
+        indexed = sample.semantic is not None and not sample.coding and sample.coco is None
+        colours = colours_of_values(sample.semantic, range(num_values)) if indexed and sample.semantic else {}
+        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes, colours)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +120,22 @@ def _opacity(image: Image.Image) -> NDArray[np.uint8]:
         return levels[values]
     same = values == np.asarray(clear)
     return np.where(same.all(axis=2) if same.ndim == 3 else same, np.uint8(0), np.uint8(255))
+
+
+def colours_of_values(path: Path, values: Iterable[int]) -> dict[int, tuple[int, int, int]]:
+    """Return the colours that values of an indexed PNG have; nothing of other files, or where it has none for a value.
+
+    Raises:
+        DatasetError: The file is missing or damaged.
+    """
+    with opened(path, "a label map", LABEL_FORMATS) as image:
+        palette = image.getpalette() if image.mode == "P" else None
+    levels = palette or []
+    return {
+        value: (levels[3 * value], levels[3 * value + 1], levels[3 * value + 2])
+        for value in values
+        if 3 * value + 2 < len(levels)
+    }
 
 
 def instance_map(masks: np.ndarray) -> np.ndarray:
