@@ -16,7 +16,9 @@ MAX_NAME = 255
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BACKGROUND = frozenset({"background", "bg"})
 VOID_NAMES = frozenset({"void", "ignore", "ignored", "unlabeled", "unlabelled"})
-NOTHING = frozenset({"none", "nan", "na", "n/a", "#n/a", "null", "nil", "-", "--"})
+NOTHING = frozenset(
+    {"none", "nan", "na", "n/a", "#n/a", "null", "nil", "-", "--", *"\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}
+)
 """Words that tables have where there is no label."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))
 _MARKS = "\u200e\u200f"  # Names of right-to-left scripts have them.

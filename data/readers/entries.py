@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import read_label_map
-from data.names import alike, clean_name, is_nothing, name_fault, shortened
+from data.names import MAX_NAME, alike, clean_name, is_nothing, name_fault, shortened
 from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
 from data.readers.entry import Entry, Reading, labels_in
 from data.readers.image_names import ImageNames, is_unsafe, unsafe_message
@@ -34,6 +34,8 @@ WEAK = {
 """Signs in labels -> what they were taken for."""
 DENIALS = "-!\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 """Signs before a class that an image surely has not: the minus of the keyboard, and what word processors make of it."""
+WIDE = str.maketrans("\uff1f\uff1a\uff05\uff01\uff08\uff09\uff1d\uff0e\uff0c\u066b", "?:%!()=.,.")
+"""Signs of East Asian and Arabic keyboards -> those of ASCII that they stand for."""
 LIKELY = 0.5
 """A class that an image has with less than this probability is not known to be there."""
 FIRST_TABLES = ("labels.csv", "labels.jsonl")
@@ -155,34 +157,23 @@ def read_entries(
     labels = Labels(source, reading.form, defaultdict(list), [], reading.problems, [*reading.notes, *match.notes])
     nothing: Counter[str] = Counter()
     weak: Counter[str] = Counter()
-    without, given = [], frozenset(given)
+    given = frozenset(given)
+    without: list[str] = []
     for entry in reading.entries:
         id = match.ids.get(entry.name)
         if id is None and is_unsafe(entry.name):
             message = unsafe_message(entry.name)
             labels.problems.append(Problem(entry.file, f"{entry.where}: {message}" if entry.where else message))
             continue
-        kept, likely = set(), {}
-        for text in sorted(map(clean_name, entry.labels)):
-            if entry.signs and text == OPEN and OPEN not in given:
-                weak[OPEN] += 1
-                entry = replace(entry, open=True)
-                continue
-            name, sure = _weak(text, given) if entry.signs else (text, 1.0)
-            sure *= entry.certainty.get(text, 1.0)
-            if name not in given and is_nothing(name):
-                nothing[name] += 1
-                without.append(entry.name)
-                continue
-            fault = name_fault(name)
-            if fault or likely.get(name, sure) != sure:
-                fault = f"{fault}: {name!r:.80}" if fault else f"{name!r:.80} with two probabilities"
-                problem = f"expected the names of classes, found {fault}"
-                labels.problems.append(
-                    entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None)
-                )
-                continue
-            likely[name] = sure
+        likely, words, faults = _likely(entry, given)
+        nothing.update(words)
+        without += [entry.name] * len(words)
+        for fault in faults:
+            problem = f"expected the names of classes, found {fault}"
+            labels.problems.append(entry.problem(problem, id) if id else replace(entry.problem(problem), sample=None))
+        if entry.signs and OPEN not in given and any(text.translate(WIDE) == OPEN for text in entry.labels):
+            weak[OPEN] += 1
+            entry = replace(entry, open=True)
         kept = {name for name, sure in likely.items() if sure >= LIKELY}
         weak["-"] += 0.0 in likely.values()
         weak[":"] += any(0 < sure < 1 for sure in likely.values())
@@ -207,20 +198,59 @@ def read_entries(
     return labels
 
 
-def _weak(text: str, given: Iterable[str]) -> tuple[str, float]:
+def _likely(entry: Entry, given: Collection[str]) -> tuple[dict[str, float], list[str], list[str]]:
+    """Return class -> how likely the image has it, the words for nothing, and what is wrong with the labels."""
+    likely: dict[str, float] = {}
+    words, faults = [], []
+    for text in sorted(map(clean_name, entry.labels)):
+        if entry.signs and text.translate(WIDE) == OPEN and OPEN not in given:
+            continue
+        try:
+            name, sure = _weak(text, given) if entry.signs else (text, 1.0)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        beside = entry.certainty.get(text, 1.0)
+        if name not in given and is_nothing(name):
+            words.append(name)
+        elif fault := name_fault(name):
+            faults.append(f"{fault}: {name!r:.80}")
+        elif sure < 1 and beside < 1:
+            faults.append(f"{text!r:.80} with a sign, and {beside:g} beside it: leave one")
+        elif likely.setdefault(name, sure * beside) != sure * beside:
+            faults.append(f"{name!r:.80} with two probabilities")
+    return likely, words, faults
+
+
+def _weak(text: str, given: Collection[str]) -> tuple[str, float]:
     """Return the class that a tag names, and how likely the image has it.
 
     `-cat`, with any dash, and `!cat` are 0; `dog:0.8`, `dog:0,8` and `dog:80%` are 0.8.
+
+    Raises:
+        ValueError: It has two signs: `--cat`, `-cat:0.8`.
     """
-    if text not in given:
-        if text[:1] in DENIALS and len(text) > 1 and text[1] not in "-0123456789.":
-            return clean_name(text[1:]), 0.0
-        found = re.fullmatch(r"(.*[^\W\d_].*):\s*(?:(\d*[.,]\d+|\d)(e-?\d+)?|(\d{1,3}(?:[.,]\d+)?)\s*%)\s*", text)
-        if found:
-            name, number, exponent, percent = found.groups()
-            sure = float((number or percent).replace(",", ".") + (exponent or "")) / (100 if percent else 1)
-            return (clean_name(name), sure) if sure <= 1 else (text, 1.0)
-    return text, 1.0
+    # What is longer is no name.
+    if text in given or len(text) > 2 * MAX_NAME:
+        return text, 1.0
+    plain = text.translate(WIDE)
+    rest = plain.lstrip(DENIALS + " ")
+    found = re.fullmatch(r"(.*[^\W\d_].*):\s*(?:(\d*[.,]\d+|\d)(e-?\d+)?|(\d{1,3}(?:[.,]\d+)?)\s*%)\s*", plain)
+    if rest and plain[0] in DENIALS and rest[0] not in "0123456789.":
+        name, sure = clean_name(text[1:]), 0.0
+        several = len(plain) - len(rest) > 1 + plain.count(" ", 0, len(plain) - len(rest)) or "?" in (rest[0], rest[-1])
+    elif found:
+        name, number, exponent, percent = found.groups()
+        name = clean_name(text[: len(name)])
+        sure = float((number or percent).replace(",", ".") + (exponent or "")) / (100 if percent else 1)
+        if sure > 1:
+            return text, 1.0
+        several = False
+    else:
+        return text, 1.0
+    if several or _weak(name, given) != (name, 1.0):
+        raise ValueError(f"{text!r:.80}, which has two signs: write `-NAME`, or `NAME:0.8`")
+    return name, sure
 
 
 def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[str]]:
@@ -268,16 +298,33 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     return problems, notes
 
 
-def _is_unclear(name: str, classes: Iterable[str]) -> bool:
+_RATED = re.compile(r"(.*[^\W\d_].*?)(?:\s*[=@]\s*|\s+|\s*\(\s*)(?:[01]?[.,]\d+|\d{1,3}\s*%)\s*\)?")
+_BESIDE_A_CLASS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(?:not?|without|non)[ _-](.+)",
+        r"[~\xac^+?]\s*(.+)",
+        r"(.+?)\s*\?+",
+        r"(.+?)\s*[(\[]\s*(?:not?|absent|maybe|unsure|\?)\s*[)\]]",
+        r"(.+?)\s*[:=@/(\[]\s*(?:yes|no|true|false|nan|inf|[01][.,]?|\d{2,}|\d+\s*%|0?[.,]\d+\??|[-+]\d.*)\s*[)\]]?",
+    )
+]
+"""Names of which the group is another class: what stands beside it says no, or how likely it is."""
+
+
+def _is_unclear(name: str, classes: Collection[str]) -> bool:
     """Return whether a name is that of another class with a word or number beside it that says no, or how likely."""
-    denied = re.fullmatch(r"(?:not?|without|non)[ _-](.+)|[~\xac^](.+)", name, re.IGNORECASE)
-    rated = re.fullmatch(r"(.*[^\W\d_].*?)(?:\s*[=@]\s*|\s+|\s*\(\s*)(?:[01]?[.,]\d+|\d{1,3}\s*%)\s*\)?", name)
-    if denied:
-        return clean_name(denied[1] or denied[2]) in classes
-    return rated is not None
+    plain = name.translate(WIDE)
+    if _RATED.fullmatch(plain):
+        return True
+    return any(
+        clean_name(name[slice(*found.span(1))]) in classes
+        for found in (pattern.fullmatch(plain) for pattern in _BESIDE_A_CLASS)
+        if found
+    )
 
 
-def _are_classes(parts: list[str], classes: Iterable[str]) -> bool:
+def _are_classes(parts: list[str], classes: Collection[str]) -> bool:
     return len(parts) > 1 and all(clean_name(part) in classes for part in parts)
 
 
