@@ -271,6 +271,10 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     if names and {name.casefold() for name in names} <= {"0", "1", "true", "false", "yes", "no"}:
         message = f"expected the names of classes, found only {', '.join(map(repr, names))}: say what they stand for"
         problems.append(Problem(source, message))
+    if shares := [name for name in names if first[name].signs and re.fullmatch(r"[01]?[.,]\d+(e-?\d+)?", name)]:
+        found = ", ".join(map(place, shares[:LISTED]))
+        message = f"expected the names of classes, found the number {found}: a class with a number is `NAME:0.8`"
+        problems.append(Problem(source, message))
     # "cat,dog" is a list where one of both is in another list, too; "cabinet, kitchen" may be a name.
     parts = Counter(part for name in names for part in set(re.split(r",(?! )", name)))
     joined = [

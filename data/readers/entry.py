@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,12 +56,14 @@ class Reading:
         entries: Those that were understood.
         problems: What was not.
         notes: What was left unread on purpose, and why.
+        unread: Names of the fields that were left unread, and of how many records.
     """
 
     form: str = ""
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 IMAGE_KEYS = [
@@ -108,6 +111,21 @@ LABEL_KEYS = [
     "target",
     "targets",
 ]
+DOUBTS = frozenset(
+    [
+        *("confidence", "confidences", "conf", "score", "scores", "probability", "probabilities", "prob", "probs"),
+        *("certainty", "likelihood", "p", "confidencescore", "confidencelevel", "labelconfidence", "labelscore"),
+        *("present", "presence", "value"),
+    ]
+)
+"""Names of the column or field that says how likely the labels beside it are there."""
+ABSENCES = frozenset(
+    ["absent", "isabsent", "absentlabels", "negative", "negatives", "isnegative", "negativelabels", "negativetags"]
+)
+"""Names of the column or field that may say that the labels beside it are not there."""
+
+LISTS = frozenset({"split", "subset", "fold", "istrain", "isval", "isvalid", "istest"})
+"""Columns that say which list an image is in."""
 
 
 def key_of(text: str) -> str:

@@ -10,12 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import DatasetError, Problem
-from data.names import shortened
-from data.readers.entry import IMAGE_KEYS, LABEL_KEYS, Entry, Reading, key_of, labels_in
+from data.names import clean_name, shortened
+from data.readers.entry import (
+    ABSENCES,
+    DOUBTS,
+    IMAGE_KEYS,
+    LABEL_KEYS,
+    LISTS,
+    Entry,
+    Reading,
+    key_of,
+    labels_in,
+)
 from data.readers.image_names import ImageNames
 from data.readers.text import read_bytes, read_text, text_lines
 
 EXPECTED = '{"image": "name", "labels": ["class", ...]}'
+IMAGE_FILE_KEYS = frozenset(IMAGE_KEYS) - {"name", "id", "key"}
+"""Fields that are about files, where others may count records."""
 _BROKEN = object()
 
 
@@ -49,7 +61,7 @@ def read_json_lines(file: Path, names: ImageNames) -> Reading:
     for number, line, record in records:
         where = f"line {number}"
         _add(found, file, where, record, line.strip(), names)
-    return found
+    return _note_unread(found, file)
 
 
 def read_json(file: Path, names: ImageNames) -> Reading:
@@ -67,42 +79,105 @@ def read_json(file: Path, names: ImageNames) -> Reading:
     if isinstance(content, list):
         for number, record in enumerate(content, start=1):
             _add(found, file, f"record {number}", record, _short(record), names)
-        return found
+        return _note_unread(found, file)
     if not isinstance(content, dict):
         expected = f"expected JSON: COCO's, a list of {EXPECTED}, or an object with the labels of each image"
         raise DatasetError([Problem(file, f"{expected}, found {text.strip()[:80]}")])
     classes = content.get("classes")
-    labels = content["labels"] if isinstance(content.get("labels"), dict) else content
+    labels = content
+    if isinstance(content.get("labels"), dict):
+        labels = content["labels"]
+        found.unread.update(content.keys() - {"classes", "labels"})
+        if beside := [name for name in found.unread if names.find(name)]:
+            message = f"expected the labels of all images in the field 'labels', found {beside[0]!r} beside it"
+            raise DatasetError([Problem(file, message)])
     for name, value in labels.items():
         if isinstance(value, int) and isinstance(classes, list) and not isinstance(value, bool):
             value = classes[value] if 0 <= value < len(classes) else value
         record = {"image": name, "labels": value}
         _add(found, file, f"field {name!r}", record, _short(record), names)
-    return found
+    return _note_unread(found, file)
 
 
 def _add(found: Reading, file: Path, where: str, record: Any, text: str, names: ImageNames) -> None:
     """Add the entry of one record, or the problem that it is none."""
-    fields = {key_of(key): value for key, value in record.items()} if isinstance(record, dict) else {}
-    name = next((fields[key] for key in IMAGE_KEYS if isinstance(fields.get(key), str)), None)
-    several = [key for key in LABEL_KEYS if key in fields]
-    labels = next((fields[key] for key in several), None)
-    if len({_as_text(fields[key]) for key in several}) > 1:
-        guess = name if name is not None else next(_names_in(text), None)
-        named = " and ".join(repr(key) for key in (record or ()) if key_of(key) in several)
-        message = f"{where}: expected one field of labels, found {named}, which differ: leave one"
-        found.problems.append(Problem(file, message, names.find(guess) if guess else None))
-        return
-    labels = [labels] if isinstance(labels, str) else labels
-    if name is None or not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+    fields: dict[str, Any] = record if isinstance(record, dict) else {}
+    pairs = [(key_of(key), value) for key, value in fields.items()]
+    images = [value for wanted in IMAGE_KEYS for key, value in pairs if key == wanted and isinstance(value, str)]
+    name = next(iter(images), None)
+    try:
+        labels = _labels(pairs, fields)
+        if name is None or labels is None:
+            raise ValueError(f"expected {EXPECTED}, found {text[:80]}")
+        if len({id for key, value in pairs if key in IMAGE_FILE_KEYS and (id := _found(value, names)) is not None}) > 1:
+            raise ValueError(f"expected one image, found fields with the names of several: {text[:80]}")
+        certainty = _certainty(pairs, labels)
+    except ValueError as error:
         # The image keeps its problem, so that it is not taken for one without labels.
         guess = name if name is not None else next(_names_in(text), None)
-        sample = names.find(guess) if guess else None
-        found.problems.append(Problem(file, f"{where}: expected {EXPECTED}, found {text[:80]}", sample))
-    elif not name.strip():
+        found.problems.append(Problem(file, f"{where}: {error}", names.find(guess) if guess else None))
+        return
+    if not name.strip():
         found.problems.append(Problem(file, f"{where}: expected the name of an image, found none"))
-    else:
-        found.entries.append(Entry(name, labels_in(labels), file, where, signs=True))
+        return
+    known = {*IMAGE_KEYS, *LABEL_KEYS, *DOUBTS, *LISTS}
+    found.unread.update(key for key, value in fields.items() if key_of(key) not in known or _is_text_value(key, value))
+    found.entries.append(Entry(name, labels_in(labels), file, where, signs=True, certainty=certainty))
+
+
+def _is_text_value(key: str, value: Any) -> bool:
+    """Return whether a field is called `value`, as many are, and holds text, which is no probability."""
+    return key_of(key) == "value" and isinstance(value, str)
+
+
+def _found(value: Any, names: ImageNames) -> str | None:
+    return names.find(value) if isinstance(value, str) else None
+
+
+def _labels(pairs: list[tuple[str, Any]], record: dict[str, Any]) -> list[str] | None:
+    """Return the labels of a record; None where it has no field of them, or another kind of value in it.
+
+    Raises:
+        ValueError: Several fields say different things, or one says that labels are absent.
+    """
+    several = [value for wanted in LABEL_KEYS for key, value in pairs if key == wanted]
+    if len({_as_text(value) for value in several}) > 1:
+        named = " and ".join(repr(key) for key in record if key_of(key) in LABEL_KEYS)
+        raise ValueError(f"expected one field of labels, found {named}, which differ: leave one")
+    if denied := [key for key in record if key_of(key) in ABSENCES and record[key] not in (0, None, "", [])]:
+        raise ValueError(f"expected labels that are there, found {denied[0]!r}: write `-NAME` among the labels")
+    labels = next(iter(several), None)
+    labels = [labels] if isinstance(labels, str) else labels
+    return labels if isinstance(labels, list) and all(isinstance(label, str) for label in labels) else None
+
+
+def _certainty(pairs: list[tuple[str, Any]], labels: list[str]) -> dict[str, float]:
+    """Return label -> how likely it is there, of those that are not sure: a number for all, or a list of one for each.
+
+    Raises:
+        ValueError: It is something else, or there are several such fields.
+    """
+    given = [
+        (key, value) for key, value in pairs if key in DOUBTS and value is not None and not _is_text_value(key, value)
+    ]
+    if not given:
+        return {}
+    (key, value), *others = given
+    shares = value if isinstance(value, list) else [value] * len(labels)
+    numbers = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
+    if others or not numbers or len(shares) != len(labels):
+        raise ValueError(
+            f"expected how likely the labels are, one number from 0 to 1 for each, found {key}: {value!r:.80}"
+        )
+    sure = {clean_name(label): float(share) for label, share in zip(labels, shares, strict=True)}
+    return {label: share for label, share in sure.items() if share < 1}
+
+
+def _note_unread(found: Reading, file: Path) -> Reading:
+    """Tell of the fields that were left unread."""
+    if found.unread:
+        found.notes.append(f"{file.name}: fields left unread: {shortened(sorted(found.unread))}")
+    return found
 
 
 def _names_in(text: str) -> Iterator[str]:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.dataset import DatasetError, Problem
 from data.names import clean_name, shortened
-from data.readers.entry import IMAGE_KEYS, LABEL_KEYS, Entry, Reading, key_of, labels_in, split_labels
+from data.readers.entry import (
+    ABSENCES,
+    DOUBTS,
+    IMAGE_KEYS,
+    LABEL_KEYS,
+    LISTS,
+    Entry,
+    Reading,
+    key_of,
+    labels_in,
+    split_labels,
+)
 from data.readers.image_names import ImageNames
 from data.readers.text import read_text, text_lines
 
@@ -20,10 +32,8 @@ NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 ONE_LABEL = frozenset({"label", "tag", "class", "classname", "category", "categoryname", "labelname", "target"})
 """Columns of these names have one label per line, as tables with a line per object have."""
 YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
-LISTS = frozenset({"split", "subset", "fold", "istrain", "isval", "isvalid", "istest"})
-"""Columns that say which list an image is in."""
-DOUBTS = frozenset({"confidence", "conf", "score", "probability", "prob", "certainty", "present", "presence", "value"})
-"""Columns that say how likely a line's label is there."""
+NO_CLASS = DOUBTS - {"p", "present", "presence", "value"}
+"""Columns that no table has for a class of that name."""
 EXPECTED = "expected `image,labels` with labels joined by `;`"
 
 
@@ -100,6 +110,7 @@ def _check(file: Path, rows: list[_Row], columns: Columns, found: Reading) -> No
         _check_certainty(file, rows, columns.certainty)
         found.form += ", and how likely each label is"
     if columns.unread:
+        _check_unread(file, rows, columns)
         found.notes.append(f"{file.name}: columns left unread: {shortened(columns.unread.values())}")
     if columns.flags:
         _check_flags(file, rows, columns)
@@ -192,7 +203,8 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
     if not flags:
         _refuse(file, f"{EXPECTED}, found no column of labels among {shortened(first.cells, 8)}")
     unread = {i: first.cells[i] or "(no name)" for i in others if i not in flags}
-    is_flag = all(_cell(row, i).casefold() in YES | NO for row in rest for i in flags)
+    cells = (_cell(row, i).casefold() for row in rest for i in flags)
+    is_flag = all(cell in YES | NO or _share(cell) is not None for cell in cells)
     if len(flags) == 1 and not is_flag:
         # `image,breed`: one column beside the images' is that of the labels.
         return Columns(images[0], next(iter(flags)), None, width, unread)
@@ -202,6 +214,7 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
 def _check_flags(file: Path, rows: list[_Row], columns: Columns) -> None:
     """Raise DatasetError where columns of classes hold other things than 0 and 1."""
     assert columns.flags is not None
+    _check_names(file, columns)
     values = {name: {_cell(row, i).casefold() for row in rows} for i, name in columns.flags.items()}
     # VOC's way: -1 is absent, and then 0 would be unclear.
     signed = any("-1" in found for found in values.values())
@@ -213,6 +226,31 @@ def _check_flags(file: Path, rows: list[_Row], columns: Columns) -> None:
         shown = shortened((f"{value!r} in {name!r}" for name, value in bad.items()), 5)
         expected = f"{EXPECTED}, or in each column but the image's 0 and 1, or how likely the class is, from 0 to 1"
         _refuse(file, f"{expected}, found {shown}: take such columns out")
+    flags = [name for name, found in values.items() if found <= allowed and found & YES]
+    shares = [name for name, found in values.items() if not found <= allowed]
+    if flags and shares:
+        found = f"0 and 1 in {shortened(map(repr, flags), 3)} and other numbers in {shortened(map(repr, shares), 3)}"
+        message = f"expected 0 and 1 in all columns of classes, or how likely the class is in all, found {found}"
+        _refuse(file, f"{message}: take out what is no class, and write 1.0 as 1.00 where a class is sure")
+
+
+def _check_names(file: Path, columns: Columns) -> None:
+    """Raise DatasetError where columns of classes are called alike, or like a number that is about the line."""
+    assert columns.flags is not None
+    names = Counter(map(clean_name, columns.flags.values()))
+    if twice := [name for name, count in names.items() if count > 1]:
+        _refuse(file, f"expected one column for each class, found {shortened(map(repr, twice))} more than once")
+    if doubts := [name for name in names if key_of(name) in NO_CLASS and len(names) > 1]:
+        message = f"expected a column for each class, found {doubts[0]!r} among them: take it out, or rename the class"
+        _refuse(file, message)
+
+
+def _check_unread(file: Path, rows: list[_Row], columns: Columns) -> None:
+    """Raise DatasetError where a column that is not read says that labels are absent."""
+    for i, name in columns.unread.items():
+        if key_of(name) in ABSENCES and any(_cell(row, i).casefold() not in NO for row in rows):
+            message = f"expected labels that are there, found lines whose column {name!r} says that they are not"
+            _refuse(file, f"{message}: write `-NAME` as their label, and take the column out")
 
 
 def _check_certainty(file: Path, rows: list[_Row], column: int) -> None:
