@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree
@@ -12,8 +13,15 @@ from data.dataset import DatasetError, Problem
 
 EXPECTED_FILE = "an annotation in VOC's XML"
 EXPECTED = f"expected {EXPECTED_FILE}"
-NAMES = frozenset({"name", "label", "class", "bndbox", "polygon"})
+NAMES = frozenset(
+    [
+        *("name", "label", "class", "category", "title", "tag", "classname", "class_name", "categoryname"),
+        *("category_name", "labelname", "label_name", "bndbox", "robndbox", "bbox", "box", "polygon"),
+    ]
+)
 """What an object has inside."""
+NAMING = ("name", "label", "class", "category")
+"""Attributes that name what an element is about."""
 ABOUT_THE_IMAGE = ("owner", "source", "size", "segmented", "folder", "filename", "path", "imagesize")
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
@@ -48,21 +56,37 @@ def objects_in(annotation: ElementTree.Element) -> Iterator[ElementTree.Element]
 
 
 def refuse_nameless_objects(file: Path, annotation: ElementTree.Element) -> None:
-    """See that no element but `<object>` has the name and place of an object.
+    """See that no element but `<object>` has the name and place of an object, and that no object has two names.
 
     Raises:
-        DatasetError: One has: its objects would be taken for none.
+        DatasetError: One has: its objects would be taken for none. Where there is no `<object>` at all, a name alone,
+            in an element or between two, counts as one.
     """
+    objects = list(objects_in(annotation))
+    for item in objects:
+        if len(names := {text_of(child) for child in item if tag_of(child) == "name"} - {""}) > 1:
+            refuse(file, f"found an object with the names {', '.join(map(repr, sorted(names))):.80}")
     waiting = [annotation]
     while waiting:
-        parent = waiting.pop()
-        for child in parent:
-            if tag_of(child) in ("object", "part", "parts", *ABOUT_THE_IMAGE):
+        for child in waiting.pop():
+            tag = tag_of(child)
+            if tag == "object" and not objects:
+                refuse(file, "found an <object> within a <part>")
+            if not tag or tag == "object" or tag in ABOUT_THE_IMAGE or (objects and tag in ("part", "parts")):
                 continue
             inner = {tag_of(each) for each in child}
-            if inner & NAMES and tag_of(child) not in ("annotation", "annotations"):
-                refuse(file, f"found <{tag_of(child)}> with <{sorted(inner & NAMES)[0]}>")
+            if inner & NAMES and tag not in ("annotation", "annotations"):
+                refuse(file, f"found <{tag}> with <{sorted(inner & NAMES)[0]}>")
+            if named := [name for name in NAMING if child.get(name, "").strip()]:
+                refuse(file, f"found <{tag} {named[0]}={child.get(named[0])!r:.80}>")
+            if not objects and not len(child) and text_of(child) and (tag in NAMES or _is_like_object(tag)):
+                refuse(file, f"found <{tag}> alone: {text_of(child)!r:.80}")
             waiting.append(child)
+
+
+def _is_like_object(tag: str) -> bool:
+    """Tell whether a name could be meant for `object`, or for a list of labels."""
+    return tag in ("tags", "labels", "classes", "categories") or bool(get_close_matches(tag, ["object"], cutoff=0.65))
 
 
 def tag_of(element: ElementTree.Element) -> str:
