@@ -54,6 +54,16 @@ def read_regular(file: Path) -> bytes:
         raise
 
 
+def leads_nowhere(path: Path) -> str | None:
+    """Return where a link leads that leads to nothing; None for all else."""
+    return str(path.readlink()) if path.is_symlink() and not path.exists() else None
+
+
+def is_source(file: Path) -> bool:
+    """Tell whether a file is there, or a link that leads to nothing: it cannot be read now, and is not absent."""
+    return file.is_file() or leads_nowhere(file) is not None
+
+
 def exchange(first: Path, second: Path) -> bool:
     """Let two files or folders change places at once, so that a kill leaves either as it was or as it will be.
 

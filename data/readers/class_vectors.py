@@ -20,7 +20,11 @@ LISTS = ("trainval", "train", "val", "test")
 
 
 def class_lists(folder: Path) -> dict[Path, str]:
-    """Return VOC's class lists in a folder, `cat_train.txt`, and their classes."""
+    """Return VOC's class lists in a folder, `cat_train.txt`, and their classes.
+
+    Raises:
+        DatasetError: A file that is called like one cannot be read, or is one in part only.
+    """
     found = {}
     for file in sorted(folder.glob("*_*.txt")):
         name, _, part = file.stem.rpartition("_")
@@ -30,12 +34,17 @@ def class_lists(folder: Path) -> dict[Path, str]:
 
 
 def is_class_list(file: Path) -> bool:
-    """Tell whether each line of a file is the name of an image and 1, 0 or -1."""
-    try:
-        lines = [line for line in text_lines(read_text(file)) if line.strip()]
-    except DatasetError:
-        return False
-    return bool(lines) and all(_LINE.fullmatch(line.strip()) for line in lines)
+    """Tell whether the lines of a file are the name of an image and 1, 0 or -1.
+
+    Raises:
+        DatasetError: Most are, and some are not; or it cannot be read.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(text_lines(read_text(file)), start=1) if line.strip()]
+    others = [(number, line) for number, line in lines if not _LINE.fullmatch(line)]
+    if others and 2 * len(others) < len(lines):
+        number, line = others[0]
+        raise DatasetError([Problem(file, f"line {number}: expected an image and 1, 0 or -1, found {line[:80]!r}")])
+    return bool(lines) and not others
 
 
 def read_class_lists(files: dict[Path, str], folder: Path) -> Reading:

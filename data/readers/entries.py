@@ -12,12 +12,14 @@ import numpy as np
 
 from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
+from data.files import leads_nowhere
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.names import MAX_NAME, alike, clean_name, is_nothing, name_fault, shortened
 from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
 from data.readers.entry import Entry, Reading, labels_in
 from data.readers.image_names import ImageNames, is_unsafe, unsafe_message
+from data.readers.index import is_folder_name
 from data.readers.json_labels import holds_coco, read_json, read_json_lines
 from data.readers.tables import read_table
 from data.readers.xml_labels import read_annotations, xml_files
@@ -44,6 +46,7 @@ LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
 FOLDERS = ("JPEGImages", "Annotations", "ImageSets", SEMANTIC, INSTANCES)
 SOURCES = frozenset(name.casefold() for name in (*FIRST_TABLES, *TABLES, *LAST_TABLES, *FOLDERS, "classes.txt"))
 """Files and folders that say what a set is."""
+SOURCE_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".npy", ".xml", ".txt"})
 EXPECTED = (
     "expected image-level labels in labels.csv, labels.jsonl, Annotations/*.xml, SegmentationClass/*.png or "
     "ImageSets/Main/<class>_<list>.txt"
@@ -113,16 +116,19 @@ def tables_of(root: Path) -> list[Path]:
 
 
 def refuse_dangling(root: Path) -> None:
-    """See that no file or folder that says what a set is leads to nothing: it would count as absent.
+    """See that nothing in a set's folder that may say what the set is leads to nothing: it would count as absent.
+
+    Photographs are named one by one where they are looked for.
 
     Raises:
         DatasetError: Names each link.
     """
-    links = [file for file in sorted(root.iterdir()) if file.name.casefold() in SOURCES and file.is_symlink()]
+    entries = (file for file in sorted(root.iterdir()) if file.name[0] != "." and file.is_symlink())
     problems = [
-        Problem(link, f"expected a file or folder of the set, found a link to {link.readlink()}, where nothing is")
-        for link in links
-        if not link.exists()
+        Problem(link, f"expected a file or folder of the set, found a link to {target}, where nothing is")
+        for link in entries
+        if link.name.casefold() in SOURCES or is_folder_name(link.name) or link.suffix.lower() in SOURCE_SUFFIXES
+        if (target := leads_nowhere(link)) is not None
     ]
     if problems:
         raise DatasetError(problems)
@@ -358,6 +364,10 @@ def _read(source: Path, classes: tuple[str, ...], names: ImageNames) -> Reading:
 
 
 def _read_labels_folder(folder: Path, classes: tuple[str, ...]) -> Reading:
+    for link in (file for file in sorted(folder.rglob("*")) if is_folder_name(file.name) and file.name[0] != "."):
+        if (target := leads_nowhere(link)) is not None:
+            message = f"expected a file or folder of labels, found a link to {target}, where nothing is"
+            raise DatasetError([Problem(link, message)])
     if xml_files(folder):
         return read_annotations(folder)
     masks = sorted(file for file in folder.rglob("*.png") if file.name[0] != ".")

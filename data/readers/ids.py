@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.dataset import RESERVED, VOID, DatasetError, Problem
+from data.files import is_source
 from data.names import alike, clean_name, is_background, is_void, name_fault, shortened
 from data.readers.image_names import ImageNames, is_unsafe, unsafe_message
 from data.readers.text import read_text, text_lines
@@ -98,7 +99,8 @@ def find_split(root: Path, split: str | Path) -> Path | None:
     candidates = [place / f"{split}.txt" for place in places]
     if str(split).casefold().endswith(".txt"):
         candidates += [place / split for place in places]
-    return next((file for file in [*candidates, Path(split)] if file.is_file()), None)
+    # A link that leads to nothing is a list that cannot be read now, not none.
+    return next((file for file in [*candidates, Path(split)] if is_source(file)), None)
 
 
 def case_problems(files: dict[str, Path]) -> list[Problem]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.dataset import Problem
+from data.files import leads_nowhere
 from data.formats.images import HEIF_REMEDY, HEIF_SUFFIXES
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.names import has_control_characters, shortened
@@ -64,6 +65,12 @@ def stem_of(id: str) -> str:
     return _MASK_ENDING.sub("", name) or name
 
 
+def is_folder_name(name: str) -> bool:
+    """Tell whether a name has no ending, as those of folders: "images", "2024.05", "v1.2"."""
+    suffix = os.path.splitext(name)[1]  # noqa: PTH122 -- a path per file is slow
+    return not suffix or suffix[1:].isdecimal()
+
+
 def is_mask_folder(name: str) -> bool:
     return _MASK_FOLDER.fullmatch(re.sub(r"[_\- ]", "", name.casefold())) is not None
 
@@ -93,6 +100,9 @@ def index_folder(folder: Path) -> Index:
                 files.append(prefix + name)
             elif suffix in CAMERA_SUFFIXES or suffix in PICTURE_SUFFIXES or (not suffix and _is_image(parent / name)):
                 unread[suffix].append(prefix + name)
+            elif is_folder_name(name) and (target := leads_nowhere(parent / name)) is not None:
+                message = f"expected a file or a folder of images, found a link to {target}, where nothing is"
+                index.problems.append(Problem(parent / name, message))
     _sort_in(index, files)
     _name_unread(index, unread)
     _set_masks_aside(index)

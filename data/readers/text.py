@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from data.dataset import DatasetError, Problem
+from data.files import leads_nowhere
 
 # The longer mark first: UTF-32's begins with UTF-16's.
 _MARKS = (
@@ -47,7 +48,9 @@ def read_bytes(file: Path, expected: str) -> bytes:
             raise DatasetError([Problem(file, f"expected {expected}, found {found}")])
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise DatasetError([Problem(file, f"expected {expected}, found no file")]) from error
+        target = leads_nowhere(file)
+        found = "no file" if target is None else f"a link to {target}, where nothing is"
+        raise DatasetError([Problem(file, f"expected {expected}, found {found}")]) from error
     except (OSError, ValueError) as error:
         raise DatasetError([Problem(file, f"expected {expected}, but {error}")]) from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.dataset import ClassTable, DatasetError, NamedBox, Problem, Sample
+from data.files import is_source
 from data.formats.coco import read_coco
 from data.formats.hints import SHARES, are_shares, is_far_outside, shown
 from data.formats.images import image_size
@@ -141,15 +142,15 @@ def yolo_boxes(
 
 def _yolo_names(folder: Path) -> list[str] | None:
     for place in (folder, folder.parent):
-        if (place / YOLO_FILE).is_file():
+        if is_source(place / YOLO_FILE):
             return read_yolo_names(place)
-        if place == folder and (place / NAMES).is_file():
+        if place == folder and is_source(place / NAMES):
             return [name.strip() for name in text_lines(read_text(place / NAMES).rstrip())]
     return None
 
 
 def _text(file: Path) -> str:
-    if file.stat().st_size > MOST_BYTES:
+    if file.is_file() and file.stat().st_size > MOST_BYTES:
         raise DatasetError([Problem(file, f"expected less than {MOST_BYTES} bytes of boxes, found more")])
     return read_text(file)
 

@@ -15,6 +15,7 @@ from data.cam_classes import TABLES, numbers_of
 from data.cam_families import FAMILIES, CamFamily, family_of
 from data.cam_maps import MAP_SUFFIXES, byte_limit, cams_of, describe, read_content
 from data.dataset import CamSource, Dataset, DatasetError, Problem, Sample
+from data.files import is_source
 from data.formats.images import image_size
 from data.names import clean_name, shortened
 from data.readers.image_names import ImageNames, image_id
@@ -81,7 +82,7 @@ def _find(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[str], l
     """Return sample id -> file, notes, and a problem for each labelled image without one file."""
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and file.is_file():
+        if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and is_source(file):
             files[image_id(file.relative_to(folder).with_suffix("").as_posix())].append(file)
     wanted = [sample.id for sample in dataset.samples if sample.labels]
     match = ImageNames(files).match(wanted)
@@ -150,7 +151,7 @@ def read_table(name: str) -> tuple[str, ...]:
 def _names(dataset: Dataset, folder: Path, classes: str | None) -> tuple[str, ...]:
     """Return the names of the maps' classes by their numbers."""
     beside = folder / CLASSES_FILE
-    if classes is None and not beside.is_file():
+    if classes is None and not is_source(beside):
         return dataset.classes.real_names
     names = read_table(classes or str(beside))
     if not numbers_of(names, dataset.classes.names):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem
+from data.files import is_source
 from data.formats.unit_maps import MAP_SUFFIXES
 from data.readers.beside.matching import first_problems, match_samples
 from data.saliency_maps import is_network
@@ -50,7 +51,7 @@ def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path
     """
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and file.is_file():
+        if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and is_source(file):
             files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
     found, notes, problems = match_samples(
         dataset,
