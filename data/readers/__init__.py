@@ -10,11 +10,12 @@ from pathlib import Path
 
 from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
+from data.formats.label_folder import SEMANTIC
 from data.names import nearly_alike, shortened
 from data.readers.coco import find_coco_file, read_coco_set
-from data.readers.entries import refuse_dangling, tables_of
+from data.readers.entries import find_labels, refuse_dangling
 from data.readers.folder import read_folder, read_images
-from data.readers.scenes import find_scenes, read_scenes
+from data.readers.scenes import find_scenes, maps_of, read_scenes
 from data.validation import set_aside, set_problems
 
 __all__ = ["has_own_classes", "open_dataset", "open_images"]
@@ -90,16 +91,31 @@ def _read(
     coco_file = find_coco_file(root, labels, split)
     scenes = find_scenes(root) if labels is None else None
     if scenes is not None:
-        if tables := tables_of(root):
-            message = "expected one source of labels, found this table beside label maps of scenes"
-            remedy = f"--labels {tables[0]} takes the table, and without it in the folder the maps are taken"
-            raise DatasetError([Problem(tables[0], f"{message}: {remedy}")])
+        beside = _beside_scenes(root, coco_file)
         if classes is not None:
             raise DatasetError([Problem(classes, f"{root} has a class table of its own: leave this one out")])
-        return read_scenes(scenes, root, split)
+        dataset, problems = read_scenes(scenes, root, split)
+        notes = [f"beside the label maps of {maps_of(root)}, left unread: {', '.join(beside)}"] if beside else []
+        return replace(dataset, notes=(*dataset.notes, *notes)), problems
     if coco_file is not None:
         return read_coco_set(root, coco_file, split, classes)
     return read_folder(root, labels, split, classes)
+
+
+def _beside_scenes(root: Path, coco_file: Path | None) -> list[str]:
+    """Return what lies beside the label maps of scenes and is not read.
+
+    Raises:
+        DatasetError: There are labels of other classes: nobody knows which of both are meant.
+    """
+    source, others = find_labels(root)
+    maps = root / SEMANTIC
+    found = [each for each in (source, *others, coco_file) if each is not None and each != maps]
+    if found:
+        message = f"expected one source of labels, found this one beside {maps_of(root)}, label maps of scenes"
+        remedy = f"--labels {found[0]} takes this one, and without it in the folder the maps are taken"
+        raise DatasetError([Problem(found[0], f"{message}: {remedy}")])
+    return [name for name in (f"{SEMANTIC}/", "classes.txt") if (root / name).exists()]
 
 
 @contextmanager

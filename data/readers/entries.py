@@ -108,13 +108,6 @@ def first_sources(root: Path) -> list[Path]:
     return found
 
 
-def tables_of(root: Path) -> list[Path]:
-    """Return the tables of labels in a set's folder."""
-    present = _files(root)
-    names = [*FIRST_TABLES, *TABLES, *LAST_TABLES]
-    return [present[name] for name in names if name in present and not name.endswith(".json")]
-
-
 def refuse_dangling(root: Path) -> None:
     """See that nothing in a set's folder that may say what the set is leads to nothing: it would count as absent.
 

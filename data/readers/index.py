@@ -23,6 +23,8 @@ GROUND_TRUTH_FOLDERS = (SEMANTIC, INSTANCES)
 _MASK_FOLDER = re.compile(
     r"masks?|labels?|annotations?|gts?|groundtruths?(masks?)?|segs?|segmentations?(masks?)?|semantic(masks?)?|labelmaps?"
     r"|(train|val|test)(annot(ation)?s?|masks?|labels?)|trimaps?|segmentation(class|object)(aug|raw)?|segmentation(sure|confidence)|saliency"
+    # Of sets of scenes.
+    r"|gtfine|gtcoarse|labeledapproved(full)?|sunrgbdtraintestlabels|duts(tr|te)mask"
 )
 """Of these names, in any case and without `_`, some have photographs."""
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})

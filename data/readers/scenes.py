@@ -71,6 +71,13 @@ def find_scenes(root: Path) -> Reader | None:
     return None
 
 
+def maps_of(root: Path) -> str:
+    """Return the names of the folders of label maps by which a folder is known for a set of scenes."""
+    names = [*(f"{split}annot" for split in CAMVID_SPLITS), COLOURS, SUNRGBD_LABELS, "gtFine"]
+    names += [*(f"{name}/{name}-Mask" for name in DUTS.values()), "ground_truth_mask"]
+    return " and ".join(f"{name}/" for name in names if (root / name).is_dir())
+
+
 def read_scenes(
     reader: Reader, root: Path, split: str | Path | None, *, labelled: bool = True
 ) -> tuple[Dataset, list[Problem]]:
@@ -100,7 +107,8 @@ def read_scenes(
     if known.has_background:
         # Whether a photograph has a salient object is not looked up: it is what such photographs were chosen for.
         samples = {id: replace(sample, labels=tuple(range(len(table)))) for id, sample in samples.items()}
-    return Dataset(root, table, tuple(samples[id] for id in sorted(samples))), problems
+    told = f"{maps_of(root)}: label maps of the set's own coding"
+    return Dataset(root, table, tuple(samples[id] for id in sorted(samples)), told), problems
 
 
 def find_scene_maps(folder: Path, split: str | Path | None = None) -> tuple[str, dict[str, Path]] | None:
