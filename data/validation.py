@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWit
 from data.formats.hints import check_hints
 from data.formats.images import image_size, read_photo
 from data.formats.label_folder import INSTANCES, SEMANTIC
-from data.formats.label_maps import BINARY_MASKS, GroundTruth, colours_of_values, read_ground_truth, unknown_values
+from data.formats.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
 from data.names import shortened
 from data.region_masks import check_regions
 from data.saliency_maps import is_network, read_saliency
@@ -45,7 +45,7 @@ class _Checked:
         longest: The longer side of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
         strokes: Whether its hints are thin, and background is all around them.
-        colours: Of the class table's values in its semantic ground truth, where that is an indexed PNG.
+        palette: Of its semantic ground truth, as `GroundTruth` has it.
     """
 
     problems: list[Problem]
@@ -56,7 +56,7 @@ class _Checked:
     longest: int | None = None
     extremes: tuple[int, int] | None = None
     strokes: bool = False
-    colours: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    palette: bytes = b""
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -139,26 +139,38 @@ def _swapped_colours(dataset: Dataset, found: Sequence[_Checked]) -> list[Proble
     Tools that save an indexed PNG anew may put its colours in another order: then the values no longer count the
     classes. Palettes that merely differ are nothing to us.
     """
-    usual: dict[int, Counter[tuple[int, int, int]]] = defaultdict(Counter)
-    for checked in found:
-        for value, colour in checked.colours.items():
-            usual[value][colour] += 1
-    common = {value: counts.most_common(1)[0][0] for value, counts in usual.items()}
-    values = {colour: value for value, colour in sorted(common.items(), reverse=True)}
+    num_values = len(dataset.classes.values)
+    palettes = Counter(checked.palette for checked in found if checked.palette)
+    if len(palettes) < 2:
+        return []
+    colours = {palette: _colours(palette, num_values) for palette in palettes}
+    usual: dict[int, Counter[bytes]] = defaultdict(Counter)
+    for palette, count in palettes.items():
+        for value, colour in enumerate(colours[palette]):
+            usual[value][colour] += count
+    common = [usual[value].most_common(1)[0][0] for value in range(len(usual))]
     problems = []
     for sample, checked in zip(dataset.samples, found, strict=True):
-        used = checked.values or frozenset()
-        for value, colour in ((value, checked.colours[value]) for value in checked.colours if value in used):
-            other = values.get(colour, value)
-            if colour != common[value] and common[other] == colour != common[value]:
+        own = colours.get(checked.palette, [])
+        for value, colour in enumerate(own):
+            if value not in (checked.values or ()) or colour == common[value] or colour not in common:
+                continue
+            place = common.index(colour)
+            # A palette that has the colour at its place as well, such as black for all, was not put in another order.
+            if own[place : place + 1] != [colour]:
                 message = (
                     f"expected the palette of the other masks, in which the colour {', '.join(map(str, colour))} is "
-                    f"the value {other}; here it is {value}: the colours were put in another order, and values no "
+                    f"the value {place}; here it is {value}: the colours were put in another order, and values no "
                     "longer count the classes; write the values as a grey PNG"
                 )
                 problems.append(Problem(sample.semantic or sample.image, message, sample.id))
                 break
     return problems
+
+
+def _colours(palette: bytes, num_values: int) -> list[bytes]:
+    """Return the colours of the first values of a palette, of three bytes each."""
+    return [palette[start : start + 3] for start in range(0, min(len(palette) // 3, num_values) * 3, 3)]
 
 
 def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
@@ -372,9 +384,7 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        indexed = sample.semantic is not None and not sample.coding and sample.coco is None
-        colours = colours_of_values(sample.semantic, range(num_values)) if indexed and sample.semantic else {}
-        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes, colours)
+        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes, truth.palette)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 
