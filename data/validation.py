@@ -16,8 +16,17 @@ from data.concurrency import map_in_threads
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithMore, unknown_classes
 from data.formats.hints import check_hints
 from data.formats.images import image_size, read_photo
+from data.formats.label_codings import LABEL_CODINGS
 from data.formats.label_folder import INSTANCES, SEMANTIC
-from data.formats.label_maps import BINARY_MASKS, GroundTruth, read_ground_truth, unknown_values
+from data.formats.label_maps import (
+    BINARY_MASKS,
+    GroundTruth,
+    Indexed,
+    palette_problems,
+    read_ground_truth,
+    swapped_colours,
+    unknown_values,
+)
 from data.names import shortened
 from data.region_masks import check_regions
 from data.saliency_maps import is_network, read_saliency
@@ -134,43 +143,17 @@ def _binary_masks(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
 
 
 def _swapped_colours(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
-    """Return a problem for each mask in which a value has the colour that another value has in most of the set.
-
-    Tools that save an indexed PNG anew may put its colours in another order: then the values no longer count the
-    classes. Palettes that merely differ are nothing to us.
-    """
+    """Return a problem for each mask, and each map of hints, whose palette is in another order than most."""
     num_values = len(dataset.classes.values)
-    palettes = Counter(checked.palette for checked in found if checked.palette)
-    if len(palettes) < 2:
-        return []
-    colours = {palette: _colours(palette, num_values) for palette in palettes}
-    usual: dict[int, Counter[bytes]] = defaultdict(Counter)
-    for palette, count in palettes.items():
-        for value, colour in enumerate(colours[palette]):
-            usual[value][colour] += count
-    common = [usual[value].most_common(1)[0][0] for value in range(len(usual))]
-    problems = []
-    for sample, checked in zip(dataset.samples, found, strict=True):
-        own = colours.get(checked.palette, [])
-        for value, colour in enumerate(own):
-            if value not in (checked.values or ()) or colour == common[value] or colour not in common:
-                continue
-            place = common.index(colour)
-            # A palette that has the colour at its place as well, such as black for all, was not put in another order.
-            if own[place : place + 1] != [colour]:
-                message = (
-                    f"expected the palette of the other masks, in which the colour {', '.join(map(str, colour))} is "
-                    f"the value {place}; here it is {value}: the colours were put in another order, and values no "
-                    "longer count the classes; write the values as a grey PNG"
-                )
-                problems.append(Problem(sample.semantic or sample.image, message, sample.id))
-                break
-    return problems
-
-
-def _colours(palette: bytes, num_values: int) -> list[bytes]:
-    """Return the colours of the first values of a palette, of three bytes each."""
-    return [palette[start : start + 3] for start in range(0, min(len(palette) // 3, num_values) * 3, 3)]
+    maps = [Indexed(checked.values or (), checked.palette) for checked in found]
+    swapped = swapped_colours(maps, num_values)
+    samples = [(dataset.samples[number], message) for number, message in swapped.items()]
+    problems = [Problem(sample.semantic or sample.image, message, sample.id) for sample, message in samples]
+    coded = {
+        s.id: s.semantic for s in dataset.samples if s.semantic and s.coding and not LABEL_CODINGS[s.coding].convert
+    }
+    hints = {s.id: s.hints for s in dataset.samples if isinstance(s, SampleWithMore) and s.hints and not s.boxes}
+    return [*problems, *palette_problems(coded), *palette_problems(hints, num_values)]
 
 
 def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
@@ -196,11 +179,26 @@ def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
             [sample.id for sample, checked in together if checked.strokes],
             "hints with thin strokes on background everywhere; where black says nothing, write 255",
         ),
+        (
+            _many_coloured(dataset, found),
+            "not one colour in all masks, of which the values count: are their palettes alike?",
+        ),
         (_unread_masks(dataset), "in a folder of masks, but no PNG, and not read"),
     ):
         if images:
             notes.append(f"{message}: {shortened(images, LISTED)}")
     return notes + _depth_doubts(together)
+
+
+def _many_coloured(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
+    """Return the classes that have several colours in the set's indexed masks."""
+    colours: dict[int, set[bytes]] = defaultdict(set)
+    for checked in found:
+        if checked.palette and not checked.problems:
+            for value in (checked.values or frozenset()) - {0, VOID}:
+                colours[value].add(Indexed((), checked.palette).colour(value))
+    names = dataset.classes.values
+    return [f"{names[value]} (value {value})" for value in sorted(colours) if len(colours[value]) > 1]
 
 
 def _depth_doubts(together: Iterable[tuple[Sample, _Checked]]) -> list[str]:

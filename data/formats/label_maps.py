@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +127,84 @@ def _opacity(image: Image.Image) -> NDArray[np.uint8]:
         return levels[values]
     same = values == np.asarray(clear)
     return np.where(same.all(axis=2) if same.ndim == 3 else same, np.uint8(0), np.uint8(255))
+
+
+class Indexed(NamedTuple):
+    """The values that an indexed label map uses, and its palette: red, green and blue of each value in turn."""
+
+    values: Collection[int]
+    palette: bytes
+
+    def colour(self, value: int) -> bytes:
+        """Return a value's colour, three bytes; fewer where the palette ends before."""
+        return self.palette[3 * value : 3 * value + 3]
+
+
+def swapped_colours(maps: Sequence[Indexed], num_values: int) -> dict[int, str]:
+    """Return the places of the maps in which a value has a colour that is another value's in most maps, and why.
+
+    Tools that save an indexed PNG anew may put its colours in another order, or leave out those that are not used:
+    then the values no longer count the classes. Palettes without a colour in common are nothing to us.
+
+    Args:
+        maps: Of one set; those without a palette are passed over.
+        num_values: Of the class table; colours of higher values are not looked at.
+    """
+    owners: dict[bytes, Counter[int]] = defaultdict(Counter)
+    for palette, count in Counter(each.palette for each in maps if each.palette).items():
+        for value in range(min(num_values, len(palette) // 3)):
+            owners[palette[3 * value : 3 * value + 3]][value] += count
+    usual = {colour: min(counts, key=lambda value: (-counts[value], value)) for colour, counts in owners.items()}
+    found = {}
+    for number, each in enumerate(maps):
+        for value in sorted(set(each.values) - {VOID}):
+            colour = each.colour(value)
+            place = usual.get(colour, value)
+            # A palette that has the colour at its place as well, such as black for all, was not put in another order.
+            if place != value and each.colour(place) != colour:
+                found[number] = (
+                    f"expected the palette of the other masks, in which the colour {', '.join(map(str, colour))} is "
+                    f"the value {place}; here it is {value}: the colours were put in another order, and values no "
+                    "longer count the classes; write the values as a grey PNG"
+                )
+                break
+    return found
+
+
+def palette_problems(files: Mapping[str, Path], num_values: int = VOID, usual: bytes = b"") -> list[Problem]:
+    """Return a problem for each label map whose palette was put in another order than those of most.
+
+    No pixel is decoded where all palettes are alike. Files that cannot be read are passed over: who reads them says so.
+
+    Args:
+        files: Sample id -> label map.
+        num_values: See `swapped_colours`.
+        usual: The palette that they should have, where that is known.
+    """
+    palettes = {id: _palette_of(file) for id, file in files.items()}
+    if len({usual, *palettes.values()} - {b""}) < 2:
+        return []
+    indexed = [id for id, palette in palettes.items() if palette]
+    maps = [Indexed(_values_used(files[id]), palettes[id]) for id in indexed]
+    # The usual one counts more than all others.
+    found = swapped_colours([*maps, *[Indexed((), usual)] * (len(maps) + 1)], num_values)
+    return [Problem(files[indexed[number]], message, indexed[number]) for number, message in found.items()]
+
+
+def _palette_of(path: Path) -> bytes:
+    """Return the palette of an indexed file; nothing of others, and of those that cannot be read."""
+    try:
+        with opened(path, "a label map", LABEL_FORMATS) as image:
+            return bytes(image.palette.palette) if image.mode == "P" and image.palette else b""
+    except DatasetError:
+        return b""
+
+
+def _values_used(path: Path) -> set[int]:
+    try:
+        return set(np.unique(_read_values(path)[0]).tolist())
+    except DatasetError:
+        return set()
 
 
 def instance_map(masks: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
 from data.files import leads_nowhere
 from data.formats.label_folder import INSTANCES, SEMANTIC
-from data.formats.label_maps import read_label_map
+from data.formats.label_maps import palette_problems, read_label_map
 from data.names import MAX_NAME, alike, clean_name, is_nothing, name_fault, shortened
 from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
 from data.readers.entry import Entry, Reading, labels_in
@@ -366,7 +366,11 @@ def _read_labels_folder(folder: Path, classes: tuple[str, ...]) -> Reading:
     masks = sorted(file for file in folder.rglob("*.png") if file.name[0] != ".")
     if masks:
         found = Reading("label maps")
+        by_id = {file.relative_to(folder).with_suffix("").as_posix(): file for file in masks}
+        swapped = {problem.sample: problem for problem in palette_problems(by_id, len(classes) + 1)}
         for item in map_in_threads(lambda file: _read_mask(folder, file, classes), masks):
+            if isinstance(item, Entry) and item.name in swapped:
+                item = swapped[item.name]
             if isinstance(item, Problem):
                 found.problems.append(item)
             else:

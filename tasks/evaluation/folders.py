@@ -29,7 +29,13 @@ from data.formats.coco import (
 )
 from data.formats.label_codings import LABEL_CODINGS, read_coded
 from data.formats.label_folder import CLASSES, INSTANCES, KINDS, SALIENCY, SEMANTIC, VALUES
-from data.formats.label_maps import BINARY_MASKS, read_ground_truth, read_label_map, separate_objects
+from data.formats.label_maps import (
+    BINARY_MASKS,
+    palette_problems,
+    read_ground_truth,
+    read_label_map,
+    separate_objects,
+)
 from data.formats.voc import VOC_CLASSES
 from data.names import clean_name, shortened
 from data.readers.ids import find_split, read_class_names, read_split, split_problems
@@ -264,6 +270,8 @@ class _MapFolders:
             raise DatasetError([Problem(path, message)])
         self._semantic = base / SEMANTIC
         self.images = _png_files(base / INSTANCES)
+        if problems := palette_problems({id: self._semantic / f"{id}.png" for id in self.images}):
+            raise DatasetError(problems)
 
     def file(self, image: str) -> Path:
         return self.images[image]
@@ -395,7 +403,10 @@ def _label_maps(path: Path, split: str | Path | None = None) -> _LabelMaps:
     if folder == path and (scenes := find_scene_maps(path, split)):
         coding, files = scenes
         return _LabelMaps(files, coding)
-    return _LabelMaps(_listed(_png_files(folder), folder, split))
+    files = _listed(_png_files(folder), folder, split)
+    if problems := palette_problems(files):
+        raise DatasetError(problems)
+    return _LabelMaps(files)
 
 
 def _listed(images: dict[str, Any], where: Path, split: str | Path | None) -> dict[str, Any]:
