@@ -59,6 +59,15 @@ def leads_nowhere(path: Path) -> str | None:
     return str(path.readlink()) if path.is_symlink() and not path.exists() else None
 
 
+def dangling_links(folder: Path) -> list[Path]:
+    """Return the links below a folder that lead to nothing, but for hidden ones; links to folders are not followed."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        found += [file for name in sorted(names) if name[0] != "." and leads_nowhere(file := Path(parent, name))]
+    return found
+
+
 def is_source(file: Path) -> bool:
     """Tell whether a file is there, or a link that leads to nothing: it cannot be read now, and is not absent."""
     return file.is_file() or leads_nowhere(file) is not None

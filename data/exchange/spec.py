@@ -15,7 +15,7 @@ from data.exchange.pixels import Pixels, without_void
 from data.formats.images import LABEL_FORMATS, opened
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import read_label_map
-from data.names import clean_name
+from data.names import clean_name, is_background, is_void
 
 BACKGROUND_NAME, VOID_NAME = "background", "void"
 ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
@@ -104,6 +104,10 @@ class Labels:
         """
         value = self._values.get(name)
         value = self._values.get(clean_name(name)) if value is None else value
+        if value is None and is_background(name) and self.classes.has_background:
+            return 0
+        if value is None and is_void(name):
+            return VOID
         if value is None:
             raise ValueError(f"expected a class of the labels, found {name!r}")
         return value

@@ -29,21 +29,34 @@ Fields = Mapping[str, tuple[Parse, Any]]
 """Field -> how its value is read (ValueError says what was expected), and what stands for one that is missing."""
 
 
-def read_json(path: Path, expected: str) -> Any:
+def read_json(path: Path, expected: str, *, once: bool = False) -> Any:
     """Read JSON in UTF-8, -16 or -32, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        expected: What it should be, for the message.
+        once: Refuse objects in which a field comes twice, of which the last would count; slow for large files.
 
     Raises:
         DatasetError: The file is missing, no regular file, not JSON, or nested too deeply.
     """
     try:
         refuse_special(path)
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_pairs_hook=_each_once if once else None)
     except FileNotFoundError as error:
         raise DatasetError([Problem(path, f"expected {expected}, found no file")]) from error
     except RecursionError as error:
         raise DatasetError([Problem(path, f"expected {expected}, but it is nested too deeply")]) from error
     except (ValueError, OSError) as error:
         raise DatasetError([Problem(path, f"expected {expected}, but {error}")]) from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r:.80} comes twice")
+    return fields
 
 
 def check_records(path: Path, kind: str, records: Any, fields: Fields) -> list[dict[str, Any]]:

@@ -98,7 +98,8 @@ def read_coco_panoptic(folder: Path, labels: Labels) -> Iterator[Edited]:
     for file in files:
         document = read_json(file, "COCO panoptic JSON")
         try:
-            names = {field(each, "id", int): field(each, "name", str) for each in _records(document, "categories")}
+            categories = _by_id(_records(document, "categories"), "category")
+            names = {number: field(each, "name", str) for number, each in categories.items()}
             records = [(field(each, "file_name", str), each) for each in _records(document, "annotations")]
         except ValueError as error:
             raise DatasetError([Problem(file, f"expected COCO panoptic JSON, but {error}")]) from None
@@ -109,6 +110,14 @@ def read_coco_panoptic(folder: Path, labels: Labels) -> Iterator[Edited]:
             yield Edited(name, mask, partial(_read, mask, record, names, labels))
 
 
+def _by_id(records: list[Any], kind: str) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for record in records:
+        if found.setdefault(number := field(record, "id", int), record) is not record:
+            raise ValueError(f"expected a different id for each {kind}, found {number} twice")
+    return found
+
+
 def _records(document: Any, name: str) -> list[Any]:
     return [checked(record, name, dict) for record in field(document, name, list)]
 
@@ -116,7 +125,7 @@ def _records(document: Any, name: str) -> list[Any]:
 def _read(file: Path, record: dict[str, Any], names: dict[Any, str], labels: Labels, _: Sample) -> Pixels:
     with opened(file, "a mask of segments", LABEL_FORMATS) as image, decodable(image, file):
         numbers = np.asarray(image.convert("RGB")).astype(np.int64) @ (1, 256, 65536)
-    segments = {field(each, "id", int): each for each in field(record, "segments_info", list)}
+    segments = _by_id(field(record, "segments_info", list), "segment")
     canvas = Canvas(numbers.shape)
     values, places = numbered(numbers)
     for place, number in enumerate(values.tolist()):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from data.dataset import VOID, DatasetError, Problem, Sample
 from data.exchange.json_fields import is_number_below
-from data.exchange.maps.png import map_files, read_names
+from data.exchange.maps.png import png_files, read_names
 from data.exchange.maps.voc import write_list
 from data.exchange.pixels import Pixels, as_shapes, numbered, regions
 from data.exchange.spec import Edited, ExchangeFormat, Labels
@@ -79,7 +79,7 @@ def _refuse_names(labels: Labels) -> None:
 def read_cvat_mask(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `SegmentationClass`, with the objects beside it."""
     names = _read_label_map(folder / LABEL_MAP)
-    for file in map_files(folder / SEMANTIC):
+    for file in png_files(folder / SEMANTIC):
         name = file.relative_to(folder / SEMANTIC).as_posix()
         yield Edited(name, file, partial(_read, file, folder / INSTANCES / name, names, labels))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,8 @@ from data.exchange.json_fields import is_number_below
 from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import read_regular
-from data.formats.label_maps import MAX_VALUE, read_label_map, write_label_map
-from data.names import is_background
+from data.formats.label_maps import MAX_VALUE, palette_problems, read_label_map, write_label_map
+from data.names import clean_name, is_background
 
 MASKS, INSTANCES, NAMES = "masks", "instances", "values.txt"
 
@@ -38,7 +39,7 @@ def write_values(labels: Labels, folder: Path) -> None:
 
 def read_png(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `masks/`, with the instances beside it; without them nothing is said of instances."""
-    names = read_names(folder / NAMES)
+    names = read_class_lines(folder / NAMES)
     refuse_lost_background(names, labels, folder / NAMES)
     for file in map_files(folder / MASKS):
         name = file.relative_to(folder / MASKS).as_posix()
@@ -54,16 +55,55 @@ def read_pair(file: Path, instances: Path, names: list[str], labels: Labels, _: 
     return without_void(Pixels(semantic, objects))
 
 
-def map_files(folder: Path) -> list[Path]:
+def png_files(folder: Path) -> list[Path]:
     """Return the PNGs below a folder, by name.
 
     Raises:
         DatasetError: There are none.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".png" and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".png" and not file.is_dir())
     if not files:
         raise DatasetError([Problem(folder, "expected PNGs of label maps, found none")])
     return files
+
+
+def map_files(folder: Path, usual: bytes = b"") -> list[Path]:
+    """Return the PNGs of class values below a folder, by name.
+
+    Args:
+        folder: Of the maps.
+        usual: The palette that indexed ones have where nobody put it in another order.
+
+    Raises:
+        DatasetError: There are none, or some have palettes in another order.
+    """
+    files = png_files(folder)
+    if problems := palette_problems({file.as_posix(): file for file in files}, usual=usual):
+        raise DatasetError([Problem(problem.file, problem.message) for problem in problems])
+    return files
+
+
+def read_class_lines(file: Path) -> list[str]:
+    """Return the names of a list, a line per value.
+
+    Raises:
+        DatasetError: It cannot be read, has a line without a name between others, or a name twice.
+    """
+    names = [clean_name(line) for line in read_names(file)]
+    while names and not names[-1]:
+        names.pop()
+    problems = [
+        Problem(file, f"line {number}: expected a name, found none, so the values of those below are unclear")
+        for number, name in enumerate(names, start=1)
+        if not name
+    ]
+    counts = Counter(filter(None, names))
+    problems += [
+        Problem(file, f"expected each name once, found {name!r:.80} twice") for name in counts if counts[name] > 1
+    ]
+    if problems:
+        raise DatasetError(problems)
+    return names
 
 
 def read_names(file: Path) -> list[str]:
@@ -103,7 +143,11 @@ def names_by_value(named: Any) -> list[str]:
             raise ValueError(f"expected values from 0 to {MAX_VALUE}, found {value!r:.80}")
     names = [""] * (max(map(int, named)) + 1)
     for value, name in named.items():
+        if names[int(value)]:
+            raise ValueError(f"expected a name for each value, found {int(value)} twice")
         names[int(value)] = str(name)
+    if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
+        raise ValueError(f"expected a name for each value, found {twice[0]!r:.80} twice")
     return names
 
 

@@ -35,7 +35,7 @@ def write_fiftyone(labels: Labels, folder: Path) -> dict[str, Any]:
 def read_fiftyone(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `labels/`."""
     try:
-        names = names_by_value(read_json(folder / TARGETS, "JSON of values and names"))
+        names = names_by_value(read_json(folder / TARGETS, "JSON of values and names", once=True))
     except ValueError as error:
         raise DatasetError([Problem(folder / TARGETS, str(error))]) from None
     yield from read_semantic_maps(folder / MASKS, names, labels)

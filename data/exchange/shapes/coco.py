@@ -38,7 +38,11 @@ def read_coco_files(folder: Path, labels: Labels, *, crowds: bool = False) -> It
     if not files:
         raise DatasetError([Problem(folder, "expected COCO instance JSON, found none")])
     for file in files:
-        for number, image in read_coco(file).images.items():
+        coco = read_coco(file)
+        if alone := [number for number in coco.annotations if number not in coco.images]:
+            message = f"expected annotations of its own images, found {len(coco.annotations[alone[0]])} of {alone[0]!r}"
+            raise DatasetError([Problem(file, message)])
+        for number, image in coco.images.items():
             yield Edited(image["file_name"], file, partial(_read, file, number, crowds, labels))
 
 

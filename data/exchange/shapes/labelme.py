@@ -90,7 +90,7 @@ def read_labelme(folder: Path, labels: Labels) -> Iterator[Edited]:
 
 
 def _read(file: Path, labels: Labels, sample: Sample) -> Pixels:
-    document = read_json(file, "JSON of shapes")
+    document = read_json(file, "JSON of shapes", once=True)
     canvas = Canvas(labels.size(sample))
     said = field(document, "imageHeight", int), field(document, "imageWidth", int)
     if said != canvas.shape:

@@ -50,7 +50,7 @@ def write_yolo(labels: Labels, folder: Path) -> dict[str, Any]:
 def read_yolo(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield the files of `labels/`; each line is an object."""
     names = read_yolo_names(folder)
-    files = sorted((folder / FOLDER).rglob("*.txt"))
+    files = sorted(file for file in (folder / FOLDER).rglob("*") if file.suffix.lower() == ".txt")
     if not files:
         raise DatasetError([Problem(folder / FOLDER, "expected a text file of polygons per image, found none")])
     for file in files:

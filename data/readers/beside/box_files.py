@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,12 +50,24 @@ def coco_boxes(
         DatasetError: It is no instance file.
     """
     content = read_coco(file)
-    numbers = {str(record["file_name"]): number for number, record in content.images.items()}
+    named: dict[str, list[Any]] = defaultdict(list)
+    for number, record in content.images.items():
+        named[str(record["file_name"])].append(number)
+    numbers = {name: found[0] for name, found in named.items()}
     # One file often has the images of all lists.
     ends = {_end(id) for id in samples}
     match = ImageNames(samples).match(name for name in numbers if _end(image_id(name)) in ends)
     found, problems, crowds = {}, [], 0
+    names: dict[str, list[str]] = defaultdict(list)
     for name, id in match.ids.items():
+        names[id] += [name] * len(named[name])
+    for id, several in names.items():
+        if len(several) > 1:
+            message = f"expected the image {id!r} once, found images called {' and '.join(map(repr, several))}"
+            problems.append(Problem(file, message, id))
+    for name, id in match.ids.items():
+        if len(names[id]) > 1:
+            continue
         image = content.images[numbers[name]]
         records = content.annotations[numbers[name]]
         size = _size(samples[id], problems) if records else None
@@ -96,7 +109,7 @@ def is_coco(file: Path) -> bool:
 
 
 def yolo_boxes(
-    folder: Path, files: Mapping[str, Path], samples: Mapping[str, Sample], classes: ClassTable
+    folder: Path, files: Mapping[str, Sequence[Path]], samples: Mapping[str, Sample], classes: ClassTable
 ) -> tuple[dict[str, ImageBoxes], list[Problem]]:
     """Return sample id -> the boxes of YOLO's files, and what is wrong with them.
 
@@ -105,7 +118,7 @@ def yolo_boxes(
 
     Args:
         folder: Has `data.yaml` or `classes.txt`; that of `data.yaml` may be the one above.
-        files: Sample id -> its text file.
+        files: Sample id -> its text files, of which one at most may have boxes.
         samples: By their ids.
         classes: Of the set.
 
@@ -114,17 +127,21 @@ def yolo_boxes(
     """
     if not files:
         return {}, []
-    texts = {id: (file, _text(file)) for id, file in files.items()}
+    texts = {id: [(file, text) for file in each if (text := _text(file)).strip()] for id, each in files.items()}
     names = _yolo_names(folder)
     if names is None:
-        first = (next(iter(text.split("\n", 1)[0].split()), "") for _, text in texts.values())
+        first = (next(iter(text.split("\n", 1)[0].split()), "") for each in texts.values() for _, text in each)
         if not any(word.isdecimal() for word in first):
             return {}, []
         raise DatasetError(
             [Problem(folder, f"expected {YOLO_FILE} or {NAMES} with the names of the classes of its boxes, found none")]
         )
     found, problems = {}, []
-    for id, (file, text) in texts.items():
+    for id, each in texts.items():
+        if len(each) > 1:
+            problems.append(several_files(folder, id, [file for file, _ in each]))
+            continue
+        file, text = each[0] if each else (folder, "")
         lines = [(number, line.split()) for number, line in enumerate(text_lines(text), start=1) if line.strip()]
         size = _size(samples[id], problems) if lines else None
         if size is None:
@@ -138,6 +155,14 @@ def yolo_boxes(
         if boxes:
             found[id] = ImageBoxes(file, tuple(boxes))
     return found, problems
+
+
+def several_files(folder: Path, id: str, files: Sequence[Path]) -> Problem:
+    """Return the problem of an image that has several files of hints."""
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):
+        names = [file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file) for file in files]
+    return Problem(files[0], f"expected hints of {id} once, found {' and '.join(names)}", id)
 
 
 def _yolo_names(folder: Path) -> list[str] | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, NamedBox, Problem, with_more
-from data.readers.beside.box_files import box_files, coco_boxes, is_coco, yolo_boxes
+from data.readers.beside.box_files import box_files, coco_boxes, is_coco, several_files, yolo_boxes
 from data.readers.beside.matching import LISTED, first_problems
 from data.readers.image_names import ImageNames
 
@@ -36,7 +36,10 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
     match = ImageNames(by_id).match(files)
     texts = {file.relative_to(folder).with_suffix("").as_posix(): file for file in box_files(folder)}
     names = ImageNames(by_id).match(texts).ids
-    boxes, problems = yolo_boxes(folder, {id: texts[name] for name, id in names.items()}, by_id, dataset.classes)
+    of_image: dict[str, list[Path]] = defaultdict(list)
+    for name, id in names.items():
+        of_image[id].append(texts[name])
+    boxes, problems = yolo_boxes(folder, of_image, by_id, dataset.classes)
     found, notes, alone = [boxes], list(match.notes), list(match.alone)
     for file in coco_files:
         boxes, wrong, more = coco_boxes(file, by_id, dataset.classes)
@@ -52,7 +55,7 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
         shown = f"found {len(files)} of others" if files else "found none"
         expected = "expected hints ID.json, ID.xml, ID.png or ID.txt of images of the set, or COCO's JSON"
         raise DatasetError([Problem(folder, f"{expected}, {shown}")])
-    problems += [_several(id, each) for id, each in sources.items() if len(each) > 1]
+    problems += [several_files(folder, id, each) for id, each in sources.items() if len(each) > 1]
     if problems and not skip_bad:
         raise DatasetError(first_problems(problems, folder, "one file of hints"))
     bad = {problem.sample for problem in problems}
@@ -92,7 +95,3 @@ def _find_files(dataset: Dataset, folder: Path) -> tuple[dict[str, list[Path]], 
     others = ImageNames({sample.id: sample for sample in dataset.samples}).match(files).alone
     of_many = [file for name in others for file in files[name] if is_coco(file)]
     return {name: left for name, each in files.items() if (left := [f for f in each if f not in of_many])}, of_many
-
-
-def _several(id: str, files: list[Path]) -> Problem:
-    return Problem(files[0], f"expected hints of {id} once, found {' and '.join(file.name for file in files)}", id)

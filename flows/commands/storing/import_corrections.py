@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,7 +16,7 @@ from data.dataset import DatasetError, Problem, Sample
 from data.exchange import FORMATS, ExchangeFormat
 from data.exchange.changes import Change, find_change
 from data.exchange.spec import Edited
-from data.files import refuse_special
+from data.files import dangling_links, refuse_special
 from data.ownership import read_export
 from data.store import ArtifactError
 from data.store.corrections import FOLDER, UNCHANGED, Correction, Corrections
@@ -72,6 +71,9 @@ def import_corrections(request: ImportRequest) -> dict[str, Any]:
     """
     format = FORMATS[request.format]
     publication = Publication(request.to)
+    if links := dangling_links(request.folder):
+        message = "expected a file that the tool wrote, found a link to"
+        raise DatasetError([Problem(link, f"{message} {link.readlink()}, where nothing is") for link in links[:LISTED]])
     source = _exported(request, publication)
     images, found = _find(format, request.folder, source)
     _refuse_others(found, request.folder, source)
@@ -131,7 +133,7 @@ def _find(format: ExchangeFormat, folder: Path, source: Source) -> tuple[int, li
     Raises:
         DatasetError: Names each that does not fit.
     """
-    seen: Counter[str] = Counter()
+    seen: dict[str, Edited] = {}
     problems: list[Problem] = []
     found: list[Found] = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -139,9 +141,11 @@ def _find(format: ExchangeFormat, folder: Path, source: Source) -> tuple[int, li
         for edited in format.read(folder, source.labels):
             try:
                 sample = source.labels.find(edited.name)
-                seen[sample.id] += 1
-                if seen[sample.id] > 1:
-                    raise ValueError(f"expected each image once, found {sample.id!r} again")
+                first = seen.setdefault(sample.id, edited)
+                if first is not edited:
+                    raise ValueError(
+                        f"expected each image once, found {sample.id!r} again: {first.name} in {first.file}"
+                    )
                 if _change(format, edited, sample, source) is not None:
                     found.append(Found(edited, sample))
             except (ValueError, OSError) as error:
@@ -152,7 +156,7 @@ def _find(format: ExchangeFormat, folder: Path, source: Source) -> tuple[int, li
     if problems:
         more = [Problem(folder, f"and {len(problems) - LISTED} more")] if len(problems) > LISTED else []
         raise DatasetError([*problems[:LISTED], *more])
-    return sum(seen.values()), found
+    return len(seen), found
 
 
 def _change(format: ExchangeFormat, edited: Edited, sample: Sample, source: Source) -> Change | None:
