@@ -20,7 +20,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool
 from tasks.pipeline import STAGES, with_hints
 from tasks.pipeline.plan import pipeline_settings
-from tasks.pipeline.settings import LabelsConfig, WalkConfig
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig, WalkConfig
 from tasks.pipeline.thresholds import CAMS, FILE, WALK
 
 Keys = Mapping[int, str]
@@ -58,6 +58,14 @@ class RunArtifacts:
         key = next(iter(self.record.stages["labels"].keys.values()))
         text = (self._store.fetch("labels", key) / "settings.json").read_text(encoding="utf-8")
         self.labels = LabelsConfig.model_validate_json(text)
+
+    @cached_property
+    def numbered(self) -> PipelineConfig:
+        """Settings of all stages, with the thresholds that were chosen on the set as numbers."""
+        pixels = self.settings.pixels
+        if pixels.taught_thresholds == "auto" and isinstance(self.labels.sure_thresholds, tuple):
+            pixels = pixels.model_copy(update={"taught_thresholds": self.labels.sure_thresholds})
+        return self.settings.model_copy(update={"labels": self.labels, "pixels": pixels})
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:

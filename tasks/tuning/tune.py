@@ -83,7 +83,7 @@ def tune(options: TuneOptions) -> dict[str, Any]:
     artifacts = RunArtifacts(options.run)
     samples, by_truth = choose_samples(artifacts, options)
     artifacts.refuse_changed(samples)
-    base = artifacts.settings.model_copy(update={"labels": artifacts.labels})
+    base = artifacts.numbered
     with_instances = {sample.id: sample for sample in samples.values() if sample.instances or sample.coco}
     space = make_space(
         base, options.asked, second_round=artifacts.second_round, instances=by_truth and bool(with_instances)

@@ -17,6 +17,7 @@ from data.formats.label_folder import KINDS, SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.store import Store
 from flows.commands.making.tune import TuneRequest, tune_run
+from flows.labels.presets import quick
 from tasks.engine.artifact import ImageSet
 from tasks.engine.image_list import write_images
 from tasks.engine.plan import digest_samples
@@ -25,7 +26,7 @@ from tasks.evaluation.instance_metrics import InstanceRecords, add_records, aver
 from tasks.evaluation.semantic_metrics import confusion, iou
 from tasks.pipeline.labels import synthesize_labels
 from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES
-from tasks.pipeline.settings import LabelsConfig
+from tasks.pipeline.settings import LabelsConfig, PipelineConfig
 from tasks.tuning.artifacts import RunArtifacts
 from tasks.tuning.space import BACKGROUND, CRF, PIXEL
 
@@ -67,6 +68,27 @@ def hinted(folder: Path, *, second_round: bool, hints: bool = True) -> Path:
         stages["pixel-scores"] = StageRecord(keys={0: "p"})
     record.model_copy(update={"images": images, "stages": stages}).write(run)
     return run
+
+
+def test_a_run_of_the_default_preset_with_a_second_round_is_searched(tmp_path: Path) -> None:
+    run = hinted(tmp_path, second_round=True, hints=False)
+    record = read_run(run)
+    # The maps of the fabricated run are those of images at their own size.
+    settings = quick().model_copy(update={"backbone": "resnet18", "weights": None, "long_side": None})
+    record.model_copy(update={"settings": settings.model_dump(mode="json")}).write(run)
+    file = Store(tmp_path / "store").path("labels", "d") / "settings.json"
+    chosen = settings.labels.model_copy(update={"background_threshold": 0.3, "sure_thresholds": (0.2, 0.5)})
+    file.write_text(chosen.model_dump_json())
+    asked = {"set": ((PIXEL, "0.3", "0.5", "0.7"), (CRF, "0", "5"))}
+    result = tune_run(TuneRequest(run=run, out=tmp_path / "tune", **asked))
+    assert result["candidates"] == 6
+    # What is best goes on top of the preset.
+    laid = json.loads((tmp_path / "tune" / "best.json").read_text())
+    assert "pixels" not in laid
+    wanted = settings.model_dump(mode="json")
+    for section, values in laid.items():
+        wanted[section] |= values
+    PipelineConfig.model_validate(wanted)
 
 
 def labels_at(run: Path, out: Path, config: LabelsConfig) -> dict[str, float]:
