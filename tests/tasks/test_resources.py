@@ -14,7 +14,7 @@ from flows.comparison import results
 from flows.comparison.request import CompareRequest, trials
 from tasks.config import Precision
 from tasks.measurement import resources
-from tasks.measurement.resources import Inference, Variant, measure_resources
+from tasks.measurement.resources import Inference, Variant
 
 
 def test_training_memory_has_the_momentum_of_sgd_beside_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
