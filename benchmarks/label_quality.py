@@ -52,6 +52,7 @@ def main(
     saliency: Path | None = None,
     sets: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0, 1, 2),
+    only: tuple[str, ...] = (),
     images: Path | None = None,
     json_file: Path | None = None,
 ) -> int:
@@ -63,6 +64,7 @@ def main(
         saliency: A network of saliency, for one option more.
         sets: Names of sets; all by default.
         seeds: Of the runs.
+        only: The options that are tried; all by default.
         images: CSV that gets the mean IoU of every image that was labelled now.
         json_file: Results; benchmarks/results/label-quality-<machine>.json if not said.
     """
@@ -72,7 +74,7 @@ def main(
     options = OPTIONS | ({"saliency": ("--saliency", str(saliency))} if saliency else {})
     for seed in seeds:
         for name in sets or SETS:
-            for option, words in options.items():
+            for option, words in ((each, options[each]) for each in only or options):
                 key = f"{name} / {option} / {seed}"
                 if key not in document["runs"]:
                     document["runs"][key] = label(name, option, words, seed, work, weights, images)

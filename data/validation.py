@@ -45,6 +45,7 @@ class _Checked:
         longest: The longer side of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
         strokes: Whether its hints are thin, and background is all around them.
+        palette: Of its semantic ground truth, as `GroundTruth` has it.
     """
 
     problems: list[Problem]
@@ -55,6 +56,7 @@ class _Checked:
     longest: int | None = None
     extremes: tuple[int, int] | None = None
     strokes: bool = False
+    palette: bytes = b""
 
 
 def check_images(dataset: Dataset, num_workers: int) -> list[Problem]:
@@ -100,7 +102,8 @@ def examine_files(dataset: Dataset, num_workers: int) -> Examined:
     )
     problems = [problem for checked in found for problem in checked.problems]
     sides = [checked.longest for checked in found if checked.longest is not None]
-    return Examined(problems + _binary_masks(dataset, found), _doubts(dataset, found), sides, _pixels(found))
+    problems += _binary_masks(dataset, found) + _swapped_colours(dataset, found)
+    return Examined(problems, _doubts(dataset, found), sides, _pixels(found))
 
 
 def _pixels(found: Sequence[_Checked]) -> dict[str, int]:
@@ -128,6 +131,46 @@ def _binary_masks(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
         for sample, values in masks
         if VOID in values and sample.labels
     ]
+
+
+def _swapped_colours(dataset: Dataset, found: Sequence[_Checked]) -> list[Problem]:
+    """Return a problem for each mask in which a value has the colour that another value has in most of the set.
+
+    Tools that save an indexed PNG anew may put its colours in another order: then the values no longer count the
+    classes. Palettes that merely differ are nothing to us.
+    """
+    num_values = len(dataset.classes.values)
+    palettes = Counter(checked.palette for checked in found if checked.palette)
+    if len(palettes) < 2:
+        return []
+    colours = {palette: _colours(palette, num_values) for palette in palettes}
+    usual: dict[int, Counter[bytes]] = defaultdict(Counter)
+    for palette, count in palettes.items():
+        for value, colour in enumerate(colours[palette]):
+            usual[value][colour] += count
+    common = [usual[value].most_common(1)[0][0] for value in range(len(usual))]
+    problems = []
+    for sample, checked in zip(dataset.samples, found, strict=True):
+        own = colours.get(checked.palette, [])
+        for value, colour in enumerate(own):
+            if value not in (checked.values or ()) or colour == common[value] or colour not in common:
+                continue
+            place = common.index(colour)
+            # A palette that has the colour at its place as well, such as black for all, was not put in another order.
+            if own[place : place + 1] != [colour]:
+                message = (
+                    f"expected the palette of the other masks, in which the colour {', '.join(map(str, colour))} is "
+                    f"the value {place}; here it is {value}: the colours were put in another order, and values no "
+                    "longer count the classes; write the values as a grey PNG"
+                )
+                problems.append(Problem(sample.semantic or sample.image, message, sample.id))
+                break
+    return problems
+
+
+def _colours(palette: bytes, num_values: int) -> list[bytes]:
+    """Return the colours of the first values of a palette, of three bytes each."""
+    return [palette[start : start + 3] for start in range(0, min(len(palette) // 3, num_values) * 3, 3)]
 
 
 def _doubts(dataset: Dataset, found: Sequence[_Checked]) -> list[str]:
@@ -341,7 +384,7 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes)
+        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes, truth.palette)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

@@ -23,6 +23,7 @@ from flows.engine.printing import PlainConsole, PlainFormatter, is_for_people
 from flows.engine.server import ServerError
 from flows.labels.request import RunRequest
 from flows.training.request import TrainRequest
+from tasks.engine.foreign_settings import refuse_foreign_settings
 from tasks.engine.processes import python_command, python_environment
 from tasks.engine.workers import ROOMS, StageError, die_with_parent
 
@@ -47,6 +48,7 @@ def call(kind: Kind, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     # Faults of options are found here, without a child.
     make_request(kind, values)
+    refuse_foreign_settings()
     asked = json.dumps({"kind": kind, "values": values, "parent": os.getpid()}, default=_plain)
     environment = os.environ | python_environment()
     command = python_command("-m", "flows.calls")

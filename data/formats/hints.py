@@ -29,7 +29,7 @@ from data.files import read_regular
 from data.formats.coco_records import read_json
 from data.formats.images import image_size
 from data.formats.label_maps import read_drawn_map, unknown_values
-from data.formats.voc_xml import objects_in, parse_xml, refuse, tag_of, text_of
+from data.formats.voc_xml import objects_in, parse_xml, refuse, refuse_nameless_objects, tag_of, text_of
 from data.names import clean_name
 
 BACKGROUND = frozenset({"background", "_background_", "__background__"})
@@ -250,6 +250,7 @@ def _of_xml(source: Path, size: tuple[int, int], classes: ClassTable) -> Hints:
         # Some tools write zeros, or nothing, for what they have not looked at.
         sides = (_number(fields.get(name) or "0", f"<{name}>") for name in ("height", "width"))
         _check_size(tuple(found or side for found, side in zip(sides, size, strict=True)), size)
+    refuse_nameless_objects(source, root)
     boxes = []
     for number, item in enumerate(objects_in(root), start=1):
         fields = {tag_of(child): child for child in reversed(item)}

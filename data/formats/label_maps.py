@@ -46,10 +46,12 @@ class GroundTruth:
     Attributes:
         semantic: uint8 or uint16 [H, W] of the class table's values, 255 void; or None.
         instances: int32 [H, W], 0 background, an id for each instance, 255 void; or None.
+        palette: Red, green and blue of each value of the semantic map, one after the other, where its PNG has them.
     """
 
     semantic: np.ndarray | None
     instances: np.ndarray | None
+    palette: bytes = b""
 
 
 def write_label_map(path: Path, labels: np.ndarray, *, grey: bool = False) -> None:
@@ -82,7 +84,10 @@ def read_label_map(path: Path, drawn: NDArray[np.bool_] | None = None) -> np.nda
     Raises:
         DatasetError: The file is missing, damaged, holds other colours, or values of more than 16 bits.
     """
-    values = _read_values(path, drawn)
+    return _as_classes(_read_values(path, drawn)[0], path)
+
+
+def _as_classes(values: np.ndarray, path: Path) -> np.ndarray:
     if values.dtype.kind == "i" and values.min() == -1:
         values = np.where(values == -1, VOID, values)
     if values.min() < 0 or values.max() > MAX_VALUE:
@@ -150,12 +155,14 @@ def read_ground_truth(sample: Sample) -> GroundTruth:
         DatasetError: A file is missing or damaged, or a COCO entry is not of the image's size.
     """
     if sample.coco is None:
-        semantic = None
-        if sample.semantic is not None:
-            coding = sample.coding
-            semantic = read_coded(sample.semantic, coding) if coding else read_label_map(sample.semantic)
+        semantic, palette = None, b""
+        if sample.semantic is not None and sample.coding:
+            semantic = read_coded(sample.semantic, sample.coding)
+        elif sample.semantic is not None:
+            values, palette = _read_values(sample.semantic)
+            semantic = _as_classes(values, sample.semantic)
         instances = None if sample.instances is None else _read_instances(sample.instances)
-        return GroundTruth(semantic, instances)
+        return GroundTruth(semantic, instances, palette)
     # Before anything of that size is made.
     _check_size(sample, coco.entry_size(sample.coco))
     semantic, instances = (upright(sample, labels) for labels in coco.read_maps(sample.coco))
@@ -211,16 +218,18 @@ def separate_objects(semantic: np.ndarray, instances: np.ndarray) -> tuple[np.nd
 
 
 def _read_instances(path: Path) -> np.ndarray:
-    values = _read_values(path)
+    values, _ = _read_values(path)
     if values.min() < 0:
         raise DatasetError([Problem(path, f"expected instance ids from 0, found {values.min()}")])
     return values.astype(np.int32)
 
 
-def _read_values(path: Path, drawn: NDArray[np.bool_] | None = None) -> np.ndarray:
+def _read_values(path: Path, drawn: NDArray[np.bool_] | None = None) -> tuple[np.ndarray, bytes]:
+    """Return the values of a map, and the palette of an indexed one."""
     with opened(path, "a label map", LABEL_FORMATS) as image, decodable(image, path):
         if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
-            return np.asarray(image)
+            palette = image.palette.palette if image.mode == "P" and image.palette else b""
+            return np.asarray(image), bytes(palette)
         if image.mode not in ("RGB", "RGBA", "LA"):
             raise DatasetError([Problem(path, f"expected an indexed or grey label map, found {image.mode} pixels")])
         if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
@@ -231,8 +240,8 @@ def _read_values(path: Path, drawn: NDArray[np.bool_] | None = None) -> np.ndarr
             # A transparent pixel may have any colour.
             pixels = np.where(drawn[..., None], pixels, np.uint8(0))
         if image.mode == "LA":
-            return np.ascontiguousarray(pixels[..., 0])
-        return _values_of_colours(pixels[..., :3], path)
+            return np.ascontiguousarray(pixels[..., 0]), b""
+        return _values_of_colours(pixels[..., :3], path), b""
 
 
 def _values_of_colours(colours: np.ndarray, path: Path) -> np.ndarray:

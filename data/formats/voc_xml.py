@@ -12,6 +12,9 @@ from data.dataset import DatasetError, Problem
 
 EXPECTED_FILE = "an annotation in VOC's XML"
 EXPECTED = f"expected {EXPECTED_FILE}"
+NAMES = frozenset({"name", "label", "class", "bndbox", "polygon"})
+"""What an object has inside."""
+ABOUT_THE_IMAGE = ("owner", "source", "size", "segmented", "folder", "filename", "path", "imagesize")
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
 
@@ -42,6 +45,24 @@ def objects_in(annotation: ElementTree.Element) -> Iterator[ElementTree.Element]
                 yield child
             elif tag_of(child) not in ("part", "parts"):
                 waiting.append(child)
+
+
+def refuse_nameless_objects(file: Path, annotation: ElementTree.Element) -> None:
+    """See that no element but `<object>` has the name and place of an object.
+
+    Raises:
+        DatasetError: One has: its objects would be taken for none.
+    """
+    waiting = [annotation]
+    while waiting:
+        parent = waiting.pop()
+        for child in parent:
+            if tag_of(child) in ("object", "part", "parts", *ABOUT_THE_IMAGE):
+                continue
+            inner = {tag_of(each) for each in child}
+            if inner & NAMES and tag_of(child) not in ("annotation", "annotations"):
+                refuse(file, f"found <{tag_of(child)}> with <{sorted(inner & NAMES)[0]}>")
+            waiting.append(child)
 
 
 def tag_of(element: ElementTree.Element) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,10 +33,22 @@ def read_yolo_names(folder: Path) -> list[str]:
     """
     file = folder / FILE
     try:
-        names = (yaml.safe_load(read_regular(file).decode()) or {}).get("names")
+        names = (yaml.load(read_regular(file).decode(), _Loader) or {}).get("names")
     except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError) as error:
         raise DatasetError([Problem(file, f"expected YAML with the names of the classes, but {error}")]) from None
     found = [names.get(number) for number in range(len(names))] if isinstance(names, dict) else names
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise DatasetError([Problem(file, f"expected names by numbers from 0, found {type(names).__name__}")])
+    if twice := [name for name, count in Counter(found).items() if count > 1]:
+        raise DatasetError([Problem(file, f"expected a name for each number, found {twice[0]!r:.80} twice")])
     return [str(name) for name in found]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML in which no field comes twice: the last one would count, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
+        if twice := [key for key, count in keys.items() if count > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the field {twice[0]!r:.80} comes twice")
+        return super().construct_mapping(node, deep)

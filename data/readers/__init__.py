@@ -12,6 +12,7 @@ from data.concurrency import gc_paused
 from data.dataset import ClassTable, Dataset, DatasetError, Problem, Sample
 from data.names import nearly_alike, shortened
 from data.readers.coco import find_coco_file, read_coco_set
+from data.readers.entries import refuse_dangling, tables_of
 from data.readers.folder import read_folder, read_images
 from data.readers.scenes import find_scenes, read_scenes
 from data.validation import set_aside, set_problems
@@ -85,9 +86,14 @@ def _read(
     root: Path, labels: Path | None, split: str | Path | None, classes: Path | None
 ) -> tuple[Dataset, list[Problem]]:
     """Read a set of whatever layout; all problems are returned."""
+    refuse_dangling(root)
     coco_file = find_coco_file(root, labels, split)
     scenes = find_scenes(root) if labels is None else None
     if scenes is not None:
+        if tables := tables_of(root):
+            message = "expected one source of labels, found this table beside label maps of scenes"
+            remedy = f"--labels {tables[0]} takes the table, and without it in the folder the maps are taken"
+            raise DatasetError([Problem(tables[0], f"{message}: {remedy}")])
         if classes is not None:
             raise DatasetError([Problem(classes, f"{root} has a class table of its own: leave this one out")])
         return read_scenes(scenes, root, split)

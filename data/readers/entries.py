@@ -12,7 +12,7 @@ import numpy as np
 
 from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
-from data.formats.label_folder import SEMANTIC
+from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.names import alike, clean_name, is_nothing, name_fault, shortened
 from data.readers.class_vectors import class_lists, is_class_list, read_class_lists, read_vectors
@@ -32,11 +32,16 @@ WEAK = {
     ":": "`NAME:0.8`, labels that are not sure",
 }
 """Signs in labels -> what they were taken for."""
+DENIALS = "-!\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
+"""Signs before a class that an image surely has not: the minus of the keyboard, and what word processors make of it."""
 LIKELY = 0.5
 """A class that an image has with less than this probability is not known to be there."""
 FIRST_TABLES = ("labels.csv", "labels.jsonl")
 TABLES = ("labels.tsv", "labels.ndjson", "labels.json")
 LAST_TABLES = ("metadata.jsonl", "metadata.csv", "cls_labels.npy")
+FOLDERS = ("JPEGImages", "Annotations", "ImageSets", SEMANTIC, INSTANCES)
+SOURCES = frozenset(name.casefold() for name in (*FIRST_TABLES, *TABLES, *LAST_TABLES, *FOLDERS, "classes.txt"))
+"""Files and folders that say what a set is."""
 EXPECTED = (
     "expected image-level labels in labels.csv, labels.jsonl, Annotations/*.xml, SegmentationClass/*.png or "
     "ImageSets/Main/<class>_<list>.txt"
@@ -98,6 +103,29 @@ def first_sources(root: Path) -> list[Path]:
     return found
 
 
+def tables_of(root: Path) -> list[Path]:
+    """Return the tables of labels in a set's folder."""
+    present = _files(root)
+    names = [*FIRST_TABLES, *TABLES, *LAST_TABLES]
+    return [present[name] for name in names if name in present and not name.endswith(".json")]
+
+
+def refuse_dangling(root: Path) -> None:
+    """See that no file or folder that says what a set is leads to nothing: it would count as absent.
+
+    Raises:
+        DatasetError: Names each link.
+    """
+    links = [file for file in sorted(root.iterdir()) if file.name.casefold() in SOURCES and file.is_symlink()]
+    problems = [
+        Problem(link, f"expected a file or folder of the set, found a link to {link.readlink()}, where nothing is")
+        for link in links
+        if not link.exists()
+    ]
+    if problems:
+        raise DatasetError(problems)
+
+
 def _files(root: Path) -> dict[str, Path]:
     """Return the files in a folder by their names in lower case."""
     return {file.name.casefold(): file for file in sorted(root.iterdir(), reverse=True) if file.is_file()}
@@ -141,6 +169,7 @@ def read_entries(
                 entry = replace(entry, open=True)
                 continue
             name, sure = _weak(text, given) if entry.signs else (text, 1.0)
+            sure *= entry.certainty.get(text, 1.0)
             if name not in given and is_nothing(name):
                 nothing[name] += 1
                 without.append(entry.name)
@@ -179,13 +208,17 @@ def read_entries(
 
 
 def _weak(text: str, given: Iterable[str]) -> tuple[str, float]:
-    """Return the class that a tag names, and how likely the image has it: `-cat` is 0, `dog:0.8` is 0.8."""
+    """Return the class that a tag names, and how likely the image has it.
+
+    `-cat`, with any dash, and `!cat` are 0; `dog:0.8`, `dog:0,8` and `dog:80%` are 0.8.
+    """
     if text not in given:
-        if text[:1] == "-" and len(text) > 1 and text[1] not in "-0123456789.":
+        if text[:1] in DENIALS and len(text) > 1 and text[1] not in "-0123456789.":
             return clean_name(text[1:]), 0.0
-        name, sign, number = text.rpartition(":")
-        if sign and re.search(r"[^\W\d_]", name) and re.fullmatch(r"\s*(\d*\.\d+|\d)(e-?\d+)?\s*", number):
-            sure = float(number)
+        found = re.fullmatch(r"(.*[^\W\d_].*):\s*(?:(\d*[.,]\d+|\d)(e-?\d+)?|(\d{1,3}(?:[.,]\d+)?)\s*%)\s*", text)
+        if found:
+            name, number, exponent, percent = found.groups()
+            sure = float((number or percent).replace(",", ".") + (exponent or "")) / (100 if percent else 1)
             return (clean_name(name), sure) if sure <= 1 else (text, 1.0)
     return text, 1.0
 
@@ -220,6 +253,10 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
         found = ", ".join(map(place, joined[:LISTED]))
         message = f"expected labels joined by `;`, found {found}, which look like lists of classes"
         problems.append(Problem(source, message))
+    if unclear := [name for name in names if _is_unclear(name, first)]:
+        found = ", ".join(map(place, unclear[:LISTED]))
+        message = "a class that is surely not there is `-NAME`, a label that is not sure `NAME:0.8`"
+        problems.append(Problem(source, f"expected the names of classes, found {found}: {message}"))
     notes = []
     if odd := [name for name in names if name not in joined and re.search(r"[|\[\]{}\"]|,", name)]:
         notes.append(f"classes that look like several (labels are joined by `;`): {shortened(map(repr, odd), LISTED)}")
@@ -229,6 +266,15 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     if several:
         notes.append(f"classes whose words are classes, too: {shortened(map(repr, several), LISTED)}")
     return problems, notes
+
+
+def _is_unclear(name: str, classes: Iterable[str]) -> bool:
+    """Return whether a name is that of another class with a word or number beside it that says no, or how likely."""
+    denied = re.fullmatch(r"(?:not?|without|non)[ _-](.+)|[~\xac^](.+)", name, re.IGNORECASE)
+    rated = re.fullmatch(r"(.*[^\W\d_].*?)(?:\s*[=@]\s*|\s+|\s*\(\s*)(?:[01]?[.,]\d+|\d{1,3}\s*%)\s*\)?", name)
+    if denied:
+        return clean_name(denied[1] or denied[2]) in classes
+    return rated is not None
 
 
 def _are_classes(parts: list[str], classes: Iterable[str]) -> bool:

@@ -24,7 +24,7 @@ class Entry:
         open: Whether the image may have other classes, too (a label `?`).
         absent: Names of classes that it surely has not (`-cat`).
         doubted: Names of classes that it has with a probability under a half.
-        certainty: Name -> how likely it is right (`dog:0.8`), of the labels that are not sure.
+        certainty: Name -> how likely it is right (`dog:0.8`, or a column of a table), of labels that are not sure.
     """
 
     name: str
@@ -119,7 +119,7 @@ def split_labels(text: str, joiner: str = ";") -> list[str]:
     """Return the labels in a cell: joined by `joiner`, or a list as Python, NumPy and JSON write it.
 
     Raises:
-        ValueError: It begins like a list and is none.
+        ValueError: It begins like a list and is none, or commas stand between labels and in their probabilities.
     """
     text = text.strip()
     if text == "set()":
@@ -134,7 +134,10 @@ def split_labels(text: str, joiner: str = ";") -> list[str]:
             return [one or other for one, other in quoted]
         if "'" in inner or '"' in inner:
             raise ValueError(f"expected labels, or a list of them, found {text:.80}")
-        return inner.split(joiner if joiner in inner else ",")
+        joiner = joiner if joiner in inner else ","
+        text = inner
+    if joiner == "," and (cut := re.search(r"[^;|]*:\s*\d,\d+", text)):
+        raise ValueError(f"expected labels joined by commas, and probabilities with a point, found {cut[0]:.80}")
     return text.split(joiner)
 
 

@@ -21,7 +21,7 @@ GROUND_TRUTH_FOLDERS = (SEMANTIC, INSTANCES)
 """Of these names none has photographs."""
 _MASK_FOLDER = re.compile(
     r"masks?|labels?|annotations?|gts?|groundtruths?(masks?)?|segs?|segmentations?(masks?)?|semantic(masks?)?|labelmaps?"
-    r"|trimaps?|segmentation(class|object)(aug|raw)?|segmentation(sure|confidence)|saliency"
+    r"|(train|val|test)(annot(ation)?s?|masks?|labels?)|trimaps?|segmentation(class|object)(aug|raw)?|segmentation(sure|confidence)|saliency"
 )
 """Of these names, in any case and without `_`, some have photographs."""
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})

@@ -85,7 +85,14 @@ def _add(found: Reading, file: Path, where: str, record: Any, text: str, names: 
     """Add the entry of one record, or the problem that it is none."""
     fields = {key_of(key): value for key, value in record.items()} if isinstance(record, dict) else {}
     name = next((fields[key] for key in IMAGE_KEYS if isinstance(fields.get(key), str)), None)
-    labels = next((fields[key] for key in LABEL_KEYS if key in fields), None)
+    several = [key for key in LABEL_KEYS if key in fields]
+    labels = next((fields[key] for key in several), None)
+    if len({_as_text(fields[key]) for key in several}) > 1:
+        guess = name if name is not None else next(_names_in(text), None)
+        named = " and ".join(repr(key) for key in (record or ()) if key_of(key) in several)
+        message = f"{where}: expected one field of labels, found {named}, which differ: leave one"
+        found.problems.append(Problem(file, message, names.find(guess) if guess else None))
+        return
     labels = [labels] if isinstance(labels, str) else labels
     if name is None or not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         # The image keeps its problem, so that it is not taken for one without labels.
@@ -118,6 +125,11 @@ def _parse(text: str, repeated: set[str] | None = None) -> Any:
         return json.loads(text, object_pairs_hook=as_dict)
     except (ValueError, RecursionError):
         return _BROKEN
+
+
+def _as_text(labels: Any) -> str:
+    """Return labels in one writing, so that `"cat"` is `["cat"]`, and their order is none."""
+    return repr(sorted(map(repr, labels if isinstance(labels, list) else [labels])))
 
 
 def _short(record: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.dataset import DatasetError, Problem
-from data.names import shortened
+from data.names import clean_name, shortened
 from data.readers.entry import IMAGE_KEYS, LABEL_KEYS, Entry, Reading, key_of, labels_in, split_labels
 from data.readers.image_names import ImageNames
 from data.readers.text import read_text, text_lines
@@ -22,7 +22,8 @@ ONE_LABEL = frozenset({"label", "tag", "class", "classname", "category", "catego
 YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
 LISTS = frozenset({"split", "subset", "fold", "istrain", "isval", "isvalid", "istest"})
 """Columns that say which list an image is in."""
-DOUBTS = frozenset({"confidence", "score", "probability", "present", "presence", "value"})
+DOUBTS = frozenset({"confidence", "conf", "score", "probability", "prob", "certainty", "present", "presence", "value"})
+"""Columns that say how likely a line's label is there."""
 EXPECTED = "expected `image,labels` with labels joined by `;`"
 
 
@@ -37,6 +38,7 @@ class Columns:
         count: Number of columns.
         unread: Column -> name, of those that are neither.
         is_per_object: An image may have several lines.
+        certainty: Of how likely a line's labels are there, from 0 to 1, or None.
     """
 
     image: int = 0
@@ -45,6 +47,7 @@ class Columns:
     count: int = 2
     unread: dict[int, str] = field(default_factory=dict)
     is_per_object: bool = False
+    certainty: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,10 @@ def _is_comment(line: str, delimiter: str, names: ImageNames) -> bool:
 def _check(file: Path, rows: list[_Row], columns: Columns, found: Reading) -> None:
     """Tell what the header says; raise DatasetError where its columns hold something else."""
     found.form += f", a column for each of {len(columns.flags)} classes" if columns.flags else ", with a header"
+    if columns.certainty is not None:
+        _check_certainty(file, rows, columns.certainty)
+        found.form += ", and how likely each label is"
     if columns.unread:
-        _check_unread(file, rows, columns)
         found.notes.append(f"{file.name}: columns left unread: {shortened(columns.unread.values())}")
     if columns.flags:
         _check_flags(file, rows, columns)
@@ -175,9 +180,12 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
         )
     others = [i for i in range(len(keys)) if i != images[0] and i not in labels[:1]]
     if labels:
-        unread = {i: first.cells[i] or "(no name)" for i in others}
-        is_per_object = bool(unread) or keys[labels[0]] in ONE_LABEL
-        return Columns(images[0], labels[0], None, width, unread, is_per_object)
+        doubts = [i for i in others if keys[i] in DOUBTS]
+        if len(doubts) > 1:
+            _refuse(file, f"expected one column of how likely labels are, found {shortened(keys[i] for i in doubts)}")
+        unread = {i: first.cells[i] or "(no name)" for i in others if i not in doubts}
+        is_per_object = bool(others) or keys[labels[0]] in ONE_LABEL
+        return Columns(images[0], labels[0], None, width, unread, is_per_object, next(iter(doubts), None))
     flags = {i: first.cells[i] for i in others if keys[i] and keys[i] not in ("index", *IMAGE_KEYS)}
     flags = {i: name for i, name in flags.items() if not key_of(name).startswith("unnamed")}
     flags = {i: name for i, name in flags.items() if key_of(name) not in LISTS}
@@ -198,17 +206,37 @@ def _check_flags(file: Path, rows: list[_Row], columns: Columns) -> None:
     # VOC's way: -1 is absent, and then 0 would be unclear.
     signed = any("-1" in found for found in values.values())
     allowed = (YES | {"-1", ""}) if signed else YES | NO
-    if bad := {name: sorted(found - allowed)[:1] for name, found in values.items() if not found <= allowed}:
-        shown = shortened((f"{value[0]!r} in {name!r}" for name, value in bad.items()), 5)
-        _refuse(file, f"{EXPECTED}, or 0 and 1 in each column but the image's, found {shown}: take such columns out")
+    bad = {name: sorted(each for each in found if each not in allowed) for name, found in values.items()}
+    if not signed:
+        bad = {name: [each for each in found if _share(each) is None] for name, found in bad.items()}
+    if bad := {name: found[0] for name, found in bad.items() if found}:
+        shown = shortened((f"{value!r} in {name!r}" for name, value in bad.items()), 5)
+        expected = f"{EXPECTED}, or in each column but the image's 0 and 1, or how likely the class is, from 0 to 1"
+        _refuse(file, f"{expected}, found {shown}: take such columns out")
 
 
-def _check_unread(file: Path, rows: list[_Row], columns: Columns) -> None:
-    """Raise DatasetError where a column that is not read may say that a label is absent."""
-    for i, name in columns.unread.items():
-        values = {_cell(row, i).casefold() for row in rows} - {""}
-        if key_of(name) in DOUBTS and values & NO:
-            _refuse(file, f"expected labels that are there, found {name!r} with 0: take out such lines, and the column")
+def _check_certainty(file: Path, rows: list[_Row], column: int) -> None:
+    """Raise DatasetError where a column of how likely labels are holds something else."""
+    for row in rows:
+        text = _cell(row, column).casefold()
+        if text and text not in YES | NO and _share(text) is None:
+            message = f"line {row.number}: expected how likely the labels are, from 0 to 1, found {text[:80]!r}"
+            _refuse(file, f"{message}: take the column out")
+
+
+def _share(text: str) -> float | None:
+    """Return the number that a text is, None where it is none from 0 to 1."""
+    if not re.fullmatch(r"(\d+|\d*[.,]\d+)(e-?\d+)?", text):
+        return None
+    share = float(text.replace(",", "."))
+    return share if share <= 1 else None
+
+
+def _certainty(text: str) -> float:
+    """Return how likely a cell says that something is there; one that says nothing does not doubt it."""
+    text = text.casefold()
+    share = _share(text)
+    return share if share is not None else float(not text or text in YES)
 
 
 def _read_rows(
@@ -230,15 +258,23 @@ def _read_rows(
                 message = f"{where}: expected {columns.count} columns, as the header has, found {row.width}"
                 found.problems.append(Problem(file, message, names.find(name)))
                 continue
-            labels = [label for i, label in columns.flags.items() if _cell(row, i).casefold() in YES]
-            found.entries.append(Entry(name, labels_in(labels), file, where))
+            cells = {label: _cell(row, i) for i, label in columns.flags.items()}
+            sure = {label: _certainty(cell) for label, cell in cells.items() if cell and cell != "-1"}
+            sure = {label: share for label, share in sure.items() if share}
+            found.entries.append(Entry(name, labels_in(sure), file, where, certainty=_less_than_sure(sure)))
         else:
             try:
                 labels = split_labels(_cell(row, columns.labels or 0) if columns.labels is not None else "", joiner)
             except ValueError as error:
                 found.problems.append(Problem(file, f"{where}: {error}", names.find(name)))
             else:
-                found.entries.append(Entry(name, labels_in(labels), file, where, signs=True))
+                said = "" if columns.certainty is None else _cell(row, columns.certainty)
+                doubts = _less_than_sure(dict.fromkeys(labels, _certainty(said)))
+                found.entries.append(Entry(name, labels_in(labels), file, where, signs=True, certainty=doubts))
+
+
+def _less_than_sure(sure: dict[str, float]) -> dict[str, float]:
+    return {clean_name(label): share for label, share in sure.items() if share < 1}
 
 
 def _joiner(cells: list[str], delimiter: str) -> str:
@@ -253,10 +289,19 @@ def _merge(found: Reading) -> None:
     merged: dict[str, Entry] = {}
     for entry in found.entries:
         first = merged.get(entry.name)
-        merged[entry.name] = replace(first, labels=first.labels | entry.labels) if first else entry
+        merged[entry.name] = _joined(first, entry) if first else entry
     if again := len(found.entries) - len(merged):
         found.notes.append(f"lines of an image that has one already, their labels joined: {again}")
     found.entries = list(merged.values())
+
+
+def _joined(first: Entry, other: Entry) -> Entry:
+    """Return what two lines say of an image: of two objects of a class the likelier one counts."""
+    sure: dict[str, float] = {}
+    for entry in (first, other):
+        for label in map(clean_name, entry.labels):
+            sure[label] = max(sure.get(label, 0.0), entry.certainty.get(label, 1.0))
+    return replace(first, labels=first.labels | other.labels, certainty=_less_than_sure(sure))
 
 
 def _cell(row: _Row, column: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from data.dataset import DatasetError, Problem
-from data.formats.voc_xml import EXPECTED_FILE, objects_in, parse_xml, refuse, tag_of, text_of
+from data.formats.voc_xml import EXPECTED_FILE, objects_in, parse_xml, refuse, refuse_nameless_objects, tag_of, text_of
 from data.readers.entry import Entry, Reading, labels_in
 from data.readers.text import read_bytes
 
@@ -47,6 +47,7 @@ def _entries(file: Path, id: str) -> list[Entry]:
 
 
 def _labels(file: Path, annotation: ElementTree.Element) -> frozenset[str]:
+    refuse_nameless_objects(file, annotation)
     names = []
     for item in objects_in(annotation):
         fields = {tag_of(child): text_of(child) for child in reversed(item)}

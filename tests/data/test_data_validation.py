@@ -1,7 +1,7 @@
 """Damaged files are found by decoding; sets that work but train badly are warned of."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.formats.label_maps import write_label_map
+from data.readers import open_dataset
 from data.validation import check_images, set_aside, warnings
 
 SIZE = (10, 12)
@@ -177,3 +178,38 @@ def test_very_large_images_are_foretold(dataset: Dataset, tmp_path: Path) -> Non
     Image.new("L", (2400, 20)).save(tmp_path / "large.png")
     large = replace(dataset, samples=(replace(dataset.samples[0], image=tmp_path / "large.png"),))
     assert any("images of more than 2000 pixels a side: 1" in note for note in warnings(large))
+
+
+def swapped(folder: Path, *, orders: Sequence[Sequence[int]], values: Sequence[int]) -> Dataset:
+    """Write images with indexed masks of one value each, whose palettes have three colours in some order."""
+    colours = [(0, 0, 0), (255, 0, 0), (0, 255, 0)]
+    (folder / "SegmentationClass").mkdir(parents=True)
+    rows = ["image,labels"]
+    for number, (order, value) in enumerate(zip(orders, values, strict=True)):
+        Image.new("RGB", (8, 8)).save(folder / f"i{number}.png")
+        mask = Image.fromarray(np.full((8, 8), value, np.uint8), "P")
+        mask.putpalette([level for place in order for level in colours[place]])
+        mask.save(folder / "SegmentationClass" / f"i{number}.png")
+        rows.append(f"i{number},{'cat' if value == 1 else 'dog'}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return open_dataset(folder)[0]
+
+
+def test_masks_whose_palette_was_put_in_another_order_are_refused(tmp_path: Path) -> None:
+    usual, other = (0, 1, 2), (0, 2, 1)
+    dataset = swapped(tmp_path / "a", orders=[usual, usual, usual, other], values=[1, 2, 1, 2])
+    (problem,) = check_images(dataset, 1)
+    assert problem.sample == "i3"
+    assert "the colour 255, 0, 0 is the value 1; here it is 2" in problem.message
+    assert not check_images(swapped(tmp_path / "b", orders=[other] * 3, values=[1, 2, 1]), 1)
+    # Void alone, and shorter palettes of the same order, are no matter.
+    assert not check_images(swapped(tmp_path / "c", orders=[usual, usual, (0, 1)], values=[1, 2, 1]), 1)
+
+
+def test_palettes_that_merely_differ_are_nothing_to_us(tmp_path: Path) -> None:
+    dataset = swapped(tmp_path, orders=[(0, 1, 2), (0, 1, 2), (0, 1, 2)], values=[1, 2, 1])
+    mask = Image.fromarray(np.full((8, 8), 1, np.uint8), "P")
+    for palette in ([0, 0, 0, 9, 9, 9, 7, 7, 7], [0] * 9):
+        mask.putpalette(palette)
+        mask.save(tmp_path / "SegmentationClass" / "i0.png")
+        assert not check_images(dataset, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import pseudomask
 from flows.cli import main
 from tasks.engine.foreign_settings import MAX_BYTES, TRUSTED_FOLDERS_VARIABLE, refuse_foreign_settings
 from tasks.engine.processes import ROOT, python_command, python_environment
@@ -33,6 +34,13 @@ def test_settings_of_the_current_folder_are_refused_by_every_command(
         assert str(tmp_path / name) in said
         assert f"{TRUSTED_FOLDERS_VARIABLE}={tmp_path}" in said
     assert sorted(file.name for file in tmp_path.iterdir()) == [name]
+
+
+def test_they_are_refused_from_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "prefect.toml").write_text(HOSTILE["prefect.toml"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PermissionError, match="Prefect takes settings"):
+        pseudomask.label(tmp_path / "photos", out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", HARMLESS)

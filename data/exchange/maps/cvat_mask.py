@@ -119,7 +119,10 @@ def _read_label_map(file: Path) -> dict[int, str]:
         if len(levels) != 3 or not all(is_number_below(level.strip(), 256) for level in levels):
             raise DatasetError([Problem(file, f"line {number}: expected NAME:R,G,B::, found {line!r:.80}")])
         red, green, blue = map(int, levels)
-        names[red << 16 | green << 8 | blue] = name
+        other = names.setdefault(red << 16 | green << 8 | blue, name)
+        if other != name:
+            message = f"line {number}: expected a colour for each name, found {rest[0]} for {other!r} and {name!r}"
+            raise DatasetError([Problem(file, message)])
     return names
 
 

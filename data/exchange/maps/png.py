@@ -15,6 +15,7 @@ from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.files import read_regular
 from data.formats.label_maps import MAX_VALUE, read_label_map, write_label_map
+from data.names import is_background
 
 MASKS, INSTANCES, NAMES = "masks", "instances", "values.txt"
 
@@ -38,6 +39,7 @@ def write_values(labels: Labels, folder: Path) -> None:
 def read_png(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `masks/`, with the instances beside it; without them nothing is said of instances."""
     names = read_names(folder / NAMES)
+    refuse_lost_background(names, labels, folder / NAMES)
     for file in map_files(folder / MASKS):
         name = file.relative_to(folder / MASKS).as_posix()
         yield Edited(name, file, partial(read_pair, file, folder / INSTANCES / name, names, labels))
@@ -74,6 +76,18 @@ def read_names(file: Path) -> list[str]:
         return read_regular(file).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError([Problem(file, f"expected a list of names, but {error}")]) from None
+
+
+def refuse_lost_background(names: list[str], labels: Labels, file: Path) -> None:
+    """See that names of values begin with the background's, where the labels have one.
+
+    Raises:
+        DatasetError: They do not, so that every value would stand for another class.
+    """
+    first = names[0] if names else ""
+    if labels.classes.has_background and not is_background(first):
+        message = f"expected the name of value 0 first, {labels.name(0)!r}, found {first!r:.80}"
+        raise DatasetError([Problem(file, message)])
 
 
 def names_by_value(named: Any) -> list[str]:

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.dataset import DatasetError, Problem
 from data.exchange.maps.png import map_files, read_names, read_pair
 from data.exchange.spec import BACKGROUND_NAME, Edited, ExchangeFormat, Labels
 from data.formats.label_folder import CLASSES, CONFIDENCE, INSTANCES, KINDS, SEMANTIC, SURE
+from data.names import is_background
 
 
 def write_voc(labels: Labels, folder: Path) -> dict[str, Any]:
@@ -39,8 +41,19 @@ def write_list(file: Path, labels: Labels) -> None:
 
 
 def read_voc(folder: Path, labels: Labels) -> Iterator[Edited]:
-    """Yield what lies in `SegmentationClass`, with the instances beside it; the values are those of `classes.txt`."""
-    names = [BACKGROUND_NAME, *read_names(folder / CLASSES)]
+    """Yield what lies in `SegmentationClass`, with the instances beside it; the values are those of `classes.txt`.
+
+    The background's name may stand before the classes', as labelme writes it, and counts for none.
+
+    Raises:
+        DatasetError: It stands among them, so that the values below are unclear.
+    """
+    names = read_names(folder / CLASSES)
+    names = names[1:] if names and is_background(names[0]) else names
+    if among := [number for number, name in enumerate(names, start=1) if is_background(name)]:
+        message = f"expected the names of classes, found that of the background as number {among[0]}: take it out"
+        raise DatasetError([Problem(folder / CLASSES, message)])
+    names = [BACKGROUND_NAME, *names]
     for file in map_files(folder / SEMANTIC):
         name = file.relative_to(folder / SEMANTIC).as_posix()
         yield Edited(name, file, partial(read_pair, file, folder / INSTANCES / name, names, labels))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from data.dataset import VOID, DatasetError, Problem
-from data.exchange.maps.png import MASKS
+from data.exchange.maps.png import MASKS, refuse_lost_background
 from data.exchange.maps.semantic_maps import read_semantic_maps, semantic_alone
 from data.exchange.spec import Edited, ExchangeFormat, Labels
 from data.formats.label_maps import write_label_map
-from data.formats.yolo_names import read_yolo_names, write_yolo_names
+from data.formats.yolo_names import FILE, read_yolo_names, write_yolo_names
 
 
 def write_yolo_semantic(labels: Labels, folder: Path) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def write_yolo_semantic(labels: Labels, folder: Path) -> dict[str, Any]:
 def read_yolo_semantic(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield what lies in `masks/`."""
     names = read_yolo_names(folder)
+    refuse_lost_background(names, labels, folder / FILE)
     yield from read_semantic_maps(folder / MASKS, names, labels)
 
 
