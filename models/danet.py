@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,16 @@ from models.segmenter import BackboneFactory, Segmenter
 OUTPUT_STRIDE = 8
 # Of the last features' channels that the attention modules see, and of theirs that queries and keys have.
 REDUCTION, QUERY_REDUCTION = 4, 8
+# Heads that the values are dealt to: as many as make a head as wide as a query.
+NUM_HEADS = QUERY_REDUCTION
+# Torch's fused attention on a GPU takes heads whose width is a multiple of this, whatever the precision.
+ALIGNMENT = 8
+
+
+def _widened(features: Float[Tensor, "b n c"], width: int) -> Float[Tensor, "b n d"]:
+    """Return features with channels of zeros behind theirs."""
+    missing = width - features.shape[2]
+    return F.pad(features, (0, missing)) if missing else features
 
 
 class PositionAttention(nn.Module):
@@ -23,8 +34,9 @@ class PositionAttention(nn.Module):
 
     E_j = alpha sum_i s_ji D_i + A_j with s_ji = softmax_i(B_i C_j). The matrix of all pairs of positions is never
     built: the values are split into heads as wide as queries and keys, all with the same weights, so that torch's fused
-    attention takes them, which wants them of one width. So queries and keys are multiplied once per head: for N
-    positions N^2 2C multiply-adds in place of N^2 (C + C/8).
+    attention takes them. It wants one width, on a GPU a multiple of 8: all three are padded with zeros, which change no
+    product. So queries and keys are multiplied once per head: for N positions N^2 2C multiply-adds in place of
+    N^2 (C + C/8), where C is a multiple of 64.
     """
 
     def __init__(self, channels: int) -> None:
@@ -40,10 +52,11 @@ class PositionAttention(nn.Module):
         query, key, value = (
             conv(x).flatten(2).transpose(1, 2).contiguous() for conv in (self.query, self.key, self.value)
         )
-        # The values are dealt to heads of one width, so that a backbone may have any number of channels.
-        heads = F.pad(value, (0, -value.shape[2] % QUERY_REDUCTION)).unflatten(2, (QUERY_REDUCTION, -1)).transpose(1, 2)
-        query, key = (part[:, None].expand(-1, QUERY_REDUCTION, -1, -1) for part in (query, key))
-        # The authors divide by nothing.
+        # A head is at least as wide as the queries: C // 8 rounded up to a multiple of 8 is no less than theirs.
+        width = ALIGNMENT * math.ceil(value.shape[2] / (NUM_HEADS * ALIGNMENT))
+        heads = _widened(value, NUM_HEADS * width).unflatten(2, (NUM_HEADS, width)).transpose(1, 2)
+        query, key = (_widened(part, width)[:, None].expand(-1, NUM_HEADS, -1, -1) for part in (query, key))
+        # The authors divide by nothing, so that the scale does not depend on the width.
         attended = F.scaled_dot_product_attention(query, key, heads, scale=1.0)
         return self.alpha * attended.transpose(2, 3).flatten(1, 2)[:, : x.shape[1]].reshape(x.shape) + x
 

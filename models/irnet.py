@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from models.backbones.base import OUTPUT_STRIDE, Backbone, build_backbone, load_trunk
 from models.reference_checkpoints import reference_backbone_state
 
+FIRST_STRIDES = (4, 4, 8)
+
 
 def _reduce(in_channels: int, out_channels: int, groups: int) -> list[nn.Module]:
     return [nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.GroupNorm(groups, out_channels)]
@@ -78,10 +80,16 @@ class IRNet(nn.Module):
     Args:
         backbone: Brings the five feature levels.
         train_backbone: Let gradients into the backbone; the paper keeps it frozen.
+
+    Raises:
+        ValueError: The backbone's first three levels are at other strides than 4, 4 and 8.
     """
 
     def __init__(self, backbone: Backbone, *, train_backbone: bool = False) -> None:
         super().__init__()
+        if backbone.strides[:3] != FIRST_STRIDES:
+            expected, found = (", ".join(map(str, strides)) for strides in (FIRST_STRIDES, backbone.strides[:3]))
+            raise ValueError(f"IRNet needs a backbone whose first levels are at strides {expected}, got {found}")
         self.train_backbone = train_backbone
         self.backbone = backbone
         self.boundary = BoundaryBranch(backbone.channels, backbone.strides)

@@ -85,7 +85,8 @@ def _count(build: Callable[[], nn.Module], size: tuple[int, int]) -> tuple[nn.Mo
     """Return a network without values, and the billions of its multiply-adds for one image."""
     # Tensors on the meta device have shapes and no values.
     with torch.device("meta"), torch.no_grad():
-        net = build().eval()
+        # What a constructor made elsewhere, such as an array's values, is on the meta device then too.
+        net = build().eval().to("meta")
         net = _Stages(net) if isinstance(net, MaskRCNN) else net
         with FlopCounterMode(display=False) as counter:
             x = torch.empty(1, 3, *size)

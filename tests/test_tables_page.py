@@ -38,3 +38,20 @@ def test_every_table_has_a_command_and_every_command_is_one() -> None:
             assert preset in NETWORKS[row.network].presets, words
         if words[1] == REFINERS_TABLE:
             assert preset in PRESETS
+
+
+def test_a_figure_is_of_the_rows_that_the_command_names() -> None:
+    lines = [line for line in (ROOT / "docs" / "tables.md").read_text().splitlines() if " --rows " in line]
+    checked = []
+    for line in lines:
+        _, command, figures, *_ = line.split(" | ")
+        for row in values_of(shlex.split(command.strip("`")), "--rows"):
+            if figures.startswith("not measured") or f"`{row}` is not measured" in figures:
+                continue
+            page = re.search(r"\]\((\w+\.md)", figures)
+            assert page, line
+            measured = re.findall(rf"^\| `{row}` \|(.*)", (ROOT / "docs" / page[1]).read_text(), flags=re.M)
+            said = set(re.findall(r"\d+\.\d", figures.partition("](")[0]))
+            assert any(said & set(re.findall(r"\d+\.\d", cells)) for cells in measured), row
+            checked.append(row)
+    assert "segmentation-only" in checked

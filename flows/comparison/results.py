@@ -108,7 +108,7 @@ def table_of(result: dict[str, Any], rows: list[dict[str, Any]], tests: list[str
     cells = zip(*costs.values(), strict=True) if costs else [()] * len(rows)
     for row, cost in zip(rows, cells, strict=True):
         table.add_row(row["row"], *cost, *(percent(row[test].get(name)) for test, name in scores))
-    table.caption = "; ".join([*([_units(result)] if costs else []), *notes_on(result, rows)])
+    table.caption = "; ".join([*([_units(result, rows)] if costs else []), *notes_on(result, rows)])
     return table
 
 
@@ -147,11 +147,13 @@ def percent(values: Sequence[float | None] | None) -> str:
     return f"{100 * mean(known):.1f}{spread}"
 
 
-def _units(result: dict[str, Any]) -> str:
+def _units(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     height, width = result["size"]
     threads = ", one thread" if result["device"] == "cpu" else ""
     image = f"an image of {height} x {width} on {result['device']}{threads}"
-    return f"M: millions of parameters; GMACs: billions of multiply-adds; GMACs, ms, MB: for {image}"
+    # Comparisons of earlier versions were measured in single precision.
+    precisions = ", ".join(dict.fromkeys(row.get("precision", "float32") for row in rows))
+    return f"M: millions of parameters; GMACs: billions of multiply-adds; GMACs, ms, MB: for {image}, {precisions}"
 
 
 def _pixel_config(trial: Trial) -> PixelTrainerConfig:
@@ -173,7 +175,10 @@ def _costs(
             settings = trial.training.settings
             variant = Variant(settings.network, settings.backbone, _pixel_config(trial).network_options)
             gmacs = count_gmacs(lambda variant=variant: variant.build(num_classes), size)
-            costs[trial.row] = {"gmacs": gmacs, **asdict(measure_inference(variant, num_classes, size, device=device))}
+            # As its tests were made.
+            precision = settings.testing.precision  # pyright: ignore[reportAttributeAccessIssue]
+            measured = measure_inference(variant, num_classes, size, device=device, precision=precision)
+            costs[trial.row] = {"gmacs": gmacs, "precision": precision, **asdict(measured)}
     return costs
 
 

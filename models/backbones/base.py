@@ -102,7 +102,7 @@ class Backbone(nn.Module):
         self.strides = BACKBONES[name].strides(output_stride)
         self.channels = BACKBONES[name].channels
         self.dilated = dilated
-        self.trunk = family_of(name).build(name, output_stride, dilated)
+        self.trunk = _build_trunk(name, output_stride, dilated)
         if convention == "tensorflow":
             _pad_as_tensorflow(self.trunk)
         mean_std = NORMALIZATIONS[convention]
@@ -269,6 +269,20 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 def family_of(name: str) -> Family:
     """Return what builds a backbone and reads its weights."""
     return pkgutil.resolve_name(BACKBONES[name].family)
+
+
+def _build_trunk(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
+    """Return a backbone's network; on the meta device, where it is the default, also of what has values elsewhere."""
+    build = family_of(name).build
+    if torch.get_default_device().type != "meta":
+        return build(name, output_stride, dilated)
+    try:
+        trunk = build(name, output_stride, dilated)
+    except RuntimeError:
+        # Some constructors read values of tensors, as torchvision's RegNet does: these are on the CPU alone.
+        with torch.device("cpu"):
+            trunk = build(name, output_stride, dilated)
+    return trunk.to("meta")
 
 
 def _owner(state: Mapping[str, Tensor]) -> str:

@@ -97,7 +97,9 @@ def layout_of(name: str, output_stride: OutputStride) -> Layout:
                 message = f"{name}: feature {k} of a {height} x {width} image: expected {expected} cells, as timm"
                 raise ValueError(f"{message} declares stride {declared[k]}, found {found}")
     final, maps = probed[0]
-    whole = final.ndim == 4 and final.shape[1] == net.num_features and final.shape[2:] == maps[-1].shape[2:]
+    # Of some networks the final feature is a list, or tokens.
+    is_map = isinstance(final, Tensor) and final.ndim == 4
+    whole = is_map and final.shape[1] == net.num_features and final.shape[2:] == maps[-1].shape[2:]
     levels = [maps[k] for k in indices[:-1]] + [final if whole else maps[-1]]
     return Layout(
         options,
@@ -111,7 +113,8 @@ def layout_of(name: str, output_stride: OutputStride) -> Layout:
 
 
 def _idle(net: nn.Module, levels: list[Tensor]) -> tuple[str, ...]:
-    names, parameters = zip(*net.named_parameters(), strict=True)
+    trained = ((name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad)
+    names, parameters = zip(*trained, strict=True)
     with torch.device("meta"), torch.enable_grad():
         total = torch.stack([level.sum() for level in levels]).sum()
         gradients = torch.autograd.grad(total, parameters, allow_unused=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -58,8 +59,8 @@ from tasks.evaluation.semantic_metrics import confusion, semantic_summary
 LABELS, PREDICTED = "labels", "predictions"
 """Where a run has its label maps, and where a training has those that its network gives the validation images."""
 MASKS = "saliency"
-ONES = "expected a map from 0 to 255, found only 0 and 1: write 255 where it is 1"
 """The coding of masks of salient objects: what is brighter than half."""
+ONES = "expected a map from 0 to 255, found only 0 and 1 in all maps of the folder: write 255 where it is 1"
 _NO_CATEGORY = -1
 MAX_MASK_BYTES = 2**33
 
@@ -192,7 +193,8 @@ def evaluate_saliency(pred: Path, gt: Path, split: str | Path | None = None) -> 
         predictions `ignored`.
 
     Raises:
-        DatasetError: Lists every image that has no map, or one of another size or range.
+        DatasetError: Lists every image that has no map, or one of another size or number of bits; or no map of the
+            folder, scored or not, exceeds 1, so that 1 stands for 255.
     """
     base = _base(pred)
     folder = base / SALIENCY if (base / SALIENCY).is_dir() else pred
@@ -201,25 +203,37 @@ def evaluate_saliency(pred: Path, gt: Path, split: str | Path | None = None) -> 
         raise DatasetError([Problem(gt, "expected masks of salient objects, found label maps of a set of scenes")])
     truth = _LabelMaps(truth.files, MASKS)
     pairs, problems = _pair(predicted.files, truth.files, gt)
-    sums, highest, of_ones = [], 0, None
+    sums, highest = [], {}
     for pred_id, gt_id in pairs:
         try:
             found = predicted.read(pred_id)
             if found.dtype != np.uint8:
                 raise ValueError(f"expected a map of 8 bits, found {found.dtype}")
-            highest = max(highest, int(found.max()))
-            of_ones = of_ones or (Problem(predicted.files[pred_id], ONES, gt_id) if found.max() == 1 else None)
+            highest[pred_id] = int(found.max())
             sums.append(saliency_sums(truth.read(gt_id), found))
         except ValueError as error:
             problems.append(Problem(predicted.files[pred_id], str(error), gt_id))
         except DatasetError as error:
             problems += error.problems
-    # One nearly black map is a network that found nothing; where all are, 1 stands for 255.
-    if highest == 1 and of_ones is not None:
-        problems.append(of_ones)
+    if max(highest.values(), default=0) == 1 and not _any_exceeds_one(predicted, predicted.files.keys() - highest):
+        first = next(image for image in highest if highest[image] == 1)
+        problems.append(Problem(predicted.files[first], ONES))
     if problems:
         raise DatasetError(problems)
     return {**saliency_summary(add_saliency(sums)), "ignored": len(predicted.files) - len(pairs)}
+
+
+def _any_exceeds_one(predicted: _LabelMaps, images: Iterable[str]) -> bool:
+    """Return whether a map that is not scored has values above 1.
+
+    How a program codes its maps is the same for all: some nearly black ones are a network that finds nothing there.
+    """
+    for image in images:
+        # What is wrong with a map that is not scored is no problem of the scores.
+        with contextlib.suppress(DatasetError, ValueError):
+            if predicted.read(image).max() > 1:
+                return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,13 @@ from models.saliency import Maps, SaliencyDeepLabV3Plus
 from models.segmenter import Segmenter
 from tasks.measurement.memory import forget_peak, status_bytes
 from tasks.networks import NETWORKS
+from tasks.training import build_optimizer
+from tasks.training.precision import Precision, autocast
 
 REPEATS = 10
 TRAINING_BATCH = 4
+# So low that random weights do not diverge, which would change the time of a step.
+LEARNING_RATE, MOMENTUM = 1e-6, 0.9
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Resources:
         backward_seconds: Of one image.
         inference_seconds: Of one image, through the network as it is made ready for inference.
         inference_bytes: The most memory that one image takes, the network's weights among it.
-        training_bytes: The same of a step with four images, without the optimiser.
+        training_bytes: The same of a step with four images by SGD, whose momentum is as large as the parameters.
         model_bytes: Of all tensors that are saved.
     """
 
@@ -81,31 +85,47 @@ class Resources:
 
 
 def measure_resources(
-    network: Variant, num_classes: int, size: tuple[int, int], *, device: str = "cpu", num_threads: int = 1
+    network: Variant,
+    num_classes: int,
+    size: tuple[int, int],
+    *,
+    device: str = "cpu",
+    num_threads: int = 1,
+    precision: Precision = "float32",
 ) -> Resources:
     """Measure a network with random weights on images of random pixels of `size` (H, W).
 
-    Inference is in single precision, as predictions by the papers' presets are, and so is training. Memory is the
-    process's on a CPU, above what it had with the libraries loaded, and torch's own on a GPU.
+    Memory is the process's on a CPU, above what it had with the libraries loaded, and torch's own on a GPU.
+
+    Args:
+        precision: Of the network's arithmetic in training and in inference.
     """
     context = multiprocessing.get_context("spawn")
-    arguments = (network, num_classes, size, device, num_threads)
-    inference = measure_inference(network, num_classes, size, device=device, num_threads=num_threads)
+    options: Any = {"device": device, "num_threads": num_threads, "precision": precision}
+    inference = measure_inference(network, num_classes, size, **options)
     with ProcessPoolExecutor(1, mp_context=context) as processes:
-        forward, backward, training_bytes = processes.submit(_measure_training, *arguments).result()
+        training = processes.submit(_measure_training, network, num_classes, size, **options)
+        forward, backward, training_bytes = training.result()
     return Resources(forward, backward, inference.seconds, inference.bytes, training_bytes, inference.model_bytes)
 
 
 def measure_inference(
-    network: Variant, num_classes: int, size: tuple[int, int], *, device: str = "cpu", num_threads: int = 1
+    network: Variant,
+    num_classes: int,
+    size: tuple[int, int],
+    *,
+    device: str = "cpu",
+    num_threads: int = 1,
+    precision: Precision = "float32",
 ) -> Inference:
     """Measure a network as `measure_resources` does, in inference alone."""
+    options: Any = {"device": device, "num_threads": num_threads, "precision": precision}
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
-        return processes.submit(_measure_inference, network, num_classes, size, device, num_threads).result()
+        return processes.submit(_measure_inference, network, num_classes, size, **options).result()
 
 
 def _measure_inference(
-    network: Variant, num_classes: int, size: tuple[int, int], device: str, num_threads: int
+    network: Variant, num_classes: int, size: tuple[int, int], *, device: str, num_threads: int, precision: Precision
 ) -> Inference:
     torch.set_num_threads(num_threads)
     before = _start_counting(device)
@@ -117,7 +137,7 @@ def _measure_inference(
     x = torch.rand(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
 
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(device, precision):
             # Predictions have both.
             _ = net.both(x) if isinstance(net, SaliencyDeepLabV3Plus) else net(x)
 
@@ -127,27 +147,49 @@ def _measure_inference(
 
 
 def _measure_training(
-    network: Variant, num_classes: int, size: tuple[int, int], device: str, num_threads: int
+    network: Variant, num_classes: int, size: tuple[int, int], *, device: str, num_threads: int, precision: Precision
 ) -> tuple[float, float, int]:
     torch.set_num_threads(num_threads)
     before = _start_counting(device)
     net = network.build(num_classes).to(device).train()
     net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    _step(net, num_classes, TRAINING_BATCH, size, device)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    groups = [{"params": trained, "lr": LEARNING_RATE}]
+    optimizer = build_optimizer("sgd", groups, momentum=MOMENTUM, weight_decay=0)
+    step = _Step(net, num_classes, optimizer, device, precision)
+    # From the second step on the momentum is there in the forward pass.
+    for _ in range(2):
+        step(TRAINING_BATCH, size)
     peak = _peak(device) - before
-    times = [_step(net, num_classes, 1, size, device) for _ in range(REPEATS)]
+    times = [step(1, size) for _ in range(REPEATS)]
     return median(time[0] for time in times), median(time[1] for time in times), peak
 
 
-def _step(net: nn.Module, num_classes: int, batch: int, size: tuple[int, int], device: str) -> tuple[float, float]:
-    """Take the gradients of a batch; return the seconds of the forward and of the backward pass."""
-    x = torch.rand(batch, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(num_classes, (batch, *size), device=device)
-    losses: list[Tensor] = []
-    forward = _seconds(lambda: losses.append(_loss(net(x), labels)), device)
-    backward = _seconds(lambda: losses[0].backward(), device)
-    net.zero_grad(set_to_none=True)
-    return forward, backward
+@dataclass(frozen=True)
+class _Step:
+    """A step of training on random pixels and labels."""
+
+    net: nn.Module
+    num_classes: int
+    optimizer: torch.optim.Optimizer
+    device: str
+    precision: Precision
+
+    def __call__(self, batch: int, size: tuple[int, int]) -> tuple[float, float]:
+        """Take a step; return the seconds of the forward and of the backward pass."""
+        x = torch.rand(batch, 3, *size, device=self.device).contiguous(memory_format=torch.channels_last)
+        labels = torch.randint(self.num_classes, (batch, *size), device=self.device)
+        losses: list[Tensor] = []
+
+        def run() -> None:
+            with autocast(self.device, self.precision):
+                losses.append(_loss(self.net(x), labels))
+
+        forward = _seconds(run, self.device)
+        backward = _seconds(lambda: losses[0].backward(), self.device)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return forward, backward
 
 
 def _loss(output: Tensor | Maps, labels: Tensor) -> Tensor:

@@ -1,32 +1,82 @@
-"""Five feature levels, output strides 16 and 32, and weights with the input convention that belongs to them."""
+"""Five feature levels, output strides, and weights with the input convention that belongs to them."""
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 import torchvision.models as tv
 from torch import nn
 
-from models.backbones import BACKBONES
+from models.backbones import BACKBONES, BackboneSpec, OutputStride
 from models.backbones.base import SamePadConv2d, build_backbone, load_imagenet_state
+from models.backbones.family import Family, remove_strides, without_layer
 from models.cam import CAMNet
 from models.irnet import IRNet
+from models.profile import profile
 from tasks.training.saving import save_network
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("size", [(64, 96), (33, 50)])
-@pytest.mark.parametrize("output_stride", [16, 32])
-def test_levels_have_the_stated_channels_and_strides(
-    name: str, size: tuple[int, int], output_stride: Literal[16, 32]
-) -> None:
+def check_levels(name: str, output_stride: OutputStride, size: tuple[int, int]) -> None:
+    spec = BACKBONES[name]
     backbone = build_backbone(name, output_stride=output_stride).eval()
     levels = backbone(torch.zeros(1, 3, *size))
-    assert [level.shape[1] for level in levels] == list(backbone.channels)
-    expected = [tuple(-(-side // stride) for side in size) for stride in backbone.strides]
-    assert [tuple(level.shape[2:]) for level in levels] == expected
-    assert backbone.strides == (4, 4, 8, 16, output_stride)
+    strides = [min(stride, output_stride) for stride in spec.level_strides]
+    assert (list(backbone.strides), backbone.channels) == (strides, spec.channels)
+    assert [level.shape[1] for level in levels] == list(spec.channels)
+    assert [tuple(level.shape[2:]) for level in levels] == [tuple(-(-side // s) for side in size) for s in strides]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 50)])
+@pytest.mark.parametrize(
+    ("name", "output_stride"), [(name, stride) for name, spec in BACKBONES.items() for stride in spec.output_strides]
+)
+def test_levels_have_the_channels_and_strides_of_the_entry(
+    name: str, size: tuple[int, int], output_stride: OutputStride
+) -> None:
+    check_levels(name, output_stride, size)
+
+
+def _regnet(name: str, output_stride: OutputStride, dilated: bool) -> nn.Module:
+    net = tv.get_model(name, weights=None)
+    remove_strides(net.trunk_output[2], net.trunk_output[3], output_stride, dilated)
+    net.fc = nn.Identity()
+    return net
+
+
+REGNET = Family(_regnet, lambda net: [net.stem, *net.trunk_output], lambda state: without_layer(state, "fc"))
+
+
+@pytest.fixture
+def regnet(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new entry, whose first level is at stride 2, and whose constructor reads values of tensors."""
+    name = "regnet_x_400mf"
+    channels = (32, 32, 64, 160, 400)
+    entry = BackboneSpec(name, f"{__name__}:REGNET", channels, 2, level_strides=(2, 4, 8, 16, 32))
+    monkeypatch.setitem(BACKBONES, name, entry)
+    return name
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_a_new_entry_is_compared_with_the_strides_that_it_states(regnet: str, output_stride: OutputStride) -> None:
+    check_levels(regnet, output_stride, (33, 50))
+
+
+def test_irnet_refuses_levels_at_other_strides_than_its_branches_know(regnet: str) -> None:
+    with pytest.raises(ValueError, match="first levels are at strides 4, 4, 8, got 2, 4, 8"):
+        IRNet(build_backbone(regnet))
+
+
+def test_a_constructor_that_reads_values_of_tensors_is_built_without_values_too(regnet: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(regnet)
+        assert {tensor.device.type for tensor in backbone.state_dict().values()} == {"meta"}
+        assert [tuple(level.shape[2:]) for level in backbone(torch.empty(1, 3, 64, 96))][-1] == (4, 6)
+    counted = profile("regnet", lambda: CAMNet(build_backbone(regnet), 3), size=(64, 96))
+    real = CAMNet(build_backbone(regnet), 3)
+    assert counted.parameters == sum(parameter.numel() for parameter in real.parameters())
+    file = save(tmp_path / "w.pth", real.backbone.trunk)
+    with pytest.raises(ValueError, match=rf"w\.pth: not the weights of resnet18, but of {regnet}: choose --backbone"):
+        build_backbone("resnet18", file)
 
 
 @torch.no_grad()

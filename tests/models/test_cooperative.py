@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.backbones.base import Backbone
 from models.cooperative import (
@@ -200,7 +201,10 @@ def test_layers_that_cannot_be_connected_are_refused() -> None:
         Cooperative(network("d"), network("d"), {"decoder.fuse": ("decoder.classifier",)})
 
 
-@pytest.mark.parametrize("channels", [24, 13, 110])
+ODD_CHANNELS = [24, 13, 110, 104, 511]
+
+
+@pytest.mark.parametrize("channels", ODD_CHANNELS)
 def test_position_attention_is_its_definition_for_any_number_of_channels(channels: int) -> None:
     torch.manual_seed(0)
     layer, x = PositionAttention(channels).eval(), torch.rand(2, channels, 3, 5)
@@ -209,3 +213,28 @@ def test_position_attention_is_its_definition_for_any_number_of_channels(channel
     weights = (query.transpose(1, 2) @ key).softmax(dim=2)
     wanted = 0.7 * (value @ weights.transpose(1, 2)).view_as(x) + x
     assert torch.allclose(layer(x), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", ODD_CHANNELS)
+def test_position_attention_has_no_matrix_of_all_pairs_of_positions(channels: int) -> None:
+    torch.manual_seed(0)
+    layer, x = PositionAttention(channels), torch.rand(1, channels, 32, 32, requires_grad=True)
+    # Without a fused form torch would raise here.
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        fused = layer(x)
+    fused.sum().backward()
+    pairs = (32 * 32) ** 2 * x.element_size()
+    with torch.profiler.profile(profile_memory=True) as profiled:
+        layer(x).sum().backward()
+    assert max(event.self_cpu_memory_usage for event in profiled.events() or ()) < pairs
+
+
+def test_queries_of_any_width_are_widened_with_zeros_that_change_nothing() -> None:
+    torch.manual_seed(0)
+    layer, x = PositionAttention(110).double(), torch.rand(1, 110, 5, 7, dtype=torch.float64)
+    layer.alpha.data.fill_(0.7)
+    query, key, value = (conv(x).flatten(2) for conv in (layer.query, layer.key, layer.value))
+    wanted = 0.7 * (value @ (query.mT @ key).softmax(2).mT).view_as(x) + x
+    # With a scale of the widened width the two would differ in the first digits.
+    torch.testing.assert_close(layer(x), wanted, rtol=0, atol=1e-12)
+    assert (layer.query.out_channels, layer.key.out_channels) == (13, 13)

@@ -39,6 +39,8 @@ def plain(name: str, **options: Any) -> Any:
         *((name, stride) for name in NAMES for stride in (8, 16, 32)),
         ("timm:vit_small_patch14_dinov2", 16),
         ("timm:hrnet_w18_small", 16),
+        # Its final feature is a list, and some of its parameters are not trained.
+        ("timm:efficientvim_m1", 16),
     ],
 )
 def test_levels_have_the_stated_channels_and_strides(name: str, output_stride: Literal[8, 16, 32]) -> None:

@@ -421,5 +421,16 @@ def test_maps_of_saliency_are_scored_against_masks(tmp_path: Path):
     write_label_map(tmp_path / "net/predictions/Saliency/a.png", found["a"] // 255, grey=True)
     with pytest.raises(DatasetError, match=r"a\.png: expected a map from 0 to 255, found only 0 and 1"):
         evaluate_saliency(tmp_path / "net", tmp_path / "set")
+    # The folder's maps tell how it is coded, those that are not scored too.
+    write_label_map(tmp_path / "net/predictions/Saliency/c.png", found["a"], grey=True)
+    (tmp_path / "net/predictions/Saliency/d.png").write_bytes(b"no picture")
+    assert evaluate_saliency(tmp_path / "net", tmp_path / "set")["ignored"] == 2
+    write_label_map(tmp_path / "net/predictions/Saliency/c.png", found["a"] // 255, grey=True)
+    with pytest.raises(DatasetError, match=r"a\.png: expected a map from 0 to 255, found only 0 and 1 in all maps"):
+        evaluate_saliency(tmp_path / "net", tmp_path / "set")
+    # Black maps are ones of a network that finds nothing.
+    for image in found:
+        write_label_map(tmp_path / "net/predictions/Saliency" / f"{image}.png", 0 * found["a"], grey=True)
+    assert evaluate_saliency(tmp_path / "net", tmp_path / "set")["mae"] == pytest.approx((0.5 + 1 / 6) / 2)
     with pytest.raises(DatasetError, match="expected masks of salient objects, found label maps of a set of scenes"):
         evaluate_saliency(tmp_path / "net", write_scenes(tmp_path / "scenes"))

@@ -333,5 +333,6 @@ def test_costs_are_those_of_both_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     both = SaliencyDeepLabV3Plus.both
     monkeypatch.setattr(SaliencyDeepLabV3Plus, "both", lambda net, x: calls.append(x.shape) or both(net, x))
-    resources._measure_inference(resources.Variant(NAME, "resnet18"), 2, (32, 48), "cpu", 1)
+    variant = resources.Variant(NAME, "resnet18")
+    resources._measure_inference(variant, 2, (32, 48), device="cpu", num_threads=1, precision="float32")
     assert set(calls) == {(1, 3, 32, 48)}

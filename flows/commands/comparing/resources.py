@@ -18,6 +18,7 @@ from data.ownership import own
 from flows.commands.command import HIDDEN, Command, answering
 from flows.comparison.results import FILE_NAME
 from flows.engine.request import LocalRequest
+from tasks.config import Precision
 from tasks.networks.segnet import SCENE_NETWORKS
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class ResourcesRequest(LocalRequest):
         size: Height and width of the images.
         classes: Classes.
         threads: Threads on a CPU.
+        precision: Of the networks' arithmetic, in training and in inference.
     """
 
     table: Literal["segnet-resources"] = TABLE
@@ -43,6 +45,7 @@ class ResourcesRequest(LocalRequest):
     size: tuple[int, int] = (360, 480)
     classes: int = 11
     threads: int = 1
+    precision: Precision = "float32"
 
 
 def compare_resources(
@@ -52,6 +55,8 @@ def compare_resources(
     device: str,
     num_threads: int,
     out: Path | None = None,
+    *,
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Measure time and memory of networks, each in processes of its own (Table 6); `out` gets `comparison.json`.
 
@@ -72,9 +77,11 @@ def compare_resources(
     for name in networks:
         log.info("%s at %d x %d", name, *size)
         variant = Variant(name, options={"input": "imagenet"})
-        measured = measure_resources(variant, num_classes, size, device=device, num_threads=num_threads)
+        options: Any = {"device": device, "num_threads": num_threads, "precision": precision}
+        measured = measure_resources(variant, num_classes, size, **options)
         rows.append({"network": name, **asdict(measured)})
-    result = {"table": "segnet-resources", "size": list(size), "device": device, "threads": num_threads, "rows": rows}
+    measured_at = {"size": list(size), "device": device, "threads": num_threads, "precision": precision}
+    result = {"table": TABLE, **measured_at, "rows": rows}
     if out is not None:
         with own(out, "compare") as output, explain_os_errors(out):
             output.claim([FILE_NAME])
@@ -91,13 +98,14 @@ def measure(request: ResourcesRequest) -> dict[str, Any]:
     if unknown := [name for name in request.rows if name not in SCENE_NETWORKS]:
         raise DatasetError(f"unknown networks {', '.join(unknown)}; expected some of {', '.join(SCENE_NETWORKS)}")
     numbers = (request.size, request.classes, request.torch_device, request.threads)
-    return compare_resources(request.rows or RESOURCES, *numbers, request.out)
+    return compare_resources(request.rows or RESOURCES, *numbers, request.out, precision=request.precision)
 
 
 def show_resources(result: dict[str, Any], console: Console) -> None:
     """Print a row a network."""
     height, width = result["size"]
-    title = f"One image of {height} x {width} on {result['device']}, {result['threads']} threads; training memory of 4"
+    machine = f"{result['device']}, {result['threads']} threads, {result['precision']}"
+    title = f"One image of {height} x {width} on {machine}; training memory of 4, with SGD's momentum"
     table = Table(title=title, title_justify="left")
     columns = ("network", "forward ms", "backward ms", "predict ms", "predict MB", "train MB", "model MB")
     for column in columns:
