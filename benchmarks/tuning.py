@@ -104,7 +104,7 @@ def choose_by_few(run: Path, out: Path) -> dict[str, Any]:
     """Return the mean gain over the run's own settings on images that did not choose, by `FEW` images that did."""
     artifacts, rng = RunArtifacts(run), np.random.default_rng(0)
     samples = {sample.id: sample for sample in artifacts.samples if sample.semantic or sample.coco}
-    base = artifacts.settings.model_copy(update={"labels": artifacts.labels})
+    base = artifacts.numbered
     space = make_space(base, {}, second_round=artifacts.second_round, instances=False)
     searched = Searched(artifacts, samples, space, out, False, os.cpu_count() or 1, "cpu")
     tables = Tables(searched)

@@ -29,7 +29,7 @@ from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
 from tasks.pipeline import trained_stages
 from tasks.pipeline.plan import pipeline_settings, plan_labels
-from tasks.pipeline.settings import LabelsConfig, PipelineConfig, PixelsConfig, RegionsConfig, SaliencyPriorConfig
+from tasks.pipeline.settings import PipelineConfig, PixelsConfig, RegionsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
 # What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
@@ -265,7 +265,7 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         networks = Networks(source.store, keys)
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
         if "label-thresholds" not in keys and fits:
-            settings = settings.model_copy(update={"labels": _with_numbers(settings.labels, theirs.labels)})
+            settings = with_numbers_of(settings, theirs)
         if "pixel-classifier" not in keys:
             settings = settings.model_copy(update={"pixels": PixelsConfig()})
         dataset = _as_trained(dataset, source)
@@ -336,12 +336,16 @@ def _networks_of(source: RunRecord, theirs: PipelineConfig, request: LabelsReque
     return keys
 
 
-def _with_numbers(labels: LabelsConfig, theirs: LabelsConfig) -> LabelsConfig:
-    """Return settings of labels with the thresholds of another run in place of what is left to be chosen."""
-    if labels.background_threshold == "auto" != theirs.background_threshold:
-        update = {"background_threshold": theirs.background_threshold, "sure_thresholds": theirs.sure_thresholds}
-        return labels.model_copy(update=update)
-    return labels
+def with_numbers_of(settings: PipelineConfig, theirs: PipelineConfig) -> PipelineConfig:
+    """Return settings with the labels' thresholds of another run in place of what is left to be chosen."""
+    labels, pixels = settings.labels, settings.pixels
+    if labels.background_threshold == "auto" != theirs.labels.background_threshold:
+        update = {name: getattr(theirs.labels, name) for name in ("background_threshold", "sure_thresholds")}
+        labels = labels.model_copy(update=update)
+        if pixels.taught_thresholds == "auto":
+            # Its own are those of the labels, which nothing chooses now.
+            pixels = pixels.model_copy(update={"taught_thresholds": theirs.pixels.taught_thresholds})
+    return settings.model_copy(update={"labels": labels, "pixels": pixels})
 
 
 def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
