@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, LabelMap, Problem, Sample, value_type
 from data.files import replacing
 from data.formats import coco
@@ -150,14 +151,18 @@ def swapped_colours(maps: Sequence[Indexed], num_values: int) -> dict[int, str]:
         maps: Of one set; those without a palette are passed over.
         num_values: Of the class table; colours of higher values are not looked at.
     """
-    owners: dict[bytes, Counter[int]] = defaultdict(Counter)
-    for palette, count in Counter(each.palette for each in maps if each.palette).items():
-        for value in range(min(num_values, len(palette) // 3)):
-            owners[palette[3 * value : 3 * value + 3]][value] += count
+    owners, alike = _owners(maps, num_values), Counter(each.palette for each in maps)
     usual = {colour: min(counts, key=lambda value: (-counts[value], value)) for colour, counts in owners.items()}
     found = {}
     for number, each in enumerate(maps):
-        for value in sorted(set(each.values) - {VOID}):
+        used = sorted(set(each.values) - {VOID})
+        colours = _colours(each.palette, num_values)
+        # One that goes beyond what is used, as palettes of tools do, and has colours that no other has, is another
+        # palette: its values may well be those of the classes.
+        has_own = any(owners[colour].total() <= alike[each.palette] for colour in colours)
+        if has_own and len(colours) > max(used, default=0) + 1:
+            continue
+        for value in used:
             colour = each.colour(value)
             place = usual.get(colour, value)
             # A palette that has the colour at its place as well, such as black for all, was not put in another order.
@@ -171,23 +176,46 @@ def swapped_colours(maps: Sequence[Indexed], num_values: int) -> dict[int, str]:
     return found
 
 
+def _owners(maps: Iterable[Indexed], num_values: int) -> dict[bytes, Counter[int]]:
+    """Return colour -> how many palettes have it at which value."""
+    owners: dict[bytes, Counter[int]] = defaultdict(Counter)
+    for palette, count in Counter(each.palette for each in maps if each.palette).items():
+        for value, colour in enumerate(_colours(palette, num_values)):
+            owners[colour][value] += count
+    return owners
+
+
+def _colours(palette: bytes, num_values: int) -> list[bytes]:
+    """Return the colours of a palette's values below a number, three bytes each."""
+    return [palette[start : start + 3] for start in range(0, 3 * min(num_values, len(palette) // 3), 3)]
+
+
 def palette_problems(files: Mapping[str, Path], num_values: int = VOID, usual: bytes = b"") -> list[Problem]:
     """Return a problem for each label map whose palette was put in another order than those of most.
 
-    No pixel is decoded where all palettes are alike. Files that cannot be read are passed over: who reads them says so.
+    No pixel is decoded of a palette whose colours have the same places in all. Files that cannot be read are passed
+    over: who reads them says so.
 
     Args:
         files: Sample id -> label map.
         num_values: See `swapped_colours`.
         usual: The palette that they should have, where that is known.
     """
-    palettes = {id: _palette_of(file) for id, file in files.items()}
+    ids = list(files)
+    palettes = dict(zip(ids, map_in_threads(_palette_of, list(files.values())), strict=True))
     if len({usual, *palettes.values()} - {b""}) < 2:
         return []
     indexed = [id for id, palette in palettes.items() if palette]
-    maps = [Indexed(_values_used(files[id]), palettes[id]) for id in indexed]
     # The usual one counts more than all others.
-    found = swapped_colours([*maps, *[Indexed((), usual)] * (len(maps) + 1)], num_values)
+    given = [Indexed((), usual)] * (len(indexed) + 1)
+    owners = _owners([*(Indexed((), palettes[id]) for id in indexed), *given], num_values)
+    moved = {
+        palette: any(len(owners[colour]) > 1 for colour in _colours(palette, num_values))
+        for palette in {palettes[id] for id in indexed}
+    }
+    doubtful = [id for id in indexed if moved[palettes[id]]]
+    values = dict(zip(doubtful, map_in_threads(lambda id: _values_used(files[id]), doubtful), strict=True))
+    found = swapped_colours([*(Indexed(values.get(id, ()), palettes[id]) for id in indexed), *given], num_values)
     return [Problem(files[indexed[number]], message, indexed[number]) for number, message in found.items()]
 
 

@@ -22,7 +22,39 @@ NAMES = frozenset(
 """What an object has inside."""
 NAMING = ("name", "label", "class", "category")
 """Attributes that name what an element is about."""
-ABOUT_THE_IMAGE = ("owner", "source", "size", "segmented", "folder", "filename", "path", "imagesize")
+PLACES = frozenset({"bndbox", "robndbox", "bbox", "box", "polygon"})
+"""What is where an object is."""
+REMEDY = ": call it <object>, or take it out"
+ABOUT_THE_IMAGE = frozenset(
+    [
+        *(
+            "owner",
+            "source",
+            "size",
+            "segmented",
+            "folder",
+            "filename",
+            "path",
+            "imagesize",
+            "image",
+            "meta",
+            "license",
+        ),
+        *(
+            "user",
+            "annotator",
+            "author",
+            "creator",
+            "camera",
+            "task",
+            "project",
+            "job",
+            "event",
+            "attributes",
+            "dataset",
+        ),
+    ]
+)
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
 
@@ -75,18 +107,21 @@ def refuse_nameless_objects(file: Path, annotation: ElementTree.Element) -> None
             if not tag or tag == "object" or tag in ABOUT_THE_IMAGE or (objects and tag in ("part", "parts")):
                 continue
             inner = {tag_of(each) for each in child}
-            if inner & NAMES and tag not in ("annotation", "annotations"):
-                refuse(file, f"found <{tag}> with <{sorted(inner & NAMES)[0]}>")
-            if named := [name for name in NAMING if child.get(name, "").strip()]:
-                refuse(file, f"found <{tag} {named[0]}={child.get(named[0])!r:.80}>")
+            # Where there are objects, a name alone may be anybody's.
+            if inner & (PLACES if objects else NAMES) and tag not in ("annotation", "annotations"):
+                refuse(file, f"found <{tag}> with <{sorted(inner & NAMES)[0]}>{REMEDY}")
+            named = [name for name in NAMING if child.get(name, "").strip()]
+            if named and (not objects or tag in PLACES):
+                refuse(file, f"found <{tag} {named[0]}={child.get(named[0])!r:.80}>{REMEDY}")
             if not objects and not len(child) and text_of(child) and (tag in NAMES or _is_like_object(tag)):
-                refuse(file, f"found <{tag}> alone: {text_of(child)!r:.80}")
+                refuse(file, f"found <{tag}> alone: {text_of(child)!r:.80}{REMEDY}")
             waiting.append(child)
 
 
 def _is_like_object(tag: str) -> bool:
     """Tell whether a name could be meant for `object`, or for a list of labels."""
-    return tag in ("tags", "labels", "classes", "categories") or bool(get_close_matches(tag, ["object"], cutoff=0.65))
+    lists = ("tags", "labels", "classes", "categories", "obj", "objs")
+    return tag in lists or bool(get_close_matches(tag, ["object"], cutoff=0.8))
 
 
 def tag_of(element: ElementTree.Element) -> str:

@@ -286,11 +286,15 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
         found = ", ".join(map(place, joined[:LISTED]))
         message = f"expected labels joined by `;`, found {found}, which look like lists of classes"
         problems.append(Problem(source, message))
-    if unclear := [name for name in names if _is_unclear(name, first)]:
+    signs = "a class that is surely not there is `-NAME`, a label that is not sure `NAME:0.8`"
+    known = {*first, *(name for entry in entries for name in entry.absent)}
+    if unclear := [name for name in names if first[name].signs and _is_unclear(name, known)]:
         found = ", ".join(map(place, unclear[:LISTED]))
-        message = "a class that is surely not there is `-NAME`, a label that is not sure `NAME:0.8`"
+        message = f"{signs}; if these are classes, list all of them in classes.txt"
         problems.append(Problem(source, f"expected the names of classes, found {found}: {message}"))
     notes = []
+    if denying := [name for name in names if _denied(name) in known]:
+        notes.append(f"classes that seem to deny another, and are taken for classes: {shortened(denying)}; {signs}")
     if odd := [name for name in names if name not in joined and re.search(r"[|\[\]{}\"]|,", name)]:
         notes.append(f"classes that look like several (labels are joined by `;`): {shortened(map(repr, odd), LISTED)}")
     if numbers := [name for name in names if re.fullmatch(r"[-+]?\d+(\.\d+)?", name)]:
@@ -301,22 +305,29 @@ def tag_faults(source: Path, entries: list[Entry]) -> tuple[list[Problem], list[
     return problems, notes
 
 
-_RATED = re.compile(r"(.*[^\W\d_].*?)(?:\s*[=@]\s*|\s+|\s*\(\s*)(?:[01]?[.,]\d+|\d{1,3}\s*%)\s*\)?")
+_RATED = re.compile(r"(.*[^\W\d_].*?)(?:\s*[=@]\s*|\s+|\s*\(\s*)(?:0?[.,]\d+|1[.,]0*|\d{1,3}\s*%)\s*\)?")
+_DENIED = re.compile(r"(?:not?|without|non)[ _-](.+)", re.IGNORECASE)
 _BESIDE_A_CLASS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"(?:not?|without|non)[ _-](.+)",
         r"[~\xac^+?]\s*(.+)",
         r"(.+?)\s*\?+",
         r"(.+?)\s*[(\[]\s*(?:not?|absent|maybe|unsure|\?)\s*[)\]]",
-        r"(.+?)\s*[:=@/(\[]\s*(?:yes|no|true|false|nan|inf|[01][.,]?|\d{2,}|\d+\s*%|0?[.,]\d+\??|[-+]\d.*)\s*[)\]]?",
+        r"(.+?)\s*[:=@/(\[]\s*(?:yes|no|true|false|nan|inf|[01][.,]?|\d\d|100|\d+\s*%|0?[.,]\d+\??|[-+]\d.*)\s*[)\]]?",
+        r"(.+?)\s*:\s*\d",
     )
 ]
 """Names of which the group is another class: what stands beside it says no, or how likely it is."""
 
 
+def _denied(name: str) -> str:
+    """Return the class that a name such as "no helmet" is without; nothing where it is no such name."""
+    found = _DENIED.fullmatch(name)
+    return clean_name(found[1]) if found else ""
+
+
 def _is_unclear(name: str, classes: Collection[str]) -> bool:
-    """Return whether a name is that of another class with a word or number beside it that says no, or how likely."""
+    """Return whether a name is that of another class with a sign or number beside it that says no, or how likely."""
     plain = name.translate(WIDE)
     if _RATED.fullmatch(plain):
         return True

@@ -119,6 +119,8 @@ DOUBTS = frozenset(
     ]
 )
 """Names of the column or field that says how likely the labels beside it are there."""
+VAGUE_DOUBTS = frozenset({"p", "value", "present", "presence"})
+"""Such names that may as well be of something else: they count where their values are probabilities."""
 ABSENCES = frozenset(
     ["absent", "isabsent", "absentlabels", "negative", "negatives", "isnegative", "negativelabels", "negativetags"]
 )

@@ -17,16 +17,18 @@ from data.readers.entry import (
     IMAGE_KEYS,
     LABEL_KEYS,
     LISTS,
+    VAGUE_DOUBTS,
     Entry,
     Reading,
     key_of,
     labels_in,
 )
 from data.readers.image_names import ImageNames
+from data.readers.tables import NO
 from data.readers.text import read_bytes, read_text, text_lines
 
 EXPECTED = '{"image": "name", "labels": ["class", ...]}'
-IMAGE_FILE_KEYS = frozenset(IMAGE_KEYS) - {"name", "id", "key"}
+IMAGE_FILE_KEYS = frozenset(IMAGE_KEYS) - {"name", "id", "key", "imageid", "imgid"}
 """Fields that are about files, where others may count records."""
 _BROKEN = object()
 
@@ -121,13 +123,13 @@ def _add(found: Reading, file: Path, where: str, record: Any, text: str, names: 
         found.problems.append(Problem(file, f"{where}: expected the name of an image, found none"))
         return
     known = {*IMAGE_KEYS, *LABEL_KEYS, *DOUBTS, *LISTS}
-    found.unread.update(key for key, value in fields.items() if key_of(key) not in known or _is_text_value(key, value))
+    found.unread.update(key for key, value in fields.items() if key_of(key) not in known or _is_vague(key, value))
     found.entries.append(Entry(name, labels_in(labels), file, where, signs=True, certainty=certainty))
 
 
-def _is_text_value(key: str, value: Any) -> bool:
-    """Return whether a field is called `value`, as many are, and holds text, which is no probability."""
-    return key_of(key) == "value" and isinstance(value, str)
+def _is_vague(key: str, value: Any) -> bool:
+    """Return whether a field is called `value`, as many are, and holds no probability."""
+    return key_of(key) in VAGUE_DOUBTS and _shares(value) is None
 
 
 def _found(value: Any, names: ImageNames) -> str | None:
@@ -140,15 +142,21 @@ def _labels(pairs: list[tuple[str, Any]], record: dict[str, Any]) -> list[str] |
     Raises:
         ValueError: Several fields say different things, or one says that labels are absent.
     """
-    several = [value for wanted in LABEL_KEYS for key, value in pairs if key == wanted]
+    given = [value for wanted in LABEL_KEYS for key, value in pairs if key == wanted]
+    # A field that says nothing contradicts none.
+    several = [value for value in given if value not in (None, "", [])] or given
     if len({_as_text(value) for value in several}) > 1:
         named = " and ".join(repr(key) for key in record if key_of(key) in LABEL_KEYS)
         raise ValueError(f"expected one field of labels, found {named}, which differ: leave one")
-    if denied := [key for key in record if key_of(key) in ABSENCES and record[key] not in (0, None, "", [])]:
+    if denied := [key for key in record if key_of(key) in ABSENCES and _says_something(record[key])]:
         raise ValueError(f"expected labels that are there, found {denied[0]!r}: write `-NAME` among the labels")
     labels = next(iter(several), None)
     labels = [labels] if isinstance(labels, str) else labels
     return labels if isinstance(labels, list) and all(isinstance(label, str) for label in labels) else None
+
+
+def _says_something(value: Any) -> bool:
+    return value not in (0, None, "", []) and not (isinstance(value, str) and value.casefold() in NO)
 
 
 def _certainty(pairs: list[tuple[str, Any]], labels: list[str]) -> dict[str, float]:
@@ -157,20 +165,37 @@ def _certainty(pairs: list[tuple[str, Any]], labels: list[str]) -> dict[str, flo
     Raises:
         ValueError: It is something else, or there are several such fields.
     """
-    given = [
-        (key, value) for key, value in pairs if key in DOUBTS and value is not None and not _is_text_value(key, value)
-    ]
+    given = [(key, value) for key, value in pairs if key in DOUBTS and value not in (None, "", [])]
+    # A field of any use is called so.
+    certain = [(key, value) for key, value in given if key not in VAGUE_DOUBTS]
+    given = certain or [(key, value) for key, value in given if _shares(value) is not None]
     if not given:
         return {}
     (key, value), *others = given
-    shares = value if isinstance(value, list) else [value] * len(labels)
-    numbers = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
-    if others or not numbers or len(shares) != len(labels):
-        raise ValueError(
-            f"expected how likely the labels are, one number from 0 to 1 for each, found {key}: {value!r:.80}"
-        )
-    sure = {clean_name(label): float(share) for label, share in zip(labels, shares, strict=True)}
+    found = _shares(value)
+    shares = found if isinstance(value, list) or not found else found * len(labels)
+    if others or shares is None or len(shares) != len(labels):
+        message = f"expected how likely the labels are, one number from 0 to 1 for each, found {key}: {value!r:.80}"
+        raise ValueError(f"{message}; take the field out")
+    sure: dict[str, float] = {}
+    for label, share in zip(map(clean_name, labels), shares, strict=True):
+        # Of two objects of a class the likelier one counts.
+        sure[label] = max(sure.get(label, 0.0), share)
     return {label: share for label, share in sure.items() if share < 1}
+
+
+def _shares(value: Any) -> list[float] | None:
+    """Return numbers from 0 to 1, or texts of such, as a list; None where one is something else."""
+    found = []
+    for each in value if isinstance(value, list) else [value]:
+        try:
+            share = None if isinstance(each, bool) else float(each)
+        except (TypeError, ValueError):
+            share = None
+        if share is None or not 0 <= share <= 1:
+            return None
+        found.append(share)
+    return found
 
 
 def _note_unread(found: Reading, file: Path) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from data.readers.entry import (
     IMAGE_KEYS,
     LABEL_KEYS,
     LISTS,
+    VAGUE_DOUBTS,
     Entry,
     Reading,
     key_of,
@@ -32,7 +34,8 @@ NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 ONE_LABEL = frozenset({"label", "tag", "class", "classname", "category", "categoryname", "labelname", "target"})
 """Columns of these names have one label per line, as tables with a line per object have."""
 YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
-NO_CLASS = DOUBTS - {"p", "present", "presence", "value"}
+UNSAID = frozenset({"", "nan"})
+NO_CLASS = DOUBTS - VAGUE_DOUBTS
 """Columns that no table has for a class of that name."""
 EXPECTED = "expected `image,labels` with labels joined by `;`"
 
@@ -191,7 +194,9 @@ def _columns(file: Path, rows: list[_Row], names: ImageNames) -> Columns | None:
         )
     others = [i for i in range(len(keys)) if i != images[0] and i not in labels[:1]]
     if labels:
-        doubts = [i for i in others if keys[i] in DOUBTS]
+        doubts = [i for i in others if keys[i] in NO_CLASS]
+        vague = [i for i in others if keys[i] in VAGUE_DOUBTS and _are_shares(_cell(row, i) for row in rest)]
+        doubts = doubts or vague
         if len(doubts) > 1:
             _refuse(file, f"expected one column of how likely labels are, found {shortened(keys[i] for i in doubts)}")
         unread = {i: first.cells[i] or "(no name)" for i in others if i not in doubts}
@@ -226,12 +231,13 @@ def _check_flags(file: Path, rows: list[_Row], columns: Columns) -> None:
         shown = shortened((f"{value!r} in {name!r}" for name, value in bad.items()), 5)
         expected = f"{EXPECTED}, or in each column but the image's 0 and 1, or how likely the class is, from 0 to 1"
         _refuse(file, f"{expected}, found {shown}: take such columns out")
-    flags = [name for name, found in values.items() if found <= allowed and found & YES]
+    # Programs write 1.0 and 0.0 in a column of probabilities.
+    flags = [name for name, found in values.items() if found <= allowed and found & (YES - {"1.0"})]
     shares = [name for name, found in values.items() if not found <= allowed]
     if flags and shares:
         found = f"0 and 1 in {shortened(map(repr, flags), 3)} and other numbers in {shortened(map(repr, shares), 3)}"
         message = f"expected 0 and 1 in all columns of classes, or how likely the class is in all, found {found}"
-        _refuse(file, f"{message}: take out what is no class, and write 1.0 as 1.00 where a class is sure")
+        _refuse(file, f"{message}: take out what is no class, and write 1.0 where a class is sure")
 
 
 def _check_names(file: Path, columns: Columns) -> None:
@@ -257,9 +263,14 @@ def _check_certainty(file: Path, rows: list[_Row], column: int) -> None:
     """Raise DatasetError where a column of how likely labels are holds something else."""
     for row in rows:
         text = _cell(row, column).casefold()
-        if text and text not in YES | NO and _share(text) is None:
+        if not _are_shares([text]):
             message = f"line {row.number}: expected how likely the labels are, from 0 to 1, found {text[:80]!r}"
             _refuse(file, f"{message}: take the column out")
+
+
+def _are_shares(cells: Iterable[str]) -> bool:
+    """Return whether cells say how likely something is; an empty one, or NaN, says nothing."""
+    return all(text in YES | NO | UNSAID or _share(text) is not None for text in map(str.casefold, cells))
 
 
 def _share(text: str) -> float | None:
@@ -267,14 +278,15 @@ def _share(text: str) -> float | None:
     if not re.fullmatch(r"(\d+|\d*[.,]\d+)(e-?\d+)?", text):
         return None
     share = float(text.replace(",", "."))
-    return share if share <= 1 else None
+    # What single precision makes of 1.
+    return min(share, 1.0) if share <= 1 + 1e-6 else None
 
 
 def _certainty(text: str) -> float:
     """Return how likely a cell says that something is there; one that says nothing does not doubt it."""
     text = text.casefold()
     share = _share(text)
-    return share if share is not None else float(not text or text in YES)
+    return share if share is not None else float(text in UNSAID or text in YES)
 
 
 def _read_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def _has_settings_of_prefect(file: Path) -> bool:
         if file.stat().st_size > MAX_BYTES:
             return True
         text = read_regular(file).decode("utf-8-sig")
-        if file.suffix == ".toml":
-            return "prefect" in tomllib.loads(text).get("tool", {})
+        if file.suffix != ".toml":
+            return re.search(r"^\s*(export\s+)?[\"']?prefect_\w+", text, re.IGNORECASE | re.MULTILINE) is not None
+        tool = tomllib.loads(text).get("tool")
+        return isinstance(tool, dict) and "prefect" in tool
     except (OSError, ValueError):
         # What cannot be read here may be read by Prefect.
         return True
-    return "prefect_" in text.casefold()

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import DatasetError
+from data.formats import label_maps
 from data.formats.label_maps import VOC_PALETTE, Indexed, palette_problems, swapped_colours, write_label_map
 from data.readers import open_dataset
 from data.readers.beside.hints import with_hints
@@ -142,3 +143,19 @@ def test_no_file_is_decoded_where_palettes_are_alike_and_damaged_ones_are_passed
     (tmp_path / "2.png").write_bytes(b"nothing")
     files = {str(number): tmp_path / f"{number}.png" for number in range(4)}
     assert palette_problems(files) == []
+
+
+def test_another_palette_of_a_tool_may_have_the_values_of_the_classes() -> None:
+    ansi = bytes([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 192, 192, 192])
+    ansi += bytes([128, 128, 128, 255, 0, 0, 0, 255, 0])
+    maps = [Indexed((0, 1), VOC_PALETTE.tobytes())] * 3
+    assert swapped_colours([*maps, Indexed((0, 8), ansi), Indexed((0, 7), ansi)], 21) == {}
+    assert swapped_colours([*maps, of((0, 1), (BLACK, (0, 128, 0), (255, 255, 0)))], 21) == {}
+
+
+def test_palettes_that_are_cut_off_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = [tuple(colour) for colour in VOC_PALETTE.tolist()]
+    for number, length in enumerate((256, 256, 5, 3)):
+        indexed(tmp_path / f"{number}.png", (0, 1), colours[:length])
+    monkeypatch.setattr(label_maps, "_values_used", lambda path: pytest.fail(f"{path} was decoded"))
+    assert palette_problems({file.stem: file for file in tmp_path.iterdir()}, 21) == []

@@ -107,7 +107,7 @@ def test_a_sign_and_a_number_beside_it_are_refused(root: Path, line: str) -> Non
 # JSON
 
 
-@pytest.mark.parametrize("score", [0.97, [0.97]])
+@pytest.mark.parametrize("score", [0.97, [0.97], "0.97"])
 def test_the_score_of_a_record_is_how_likely_its_label_is(root: Path, score: Any) -> None:
     records(
         root,
@@ -125,7 +125,7 @@ def test_the_score_of_a_record_is_how_likely_its_label_is(root: Path, score: Any
     ]
 
 
-@pytest.mark.parametrize("score", [97, -0.5, "0.97", [0.5, 0.5], {"cat": 1}, float("nan")])
+@pytest.mark.parametrize("score", [97, -0.5, "high", [0.5, 0.5], {"cat": 1}, float("nan")])
 def test_a_score_of_another_kind_is_refused(root: Path, score: Any) -> None:
     records(root, {"image": "a", "label": "cat", "score": score}, {"image": "b", "label": "dog"})
     said = refused(root)

@@ -19,7 +19,7 @@ HOSTILE = {
     ".numba_config.yaml": "cache_dir: cache\n",
     "matplotlibrc": "text.usetex: true\n",
 }
-HARMLESS = {".env": "AWS_REGION=eu\n", "pyproject.toml": '[tool.ruff]\n[project]\nname = "prefect"\n'}
+HARMLESS = {".env": "AWS_REGION=eu\n# nothing of prefect_ here\n", "pyproject.toml": '[tool.ruff]\n[project]\nname = "prefect"\n'}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -45,6 +45,8 @@ def test_they_are_refused_from_python_too(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_settings_of_other_tools_are_nothing_to_us(name: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool = 5\n")
+    refuse_foreign_settings(tmp_path)
     (tmp_path / name).write_text(HARMLESS[name])
     refuse_foreign_settings(tmp_path)
 
