@@ -19,7 +19,10 @@ HOSTILE = {
     ".numba_config.yaml": "cache_dir: cache\n",
     "matplotlibrc": "text.usetex: true\n",
 }
-HARMLESS = {".env": "AWS_REGION=eu\n# nothing of prefect_ here\n", "pyproject.toml": '[tool.ruff]\n[project]\nname = "prefect"\n'}
+HARMLESS = {
+    ".env": "AWS_REGION=eu\n# nothing of prefect_ here\n",
+    "pyproject.toml": '[tool.ruff]\n[project]\nname = "prefect"\n',
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
