@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import cloudpickle
 import pytest
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import StateType, WorkPool
 from prefect.exceptions import ParameterTypeError
 from prefect.flow_engine import _flow_parameters
 from prefect.settings import PREFECT_HOME, PREFECT_UI_URL, temporary_settings
@@ -314,6 +314,7 @@ def test_a_worker_answers_for_its_health_where_it_is_asked_to(
     monkeypatch.setattr(worker, "check_server", lambda: "")
     monkeypatch.setattr(worker, "ensure_limit", lambda client: 1)
     monkeypatch.setattr(worker, "get_client", lambda **_: contextlib.nullcontext())
+    monkeypatch.setattr(worker, "read_pool", lambda client, name: WorkPool(name=name, type="process"))
     monkeypatch.setattr(worker, "_take_up", no_killed_runs)
     monkeypatch.setattr(worker.ProcessWorker, "start", start)
     assert cli.main(["worker", "--until-idle", *words]) == 0
