@@ -126,6 +126,8 @@ ABSENCES = frozenset(
 )
 """Names of the column or field that may say that the labels beside it are not there."""
 
+YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
+"""What says that something is there, and that it is not."""
 LISTS = frozenset({"split", "subset", "fold", "istrain", "isval", "isvalid", "istest"})
 """Columns that say which list an image is in."""
 

@@ -17,6 +17,7 @@ from data.readers.entry import (
     IMAGE_KEYS,
     LABEL_KEYS,
     LISTS,
+    NO,
     VAGUE_DOUBTS,
     Entry,
     Reading,
@@ -24,7 +25,6 @@ from data.readers.entry import (
     labels_in,
 )
 from data.readers.image_names import ImageNames
-from data.readers.tables import NO
 from data.readers.text import read_bytes, read_text, text_lines
 
 EXPECTED = '{"image": "name", "labels": ["class", ...]}'

@@ -17,7 +17,9 @@ from data.readers.entry import (
     IMAGE_KEYS,
     LABEL_KEYS,
     LISTS,
+    NO,
     VAGUE_DOUBTS,
+    YES,
     Entry,
     Reading,
     key_of,
@@ -33,7 +35,6 @@ DELIMITERS = (",", "\t", ";", "|")
 NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 ONE_LABEL = frozenset({"label", "tag", "class", "classname", "category", "categoryname", "labelname", "target"})
 """Columns of these names have one label per line, as tables with a line per object have."""
-YES, NO = frozenset({"1", "1.0", "true", "t", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "f", "no", "n", ""})
 UNSAID = frozenset({"", "nan"})
 NO_CLASS = DOUBTS - VAGUE_DOUBTS
 """Columns that no table has for a class of that name."""
