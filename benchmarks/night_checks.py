@@ -111,7 +111,7 @@ def check_latest(world: World, expected: int | None) -> list[str]:
         entry, (digest, tags) = entries[id], wanted[id]
         if entry.image != digest or (entry.labels != tags and entry.corrections is None):
             faults.append(f"{id}: listed with the tags {entry.labels} or the bytes of another photograph")
-        faults += _check_map(folder / KINDS[0] / f"{id}.png", set() if entry.corrections else {*tags}, values)
+        faults += _check_map(folder / KINDS[0] / f"{id}.png", None if entry.corrections else {*tags}, values)
     return faults
 
 
@@ -125,13 +125,13 @@ def check_page(text: str, expected: Expected) -> list[str]:
     return faults
 
 
-def _check_map(file: Path, tags: set[str], values: list[str]) -> list[str]:
-    """Check that a label map has the photograph's size, and pixels of its tags alone; any class without tags."""
+def _check_map(file: Path, tags: set[str] | None, values: list[str]) -> list[str]:
+    """Check that a label map has the photograph's size, and pixels of its tags alone; None allows any class."""
     if not file.is_file():
         # What lacks is told already.
         return []
     labels = read_label_map(file)
-    allowed = {0, VOID, *(value for value, name in enumerate(values) if not tags or name in tags)}
+    allowed = {0, VOID, *(value for value, name in enumerate(values) if tags is None or name in tags)}
     faults = [] if labels.shape == SIZE else [f"{file.stem}: a label map of {labels.shape}"]
     if odd := set(np.unique(labels).tolist()) - allowed:
         faults.append(f"{file.stem}: pixels of {sorted(odd)}, which is no tag of it")

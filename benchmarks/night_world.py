@@ -85,7 +85,7 @@ class World:
         self.set.mkdir(parents=True)
         self.disk.mkdir(parents=True, exist_ok=True)
         with (pool / "labels.csv").open() as rows:
-            fresh = [(row["image"], tuple(row["labels"].split(";"))) for row in csv.DictReader(rows)]
+            fresh = [(row["image"], tuple(filter(None, row["labels"].split(";")))) for row in csv.DictReader(rows)]
         self._fresh = fresh[skip:]
         self.tags: dict[str, tuple[str, ...]] = {}
         self.versions: dict[int, Known] = {}
@@ -186,6 +186,6 @@ class World:
 
 
 def make_pool(folder: Path) -> Path:
-    """Write the photographs from which sets grow; all have an object."""
+    """Write the photographs from which sets grow; a few have no object, and so no tag."""
     write_synthetic(folder, num_images=POOL_IMAGES, seed=3, size=SIZE)
     return folder
