@@ -108,7 +108,7 @@ def measure_image(scores: ImageScores, how: Measuring) -> ImageCurves:
     """
     sample, count = scores.sample, len(how.thresholds)
     size = file_working_size(sample.image, how.long_side)
-    truth = _truth_at(sample, size)
+    truth = truth_at(sample, size)
     values = np.array([0, *(c + 1 for c in sample.labels)])
     if scores.maps is None:
         rows: Sequence[NDArray[np.integer]] = [np.zeros(size, np.int64)] * count
@@ -256,7 +256,7 @@ def _cam_mask(cams: Float[Tensor, "k h w"], size: tuple[int, int], threshold: fl
     return strongest(upsample(cams, size), threshold)[0].numpy()
 
 
-def _truth_at(sample: Sample, size: tuple[int, int]) -> LabelMap | None:
+def truth_at(sample: Sample, size: tuple[int, int]) -> LabelMap | None:
     """Return an image's ground truth at a size; None without any."""
     if not any((sample.semantic, sample.coco)):
         return None

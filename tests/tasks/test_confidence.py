@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from tasks.networks.stages.saliency import task_losses
 from tasks.networks.stages.segmentation import summed_cross_entropy
 from tasks.networks.trainer import SegmenterConfig
 from tasks.pipeline.confidence.odds import (
+    CALIBRATIONS,
     LIMIT,
     MISSING,
     Calibration,
@@ -68,7 +69,7 @@ def test_odds_are_those_of_the_label_among_classes_and_background() -> None:
 
 
 def test_confidence_grows_with_both_kinds_of_odds_and_background_is_unsure_where_a_tag_is_missing() -> None:
-    calibration = Calibration(1.0, 0.5, -1.0, 0.25)
+    calibration = Calibration(1.0, 0.5, 0.0, 0.0, -1.0, 0.25)
     scores, crf, rows = np.array([[0, 2, 2.0]]), np.array([[1, 1, 3.0]]), rows_of(0, 1, 0)
     found = calibrated(features_of(scores, crf, rows), calibration)
     np.testing.assert_allclose(found, 1 / (1 + np.exp([[0.5, -2.75, -2.5]])), rtol=1e-6)
@@ -77,6 +78,41 @@ def test_confidence_grows_with_both_kinds_of_odds_and_background_is_unsure_where
     without = calibrated(features_of(scores, None, rows), calibration)
     np.testing.assert_allclose(without[0, 1], 1 / (1 + np.exp(-2.25)), rtol=1e-6)
     assert as_bytes(np.array([0, 0.5, 1])).tolist() == [0, 128, 255]
+
+
+def test_a_pixel_knows_how_far_the_labels_border_is_and_how_sure_its_label_is_elsewhere_in_the_image() -> None:
+    rows = np.zeros((20, 50), np.int64)
+    rows[:, 40:] = 1
+    scores = np.where(rows == 0, 3.0, 1.0).astype(np.float32)
+    scores[0, 0] = -4.0
+    features = features_of(scores, None, rows)
+    assert features.shape == (20, 50, 6)
+    assert features.dtype == np.float32
+    # The border is the column 40; distances are percents of the long side.
+    np.testing.assert_allclose(features[5, [30, 40, 45], 2], np.log1p([20, 0, 10]), rtol=0.02)
+    np.testing.assert_allclose(features[5, 0, 3], 3 - 7 / 800, rtol=1e-5)
+    assert features[5, 45, 3] == 1
+    assert features[0, 0, :2].tolist() == [-4, 0]
+    assert features[5, 0, 4:].tolist() == [1, 0]
+    assert features[5, 45, 4:].tolist() == [0, 1]
+    # Labels of one value have no border.
+    np.testing.assert_allclose(features_of(scores, None, np.ones_like(rows))[..., 2], np.log1p(100))
+
+
+def test_weights_are_those_that_were_fitted() -> None:
+    records = sorted(Path(__file__).parents[2].glob("benchmarks/results/calibration-*.json"))
+    assert len(records) == 1, "the weights come from one record"
+    kinds = json.loads(records[0].read_text())["kinds"]
+    names = {
+        (True, True): "pixel classifier, CRF",
+        (True, False): "pixel classifier",
+        (False, True): "walk, CRF",
+        (False, False): "walk",
+    }
+    for kind, calibration in CALIBRATIONS.items():
+        assert astuple(calibration) == tuple(kinds[names[kind]]["weights"]), names[kind]
+        assert calibration.scores > 0, names[kind]
+        assert (calibration.crf == 0) == (not kind[1]), names[kind]
 
 
 def test_the_expected_overlap_is_that_of_labels_which_are_right_as_often_as_said() -> None:

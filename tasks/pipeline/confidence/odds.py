@@ -1,17 +1,26 @@
 """How sure the labels are: for each pixel the probability that its label is right.
 
-Two things are known of a pixel beside its label. The scores: an image's classes compete with a background of the
-labels' threshold t, so that w = (t, s_1, ..., s_K) has the odds w_label / (sum of the others); of the pixel
-classifier's probabilities p, w is ((1 - sum of p) t / (1 - t), p_1, ..., p_K). And the dense CRF: the odds of its
-marginal. The logarithms of both, weighted, and a constant that differs for background and classes, are the log odds of
-the label being right (Platt scaling with two features). `CALIBRATIONS` has the numbers, which no ground truth of a user
-enters: `docs/how-to/confidence.md` says what they were fitted on.
+Four things are known of a pixel beside its label.
+
+- The scores. An image's classes compete with a background of the labels' threshold t, so that w = (t, s_1, ..., s_K)
+  has the odds w_label / (sum of the others). Of the pixel classifier's probabilities p, w is
+  ((1 - sum of p) t / (1 - t), p_1, ..., p_K). What counts is the logarithm of the odds.
+- The dense CRF: the log odds of its marginal.
+- The border. Labels are wrong most often where they end: log(1 + 100 d / long side), where the labels' nearest border
+  is d pixels away.
+- The image. Where the odds are low throughout, the label is in doubt as a whole: the mean of the scores' log odds over
+  all pixels that have the label in this image.
+
+These, weighted, and a constant that differs for background and classes, are the log odds of the label being right:
+Platt scaling with several features. `CALIBRATIONS` has the weights; no ground truth of a user enters.
+`benchmarks/calibration.py` fits them, and `docs/how-to/confidence.md` says on what.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Integer, UInt8
@@ -32,22 +41,26 @@ class Calibration:
     Attributes:
         scores: Weight of the log odds of the scores.
         crf: Weight of the log odds of the CRF's marginal; 0 without a CRF.
+        border: Weight of log(1 + 100 d / long side), d pixels from the labels' nearest border.
+        image: Weight of the scores' mean log odds over the pixels with this label in the image.
         background: Constant where the label is background.
         foreground: Constant where it is a class.
     """
 
     scores: float
     crf: float
+    border: float
+    image: float
     background: float
     foreground: float
 
 
 CALIBRATIONS = {
     # (by the pixel classifier, with a CRF)
-    (False, False): Calibration(1.0, 0.0, 0.0, 0.0),
-    (False, True): Calibration(1.0, 0.0, 0.0, 0.0),
-    (True, False): Calibration(1.0, 0.0, 0.0, 0.0),
-    (True, True): Calibration(1.0, 0.0, 0.0, 0.0),
+    (False, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (False, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (True, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (True, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
 
 
@@ -78,14 +91,24 @@ def log_odds(probabilities: Float[Tensor, "h w"]) -> Float32[np.ndarray, "h w"]:
 
 def features_of(
     scores: Float[np.ndarray, "h w"], crf: Float[np.ndarray, "h w"] | None, rows: Int[np.ndarray, "h w"]
-) -> Float[np.ndarray, "h w 4"]:
-    """Return what a `Calibration` weighs, in the order of its fields."""
+) -> Float[np.ndarray, "h w 6"]:
+    """Return what a `Calibration` weighs, in the order of its fields.
+
+    Args:
+        scores: Log odds of the labels by their scores.
+        crf: By the CRF's marginal; None without a CRF.
+        rows: The labels, 0 for background.
+    """
+    counts = np.bincount(rows.ravel())
+    means = np.bincount(rows.ravel(), weights=scores.ravel()) / np.maximum(counts, 1)
     is_background = rows == 0
-    return np.stack([scores, np.zeros_like(scores) if crf is None else crf, is_background, ~is_background], axis=-1)
+    crf = np.zeros_like(scores) if crf is None else crf
+    features = (scores, crf, _border_distance(rows), means[rows], is_background, ~is_background)
+    return np.stack(features, axis=-1, dtype=np.float32, casting="same_kind")
 
 
 def calibrated(
-    features: Float[np.ndarray, "h w 4"], calibration: Calibration, *, lacks_a_tag: bool = False
+    features: Float[np.ndarray, "h w 6"], calibration: Calibration, *, lacks_a_tag: bool = False
 ) -> Float[np.ndarray, "h w"]:
     """Return the probability of each label being right, in (0, 1).
 
@@ -94,9 +117,9 @@ def calibrated(
         calibration: Their weights.
         lacks_a_tag: The image has a tag that no pixel has.
     """
-    weights = (calibration.scores, calibration.crf, calibration.background, calibration.foreground)
-    found = expit(features @ np.array(weights, np.float32))
-    return np.where(features[..., 2] > 0, np.minimum(found, MISSING), found) if lacks_a_tag else found
+    found = expit(features @ np.array(astuple(calibration), np.float32))
+    is_background = features[..., 4] > 0
+    return np.where(is_background, np.minimum(found, MISSING), found) if lacks_a_tag else found
 
 
 def as_bytes(probabilities: NDArray[np.floating]) -> UInt8[np.ndarray, "*size"]:
@@ -127,3 +150,15 @@ def expected_iou(labels: Integer[np.ndarray, "h w"], confidence: UInt8[np.ndarra
 def _log_odds(own: Tensor, others: Tensor) -> Float32[np.ndarray, "h w"]:
     odds = own.clamp(min=1e-9).log() - others.clamp(min=1e-9).log()
     return odds.clamp(-LIMIT, LIMIT).float().cpu().numpy()
+
+
+def _border_distance(rows: Int[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Return log(1 + 100 d / long side), d pixels from the nearest border; labels of one value are far from any."""
+    inner = np.ones(rows.shape, np.uint8)
+    inner[:, 1:][rows[:, 1:] != rows[:, :-1]] = 0
+    inner[1:][rows[1:] != rows[:-1]] = 0
+    longest = max(rows.shape)
+    if inner.all():
+        return np.full(rows.shape, np.log1p(100), np.float32)
+    distance = cv2.distanceTransform(inner, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return np.log1p(100 / longest * np.asarray(distance).clip(max=longest), dtype=np.float32)
