@@ -40,14 +40,14 @@ KINDS = {
     "walk, CRF": (False, True),
     "walk": (False, False),
 }
-WITHOUT_CRF = [0, 2, 3, 4, 5]
+WITHOUT_CRF = [0, 2, 3, 4]
 """Weights that are fitted where there is no CRF."""
 
 
 class Drawn(NamedTuple):
     """Pixels of a set: what is known of their labels, and which are right."""
 
-    features: Float[np.ndarray, "n 6"]
+    features: Float[np.ndarray, "n 5"]
     right: Bool[np.ndarray, " n"]
 
 
@@ -115,20 +115,20 @@ def draw(run: Path, *, second: bool, crf: bool) -> Drawn:
     return Drawn(np.concatenate(features), np.concatenate(right))
 
 
-def fit(sets: Mapping[str, Drawn], *, crf: bool) -> Float[np.ndarray, " 6"]:
+def fit(sets: Mapping[str, Drawn], *, crf: bool) -> Float[np.ndarray, " 5"]:
     """Return the weights of all sets, of which each counts as much as the others."""
     least = min(len(drawn.right) for drawn in sets.values())
     random = np.random.default_rng(0)
     places = [random.choice(len(drawn.right), least, replace=False) for drawn in sets.values()]
     pairs = list(zip(sets.values(), places, strict=True))
-    columns = list(range(6)) if crf else WITHOUT_CRF
+    columns = list(range(5)) if crf else WITHOUT_CRF
     features = np.concatenate([drawn.features[place] for drawn, place in pairs]).astype(np.float64)
-    weights = np.zeros(6)
+    weights = np.zeros(5)
     weights[columns] = fit_odds(features[:, columns], np.concatenate([drawn.right[place] for drawn, place in pairs]))
     return weights
 
 
-def judge(drawn: Drawn, weights: Float[np.ndarray, " 6"]) -> dict[str, float]:
+def judge(drawn: Drawn, weights: Float[np.ndarray, " 5"]) -> dict[str, float]:
     """Return how often labels are right, and error and order of their scores' odds and of the fitted ones."""
     everywhere = np.ones_like(drawn.right)
     before, after = (

@@ -223,7 +223,7 @@ class Decided:
         rows: int64 [H, W] for each of the thresholds, the labels' own first: 1 + the position of a class among those of
             the image, 0 for background.
         confidence: float [H, W], the probability that the labels' own is right.
-        features: float [H, W, 6], what that was made of (`tasks.pipeline.confidence.odds.features_of`).
+        features: float [H, W, 5], what that was made of (`tasks.pipeline.confidence.odds.features_of`).
     """
 
     rows: list[NDArray[np.int64]]

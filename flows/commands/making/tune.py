@@ -38,7 +38,7 @@ class TuneRequest(LocalRequest):
     gt: ListName | None = None
     set: tuple[tuple[str, ...], ...] = ()
     trials: int = Field(default=200, ge=1)
-    images: int = Field(default=200, ge=2)
+    images: int = Field(default=100, ge=2)
     criterion: Criterion = DEFAULT_CRITERION
 
 

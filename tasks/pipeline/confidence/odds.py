@@ -1,6 +1,6 @@
 """How sure the labels are: for each pixel the probability that its label is right.
 
-Four things are known of a pixel beside its label.
+Three things are known of a pixel beside its label.
 
 - The scores. An image's classes compete with a background of the labels' threshold t, so that w = (t, s_1, ..., s_K)
   has the odds w_label / (sum of the others). Of the pixel classifier's probabilities p, w is
@@ -8,8 +8,6 @@ Four things are known of a pixel beside its label.
 - The dense CRF: the log odds of its marginal.
 - The border. Labels are wrong most often where they end: log(1 + 100 d / long side), where the labels' nearest border
   is d pixels away.
-- The image. Where the odds are low throughout, the label is in doubt as a whole: the mean of the scores' log odds over
-  all pixels that have the label in this image.
 
 These, weighted, and a constant that differs for background and classes, are the log odds of the label being right:
 Platt scaling with several features. `CALIBRATIONS` has the weights; no ground truth of a user enters.
@@ -42,7 +40,6 @@ class Calibration:
         scores: Weight of the log odds of the scores.
         crf: Weight of the log odds of the CRF's marginal; 0 without a CRF.
         border: Weight of log(1 + 100 d / long side), d pixels from the labels' nearest border.
-        image: Weight of the scores' mean log odds over the pixels with this label in the image.
         background: Constant where the label is background.
         foreground: Constant where it is a class.
     """
@@ -50,17 +47,16 @@ class Calibration:
     scores: float
     crf: float
     border: float
-    image: float
     background: float
     foreground: float
 
 
 CALIBRATIONS = {
     # (by the pixel classifier, with a CRF)
-    (False, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    (False, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    (True, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    (True, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (False, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
+    (False, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
+    (True, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
+    (True, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
 }
 
 
@@ -91,7 +87,7 @@ def log_odds(probabilities: Float[Tensor, "h w"]) -> Float32[np.ndarray, "h w"]:
 
 def features_of(
     scores: Float[np.ndarray, "h w"], crf: Float[np.ndarray, "h w"] | None, rows: Int[np.ndarray, "h w"]
-) -> Float[np.ndarray, "h w 6"]:
+) -> Float[np.ndarray, "h w 5"]:
     """Return what a `Calibration` weighs, in the order of its fields.
 
     Args:
@@ -99,16 +95,14 @@ def features_of(
         crf: By the CRF's marginal; None without a CRF.
         rows: The labels, 0 for background.
     """
-    counts = np.bincount(rows.ravel())
-    means = np.bincount(rows.ravel(), weights=scores.ravel()) / np.maximum(counts, 1)
     is_background = rows == 0
     crf = np.zeros_like(scores) if crf is None else crf
-    features = (scores, crf, _border_distance(rows), means[rows], is_background, ~is_background)
+    features = (scores, crf, _border_distance(rows), is_background, ~is_background)
     return np.stack(features, axis=-1, dtype=np.float32, casting="same_kind")
 
 
 def calibrated(
-    features: Float[np.ndarray, "h w 6"], calibration: Calibration, *, lacks_a_tag: bool = False
+    features: Float[np.ndarray, "h w 5"], calibration: Calibration, *, lacks_a_tag: bool = False
 ) -> Float[np.ndarray, "h w"]:
     """Return the probability of each label being right, in (0, 1).
 
@@ -118,7 +112,7 @@ def calibrated(
         lacks_a_tag: The image has a tag that no pixel has.
     """
     found = expit(features @ np.array(astuple(calibration), np.float32))
-    is_background = features[..., 4] > 0
+    is_background = features[..., 3] > 0
     return np.where(is_background, np.minimum(found, MISSING), found) if lacks_a_tag else found
 
 
