@@ -78,7 +78,7 @@ def main(runs: tuple[str, ...], judged: tuple[str, ...] = (), json_file: Path | 
         found[kind] = {"weights": weights, "sets": scores}
         print(f"{kind}: {weights}")
     write_results(
-        {"machine": machine, "runs": runs, "judged": judged, "kinds": found},
+        {"machine": machine, "runs": _names(runs), "judged": _names(judged), "kinds": found},
         json_file or results_file(machine, "calibration"),
     )
     return 0
@@ -142,6 +142,10 @@ def judge(drawn: Drawn, weights: Float[np.ndarray, " 5"]) -> dict[str, float]:
         "auc_before": before["auc"] or 0.0,
         "auc": after["auc"] or 0.0,
     }
+
+
+def _names(runs: tuple[str, ...]) -> list[str]:
+    return [run.partition("=")[0] for run in runs]
 
 
 if __name__ == "__main__":

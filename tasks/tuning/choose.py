@@ -61,9 +61,10 @@ def mean_iou(counts: Int64[np.ndarray, "3 b v"]) -> Float[np.ndarray, " b"]:
     return np.where(empty, np.nan, np.nanmean(np.where(empty[:, None], 0.0, scores), axis=1))
 
 
-def best_of(candidates: Sequence[Candidate], criterion: Criterion | None) -> int:
-    """Return the position of the best candidate, the first of equals."""
-    return int(np.argmax([candidate.judged_by(criterion) for candidate in candidates]))
+def best_of(candidates: Sequence[Candidate], criterion: Criterion | None, default: int) -> int:
+    """Return the position of the best candidate: of equals the run's own settings, at `default`, else the first."""
+    scores = [candidate.judged_by(criterion) for candidate in candidates]
+    return default if scores[default] == max(scores) else int(np.argmax(scores))
 
 
 def uncertainty(

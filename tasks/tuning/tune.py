@@ -28,13 +28,15 @@ from tasks.tuning.curves import CRITERIA
 from tasks.tuning.instances import InstanceTrials
 from tasks.tuning.picture import draw_scores
 from tasks.tuning.search import STUDY, search
-from tasks.tuning.space import INSTANCES, Criterion, Space, Values, make_space, value_of
+from tasks.tuning.space import BACKGROUND, INSTANCES, Criterion, Space, Values, make_space, value_of
 from tasks.tuning.tables import Searched, Tables
 
 log = logging.getLogger(__name__)
 RESULT, TABLE, PICTURE, BEST = FILES = ("tune.json", "candidates.csv", "score.png", "best.json")
 TABLES = "tables"
 NO_TRUTH = "none"
+FEW = 10
+"""Names of images that a remark tells."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def tune(options: TuneOptions) -> dict[str, Any]:
     """
     begun = perf_counter()
     artifacts = RunArtifacts(options.run)
-    samples, by_truth = choose_samples(artifacts, options)
+    samples, by_truth, remarks = choose_samples(artifacts, options)
     artifacts.refuse_changed(samples)
     base = artifacts.numbered
     with_instances = {sample.id: sample for sample in samples.values() if sample.instances or sample.coco}
@@ -104,7 +106,8 @@ def tune(options: TuneOptions) -> dict[str, Any]:
         "images": len(samples),
         "space": {name: list(values) for name, values in space.values.items()},
         **found,
-        "best": changed_values(best.model_dump(mode="json"), base.model_dump(mode="json")),
+        "remarks": [*remarks, *found.get("remarks", ())],
+        "best": best_values(artifacts, best),
         "seconds": round(perf_counter() - begun, 1),
     }
     atomic_write(options.out / BEST, json.dumps(result["best"], indent=1) + "\n")
@@ -112,12 +115,39 @@ def tune(options: TuneOptions) -> dict[str, Any]:
     return result
 
 
-def choose_samples(artifacts: RunArtifacts, options: TuneOptions) -> tuple[dict[str, Sample], bool]:
-    """Return the images that a search looks at, and whether their ground truth decides.
+def best_values(artifacts: RunArtifacts, best: PipelineConfig) -> dict[str, Any]:
+    """Return what a command with the run's settings needs besides to have `best`: the content of `best.json`."""
+    base = artifacts.numbered
+    found = changed_values(best.model_dump(mode="json"), base.model_dump(mode="json"))
+    if "sure_thresholds" in found.get("labels", {}) and artifacts.settings.pixels.taught_thresholds == "auto":
+        # The command has "auto" there, which takes thresholds that are chosen on the set: there are none then.
+        found["pixels"] = found.get("pixels", {}) | {"taught_thresholds": best.pixels.taught_thresholds}
+    return found
+
+
+def _remarks(searched: Searched, candidates: Sequence[Candidate], criterion: Criterion | None) -> list[str]:
+    """Return what is to be known of the search of semantic labels before its choice is taken."""
+    remarks = []
+    if len(candidates) > 1 and len({candidate.judged_by(criterion) for candidate in candidates}) == 1:
+        remarks.append("all candidates score the same: what was tried changes nothing on these images")
+    if searched.artifacts.second_round:
+        before = [name for name in searched.space.values if name.startswith("walk.") or name == BACKGROUND]
+        if before:
+            remarks.append(
+                f"{', '.join(before)}: what the walk teaches the pixel classifier was not taught again, so a run may "
+                "gain or lose more; start one with the settings to know"
+            )
+    return remarks
+
+
+def choose_samples(artifacts: RunArtifacts, options: TuneOptions) -> tuple[dict[str, Sample], bool, list[str]]:
+    """Return the images that a search looks at, whether their ground truth decides, and remarks on them.
 
     Raises:
-        DatasetError: There is no ground truth that could decide, or no image with tags.
+        DatasetError: There is no ground truth that could decide, or no image with tags; or the list names images that
+            the run does not have, or one twice.
     """
+    remarks = []
     record = artifacts.record
     known = {sample.id: sample for sample in artifacts.samples}
     with_truth = {id: sample for id, sample in known.items() if sample.semantic or sample.coco}
@@ -125,17 +155,23 @@ def choose_samples(artifacts: RunArtifacts, options: TuneOptions) -> tuple[dict[
         tagged = [sample for sample in known.values() if sample.labels]
         if not tagged:
             raise DatasetError([Problem(record.root, "expected images with tags to choose settings by, found none")])
-        return _spread(tagged, options.images), False
+        return _spread(tagged, options.images), False, remarks
     if options.gt is not None:
         split = read_split(record.root, options.gt, ImageNames(dict.fromkeys(known)))
         if not split.ids:
             raise DatasetError([Problem(split.file, f"expected images of the run {options.run}, found none")])
+        unknown = f"expected images of the run {options.run}, found"
+        if problems := [*split.problems, *(Problem(split.file, f"{unknown} {name!r}") for name in split.missing)]:
+            raise DatasetError(problems)
+        if without := [id for id in split.ids if id not in with_truth]:
+            few = ", ".join(without[:FEW]) + (", ..." if len(without) > FEW else "")
+            remarks.append(f"{len(without)} images of {split.file} have no ground truth and were left out: {few}")
         with_truth = {id: with_truth[id] for id in split.ids if id in with_truth}
     if not with_truth:
         raise DatasetError(
             [Problem(record.root, "expected images with ground truth to choose settings by, found none")]
         )
-    return _spread(list(with_truth.values()), options.images), True
+    return _spread(list(with_truth.values()), options.images), True, remarks
 
 
 def _search_semantic(
@@ -161,16 +197,18 @@ def _search_semantic(
         looked.append(_look(Tables(_single(searched, own)), own))
     candidates, counts = [each[0] for each in looked], [each[1] for each in looked]
     rows = {"default": next(row for row, each in enumerate(candidates) if each.values == own)}
-    rows["chosen"] = best_of(candidates[: len(tried)], criterion)
+    rows["chosen"] = best_of(candidates, criterion, rows["default"])
     if criterion is not None and candidates[0].score is not None:
-        rows["oracle"] = best_of(candidates[: len(tried)], None)
+        rows["oracle"] = best_of(candidates, None, rows["default"])
     found: dict[str, Any] = {"candidates": len(tried), "of": space.size}
+    found["remarks"] = _remarks(searched, candidates, criterion)
     found |= {name: candidates[row].as_row() for name, row in rows.items()}
     if criterion is None:
         found["uncertainty"] = uncertainty(counts, candidates, rows["chosen"], rows["default"])
     _write_table(options.out / TABLE, candidates)
     atomic_write(options.out / PICTURE, draw_scores(candidates, rows, _picture_axis(searched), criterion))
-    return found, space.settings(candidates[rows["chosen"]].values)
+    is_own = rows["chosen"] == rows["default"]
+    return found, space.base if is_own else space.settings(candidates[rows["chosen"]].values)
 
 
 def _look(tables: Tables, values: Values) -> tuple[Candidate, Int64[np.ndarray, "3 n v"]]:
@@ -198,9 +236,10 @@ def _search_instances(searched: Searched, space: Space, options: TuneOptions) ->
         return figures[key]
 
     tried = search(space, ap50, options.out / STUDY, name, trials=options.trials, seed=space.base.seed)
-    best = max(tried, key=ap50)
     own = {name: value_of(space.base, name) for name in space.values}
     usable = all(value is not None for value in own.values())
+    # Of equals the run's own settings stay.
+    best = max([own, *tried] if usable else tried, key=ap50)
     found = {
         "candidates": len(tried),
         "of": space.size,

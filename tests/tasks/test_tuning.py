@@ -207,6 +207,9 @@ def test_a_list_names_the_images_whose_ground_truth_decides(run: Path, tmp_path:
     assert tune_run(request(run, tmp_path / "some", gt=str(tmp_path / "some.txt")))["images"] == 2
     assert tune_run(request(run, tmp_path / "few", images=3))["images"] == 3
     (tmp_path / "strange.txt").write_text("elsewhere\n")
+    (tmp_path / "both.txt").write_text(f"{ids[0]}\nelsewhere\n{ids[0]}\n")
+    with pytest.raises(DatasetError, match=rf"found '{ids[0]}' 2 times[\s\S]*both.txt: .*found 'elsewhere'"):
+        tune_run(request(run, tmp_path / "both", gt=str(tmp_path / "both.txt")))
     with pytest.raises(DatasetError, match=r"strange.txt: expected images of the run"):
         tune_run(request(run, tmp_path / "strange", gt=str(tmp_path / "strange.txt")))
     blind = make_walked_run(tmp_path / "blind", with_truth=False)
@@ -258,7 +261,12 @@ def test_another_walk_is_made_once_under_the_key_that_a_run_has(
     made = {path.name for path in (tmp_path / "store/walk").iterdir()}
     assert expected.key in made
     assert len(made) == 2
-    assert result["best"]["walk"] == {"beta": 4.0, "steps": 8}
+    rows = list(csv.DictReader((tmp_path / "tune/candidates.csv").open()))
+    assert [float(row["walk.beta"]) for row in rows] == [4, 4, 10]
+    # The run's own walk is better than the other at any of the thresholds.
+    assert float(rows[-1]["miou"]) > max(float(row["miou"]) for row in rows[:-1])
+    assert result["chosen"] == result["default"]
+    assert result["best"] == {}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store/walk").rglob("*")}
     tune_run(request(run, tmp_path / "again", **asked))
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "store/walk").rglob("*")}
@@ -274,7 +282,9 @@ def test_settings_of_instances_are_chosen_on_the_labels_that_were(run: Path, tmp
     assert result["best"]["labels"]["background_threshold"] == 0.45
     only = tune_run(request(run, tmp_path / "only", set=(("labels.min_area", "0", "0.9"),)))
     assert "chosen" not in only
-    assert only["instances"]["chosen"]["labels.min_area"] == 0
+    # Neither gains anything, so that the run's own stays.
+    assert only["instances"]["chosen"]["labels.min_area"] == 0.01
+    assert only["best"] == {}
 
 
 @pytest.mark.parametrize(
@@ -338,7 +348,7 @@ def test_a_choice_between_equals_is_uncertain_and_one_between_unequals_is_not() 
     good = np.stack([np.full((30, 2), 90), np.full((30, 2), 100), np.full((30, 2), 100)])
     bad = np.stack([rng.integers(20, 60, (30, 2)), np.full((30, 2), 100), np.full((30, 2), 100)])
     candidates = [make_candidate({CRF: n}, counts, np.full((30, 4), np.nan)) for n, counts in ((0, bad), (5, good))]
-    chosen = best_of(candidates, None)
+    chosen = best_of(candidates, None, 0)
     assert chosen == 1
     found = uncertainty([bad, good], candidates, chosen, 0)
     assert found["settings"] == {CRF: (5.0, 5.0)}
@@ -346,9 +356,11 @@ def test_a_choice_between_equals_is_uncertain_and_one_between_unequals_is_not() 
     assert found["gain_elsewhere"] == pytest.approx(found["gain"], abs=0.05)
     noise = [np.stack([rng.integers(40, 60, (30, 2)), *bad[1:]]) for _ in range(2)]
     equals = [make_candidate({CRF: n}, counts, np.full((30, 4), np.nan)) for n, counts in enumerate(noise)]
-    unsure = uncertainty(noise, equals, best_of(equals, None), 0)
+    unsure = uncertainty(noise, equals, best_of(equals, None, 0), 0)
     assert unsure["settings"][CRF] == (0.0, 1.0)
-    assert best_of([Candidate({}, None, {"tags": 0.1}), Candidate({}, None, {"tags": 0.3})], "tags") == 1
+    assert best_of([Candidate({}, None, {"tags": 0.1}), Candidate({}, None, {"tags": 0.3})], "tags", 0) == 1
+    equal = [Candidate({}, None, {"tags": 0.3}) for _ in range(3)]
+    assert best_of(equal, "tags", 2) == 2
 
 
 def test_thresholds_of_what_is_sure_stay_about_those_of_the_labels() -> None:

@@ -18,6 +18,7 @@ from data.formats.label_maps import read_label_map
 from data.store import Store
 from flows.commands.making.tune import TuneRequest, tune_run
 from flows.labels.presets import quick
+from flows.labels.request import RunRequest
 from tasks.engine.artifact import ImageSet
 from tasks.engine.image_list import write_images
 from tasks.engine.plan import digest_samples
@@ -89,6 +90,36 @@ def test_a_run_of_the_default_preset_with_a_second_round_is_searched(tmp_path: P
     for section, values in laid.items():
         wanted[section] |= values
     PipelineConfig.model_validate(wanted)
+
+
+def test_thresholds_of_the_walk_go_on_top_of_the_default_preset_and_are_told_to_act_on_more(tmp_path: Path) -> None:
+    run = hinted(tmp_path, second_round=True, hints=False)
+    record = read_run(run)
+    settings = quick().model_copy(update={"backbone": "resnet18", "weights": None, "long_side": None})
+    record.model_copy(update={"settings": settings.model_dump(mode="json")}).write(run)
+    file = Store(tmp_path / "store").path("labels", "d") / "settings.json"
+    # The run's own threshold is so high that every other is better.
+    own = settings.labels.model_copy(update={"background_threshold": 0.99, "sure_thresholds": (0.9, 0.995)})
+    file.write_text(own.model_dump_json())
+    out = tmp_path / "tune"
+    result = tune_run(TuneRequest(run=run, out=out, set=((BACKGROUND, "0.3", "0.5"), (CRF, "0"))))
+    assert result["chosen"][BACKGROUND] < 0.99
+    (remark,) = result["remarks"]
+    assert "labels.background_threshold: what the walk teaches the pixel classifier was not taught again" in remark
+    laid = RunRequest(data=tmp_path, out=tmp_path, preset="quick", settings_file=out / "best.json").settings
+    assert laid.labels.background_threshold == result["chosen"][BACKGROUND]
+    low, high = laid.labels.sure_thresholds
+    assert low < laid.labels.background_threshold < high
+    assert laid.pixels.taught_thresholds == (0.9, 0.995)
+
+
+def test_what_changes_nothing_is_told_and_the_runs_own_settings_stay(tmp_path: Path) -> None:
+    run = hinted(tmp_path, second_round=True, hints=False)
+    # As good as one threshold.
+    asked = ((PIXEL, "0.5", "0.5000000001"), (CRF, "0"))
+    result = tune_run(TuneRequest(run=run, out=tmp_path / "tune", set=asked))
+    assert result["remarks"] == ["all candidates score the same: what was tried changes nothing on these images"]
+    assert result["best"] == {}
 
 
 def labels_at(run: Path, out: Path, config: LabelsConfig) -> dict[str, float]:

@@ -92,6 +92,8 @@ def show_tuning(result: dict[str, Any], console: Console) -> None:
         before, after = instances["default"], instances["chosen"]
         said = ", ".join(f"{name} {value:g}" for name, value in after.items() if name != "ap50")
         say(f"instances: AP50 {percent(before['ap50'])} -> {percent(after['ap50'])} with {said}")
+    for remark in result["remarks"]:
+        console.print(remark, style="yellow", markup=False, highlight=False, soft_wrap=True)
     out = result["out"]
     say(f"table    {out}/candidates.csv\npicture  {out}/score.png\nsettings {out}/best.json")
     if result["best"]:

@@ -53,10 +53,10 @@ class Calibration:
 
 CALIBRATIONS = {
     # (by the pixel classifier, with a CRF)
-    (False, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
-    (False, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
-    (True, False): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
-    (True, True): Calibration(1.0, 0.0, 0.0, 0.0, 0.0),
+    (False, False): Calibration(1.37, 0.0, 0.15, 0.54, -0.04),
+    (False, True): Calibration(1.32, 0.19, -0.1, 0.05, -0.61),
+    (True, False): Calibration(0.49, 0.0, 0.68, -0.41, -0.2),
+    (True, True): Calibration(0.36, 0.16, 0.63, -0.58, -0.13),
 }
 
 
