@@ -309,6 +309,8 @@ def refine(
     from tasks.in_memory import refine_cams
     from tasks.pipeline.settings import LabelsConfig, WalkConfig
 
+    if not isinstance(background_threshold, int | float) or not 0 <= background_threshold <= 1:
+        raise ValueError(f"background_threshold: expected a number in [0, 1], got {background_threshold!r}")
     walk = WalkConfig(radius_px=radius_px, beta=beta, steps=steps)
     wanted = LabelsConfig(background_threshold=background_threshold, crf_iterations=crf_iterations, min_area=min_area)
     return refine_cams(images, cams, boundary, displacement, walk, wanted, _torch_device(device))

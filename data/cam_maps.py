@@ -299,15 +299,16 @@ def _upright(values: NDArray[np.float32], image: Path, size: tuple[int, int]) ->
         PickleError: Their proportions are not those of the image (H, W), however it lies, up to a cell.
     """
     height, width = values.shape[1:]
-    if not len(values) or _fits((height, width), size):
+    if not len(values) or has_proportions((height, width), size):
         return values
     orientation = image_orientation(image)
-    if orientation >= 5 and _fits((width, height), size):
+    if orientation >= 5 and has_proportions((width, height), size):
         return np.ascontiguousarray(orient(values.transpose(1, 2, 0), orientation).transpose(2, 0, 1))
     told = f"its maps are {width} x {height}, which are not the proportions of its image, {size[1]} x {size[0]}"
     raise PickleError(f"{told}: make them for this image")
 
 
-def _fits(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+def has_proportions(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Return whether maps of a shape (h, w) have the proportions of an image of a size (H, W), to a cell."""
     (h, w), (height, width) = shape, size
     return abs(h - w * height / width) <= 1 or abs(w - h * width / height) <= 1

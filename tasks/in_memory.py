@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.cam_maps import has_proportions
 from data.dataset import VOID, LabelMap, value_type
 from data.formats.label_maps import instance_map
 from kernels.random_walk import propagate_batch
@@ -83,19 +84,21 @@ def refine_cams(
     Raises:
         ValueError: A shape or a value is not as said; names the image by its position.
     """
-    num = len(images)
+    images, cams, boundaries = _listed("images", images), _listed("cams", cams), _listed("boundary", boundaries)
+    displacements = None if displacements is None else _listed("displacement", displacements)
     for name, given in (("cams", cams), ("boundary", boundaries), ("displacement", displacements)):
-        if given is not None and len(given) != num:
-            raise ValueError(f"{name}: expected one for each of {num} images, got {len(given)}")
+        if given is not None and len(given) != len(images):
+            raise ValueError(f"{name}: expected one for each of {len(images)} images, got {len(given)}")
     thresholds_of(labels)
-    grids = [grid_size(_checked_image(image, place)) for place, image in enumerate(images)]
+    sizes = [_checked_image(image, place) for place, image in enumerate(images)]
+    grids = [grid_size(size) for size in sizes]
     maps = [
-        _on_grid(_scores(cams[place], place), grid, F.adaptive_avg_pool2d).to(device)
-        for place, grid in enumerate(grids)
+        _on_grid(_scores(one, size, place), grid, F.adaptive_avg_pool2d).to(device)
+        for place, (one, size, grid) in enumerate(zip(cams, sizes, grids, strict=True))
     ]
     walls = [
-        _on_grid(_probabilities(boundaries[place], place)[None], grid, F.adaptive_max_pool2d)[0].to(device)
-        for place, grid in enumerate(grids)
+        _on_grid(_probabilities(one, size, place)[None], grid, F.adaptive_max_pool2d)[0].to(device)
+        for place, (one, size, grid) in enumerate(zip(boundaries, sizes, grids, strict=True))
     ]
     if displacements is None:
         options = {"radius": walk.radius_px, "beta": walk.beta, "steps": walk.steps, "tolerance": walk.tolerance}
@@ -174,21 +177,44 @@ def _checked_image(image: NDArray[np.uint8], place: int) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def _scores(cams: Any, place: int) -> Float[Tensor, "k h w"]:
+def _listed(name: str, given: Any) -> list[Any]:
+    """Return what is given for each image, as a list."""
+    if given is None or isinstance(given, str | bytes | Mapping):
+        raise ValueError(f"{name}: expected a sequence of arrays, one for each image, got {type(given).__name__}")
+    return list(given)
+
+
+def _scores(cams: Any, size: tuple[int, int], place: int) -> Float[Tensor, "k h w"]:
     maps = torch.as_tensor(cams, dtype=torch.float32)
+    expected = f"expected scores [K, h, w] from 0, K under {VOID}"
+    if maps.ndim == 3:
+        first, second, third = maps.shape
+        # Of [h, w, K] the last is the shortest.
+        others = [(third, second), (first, second)] if third < min(first, second) else [(third, second)]
+        _refuse_turned(f"cams {place}: {expected}", maps, (second, third), others, size)
     if maps.ndim != 3 or len(maps) >= VOID or not maps.isfinite().all() or (maps < 0).any():
-        expected = f"expected scores [K, h, w] from 0, K under {VOID}"
         raise ValueError(f"cams {place}: {expected}, got {list(maps.shape)} {_range(maps)}")
     return maps
 
 
-def _probabilities(boundary: Any, place: int) -> Float[Tensor, "h w"]:
+def _probabilities(boundary: Any, size: tuple[int, int], place: int) -> Float[Tensor, "h w"]:
     found = torch.as_tensor(boundary, dtype=torch.float32)
+    expected = f"boundary {place}: expected probabilities [h, w] in [0, 1]"
     if found.ndim != 2 or not ((found >= 0) & (found <= 1)).all():
-        raise ValueError(
-            f"boundary {place}: expected probabilities [h, w] in [0, 1], got {list(found.shape)} {_range(found)}"
-        )
+        raise ValueError(f"{expected}, got {list(found.shape)} {_range(found)}")
+    shape = (found.shape[0], found.shape[1])
+    _refuse_turned(expected, found, shape, [(shape[1], shape[0])], size)
     return found
+
+
+def _refuse_turned(
+    expected: str, found: Tensor, shape: tuple[int, int], others: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> None:
+    """Refuse maps whose axes lie otherwise: of other proportions than the image (H, W), which `others` would have."""
+    if found.numel() and not has_proportions(shape, size) and any(has_proportions(other, size) for other in others):
+        raise ValueError(
+            f"{expected}, got {list(found.shape)} for an image of {list(size)}: the axes lie in another order"
+        )
 
 
 def _field(displacement: Any, grid: tuple[int, int], place: int) -> Float[Tensor, "2 h w"]:
@@ -202,7 +228,12 @@ def _field(displacement: Any, grid: tuple[int, int], place: int) -> Float[Tensor
 
 
 def _range(values: Tensor) -> str:
-    return f"from {values.min():.3g} to {values.max():.3g}" if values.numel() else "without values"
+    if not values.numel():
+        return "without values"
+    finite = values[values.isfinite()]
+    if len(finite) < values.numel():
+        return f"of which {values.numel() - len(finite)} of {values.numel()} values are not finite"
+    return f"from {finite.min():.3g} to {finite.max():.3g}"
 
 
 def _on_grid(maps: Float[Tensor, "k a b"], grid: tuple[int, int], shrink: Shrink) -> Float[Tensor, "k h w"]:

@@ -108,6 +108,9 @@ def test_options_are_checked_in_this_process(tmp_path: Path) -> None:
         pm.train("resnet", out=tmp_path / "net")
     with pytest.raises(ValueError, match="device 'gpu'"):
         pm.refine([], [], [], device="gpu")  # pyright: ignore[reportArgumentType]
+    for wrong in (1.5, "auto", None):
+        with pytest.raises(ValueError, match=rf"background_threshold: expected a number in \[0, 1\], got {wrong!r}"):
+            pm.refine([], [], [], background_threshold=wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_set_that_cannot_be_used_is_the_command_s_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ ASKED = (
     "missing_cams",
     "networks",
 )
+
+# Settings of networks, and of what they begin with.
+TRAINED = ("weights", "classifier", "irnet", "affinitynet")
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def compare_labels(runs: Sequence[LabelledRun], num_images: int) -> dict[str, An
     return {
         "runs": [{"name": run.name, "run": str(run.folder), "images": run.record.images.count} for run in runs],
         "settings": _different([_settings(run.record) for run in runs]),
-        "code": _different([_code(run.record) for run in runs]),
+        "code": _different_code([_code(run.record) for run in runs]),
         "semantic": _side_by_side([_scores(run.metrics, "semantic", "miou") for run in runs]),
         "instances": _side_by_side([_scores(run.metrics, "instances", "ap50") for run in runs]),
         "per_class": _side_by_side([_class_scores(run.metrics) for run in runs]),
@@ -240,13 +244,26 @@ def _image_scores(sample: Sample, maps: Sequence[LabelMap], num_values: int) -> 
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
+    """Return dotted name -> setting; settings of networks are those of the run that trained them."""
     asked = {f"request.{name}": record.request.get(name) for name in ASKED}
-    return {"preset": record.preset, **dict(flatten(record.settings)), **asked}
+    settings = dict(record.settings)
+    if source := record.request.get("networks"):
+        # Where that run is gone, its settings are not known.
+        with contextlib.suppress(ArtifactError):
+            trained = read_run(Path(str(source))).settings
+            settings |= {name: trained[name] for name in TRAINED if name in trained}
+    return {"preset": record.preset, **dict(flatten(settings)), **asked}
 
 
 def _code(record: RunRecord) -> dict[str, str]:
     """Return stage -> digest of the source that made its artifacts; "" where they are those of an earlier run."""
     return {name: str((stage.common or {}).get("source", ""))[:SHOWN_DIGITS] for name, stage in record.stages.items()}
+
+
+def _different_code(of_runs: Sequence[Mapping[str, str]]) -> dict[str, list[Any]]:
+    """Return the stages that runs made by different code; a run that did not make one has nothing to differ."""
+    different = _different(of_runs).items()
+    return {name: values for name, values in different if len({value for value in values if value}) > 1}
 
 
 def _different(of_runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -64,17 +64,35 @@ def test_without_ground_truth_runs_are_compared_by_agreement(tmp_path: Path) -> 
 def test_settings_code_and_scores_stand_side_by_side(runs: tuple[Path, Path]) -> None:
     record = read_run(runs[1])
     walk = {**record.settings["walk"], "beta": 7.0}
-    stages = {**record.stages, "cams": StageRecord(keys={0: "c"}, common={"source": "f" * 64})}
-    changed = {"settings": {**record.settings, "walk": walk}, "stages": stages}
-    record.model_copy(update=changed).write(runs[1])
+    for run, digit in zip(runs, "ef", strict=True):
+        # Relations are those of an earlier run in the second.
+        common = {"cams": {"source": digit * 64}, "relations": {"source": "e" * 64} if digit == "e" else None}
+        own = read_run(run)
+        stages = {name: StageRecord(keys={0: "c"}, common=each) for name, each in common.items()}
+        own.model_copy(update={"stages": {**own.stages, **stages}}).write(run)
+    record = read_run(runs[1])
+    record.model_copy(update={"settings": {**record.settings, "walk": walk}}).write(runs[1])
     metrics = json.loads((runs[1] / "metrics.json").read_text())
     metrics["semantic"]["labels"]["miou"] = 0.7
     (runs[1] / "metrics.json").write_text(json.dumps(metrics))
     found = compare_labels(open_runs(runs), 10)
     assert found["settings"] == {"walk.beta": [10.0, 7.0]}
-    assert found["code"] == {"cams": ["", "ffffffff"]}
+    assert found["code"] == {"cams": ["eeeeeeee", "ffffffff"]}
     assert found["semantic"]["labels"] == [0.655, 0.7]
     assert found["per_class"]["disc"] == [0.41, 0.41]
+
+
+def test_settings_of_networks_are_those_of_the_run_that_trained_them(runs: tuple[Path, Path]) -> None:
+    first, second = runs
+    trained, record = read_run(first), read_run(second)
+    irnet = {**trained.settings["irnet"], "crop_size": 128}
+    trained.model_copy(update={"settings": {**trained.settings, "irnet": irnet}}).write(first)
+    record.model_copy(update={"request": {**record.request, "networks": str(first)}}).write(second)
+    found = compare_labels(open_runs(runs), 10)
+    assert found["settings"] == {"request.networks": [None, str(first)]}
+    # Of a run that is gone nothing is known.
+    record.model_copy(update={"request": {**record.request, "networks": str(first / "gone")}}).write(second)
+    assert compare_labels(open_runs(runs), 10)["settings"]["irnet.crop_size"] == [128, 512]
 
 
 def test_classes_are_compared_by_their_names(runs: tuple[Path, Path]) -> None:

@@ -118,6 +118,36 @@ def test_values_out_of_range_are_named(change: dict[str, float], message: str) -
         refine_cams([image], [cams], [boundary], [displacement], WALK, PLAIN)
 
 
+def test_arrays_whose_axes_lie_otherwise_are_refused_and_stretched_ones_are_not() -> None:
+    image, cams, boundary, _ = blobs()
+    turned = "got {} for an image of \\[80, 160\\]: the axes lie in another order"
+    for wrong in (cams.transpose(0, 2, 1), cams.transpose(1, 2, 0)):
+        with pytest.raises(ValueError, match="cams 0: .*" + turned.format(rf"\[{', '.join(map(str, wrong.shape))}\]")):
+            refine_cams([image], [wrong], [boundary], None, WALK, PLAIN)
+    with pytest.raises(ValueError, match="boundary 0: .*" + turned.format(r"\[40, 20\]")):
+        refine_cams([image], [cams], [boundary.T], None, WALK, PLAIN)
+    # Of a network that sees every image as a square.
+    square = np.ones((len(cams), 7, 7), np.float32)
+    (found,) = refine_cams([image], [square], [boundary], None, WALK, PLAIN)
+    assert found.semantic.shape == (80, 160)
+    assert (found.semantic > 0).all()
+
+
+def test_what_is_no_sequence_of_arrays_is_said_to_be_none() -> None:
+    image, cams, boundary, _ = blobs()
+    with pytest.raises(ValueError, match="boundary: expected a sequence of arrays, one for each image, got NoneType"):
+        refine_cams([image], [cams], None, None, WALK, PLAIN)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="images: expected a sequence of arrays, one for each image, got dict"):
+        refine_cams({"a": image}, [cams], [boundary], None, WALK, PLAIN)  # pyright: ignore[reportArgumentType]
+    (whole,) = refine_cams([image], [cams], [boundary], None, WALK, PLAIN)
+    (from_iterators,) = refine_cams(*map(iter, ([image], [cams], [boundary])), None, WALK, PLAIN)  # pyright: ignore
+    np.testing.assert_array_equal(from_iterators.semantic, whole.semantic)
+    cams = cams.copy()
+    cams[0, :1, :3] = np.nan
+    with pytest.raises(ValueError, match=rf"cams 0: .* of which 3 of {cams.size} values are not finite"):
+        refine_cams([image], [cams], [boundary], None, WALK, PLAIN)
+
+
 def test_shapes_and_numbers_that_do_not_fit_are_named() -> None:
     image, cams, boundary, displacement = blobs()
     with pytest.raises(ValueError, match=r"boundary: expected one for each of 1 images, got 2"):

@@ -79,11 +79,11 @@ def show_runs(result: dict[str, Any], console: Console) -> None:
 
 
 def _class_table(names: list[str], classes: dict[str, list[float | None]]) -> Table:
-    """Return the classes' IoU; of many classes those that changed most."""
-    rows = (
-        sorted(classes.items(), key=lambda row: -_spread(row[1])) if len(classes) > SHOWN_CLASSES else classes.items()
-    )
-    shown = {name: map(percent, values) for name, values in list(rows)[:SHOWN_CLASSES]}
+    """Return the IoU of the classes that have one; of many classes those that changed most."""
+    rows = [row for row in classes.items() if any(value is not None for value in row[1])]
+    if len(rows) > SHOWN_CLASSES:
+        rows.sort(key=lambda row: -_spread(row[1]))
+    shown = {name: map(percent, values) for name, values in rows[:SHOWN_CLASSES]}
     return _table("IoU of the labels, in percent", names, shown)
 
 
