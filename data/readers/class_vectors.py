@@ -47,7 +47,7 @@ def is_class_list(file: Path) -> bool:
     return bool(lines) and not others
 
 
-def read_class_lists(files: dict[Path, str], folder: Path) -> Reading:
+def read_class_lists(files: dict[Path, str]) -> Reading:
     """Read the lists of all classes. 0 is VOC's mark of difficult objects, which count, as in annotations."""
     labels: dict[str, set[str]] = defaultdict(set)
     places: dict[str, tuple[Path, int]] = {}

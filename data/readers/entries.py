@@ -363,7 +363,7 @@ def _read(source: Path, classes: tuple[str, ...], names: ImageNames) -> Reading:
     if suffix == ".npy":
         return read_vectors(source, classes, names)
     if suffix == ".txt" and "_" in source.stem and is_class_list(source):
-        return read_class_lists({source: source.stem.rpartition("_")[0]}, source.parent)
+        return read_class_lists({source: source.stem.rpartition("_")[0]})
     return read_table(source, names)
 
 
@@ -388,7 +388,7 @@ def _read_labels_folder(folder: Path, classes: tuple[str, ...]) -> Reading:
                 found.entries.append(item)
         return found
     if lists := class_lists(folder):
-        return read_class_lists(lists, folder)
+        return read_class_lists(lists)
     message = "expected annotations (.xml), label maps (.png) or class lists (<class>_<list>.txt), found none"
     raise DatasetError([Problem(folder, message)])
 

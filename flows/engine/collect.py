@@ -8,7 +8,6 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +140,6 @@ def write_run_record(request: Request, prepared: PlannedRun, command: str) -> No
         log.info("%s may only be read: its gc does not know that %s needs it", prepared.store.address, request.out)
     else:
         prepared.store.register(request.out)
-
-
-def read_manifests(prepared: PlannedRun) -> dict[str, dict[str, Any]]:
-    """Return key -> manifest of all artifacts of a finished plan."""
-    artifacts, store = prepared.plan.artifacts, prepared.store
-    with ThreadPoolExecutor() as threads:
-        manifests = threads.map(lambda artifact: store.read_manifest(artifact.stage.name, artifact.key), artifacts)
-        return {artifact.key: manifest for artifact, manifest in zip(artifacts, manifests, strict=True)}
 
 
 def copy_file(source: Path, target: Path, entry: dict[str, Any]) -> None:

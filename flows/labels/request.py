@@ -267,6 +267,8 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         if "label-thresholds" not in keys and fits:
             settings = with_numbers_of(settings, theirs)
         if "pixel-classifier" not in keys:
+            if settings.pixels.folds:
+                log.warning("%s has no pixel classifier that fits: the labels are the walk's", source.folder)
             settings = settings.model_copy(update={"pixels": PixelsConfig()})
         dataset = _as_trained(dataset, source)
     if dataset.cams:
@@ -308,6 +310,8 @@ def with_refiner_thresholds(settings: PipelineConfig, preset: str) -> PipelineCo
             update["sure_thresholds"] = (0.3, 0.7)
     if settings.refiner != "irnet" and labels.crf_iterations == ours.crf_iterations == 0:
         update["crf_iterations"] = 10
+    for name, value in update.items():
+        log.info("labels.%s: %s, for the refiner %s and the preset's own number", name, value, settings.refiner)
     return settings.model_copy(update={"labels": labels.model_copy(update=update)}) if update else settings
 
 

@@ -37,7 +37,7 @@ def collect(request: RunRequest, prepared: PlannedRun) -> Path:
     run = request.out
     with writing(request, "run") as output, explain_os_errors(run):
         collect_labels(output, "labels", prepared.plan.of("labels"), prepared.store, prepared.plan.dataset)
-        metrics = json.dumps(_metrics(request, prepared), indent=1)
+        metrics = json.dumps(_metrics(prepared), indent=1)
         output.claim(["metrics.json", QUALITY])
         atomic_write(run / QUALITY, _quality(prepared))
         atomic_write(run / "metrics.json", metrics)
@@ -75,7 +75,7 @@ def _quality(prepared: PlannedRun) -> str:
     return quality_text(sorted(row for folder in folders for row in read_quality(folder / QUALITY)))
 
 
-def _metrics(request: RunRequest, prepared: PlannedRun) -> dict[str, Any]:
+def _metrics(prepared: PlannedRun) -> dict[str, Any]:
     """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
     metrics: dict[str, Any] = {}
     for artifact in prepared.plan.of("metrics"):

@@ -109,7 +109,7 @@ def _teach(
     net = PixelClassifier(config.folds, len(job.classes.values), features.shape[1])
     if len(values):
         _standardise(net, features)
-    net.images.copy_(taught_images(values, owners, taught, len(job.classes.values)))
+    net.images.copy_(taught_images(values, owners, others, len(job.classes.values)))
     net.object_images.copy_(taught_images((values > 0).long(), owners, others, 2)[:, 1])
     loss = _fit(net.to(job.device), features, values, torch.stack([taught, others]), job, progress)
     images = {value: len(owners[values == value].unique()) for value in values.unique().tolist()}

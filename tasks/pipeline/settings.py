@@ -1,8 +1,9 @@
 """The settings of every stage, in the order of the pipeline.
 
 They live apart from the stage functions so that planning a run, which needs them, does not load torch. The
-defaults are the reference's (Ahn et al. 2019 and the authors' code), but for `relations.unseen_tags` and
-`fields.pad_to`; `flows.labels.presets` has the presets, of which `voc12` is the reference's in these too.
+defaults are the reference's (Ahn et al. 2019 and the authors' code), but for `unseen_tags` of both kinds of relations,
+`walk.tolerance` and `fields.pad_to`; `flows.labels.presets` has the presets, of which `voc12` is the reference's in all
+but the tolerance.
 """
 
 from __future__ import annotations
@@ -347,7 +348,7 @@ class PixelsConfig(Config):
         folds: The images are dealt into so many folds, each labelled by the classifier that learnt from the others. 0
             leaves the round out: the labels are those of the walked scores, as in the paper.
         rounds: So many classifiers are trained, one after another: the first by what the walk is sure of, each other by
-            the labels that come of the one before.
+            the labels that come of the one before, at a `walk_power` of 1 and a `pixel_threshold` of 0.5.
         scales: An image is seen at each of these sizes where its pixels are classified; probabilities are averaged.
             What teaches is seen at its own size.
         max_images: Images that teach, at even distances in the set.
@@ -407,7 +408,8 @@ class LabelsConfig(Config):
             small objects keep theirs. None: they go too, as in the paper.
         sure_thresholds: Two background thresholds, one below and one above the labels' own. Pixels whose label is not
             the same under both are void in a second label map, from which networks are trained. None: there is no
-            second map, and networks are trained on the labels, as in the paper. "auto" as above.
+            second map, and networks are trained on the labels, as in the paper. "auto" as above. Where a pixel
+            classifier decides there is always one, by `sure_pixel_thresholds`.
         threshold_images: Images that "auto" looks at.
     """
 

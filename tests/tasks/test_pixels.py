@@ -162,10 +162,37 @@ def test_what_most_images_show_corrects_an_image_whose_walk_was_wrong(tiny_set, 
     summary = train_pixels(job)
     assert summary["images"] == 8
     assert summary["taught"] == {0: 8, 1: 8, 2: 8}
+    # An image's own fold is not among those that are counted: it may be alone with a class.
+    counted = load_file(tmp_path / CLASSIFIER)["images"]
+    in_fold = np.bincount([fold_of(sample.id, CONFIG.folds) for sample in samples], minlength=CONFIG.folds)
+    assert (in_fold > 0).all()
+    assert counted.tolist()[0][:3] == [8 - in_fold[0]] * 3
     infer_pixels(replace(job, inputs={"pixel-classifier": (tmp_path,)}))
     for found in load_file(tmp_path / PIXEL_SCORES).values():
         whole = torch.cat([1 - found.float().sum(0, keepdim=True), found.float()])
         assert (whole.argmax(0)[::2, ::2].numpy() == truth).mean() > 0.95
+
+
+def test_a_class_of_one_fold_alone_is_known_to_none_of_its_images(tiny_set, tmp_path, monkeypatch) -> None:
+    (labelled, *_) = [sample for sample in tiny_set.samples if sample.labels]
+    ids = [f"image{n}" for n in range(60)]
+    first, second = ([id for id in ids if fold_of(id, 2) == fold][:6] for fold in (0, 1))
+    samples = tuple(replace(labelled, id=id, labels=(0,) if id in first else (1,)) for id in (*first, *second))
+    truth = np.zeros((8, 8), np.int64)
+    truth[:, 4:] = 1
+    looks = torch.from_numpy(np.eye(2)[truth].transpose(2, 0, 1)).float()
+    monkeypatch.setattr(pixels, "_features", lambda given, *_: ((s, [looks], (64, 64)) for s in given))
+    monkeypatch.setattr(
+        pixels, "_sure_maps", lambda given, *_: ((truth * (s.labels[0] + 1)).astype(np.uint16) for s in given)
+    )
+    config = CONFIG.model_copy(update={"least_images": 5})
+    job = Job(samples, tiny_set.classes, config, tmp_path, tmp_path)
+    train_pixels(job)
+    assert load_file(tmp_path / CLASSIFIER)["images"][:, :3].tolist() == [[6, 0, 6], [6, 6, 0]]
+    infer_pixels(replace(job, inputs={"pixel-classifier": (tmp_path,)}))
+    # All are judged as objects, which six images of the other fold teach.
+    assert not load_file(tmp_path / PIXEL_SCORES)
+    assert set(load_file(tmp_path / OBJECT_SCORES)) == {*first, *second}
 
 
 def test_labels_and_sure_labels_come_from_the_pixel_classifier_where_there_is_one(
