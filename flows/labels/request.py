@@ -162,6 +162,14 @@ class RunRequest(LabelsRequest):
     val: ListName | None = None
 
     @model_validator(mode="after")
+    def _validation_is_of_networks(self) -> Self:
+        if self.val is not None and not self.train:
+            raise ValueError(
+                f"val {self.val}: without effect, since no network is trained on the labels (--train NAME)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _networks_start_from_weights_without_a_classifier(self) -> Self:
         if self.cams is not None and self.train and self.settings.weights is None:
             raise ValueError(

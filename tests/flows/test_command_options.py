@@ -70,6 +70,15 @@ def test_resources_are_measured_of_no_training(words: tuple[str, ...], capsys: p
     assert (code, text) == (1, f"segnet-resources has no use for {words[0]}")
 
 
+def test_validation_images_of_no_network_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--data", tmp_path, "--val", "val", "--out", tmp_path / "x")
+    code, text = refusal(capsys, "run", *place)
+    assert (code, "val val: without effect, since no network is trained" in text) == (2, True)
+    # With one the set is looked at, and is none.
+    code, text = refusal(capsys, "run", *place, "--train", "deeplabv2")
+    assert (code, "without effect" in text) == (1, False)
+
+
 def test_a_table_has_no_use_for_a_measurements_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("compare", "segnet-decoders", "--data", tmp_path, "--out", tmp_path / "x", "--classes", "0")
     assert refusal(capsys, *words) == (1, "segnet-decoders has no use for --classes")

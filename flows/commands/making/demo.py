@@ -52,7 +52,7 @@ def run_demo(request: DemoRequest) -> dict[str, Any]:
     """Write the set, run the pipeline over it, make the report, and return what `run_pipeline` returns."""
     data = request.out.absolute() / "data"
     given = {name: value for name, value in request if name not in ("images", "data_seed")}
-    run = RunRequest(**given, data=data, split="train", val="val")
+    run = RunRequest(**given, data=data, split="train", val="val" if request.train else None)
     with writing(run, "run"):
         write_demo_set(data, request.images, request.data_seed)
         result = run_pipeline(run)
