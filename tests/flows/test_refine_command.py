@@ -228,3 +228,57 @@ def test_nothing_of_prefect_is_loaded(folder: Path) -> None:
     command = [sys.executable, "-c", script, *words(folder, folder / "walls"), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
+
+
+def redraw(folder: Path, sample: Sample, change: Any) -> None:
+    """Write the maps of an image again, as a function of them gives them."""
+    size = image_size(sample.image)
+    write_maps(folder / "maps", "irn", sample.id, change(draw_maps(sample.labels, size)), size)
+
+
+def test_what_was_wrong_with_maps_is_told_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third, fourth = labelled(folder)
+    names = open_dataset(folder / "set")[0].classes.names
+
+    def spoil(maps: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        for each in maps.values():
+            each[0, :2] = -1, np.nan
+        return maps
+
+    redraw(folder, first, spoil)
+    redraw(folder, second, lambda maps: {c: 5 * each for c, each in maps.items()})
+    redraw(folder, third, lambda maps: {c: 0 * each for c, each in maps.items()})
+    (folder / "maps" / f"{fourth.id}.npy").unlink()
+    given = [*words(folder, folder / "walls"), "--missing-cams", "background"]
+    assert main([*given, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    count = lambda samples: {names[c]: sum(c in s.labels for s in samples) for s in samples for c in s.labels}  # noqa: E731
+    assert said["cams"] == {
+        "tags_without_a_map": count([fourth]),
+        "empty_maps": count([third, fourth]),
+        "remarks": {"above 1": 1, "negative": 1, "not finite": 1},
+    }
+    lost = len(third.labels) + len(fourth.labels)
+    assert said["tags_without_a_pixel"] == lost + said["tags_with_a_map_and_no_pixel"]
+    for remark, sample in (("above 1", second), ("negative", first), ("not finite", first)):
+        assert any(f"{remark} in 1 file, for one {sample.id}: " in warning for warning in said["warnings"])
+    assert main(given) == 0
+    shown = capsys.readouterr().out
+    assert f"{lost} of {said['tags']} tags have an empty map, or none in their file (" in shown
+    assert "make these maps again" in shown
+    assert "scores that are negative in 1 file" in shown
+    assert "try a lower" not in shown
+    assert main([*given, "--background-threshold", "1"]) == 0
+    with_map = said["tags"] - lost
+    assert f"{with_map} of {said['tags']} tags have a map and no pixel; try a lower" in capsys.readouterr().out
+
+
+def test_a_set_whose_maps_are_all_empty_is_refused_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for sample in labelled(folder):
+        redraw(folder, sample, lambda maps: {c: -each for c, each in maps.items()})
+    assert main(words(folder, folder / "walls")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{folder / 'maps'}: All class attention maps are empty: look at the files, and make them again" in said
+    assert not (folder / "out").exists()

@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from data.cam_families import family_of
+from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
 from data.dataset import Dataset, DatasetError, Problem
 from data.files import file_digest
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, index_files
+from data.names import shortened
 from data.ownership import own, refuse_nesting
 from data.readers import open_dataset
 from data.readers.beside.cams import Missing, with_cams
@@ -27,12 +29,14 @@ from flows.commands.tables import percent
 from flows.engine.request import ListName, LocalRequest, WholePath
 from tasks.config import Fraction, PixelRange
 from tasks.engine.run_record import FILE_NAME, read_run
+from tasks.evaluation.health import ALL_EMPTY
 from tasks.pipeline.plan import pipeline_settings
 from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
 
 log = logging.getLogger(__name__)
 THRESHOLD = 0.25
 """Background threshold of families that have none of their own."""
+SHOWN = 10
 
 
 class RefineRequest(LocalRequest):
@@ -91,7 +95,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         `tasks.refining.refine_set` returns.
 
     Raises:
-        DatasetError: The set, a map or a boundary cannot be used; what is missing is listed before anything is made.
+        DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is missing is listed
+            before anything is made.
         ArtifactError: `boundary` is neither, or the folder of the results holds something else.
     """
     maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
@@ -132,10 +137,16 @@ def show_refined(result: dict[str, Any], console: Console) -> None:
     say(f"labels of {result['images']} images from maps of the form {result['family']} and {result['boundary']}")
     share = percent(result["foreground_share"])
     say(f"background threshold {result['threshold']:g}: {share} % of the pixels have a class")
-    if lost := result["tags_without_a_pixel"]:
-        say(f"{lost} of {result['tags']} tags have no pixel; try a lower --background-threshold")
+    if lost := result["tags_with_a_map_and_no_pixel"]:
+        say(f"{lost} of {result['tags']} tags have a map and no pixel; try a lower --background-threshold")
+    if empty := result["cams"]["empty_maps"]:
+        named = shortened((f"{name} {count}" for name, count in empty.items()), SHOWN)
+        count = f"{sum(empty.values())} of {result['tags']} tags"
+        say(f"{count} have an empty map, or none in their file ({named}): they get no pixel; make these maps again")
     if result["instances"] is not None:
         say(f"{result['instances']} instances")
+    for warning in result["warnings"]:
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     say(f"labels   {result['out']}")
     say(f"next: pseudomask evaluate semantic --pred {result['out']} --gt LABELS, where there is ground truth")
 
@@ -159,7 +170,18 @@ def _open(request: RefineRequest) -> Dataset:
         log.info("%s", note)
     if problems := check_images(dataset, request.num_workers):
         raise DatasetError(problems)
+    if _all_empty(dataset):
+        raise DatasetError([Problem(request.cams, ALL_EMPTY)])
     return dataset
+
+
+def _all_empty(dataset: Dataset) -> bool:
+    """Tell whether images have labels and all of their maps are zero; reads files up to the first that has a score."""
+    assert dataset.cams is not None
+    labelled = [sample for sample in dataset.samples if sample.labels]
+    return bool(labelled) and not any(
+        read_cams(sample, dataset.cams, dataset.classes, strict=False).values.any() for sample in labelled
+    )
 
 
 @dataclass(frozen=True)
