@@ -282,3 +282,16 @@ def test_a_set_whose_maps_are_all_empty_is_refused_before_anything_is_written(
     said = " ".join(capsys.readouterr().err.split())
     assert f"{folder / 'maps'}: All class attention maps are empty: look at the files, and make them again" in said
     assert not (folder / "out").exists()
+
+
+def test_images_that_are_left_out_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, *_ = labelled(folder)
+    for sample in (first, second):
+        (folder / "maps" / f"{sample.id}.npy").unlink()
+    given = [*words(folder, folder / "walls"), "--missing-cams", "skip"]
+    assert main([*given, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["images"], said["images_left_out"]) == (3, [first.id, second.id])
+    assert f"expected the maps of {first.id}, " in said["left_out"][0]
+    assert main(given) == 0
+    assert f"\n2 images were left out: {first.id}, {second.id}\n" in capsys.readouterr().out

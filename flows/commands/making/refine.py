@@ -25,8 +25,8 @@ from data.readers.beside.saliency import find_maps, first_problems
 from data.store import ArtifactError, explain_os_errors, open_store
 from data.validation import check_images, set_aside
 from flows.commands.command import Command, answering
-from flows.commands.tables import percent
-from flows.engine.request import ListName, LocalRequest, WholePath
+from flows.commands.tables import percent, show_left_out
+from flows.engine.request import ListName, LocalRequest, WholePath, left_out_of
 from tasks.config import Fraction, PixelRange
 from tasks.engine.run_record import FILE_NAME, read_run
 from tasks.evaluation.health import ALL_EMPTY
@@ -91,8 +91,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
     """Write the labels of a set.
 
     Returns:
-        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels; and what
-        `tasks.refining.refine_set` returns.
+        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels; what
+        `left_out_of` returns; and what `tasks.refining.refine_set` does.
 
     Raises:
         DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is missing is listed
@@ -101,7 +101,7 @@ def refine(request: RefineRequest) -> dict[str, Any]:
     """
     maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
     refuse_nesting(request.out, None, request.data, maps)
-    dataset = _open(request)
+    dataset, left_out = _open(request)
     assert dataset.cams is not None
     presets = family_of(dataset.cams.family).presets
     threshold = request.background_threshold
@@ -125,7 +125,7 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         output.settle(dict(zip(names, digests, strict=True)))
     whose = f"the IRNet of {request.boundary}" if _is_run(request.boundary) else f"maps of {request.boundary}"
     said = {"out": str(request.out), "boundary": whose, "family": dataset.cams.family, "threshold": threshold}
-    return {**said, **found}
+    return {**said, **left_out_of(left_out), **found}
 
 
 def show_refined(result: dict[str, Any], console: Console) -> None:
@@ -147,6 +147,7 @@ def show_refined(result: dict[str, Any], console: Console) -> None:
         say(f"{result['instances']} instances")
     for warning in result["warnings"]:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    show_left_out(result, console)
     say(f"labels   {result['out']}")
     say(f"next: pseudomask evaluate semantic --pred {result['out']} --gt LABELS, where there is ground truth")
 
@@ -155,8 +156,8 @@ def _is_run(boundary: Path) -> bool:
     return (boundary / FILE_NAME).is_file()
 
 
-def _open(request: RefineRequest) -> Dataset:
-    """Read the lists, labels and attention maps of the set, and check its images."""
+def _open(request: RefineRequest) -> tuple[Dataset, list[Problem]]:
+    """Read the lists, labels and attention maps of the set, check its images, and tell of those that are left out."""
     dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes)
     dataset, left_out = with_cams(
         dataset,
@@ -172,7 +173,7 @@ def _open(request: RefineRequest) -> Dataset:
         raise DatasetError(problems)
     if _all_empty(dataset):
         raise DatasetError([Problem(request.cams, ALL_EMPTY)])
-    return dataset
+    return dataset, left_out
 
 
 def _all_empty(dataset: Dataset) -> bool:
