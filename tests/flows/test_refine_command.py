@@ -127,6 +127,7 @@ def test_what_is_missing_is_told_before_anything_is_written(folder: Path, capsys
     np.save(folder / "walls" / f"{sample}.npy", np.full((11, 13), 1.5, np.float32))
     assert main(words(folder, folder / "walls")) == 1
     assert f"{sample}.npy: expected a map of boundaries from 0 to 1" in " ".join(capsys.readouterr().err.split())
+    np.save(folder / "walls" / f"{sample}.npy", np.full((11, 13), 0.5, np.float32))
     (folder / "mine").mkdir()
     (folder / "mine/letter.txt").write_text("dear")
     assert main(words(folder, folder / "walls", "mine")) == 1
@@ -295,3 +296,36 @@ def test_images_that_are_left_out_are_named(folder: Path, capsys: pytest.Capture
     assert f"expected the maps of {first.id}, " in said["left_out"][0]
     assert main(given) == 0
     assert f"\n2 images were left out: {first.id}, {second.id}\n" in capsys.readouterr().out
+
+
+def test_bad_images_maps_and_boundaries_are_set_aside_where_that_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third, fourth = labelled(folder)
+    (folder / "maps" / f"{first.id}.npy").write_bytes(b"no maps")
+    (folder / "walls" / f"{second.id}.npy").unlink()
+    assert main(words(folder, folder / "walls")) == 1
+    capsys.readouterr()
+    np.save(folder / "walls" / f"{third.id}.npy", np.full((11, 13), 1.5, np.float32))
+    assert main([*words(folder, folder / "walls"), "--skip-bad", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["images"], said["images_left_out"]) == (2, [first.id, second.id, third.id])
+    for line, message in zip(
+        said["left_out"], ("is of neither NumPy's nor torch's form", "found none", "from 0 to 1"), strict=True
+    ):
+        assert message in line
+    made = {file.stem for file in (folder / "out/SegmentationClass").iterdir()}
+    assert made == {fourth.id, *(s.id for s in open_dataset(folder / "set")[0].samples if not s.labels)}
+
+
+def test_all_boundaries_that_cannot_be_used_are_told_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [sample.id for sample in labelled(folder)[1:3]]
+    for id in bad:
+        np.save(folder / "walls" / f"{id}.npy", np.full((11, 13), 1.5, np.float32))
+    assert main(words(folder, folder / "walls")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(f"{id}.npy: expected a map of boundaries from 0 to 1" in said for id in bad)
+    assert "2 problems. --skip-bad sets bad images aside." in said
+    assert not (folder / "out").exists()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +15,10 @@ from rich.progress import Progress
 from data.cam_families import family_of
 from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
-from data.dataset import Dataset, DatasetError, Problem
+from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.files import file_digest
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, index_files
+from data.formats.unit_maps import read_unit_map
 from data.names import shortened
 from data.ownership import own, refuse_nesting
 from data.readers import open_dataset
@@ -53,6 +55,7 @@ class RefineRequest(LocalRequest):
         cam_classes: The table of the maps' classes: voc20, coco80, coco91, or a file with a name per line.
         cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
         missing_cams: Labelled images without a map: refuse, skip, or take for background.
+        skip_bad: Set bad images aside instead of refusing the set.
         background_threshold: Scores under this share of the image's highest are background; by default that of the
             maps' family.
         radius_px: Largest distance of a step of the walk, in pixels of the stride-4 grid.
@@ -72,6 +75,7 @@ class RefineRequest(LocalRequest):
     cam_classes: ListName | None = None
     cam_family: str | None = None
     missing_cams: Missing = "error"
+    skip_bad: bool = False
     background_threshold: Fraction | None = None
     radius_px: int = Field(default=WalkConfig().radius_px, ge=2)
     beta: float = Field(default=WalkConfig().beta, gt=0)
@@ -95,15 +99,16 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         `left_out_of` returns; and what `tasks.refining.refine_set` does.
 
     Raises:
-        DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is missing is listed
-            before anything is made.
+        DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is wrong is listed
+            before anything is made. With `skip_bad`, no image is left.
         ArtifactError: `boundary` is neither, or the folder of the results holds something else.
     """
     maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
     refuse_nesting(request.out, None, request.data, maps)
     dataset, left_out = _open(request)
     assert dataset.cams is not None
-    presets = family_of(dataset.cams.family).presets
+    family = dataset.cams.family
+    presets = family_of(family).presets
     threshold = request.background_threshold
     if threshold is None:
         threshold = presets.labels if presets else THRESHOLD
@@ -111,7 +116,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         background_threshold=threshold, crf_iterations=request.crf_iterations, min_area=request.min_area
     )
     walk = WalkConfig(radius_px=request.radius_px, beta=request.beta, steps=request.steps)
-    walls = _find_walls(request, dataset)
+    walls, without = _find_walls(request, dataset)
+    dataset = _without(request, dataset, without)
     with own(request.out, "refine") as output, explain_os_errors(request.out):
         output.refuse_changed()
         names = sorted(_names(dataset, instances=_is_run(request.boundary)))
@@ -124,8 +130,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         digests = map_in_threads(lambda name: file_digest(request.out / name), names, request.num_workers)
         output.settle(dict(zip(names, digests, strict=True)))
     whose = f"the IRNet of {request.boundary}" if _is_run(request.boundary) else f"maps of {request.boundary}"
-    said = {"out": str(request.out), "boundary": whose, "family": dataset.cams.family, "threshold": threshold}
-    return {**said, **left_out_of(left_out), **found}
+    said = {"out": str(request.out), "boundary": whose, "family": family, "threshold": threshold}
+    return {**said, **left_out_of([*left_out, *without]), **found}
 
 
 def show_refined(result: dict[str, Any], console: Console) -> None:
@@ -158,22 +164,37 @@ def _is_run(boundary: Path) -> bool:
 
 def _open(request: RefineRequest) -> tuple[Dataset, list[Problem]]:
     """Read the lists, labels and attention maps of the set, check its images, and tell of those that are left out."""
-    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes)
-    dataset, left_out = with_cams(
+    skip = request.skip_bad
+    dataset, left_out = open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=skip)
+    dataset, lacking = with_cams(
         dataset,
         request.cams,
-        missing=request.missing_cams,
+        missing="skip" if skip and request.missing_cams == "error" else request.missing_cams,
         classes=request.cam_classes,
         family=request.cam_family,
+        skip_bad=skip,
     )
-    dataset = set_aside(dataset, left_out) if left_out else dataset
+    dataset = set_aside(dataset, lacking) if lacking else dataset
     for note in dataset.notes:
         log.info("%s", note)
-    if problems := check_images(dataset, request.num_workers):
-        raise DatasetError(problems)
+    problems = check_images(dataset, request.num_workers)
+    dataset = _without(request, dataset, problems)
     if _all_empty(dataset):
         raise DatasetError([Problem(request.cams, ALL_EMPTY)])
-    return dataset, left_out
+    return dataset, [*left_out, *lacking, *problems]
+
+
+def _without(request: RefineRequest, dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """Return the set without the images that the problems name.
+
+    Raises:
+        DatasetError: There are problems, and the request does not skip bad images; or no image is left.
+    """
+    if not problems:
+        return dataset
+    if not request.skip_bad:
+        raise DatasetError(problems)
+    return set_aside(dataset, problems)
 
 
 def _all_empty(dataset: Dataset) -> bool:
@@ -194,19 +215,40 @@ class _Walls:
     long_side: tuple[int, int] | None
 
 
-def _find_walls(request: RefineRequest, dataset: Dataset) -> _Walls:
+def _find_walls(request: RefineRequest, dataset: Dataset) -> tuple[_Walls, list[Problem]]:
+    """Return where boundaries come from, and a problem for each labelled image without one that can be read.
+
+    Raises:
+        DatasetError: There is no such folder; or images have no map: the first are named, the others counted, unless
+            bad images are skipped.
+    """
     from tasks.refining import BOUNDARY
 
     if _is_run(request.boundary):
         network, fields, long_side = _network(request)
-        return _Walls(None, (network, fields), long_side)
+        return _Walls(None, (network, fields), long_side), []
     if not request.boundary.is_dir():
         message = "expected the folder of a run, or of maps of boundaries"
         raise DatasetError([Problem(request.boundary, message)])
     files, _, problems = find_maps(dataset, request.boundary, BOUNDARY)
-    if problems:
+    if problems and not request.skip_bad:
         raise DatasetError(first_problems(problems, request.boundary))
-    return _Walls(files, None, request.long_side)
+    problems += _unreadable([sample for sample in dataset.samples if sample.id in files], files, request.num_workers)
+    return _Walls(files, None, request.long_side), problems
+
+
+def _unreadable(samples: Sequence[Sample], files: Mapping[str, Path], num_workers: int) -> list[Problem]:
+    """Return a problem, with the sample's id, for each map of boundaries that cannot be used."""
+    from tasks.refining import BOUNDARY
+
+    def check(sample: Sample) -> list[Problem]:
+        try:
+            read_unit_map(files[sample.id], sample.image, f"a {BOUNDARY}")
+        except DatasetError as error:
+            return [replace(problem, sample=sample.id) for problem in error.problems]
+        return []
+
+    return [problem for found in map_in_threads(check, samples, num_workers) for problem in found]
 
 
 def _make(
