@@ -18,6 +18,7 @@ from data.cam_maps import CamMaps, read_cams
 from data.dataset import CamSource, ClassTable, Dataset, DatasetError, Sample
 from data.formats.voc import VOC_CLASSES
 from data.readers.beside.cams import read_table, with_cams
+from data.validation import check_images
 
 SIZES = {"a": (24, 32), "b": (21, 70), "c": (40, 24)}
 # One image has class 0, which a 0 among the keys might stand for.
@@ -160,8 +161,8 @@ def test_images_without_maps_are_an_error_or_left_out_or_empty(dataset: Dataset,
 
 def test_a_tag_without_a_map_is_refused_unless_it_may_be_empty(dataset: Dataset, tmp_path: Path) -> None:
     folder = write_all(tmp_path / "maps", "clip-es", TAGS | {"c": (3,)})
-    with pytest.raises(DatasetError, match=r"c\.npy: it has maps of class 3 \(boat\), and none of cat, a tag of c"):
-        with_cams(dataset, folder)
+    (problem,) = check_images(with_cams(dataset, folder)[0], 1)
+    assert "c.npy: it has maps of class 3 (boat), and none of cat, a tag of c" in str(problem)
     found = read_all(with_cams(dataset, folder, missing="background")[0])["c"]
     assert found.lacking == (7,)
     assert found.values[0].any()
@@ -208,8 +209,14 @@ def test_two_files_of_an_image_are_refused(dataset: Dataset, tmp_path: Path) -> 
 def test_files_of_two_forms_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     folder = write_all(tmp_path / "maps", "psa")
     write_maps(folder, "clip-es", "c", draw_maps(TAGS["c"], SIZES["c"]), SIZES["c"])
-    with pytest.raises(DatasetError, match=r"c\.npy: expected class attention maps of the form psa, found keys \[2\]"):
-        with_cams(dataset, folder)
+    (problem,) = check_images(with_cams(dataset, folder)[0], 1)
+    assert "c.npy: expected class attention maps of the form psa, found keys [2]" in str(problem)
+    write_maps(folder, "clip-es", "b", draw_maps(TAGS["b"], SIZES["b"]), SIZES["b"])
+    # The form of most files is taken, and the others are told of by the check of all.
+    (problem,) = check_images(with_cams(dataset, folder)[0], 1)
+    assert "a.npy: expected class attention maps of the form clip-es, found 0" in str(problem)
+    with pytest.raises(DatasetError, match=r"b\.npy: expected class attention maps of the form psa"):
+        with_cams(dataset, folder, family="psa")
 
 
 def test_files_of_no_known_form_are_named_with_what_they_hold(dataset: Dataset, tmp_path: Path) -> None:

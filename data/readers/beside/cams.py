@@ -54,7 +54,7 @@ def with_cams(
 
     Raises:
         DatasetError: There is no such folder or table; images have no map: the first are named, the others counted;
-            or the files are of no family, of several, or contradict the tags, with an example.
+            or most of some files are of no family, of several, or contradict the tags, with an example.
     """
     if not folder.is_dir():
         raise DatasetError([Problem(folder, "expected a folder of class attention maps")])
@@ -163,16 +163,21 @@ def _names(dataset: Dataset, folder: Path, classes: str | None) -> tuple[str, ..
 def _family(
     dataset: Dataset, names: tuple[str, ...], family: str | None, missing: Missing, skip_bad: bool
 ) -> CamFamily:
-    """Return the family of the folder's files: the first whose classes are the tags in all files that are looked at.
+    """Return the family of the folder's files: the first that fits most of the files that are looked at.
+
+    It fits a file where the file's classes are the image's tags. Files that it does not fit are left to the check of
+    all files, which lists every one.
 
     Raises:
-        DatasetError: There is none. The file is an example: of the family that fits most of them.
+        DatasetError: There is none: the form, or the table of classes, is another. The file is an example: of the
+            family that fits most of them.
     """
     candidates = FAMILIES if family is None else (family_of(family),)
     failures: dict[str, list[DatasetError]] = {each.name: [] for each in candidates}
     known: set[str] = set()
     unread: list[DatasetError] = []
-    for sample in _spread([sample for sample in dataset.samples if sample.cams]):
+    looked_at = _spread([sample for sample in dataset.samples if sample.cams])
+    for sample in looked_at:
         try:
             content = read_content(sample.cams or sample.image, byte_limit(image_size(sample.image), len(names)))
         except DatasetError as error:
@@ -192,7 +197,7 @@ def _family(
     if not fitting:
         raise [*unread, *failures[candidates[0].name]][0]
     best = min(fitting, key=lambda each: len(failures[each.name]))
-    if failures[best.name] and not skip_bad:
+    if len(failures[best.name]) > len(looked_at) / 2 and not skip_bad:
         raise failures[best.name][0]
     return best
 
