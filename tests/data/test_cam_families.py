@@ -189,6 +189,67 @@ def test_files_named_with_the_image_s_suffix_or_in_a_folder_are_found(
     assert all(sample.cams for sample in with_cams(dataset, tmp_path / "maps")[0].samples)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (lambda id: f"{id}_attn", "_attn"),
+        (lambda id: f"cam-{id}", "cam-"),
+        (lambda id: f"run/{id}.jpg.maps", ".maps"),
+        (lambda id: f"run/my_cam_{id}", "my_cam_"),
+    ],
+)
+def test_files_with_the_same_words_before_or_behind_are_found_and_noted(
+    name: Callable[[str], str], words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    for number, id in enumerate((*SIZES, "other")):
+        maps, size = draw_maps(TAGS.get(id, (0,)), SIZES.get(id, (8, 8)), number), SIZES.get(id, (8, 8))
+        write_maps(tmp_path / "maps", "psa", name(id), maps, size)
+    known, _ = with_cams(dataset, tmp_path / "maps")
+    found = {sample.id: sample.cams for sample in known.samples}
+    assert found == {id: tmp_path / f"maps/{name(id)}.npy" for id in SIZES}
+    (note,) = [note for note in known.notes if "found by their names" in note]
+    assert f"without {words!r}: 'a' is '{name('a')}'" in note
+    assert any("1 files are of no image of the set" in note for note in known.notes)
+
+
+@pytest.mark.parametrize("name", [lambda id: f"{id}_1", lambda id: f"{id}x", lambda id: f"{id}_{ord(id)}_attn"])
+def test_of_files_with_other_names_an_example_is_told_and_how_to_name_it(
+    name: Callable[[str], str], dataset: Dataset, tmp_path: Path
+) -> None:
+    for id in SIZES:
+        write_maps(tmp_path / "maps", "psa", name(id), draw_maps(TAGS[id], SIZES[id]), SIZES[id])
+    hint = f"it holds 3 files of other names, such as {name('a')}.npy; name maps like their images: a.npy"
+    for missing in ("error", "skip", "background"):
+        with pytest.raises(DatasetError, match="found none") as error:
+            with_cams(dataset, tmp_path / "maps", missing=missing)
+        assert error.value.problems[-1].message == hint
+    assert error.value.problems[-1].count == 0
+
+
+def test_a_file_with_another_name_is_told_where_its_image_has_no_maps(dataset: Dataset, tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "maps", "psa")
+    (folder / "b.npy").rename(folder / "b_attn.npy")
+    with pytest.raises(DatasetError, match=r"holds 1 file of other names, such as b_attn\.npy; .*: b\.npy$") as error:
+        with_cams(dataset, folder)
+    assert sum(problem.count for problem in error.value.problems) == 1
+
+
+def test_a_folder_without_maps_says_so(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/a.mat").write_bytes(b"maps")
+    for missing in ("error", "skip", "background"):
+        with pytest.raises(DatasetError, match=r"found no \.npy, \.npz or \.pt in it$"):
+            with_cams(dataset, tmp_path / "maps", missing=missing)
+
+
+def test_images_without_maps_are_counted_and_not_lines(dataset: Dataset, tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "maps", "psa")
+    more = tuple(replace(dataset.samples[0], id=f"more{number:02d}") for number in range(15))
+    with pytest.raises(DatasetError, match="and 5 more images without maps") as error:
+        with_cams(replace(dataset, samples=(*dataset.samples, *more)), folder)
+    assert sum(problem.count for problem in error.value.problems) == 15
+
+
 def test_coco_s_names_are_found_with_and_without_their_zeros(dataset: Dataset, tmp_path: Path) -> None:
     ids = {"a": "COCO_train2014_000000000009", "b": "000000000025", "c": "COCO_train2014_000000000030"}
     files = {"a": "000000000009", "b": "25", "c": "COCO_train2014_000000000030"}

@@ -117,3 +117,10 @@ def test_of_images_that_are_left_out_the_first_ten_are_named() -> None:
     show_left_out(left_out_of([]), PlainConsole(file=out))
     names = ", ".join(f"img{number:02d}" for number in range(10))
     assert out.getvalue() == f"12 images were left out: {names} and 2 more\n"
+
+
+def test_problems_are_counted_and_not_the_lines_that_tell_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    of = Path("maps")
+    lines = [Problem(of, "no map"), Problem(of, "and 5 more", count=5), Problem(of, "it holds others", count=0)]
+    cli._explain(DatasetError(lines))
+    assert capsys.readouterr().err.endswith("it holds others\n6 problems.\n")

@@ -230,7 +230,9 @@ def _find_walls(request: RefineRequest, dataset: Dataset) -> tuple[_Walls, list[
     if not request.boundary.is_dir():
         message = "expected the folder of a run, or of maps of boundaries"
         raise DatasetError([Problem(request.boundary, message)])
-    files, _, problems = find_maps(dataset, request.boundary, BOUNDARY)
+    files, notes, problems = find_maps(dataset, request.boundary, BOUNDARY)
+    for note in notes:
+        log.info("%s", note)
     if problems and not request.skip_bad:
         raise DatasetError(first_problems(problems, request.boundary))
     problems += _unreadable([sample for sample in dataset.samples if sample.id in files], files, request.num_workers)
