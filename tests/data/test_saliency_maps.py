@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
+from data.formats.unit_maps import read_unit_map
 from data.readers.beside.saliency import find_maps, with_saliency
 from data.saliency_maps import read_saliency
 from data.validation import check_images
@@ -203,3 +204,10 @@ def test_maps_are_found_with_the_image_s_suffix_or_common_words(name: str, tmp_p
     assert ("without '_edge'" in str(notes)) == ("_edge" in name)
     known, _ = with_saliency(dataset, tmp_path / "maps")
     assert {sample.id: sample.saliency for sample in known.samples} == found
+
+
+def test_a_file_that_holds_an_object_is_called_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", {"edge": np.zeros((4, 4))})  # pyright: ignore[reportArgumentType]
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(DatasetError, match=r"a\.npy: expected a map, one array \[h, w\], but it holds an object$"):
+        read_unit_map(tmp_path / "a.npy", tmp_path / "a.png", "a map")
