@@ -84,7 +84,9 @@ def test_labels_are_those_of_the_walk_in_memory(folder: Path, capsys: pytest.Cap
     names = (folder / "out/classes.txt").read_text().splitlines()
     assert names == list(open_dataset(folder / "set")[0].classes.names)
     assert main(words(folder, folder / "walls")) == 0
-    assert "next: pseudomask evaluate semantic" in capsys.readouterr().out
+    command = f"evaluate semantic --pred {folder / 'out'} --gt {folder / 'set/SegmentationClass'}"
+    assert f"\nnext: pseudomask {command}\n" in capsys.readouterr().out
+    assert main(command.split()) == 0
 
 
 def test_the_network_of_a_run_gives_instances(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -329,3 +331,23 @@ def test_all_boundaries_that_cannot_be_used_are_told_before_anything_is_written(
     assert all(f"{id}.npy: expected a map of boundaries from 0 to 1" in said for id in bad)
     assert "2 problems. --skip-bad sets bad images aside." in said
     assert not (folder / "out").exists()
+
+
+def test_the_command_that_is_told_scores_the_labels_or_none_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [sample.id for sample in labelled(folder)[:2]]
+    (folder / "set/two.txt").write_text("\n".join(ids))
+    assert main([*words(folder, folder / "walls"), "--split", "two", "--json"]) == 0
+    command = json.loads(capsys.readouterr().out)["next"]
+    assert command.endswith("/set/SegmentationClass --split two")
+    assert main([*command.split()[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
+    # One of the images with ground truth has no labels, so that no command would do.
+    (folder / "maps" / f"{ids[0]}.npy").unlink()
+    for more in ([], ["--split", "two"]):
+        assert main([*words(folder, folder / "walls"), "--skip-bad", *more]) == 0
+        assert "next:" not in capsys.readouterr().out
+    (folder / "set/SegmentationClass").rename(folder / "elsewhere")
+    assert main([*words(folder, folder / "walls"), "--skip-bad"]) == 0
+    assert "next:" not in capsys.readouterr().out

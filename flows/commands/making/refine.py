@@ -95,8 +95,9 @@ def refine(request: RefineRequest) -> dict[str, Any]:
     """Write the labels of a set.
 
     Returns:
-        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels; what
-        `left_out_of` returns; and what `tasks.refining.refine_set` does.
+        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels;
+        what `left_out_of` returns and what `tasks.refining.refine_set` does; and "next", the command that scores the
+        labels, None where the set has no ground truth of just these images.
 
     Raises:
         DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is wrong is listed
@@ -131,7 +132,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         output.settle(dict(zip(names, digests, strict=True)))
     whose = f"the IRNet of {request.boundary}" if _is_run(request.boundary) else f"maps of {request.boundary}"
     said = {"out": str(request.out), "boundary": whose, "family": family, "threshold": threshold}
-    return {**said, **left_out_of([*left_out, *without]), **found}
+    left_out = left_out_of([*left_out, *without])
+    return {**said, **left_out, **found, "next": _evaluation(request, dataset, whole=not left_out["left_out"])}
 
 
 def show_refined(result: dict[str, Any], console: Console) -> None:
@@ -155,7 +157,28 @@ def show_refined(result: dict[str, Any], console: Console) -> None:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     show_left_out(result, console)
     say(f"labels   {result['out']}")
-    say(f"next: pseudomask evaluate semantic --pred {result['out']} --gt LABELS, where there is ground truth")
+    if following := result["next"]:
+        say(f"next: {following}")
+
+
+def _evaluation(request: RefineRequest, dataset: Dataset, *, whole: bool) -> str | None:
+    """Return the command that scores the labels, where the set's label maps lie in a folder and are of its images.
+
+    Args:
+        whole: No image of the set was left out.
+    """
+    files = {sample.id: sample.semantic for sample in dataset.samples if sample.semantic and not sample.coding}
+    folders = {file.parents[id.count("/")] for id, file in files.items()}
+    if len(folders) != 1:
+        return None
+    (folder,) = folders
+    command = f"pseudomask evaluate semantic --pred {request.out} --gt {folder}"
+    # Ground truth without a prediction would be refused.
+    if set(folder.rglob("*.png")) <= set(files.values()):
+        return command
+    return (
+        f"{command} --split {request.split}" if request.split and whole and len(files) == len(dataset.samples) else None
+    )
 
 
 def _is_run(boundary: Path) -> bool:
