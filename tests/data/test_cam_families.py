@@ -271,7 +271,7 @@ def test_files_of_two_forms_are_refused(dataset: Dataset, tmp_path: Path) -> Non
     folder = write_all(tmp_path / "maps", "psa")
     write_maps(folder, "clip-es", "c", draw_maps(TAGS["c"], SIZES["c"]), SIZES["c"])
     (problem,) = check_images(with_cams(dataset, folder)[0], 1)
-    assert "c.npy: expected class attention maps of the form psa, found keys [2]" in str(problem)
+    assert "c.npy: expected class attention maps of the form psa, found 'keys' [2]" in str(problem)
     write_maps(folder, "clip-es", "b", draw_maps(TAGS["b"], SIZES["b"]), SIZES["b"])
     # The form of most files is taken, and the others are told of by the check of all.
     (problem,) = check_images(with_cams(dataset, folder)[0], 1)
@@ -284,7 +284,7 @@ def test_files_of_no_known_form_are_named_with_what_they_hold(dataset: Dataset, 
     for id in SIZES:
         (tmp_path / "maps").mkdir(exist_ok=True)
         np.savez(tmp_path / f"maps/{id}.npz", heat=np.zeros((1, 4, 4)))
-    with pytest.raises(DatasetError, match=r"of a known form .*refine_your_cams\.md\), found heat \[1, 4, 4\]"):
+    with pytest.raises(DatasetError, match=r"of a known form .*refine_your_cams\.md\), found 'heat' \[1, 4, 4\]"):
         with_cams(dataset, tmp_path / "maps")
 
 

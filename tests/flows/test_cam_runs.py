@@ -170,7 +170,7 @@ def test_what_is_wrong_with_maps_is_told_before_anything_runs(tmp_path: Path, ti
     stream.close()
     for words, code, message in (
         ([], 2, "no classifier is trained that IRNet could take its backbone from; give ImageNet weights"),
-        (["--cam-family", "irn", *TRAINED], 1, "expected class attention maps of the form irn, found keys"),
+        (["--cam-family", "irn", *TRAINED], 1, "expected class attention maps of the form irn, found 'keys'"),
         (["--cam-family", "unknown", *TRAINED], 2, "expected one of pseudomask, amn"),
         (["--cam-classes", "voc20", *TRAINED], 1, "expected classes of the set among those of its maps"),
     ):
