@@ -15,7 +15,7 @@ from data.cam_families import PLAIN, CamFamily, Content, family_of
 from data.dataset import CamSource, ClassTable, DatasetError, Problem, Sample
 from data.files import refuse_special
 from data.formats.images import image_orientation, image_size, orient
-from data.pickles import PickleError, read_npy, read_zip
+from data.pickles import CutOffError, PickleError, read_npy, read_zip
 
 MAP_SUFFIXES = frozenset({".npy", ".npz", ".pt", ".pth"})
 # What a file may hold: for each class and the background some numbers per pixel, and a little besides.
@@ -102,11 +102,15 @@ def cams_of(
         raise DatasetError([Problem(file, message, sample.id)])
     try:
         rows = rows_of(content, family, len(source.names), grid)
+        size = image_size(sample.image)
+        if rows.maps and sample.labels:
+            # Before the tags: maps that lie otherwise would be blamed on their table of classes.
+            _check_proportions(rows.maps[0].shape, sample.image, size)
         wanted = _of_labels(rows, sample, source, classes)
         if strict and not family.may_miss_tags:
             _check_tags(rows, wanted, sample, source, classes)
         values, remarks = scores_of(rows, [wanted.get(c) for c in sample.labels], family)
-        values = _upright(values, sample.image, image_size(sample.image))
+        values = _upright(values, sample.image, size)
     except PickleError as error:
         raise DatasetError([Problem(file, f"expected {_EXPECTED}, but {error}", sample.id)]) from error
     if len(rows.numbers) > len(wanted):
@@ -131,6 +135,8 @@ def read_content(file: Path, limit: int) -> Content:
         if size > limit:
             raise PickleError(f"it has {size} bytes, more than the {limit} that maps of its image take")
         content = file.read_bytes()
+        if not content:
+            raise CutOffError("it has no bytes")
         if content.startswith(b"PK\x03\x04"):
             value = read_zip(content, limit)
         elif content.startswith(b"\x93NUMPY"):
@@ -144,17 +150,37 @@ def read_content(file: Path, limit: int) -> Content:
     except FileNotFoundError as error:
         raise DatasetError([Problem(file, f"expected {_EXPECTED}, found no file")]) from error
     except Exception as error:  # Damaged bytes raise whatever they ask for.
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise DatasetError([Problem(file, f"expected {_EXPECTED}, but {reason}; {_REMEDY}")]) from error
+        raise DatasetError([Problem(file, f"expected {_EXPECTED}, but {_reason(error)}")]) from error
+    return {name: _listed_numbers(each) for name, each in value.items()}
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read, and what to do about it."""
+    reason = getattr(error, "strerror", None) or error or type(error).__name__
+    understood = isinstance(error, PickleError | OSError | NotImplementedError | RuntimeError)
+    if understood and not isinstance(error, CutOffError):
+        return f"{reason}; {_REMEDY}"
+    return f"it is cut off or damaged ({reason}): copy it again, or make it again"
+
+
+def _listed_numbers(value: Any) -> Any:
+    """Return a list of whole numbers as an array int64 [n], and anything else as it is."""
+    if isinstance(value, list | tuple) and all(type(each) is int and abs(each) < 2**63 for each in value):
+        return np.array(value, np.int64)
     return value
 
 
 def describe(content: Content) -> str:
-    """Return what a content holds, for a message."""
-    parts = [
-        f"{name} {list(value.shape)}" if isinstance(value, np.ndarray) else f"{name}" for name, value in content.items()
-    ]
+    """Return what a content holds, for a message: names, text in quotes, with the shapes of arrays or the kinds."""
+    parts = [f"{name!r}{_kind_of(value)}" for name, value in content.items()]
     return ", ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "") or "nothing"
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f" {list(value.shape)}"
+    kind = type(value).__name__
+    return f": {kind} of {len(value)}" if isinstance(value, list | tuple | dict) else f": {kind}"
 
 
 def rows_of(content: Content, family: CamFamily, num_classes: int, grid: tuple[int, int] | None = None) -> Rows:
@@ -293,22 +319,27 @@ def _name(source: CamSource, number: int) -> str:
 
 
 def _upright(values: NDArray[np.float32], image: Path, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Turn maps [K, h, w] upright that lie on a photograph as it is stored.
+    """Turn maps [K, h, w] of an image (H, W) upright that lie on the photograph as it is stored."""
+    if not len(values) or has_proportions(values.shape[1:], size):
+        return values
+    turned = orient(values.transpose(1, 2, 0), image_orientation(image))
+    return np.ascontiguousarray(turned.transpose(2, 0, 1))
+
+
+def _check_proportions(shape: tuple[int, ...], image: Path, size: tuple[int, int]) -> None:
+    """Refuse maps that are not of their image.
 
     Raises:
-        PickleError: Their proportions are not those of the image (H, W), however it lies, up to a cell.
+        PickleError: The proportions of maps (h, w) are not those of the image (H, W), however it lies, up to a cell.
     """
-    height, width = values.shape[1:]
-    if not len(values) or has_proportions((height, width), size):
-        return values
-    orientation = image_orientation(image)
-    if orientation >= 5 and has_proportions((width, height), size):
-        return np.ascontiguousarray(orient(values.transpose(1, 2, 0), orientation).transpose(2, 0, 1))
+    height, width = shape
+    if has_proportions(shape, size) or (image_orientation(image) >= 5 and has_proportions((width, height), size)):
+        return
     told = f"its maps are {width} x {height}, which are not the proportions of its image, {size[1]} x {size[0]}"
     raise PickleError(f"{told}: make them for this image")
 
 
-def has_proportions(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+def has_proportions(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
     """Return whether maps of a shape (h, w) have the proportions of an image of a size (H, W), to a cell."""
     (h, w), (height, width) = shape, size
     return abs(h - w * height / width) <= 1 or abs(w - h * width / height) <= 1

@@ -199,11 +199,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a data set: the file, and what was expected of it and what came."""
+    """One thing wrong with a data set: the file, and what was expected of it and what came.
+
+    Attributes:
+        count: How many such things it stands for; 0 where it only explains the others.
+    """
 
     file: Path
     message: str
     sample: str | None = None
+    count: int = field(default=1, compare=False)
 
     def __str__(self) -> str:
         return one_line(f"{self.file}: {self.message}")

@@ -43,6 +43,10 @@ class PickleError(ValueError):
     """A file holds something else than plain data, or is damaged; the message says what."""
 
 
+class CutOffError(PickleError):
+    """A file has fewer bytes, or more, than it says."""
+
+
 class TorchArray(np.ndarray):
     """An array that was a tensor."""
 
@@ -170,6 +174,8 @@ class _Unpickler(pickle.Unpickler):
                 return lambda *_: {}
             case "torch._utils", "_rebuild_tensor_v2":
                 return lambda *parts: _tensor(*parts)
+            case "torch._utils", "_rebuild_parameter":
+                return lambda *parts: _parameter(*parts)
             case "torch.storage", "_load_from_bytes":
                 return lambda raw: _storage_of(_raw(raw))
             case "torch", _ if name in _STORAGES:
@@ -250,7 +256,7 @@ def _rebuilt(value: _Array) -> Any:
 def _array(raw: bytes, dtype: np.dtype[Any], shape: Any, *, fortran: bool = False) -> np.ndarray:
     sizes = tuple(int(size) for size in shape)
     if min(sizes, default=0) < 0 or math.prod(sizes) * dtype.itemsize != len(raw):
-        raise PickleError(f"it has an array of {list(sizes)} numbers of {dtype} in {len(raw)} bytes")
+        raise CutOffError(f"it has an array of {list(sizes)} numbers of {dtype} in {len(raw)} bytes")
     return np.frombuffer(raw, dtype).reshape(sizes, order="F" if fortran else "C")
 
 
@@ -267,6 +273,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
         return _Tensor(np.zeros(sizes, numbers.dtype))
     strided = np.lib.stride_tricks.as_strided(numbers[first:], sizes, [step * numbers.itemsize for step in steps])
     return _Tensor(np.ascontiguousarray(strided).reshape(sizes))
+
+
+def _parameter(tensor: Any, *_: Any) -> _Tensor:
+    """Return the tensor of a parameter; whether it is trained, and its hooks, are no matter here."""
+    if not isinstance(tensor, _Tensor):
+        raise PickleError("it has a damaged parameter")
+    return tensor
 
 
 def _storage_of(raw: bytes) -> _Storage:

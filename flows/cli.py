@@ -132,9 +132,9 @@ def _explain(error: BaseException, *, can_skip: bool = False) -> None:
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
     _say(text)
-    if isinstance(error, DatasetError) and len(error.problems) > 1:
+    if isinstance(error, DatasetError) and (count := sum(problem.count for problem in error.problems)) > 1:
         advice = " --skip-bad sets bad images aside." if can_skip else ""
-        _say(f"{len(error.problems)} problems.{advice}")
+        _say(f"{count} problems.{advice}")
 
 
 def _explain_options(error: ValidationError) -> None:

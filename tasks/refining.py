@@ -28,12 +28,13 @@ from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTI
 from data.formats.label_maps import instance_map, write_label_map
 from data.formats.unit_maps import read_unit_map
 from models.inference import prepare_inference
+from tasks.evaluation.health import check_stage
 from tasks.in_memory import refine_cams
 from tasks.pipeline.confidence.odds import as_bytes
 from tasks.pipeline.fields import infer_batch
 from tasks.pipeline.labels import Instances, resize_confidence
 from tasks.pipeline.score_maps import grid_size
-from tasks.pipeline.seeds.external_cams import maps_to_grid
+from tasks.pipeline.seeds.external_cams import CamCounts, maps_to_grid
 from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
 from tasks.training.inference import batches
 from tasks.training.saving import load_irnet
@@ -128,23 +129,24 @@ def refine_set(
         progress: Called as `progress(done, total)`.
 
     Returns:
-        "images", "tags", "tags_without_a_pixel", "instances" (None without displacement fields) and
-        "foreground_share".
+        "images"; "tags", "tags_without_a_pixel", and "tags_with_a_map_and_no_pixel", those of them whose map is not
+        empty; "instances" (None without displacement fields); "foreground_share"; "cams": "tags_without_a_map" and
+        "empty_maps" (class -> images; maps that are lacking are empty, too) and "remarks" (what files held -> files);
+        and "warnings" on the maps, as sentences.
 
     Raises:
         DatasetError: An image, an attention map or a boundary cannot be used.
     """
     numbers = {sample.id: number for number, sample in enumerate(dataset.samples, start=1)}
-    tags = lost = count = 0
-    foreground = 0.0
+    counts, unseen, lost, count, foreground = CamCounts(), 0, 0, 0, 0.0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as lines:
         for made in _in_threads(dataset, walls, folder, how):
             for detection in made.detections:
                 count += 1
                 record = {"id": count, "image_id": numbers[made.sample.id], **annotation_of(detection, dataset.classes)}
                 lines.write(f"{json.dumps(record)}\n")
-            tags, lost = tags + len(made.sample.labels), lost + made.lost
-            foreground += made.foreground
+            counts.update(made.counts)
+            unseen, lost, foreground = unseen + made.unseen, lost + made.lost, foreground + made.foreground
             progress(made.number, len(dataset.samples))
         for name, text in index_files((), None, dataset.classes).items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -152,23 +154,36 @@ def refine_set(
             lines.seek(0)
             infos = (image_info(sample, dataset) for sample in dataset.samples)
             write_coco(folder / DETECTIONS, infos, map(str.strip, lines), dataset.classes)
+    told = check_stage("cams", [counts.summary()], dataset.samples, dataset.classes)
     return {
         "images": len(dataset.samples),
-        "tags": tags,
-        "tags_without_a_pixel": lost,
+        "tags": counts.tags.total(),
+        "tags_without_a_pixel": unseen,
+        "tags_with_a_map_and_no_pixel": lost,
         "instances": count if how.instances else None,
         "foreground_share": round(foreground / max(len(dataset.samples), 1), 4),
+        "cams": {"tags_without_a_map": {}, "empty_maps": {}, "remarks": {}} | told.facts.get("cams", {}),
+        "warnings": [*told.failures, *told.warnings],
     }
 
 
 class _Made(NamedTuple):
-    """What was written of an image."""
+    """What was written of an image.
+
+    Attributes:
+        unseen: Its tags that no pixel has.
+        lost: Those of them whose map is not empty.
+        foreground: Share of its pixels that have a class.
+        counts: What its file of maps held and lacked.
+    """
 
     number: int
     sample: Sample
     detections: list[Detection]
+    unseen: int
     lost: int
     foreground: float
+    counts: CamCounts
 
 
 def _in_threads(dataset: Dataset, walls: WallsOf, folder: Path, how: Refining) -> Iterator[_Made]:
@@ -182,7 +197,7 @@ def _in_threads(dataset: Dataset, walls: WallsOf, folder: Path, how: Refining) -
             _write_maps(
                 sample, folder, nothing, np.full(nothing.shape, 255, np.uint8), nothing if how.instances else None
             )
-            yield _Made(number, sample, [], 0, 0.0)
+            yield _Made(number, sample, [], 0, 0, 0.0, CamCounts())
     # A thread of ours per image leaves none for torch's own.
     with ThreadPoolExecutor(how.workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
         found = walls(labelled)
@@ -214,8 +229,11 @@ def _refine(sample: Sample, walls: Walls, dataset: Dataset, folder: Path, how: R
     _write_maps(sample, folder, labels, sure, instance_map(objects.masks) if how.instances else None)
     classes = [sample.labels[row] for row in objects.rows]
     detections = as_detections(sample.id, objects.masks, classes, objects.scores)
-    lost = sum(not (labels == c + 1).any() for c in sample.labels)
-    return _Made(0, sample, detections, lost, float((labels > 0).mean()))
+    counts = CamCounts()
+    counts.add(sample, maps)
+    unseen = [c for c in sample.labels if not (labels == c + 1).any()]
+    lost = sum(not counts.empty[c] for c in unseen)
+    return _Made(0, sample, detections, len(unseen), lost, float((labels > 0).mean()), counts)
 
 
 def _write_maps(

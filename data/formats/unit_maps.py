@@ -62,7 +62,11 @@ def _read_array(file: Path, what: str) -> NDArray[np.float32]:
     try:
         refuse_special(file)
         # Neither pickles nor archives are opened, and nothing is read before its size is known.
+        if _holds_objects(file):
+            raise DatasetError([Problem(file, f"expected {what}, one array [h, w], but it holds an object")])
         stored = np.lib.format.open_memmap(file, mode="r")
+    except DatasetError:
+        raise
     except FileNotFoundError as error:
         raise DatasetError([Problem(file, f"expected {what}, found no file")]) from error
     except Exception as error:  # Damaged headers raise whatever they ask for.
@@ -84,6 +88,14 @@ def _read_array(file: Path, what: str) -> NDArray[np.float32]:
     if low < 0 or high > 1:
         raise DatasetError([Problem(file, f"expected {what} from 0 to 1, found {low:g} to {high:g}")])
     return values.astype(np.float32)
+
+
+def _holds_objects(file: Path) -> bool:
+    """Tell whether a `.npy` file holds what was pickled, such as a dict, in the place of numbers; it is not read."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with file.open("rb") as stream:
+        read_header = readers.get(np.lib.format.read_magic(stream))
+        return read_header is not None and read_header(stream)[2].hasobject
 
 
 def _scaled(file: Path, values: NDArray, highest: int, what: str) -> NDArray[np.float32]:

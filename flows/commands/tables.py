@@ -7,7 +7,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data.names import shortened
 from tasks.networks.cooperative import PREDICTIONS
+
+LISTED = 10
+
+
+def show_left_out(result: dict[str, Any], console: Console) -> None:
+    """Print how many images were left out, and the ids of the first ten."""
+    if images := result.get("images_left_out"):
+        count = "1 image was" if len(images) == 1 else f"{len(images)} images were"
+        line = f"{count} left out: {shortened(images, LISTED)}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def show_validation(result: dict[str, Any], console: Console) -> None:

@@ -172,6 +172,16 @@ def take_over(request: Request, find: Callable[[], Found]) -> Found:
     return find()
 
 
+def left_out_of(problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """Return what an answer says of images that were left out.
+
+    Returns:
+        "left_out": the problems as sentences; "images_left_out": the ids of the images, each once, in that order.
+    """
+    images = dict.fromkeys(problem.sample for problem in problems if problem.sample)
+    return {"left_out": [str(problem) for problem in problems], "images_left_out": list(images)}
+
+
 def plan_run(
     request: Request,
     read: Callable[[], tuple[Sets, Sequence[Problem]]],

@@ -17,7 +17,7 @@ from data.store import explain_os_errors, open_store
 from data.validation import tag_warnings
 from flows.engine.collect import collect_labels, read_work, write_run_record, writing
 from flows.engine.made import is_whole, may_be_made, tell_made
-from flows.engine.request import PlannedRun, read_summary
+from flows.engine.request import PlannedRun, left_out_of, read_summary
 from flows.labels.request import RunRequest, replan
 from tasks.evaluation.health import CHECKED, check_stage, warn_of_refinement
 from tasks.pipeline.settings import PipelineConfig
@@ -76,7 +76,7 @@ def _quality(prepared: PlannedRun) -> str:
 
 
 def _metrics(prepared: PlannedRun) -> dict[str, Any]:
-    """Return the scores where there is ground truth, the seconds of work of each stage, and warnings."""
+    """Return scores where there is ground truth, images that were left out, seconds of each stage, and warnings."""
     metrics: dict[str, Any] = {}
     for artifact in prepared.plan.of("metrics"):
         metrics = json.loads((prepared.store.fetch("metrics", artifact.key) / "metrics.json").read_text())
@@ -88,7 +88,8 @@ def _metrics(prepared: PlannedRun) -> dict[str, Any]:
     assert isinstance(prepared.plan.config, PipelineConfig)
     refiner = prepared.plan.config.refiner
     understood["warnings"] += warn_of_refinement(metrics.get("semantic", {}), refiner)
-    return {**metrics, "images": len(prepared.plan.dataset.samples), **understood, **work}
+    images = {"images": len(prepared.plan.dataset.samples), **left_out_of(prepared.problems)}
+    return {**metrics, **images, **understood, **work}
 
 
 def _thresholds(prepared: PlannedRun) -> dict[str, dict[str, Any]]:

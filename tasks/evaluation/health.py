@@ -34,6 +34,9 @@ REMARKS = {
     "not finite": "these were taken for 0; make such maps again",
 }
 """What files of another method held -> what was made of it."""
+ALL_EMPTY = (
+    "All class attention maps are empty: look at the files, and make them again or name their form (--cam-family)"
+)
 TRAINED = {"irnet": "IRNet", "affinitynet": "AffinityNet"}
 """Refiner -> the name of its network."""
 CHECKED = ("classifier", "cams", "relations", "irnet", "walk", "labels", "quality")
@@ -225,8 +228,7 @@ def _check_cams(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> 
         }
     }
     if sum(empty.values()) == sum(tags.values()):
-        failure = "All class attention maps are empty: look at the files, and make them again or name their form"
-        return Health(facts, (f"{failure} (--cam-family)",))
+        return Health(facts, (ALL_EMPTY,))
     warnings = [
         f"Class attention maps held scores that are {remark} in {_counted(count, 'file')}, for one {examples[remark]}: "
         f"{REMARKS[remark]}"

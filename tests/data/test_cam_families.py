@@ -18,6 +18,7 @@ from data.cam_maps import CamMaps, read_cams
 from data.dataset import CamSource, ClassTable, Dataset, DatasetError, Sample
 from data.formats.voc import VOC_CLASSES
 from data.readers.beside.cams import read_table, with_cams
+from data.validation import check_images
 
 SIZES = {"a": (24, 32), "b": (21, 70), "c": (40, 24)}
 # One image has class 0, which a 0 among the keys might stand for.
@@ -160,8 +161,8 @@ def test_images_without_maps_are_an_error_or_left_out_or_empty(dataset: Dataset,
 
 def test_a_tag_without_a_map_is_refused_unless_it_may_be_empty(dataset: Dataset, tmp_path: Path) -> None:
     folder = write_all(tmp_path / "maps", "clip-es", TAGS | {"c": (3,)})
-    with pytest.raises(DatasetError, match=r"c\.npy: it has maps of class 3 \(boat\), and none of cat, a tag of c"):
-        with_cams(dataset, folder)
+    (problem,) = check_images(with_cams(dataset, folder)[0], 1)
+    assert "c.npy: it has maps of class 3 (boat), and none of cat, a tag of c" in str(problem)
     found = read_all(with_cams(dataset, folder, missing="background")[0])["c"]
     assert found.lacking == (7,)
     assert found.values[0].any()
@@ -188,6 +189,67 @@ def test_files_named_with_the_image_s_suffix_or_in_a_folder_are_found(
     assert all(sample.cams for sample in with_cams(dataset, tmp_path / "maps")[0].samples)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (lambda id: f"{id}_attn", "_attn"),
+        (lambda id: f"cam-{id}", "cam-"),
+        (lambda id: f"run/{id}.jpg.maps", ".maps"),
+        (lambda id: f"run/my_cam_{id}", "my_cam_"),
+    ],
+)
+def test_files_with_the_same_words_before_or_behind_are_found_and_noted(
+    name: Callable[[str], str], words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    for number, id in enumerate((*SIZES, "other")):
+        maps, size = draw_maps(TAGS.get(id, (0,)), SIZES.get(id, (8, 8)), number), SIZES.get(id, (8, 8))
+        write_maps(tmp_path / "maps", "psa", name(id), maps, size)
+    known, _ = with_cams(dataset, tmp_path / "maps")
+    found = {sample.id: sample.cams for sample in known.samples}
+    assert found == {id: tmp_path / f"maps/{name(id)}.npy" for id in SIZES}
+    (note,) = [note for note in known.notes if "found by their names" in note]
+    assert f"without {words!r}: 'a' is '{name('a')}'" in note
+    assert any("1 files are of no image of the set" in note for note in known.notes)
+
+
+@pytest.mark.parametrize("name", [lambda id: f"{id}_1", lambda id: f"{id}x", lambda id: f"{id}_{ord(id)}_attn"])
+def test_of_files_with_other_names_an_example_is_told_and_how_to_name_it(
+    name: Callable[[str], str], dataset: Dataset, tmp_path: Path
+) -> None:
+    for id in SIZES:
+        write_maps(tmp_path / "maps", "psa", name(id), draw_maps(TAGS[id], SIZES[id]), SIZES[id])
+    hint = f"it holds 3 files of other names, such as {name('a')}.npy; name maps like their images: a.npy"
+    for missing in ("error", "skip", "background"):
+        with pytest.raises(DatasetError, match="found none") as error:
+            with_cams(dataset, tmp_path / "maps", missing=missing)
+        assert error.value.problems[-1].message == hint
+    assert error.value.problems[-1].count == 0
+
+
+def test_a_file_with_another_name_is_told_where_its_image_has_no_maps(dataset: Dataset, tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "maps", "psa")
+    (folder / "b.npy").rename(folder / "b_attn.npy")
+    with pytest.raises(DatasetError, match=r"holds 1 file of other names, such as b_attn\.npy; .*: b\.npy$") as error:
+        with_cams(dataset, folder)
+    assert sum(problem.count for problem in error.value.problems) == 1
+
+
+def test_a_folder_without_maps_says_so(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/a.mat").write_bytes(b"maps")
+    for missing in ("error", "skip", "background"):
+        with pytest.raises(DatasetError, match=r"found no \.npy, \.npz or \.pt in it$"):
+            with_cams(dataset, tmp_path / "maps", missing=missing)
+
+
+def test_images_without_maps_are_counted_and_not_lines(dataset: Dataset, tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "maps", "psa")
+    more = tuple(replace(dataset.samples[0], id=f"more{number:02d}") for number in range(15))
+    with pytest.raises(DatasetError, match="and 5 more images without maps") as error:
+        with_cams(replace(dataset, samples=(*dataset.samples, *more)), folder)
+    assert sum(problem.count for problem in error.value.problems) == 15
+
+
 def test_coco_s_names_are_found_with_and_without_their_zeros(dataset: Dataset, tmp_path: Path) -> None:
     ids = {"a": "COCO_train2014_000000000009", "b": "000000000025", "c": "COCO_train2014_000000000030"}
     files = {"a": "000000000009", "b": "25", "c": "COCO_train2014_000000000030"}
@@ -208,15 +270,21 @@ def test_two_files_of_an_image_are_refused(dataset: Dataset, tmp_path: Path) -> 
 def test_files_of_two_forms_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     folder = write_all(tmp_path / "maps", "psa")
     write_maps(folder, "clip-es", "c", draw_maps(TAGS["c"], SIZES["c"]), SIZES["c"])
-    with pytest.raises(DatasetError, match=r"c\.npy: expected class attention maps of the form psa, found keys \[2\]"):
-        with_cams(dataset, folder)
+    (problem,) = check_images(with_cams(dataset, folder)[0], 1)
+    assert "c.npy: expected class attention maps of the form psa, found 'keys' [2]" in str(problem)
+    write_maps(folder, "clip-es", "b", draw_maps(TAGS["b"], SIZES["b"]), SIZES["b"])
+    # The form of most files is taken, and the others are told of by the check of all.
+    (problem,) = check_images(with_cams(dataset, folder)[0], 1)
+    assert "a.npy: expected class attention maps of the form clip-es, found 0" in str(problem)
+    with pytest.raises(DatasetError, match=r"b\.npy: expected class attention maps of the form psa"):
+        with_cams(dataset, folder, family="psa")
 
 
 def test_files_of_no_known_form_are_named_with_what_they_hold(dataset: Dataset, tmp_path: Path) -> None:
     for id in SIZES:
         (tmp_path / "maps").mkdir(exist_ok=True)
         np.savez(tmp_path / f"maps/{id}.npz", heat=np.zeros((1, 4, 4)))
-    with pytest.raises(DatasetError, match=r"of a known form .*refine_your_cams\.md\), found heat \[1, 4, 4\]"):
+    with pytest.raises(DatasetError, match=r"of a known form .*refine_your_cams\.md\), found 'heat' \[1, 4, 4\]"):
         with_cams(dataset, tmp_path / "maps")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data.cam_maps import ABOVE_1, NEGATIVE, NOT_FINITE, read_cams
@@ -183,9 +184,7 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 def test_sizes_that_a_file_only_claims_take_no_memory(sample: Sample) -> None:
     file_of(sample).write_bytes(header((1, 2**15, 2**15)) + b"\0" * 64)
-    with pytest.raises(
-        DatasetError, match=r"a\.npy: .*\[1, 32768, 32768\] numbers of float32 in 64 bytes; write plain"
-    ):
+    with pytest.raises(DatasetError, match=r"a\.npy: .*\[1, 32768, 32768\] numbers of float32 in 64 bytes\): copy it"):
         read(sample, CamSource("array", VOC_CLASSES))
 
 
@@ -210,8 +209,62 @@ def test_a_file_that_is_cut_off_is_named(sample: Sample, share: float) -> None:
     np.save(file_of(sample), {7: MAP, 14: MAP})  # pyright: ignore[reportArgumentType]
     whole = file_of(sample).read_bytes()
     file_of(sample).write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DatasetError, match=r"a\.npy: expected class attention maps, but .*; write plain arrays"):
+    told = r"but it is cut off or damaged \(.*\): copy it again, or make it again$"
+    with pytest.raises(DatasetError, match=rf"a\.npy: expected class attention maps, {told}"):
         read(sample)
+    np.save(file_of(sample), MAP)
+    whole = file_of(sample).read_bytes()
+    file_of(sample).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DatasetError, match=told):
+        read(sample, CamSource("array", VOC_CLASSES))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.99])
+def test_an_archive_that_is_cut_off_is_called_so(sample: Sample, share: float) -> None:
+    sample = replace(sample, cams=file_of(sample).with_suffix(".pt"))
+    torch.save({7: torch.from_numpy(MAP)}, file_of(sample))
+    np.testing.assert_array_equal(read(sample).values[0], MAP)
+    whole = file_of(sample).read_bytes()
+    file_of(sample).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(
+        DatasetError, match=r"a\.pt: .* but it is cut off or damaged \(File is not a zip file\): copy it"
+    ):
+        read(sample)
+
+
+def test_a_parameter_is_its_tensor(sample: Sample) -> None:
+    sample = replace(sample, cams=file_of(sample).with_suffix(".pt"))
+    for trained in (False, True):
+        torch.save({7: torch.nn.Parameter(torch.from_numpy(MAP), requires_grad=trained)}, file_of(sample))
+        np.testing.assert_array_equal(read(sample).values[0], MAP)
+    np.save(file_of(sample).with_suffix(".npy"), {7: torch.nn.Parameter(torch.from_numpy(MAP))})  # pyright: ignore
+    np.testing.assert_array_equal(read(replace(sample, cams=file_of(sample).with_suffix(".npy"))).values[0], MAP)
+    with pytest.raises(PickleError, match="it has a damaged parameter"):
+        read_npy(npy_of(b"\x80\x02ctorch._utils\n_rebuild_parameter\n(N\x88NtR."))
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_keys_in_a_list_are_taken_as_an_array(sample: Sample, kind: type) -> None:
+    np.save(file_of(sample), {"keys": kind([7]), "attn_highres": MAP[None]})  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(read(sample, CLIP).values[0], MAP)
+    nothing = {"keys": [], "attn_highres": np.zeros((0, *SIZE), np.float32)}
+    np.save(file_of(sample), nothing)  # pyright: ignore[reportArgumentType]
+    assert read(replace(sample, labels=()), CLIP).values.shape[0] == 0
+
+
+def test_what_a_file_holds_is_told_with_its_kinds(sample: Sample) -> None:
+    content = {"keys": ["cat", "dog"], "7": MAP, 7: MAP, "size": 3, "of": {"a": 1}}
+    np.save(file_of(sample), content)  # pyright: ignore[reportArgumentType]
+    told = r"found 'keys': list of 2, '7' \[24, 32\], 7 \[24, 32\], 'size': int, 'of': dict of 1$"
+    with pytest.raises(DatasetError, match=told):
+        read(sample, CLIP)
+
+
+def test_maps_that_lie_otherwise_are_not_blamed_on_their_classes(sample: Sample) -> None:
+    content = {"keys": np.array([3]), "attn_highres": MAP.T[None]}
+    np.save(file_of(sample), content)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DatasetError, match="its maps are 24 x 32, which are not the proportions of its image, 32 x 24"):
+        read(sample, CLIP)
 
 
 def test_pipes_folders_and_other_files_are_refused(sample: Sample, tmp_path: Path) -> None:
@@ -303,12 +356,16 @@ def test_bad_files_are_listed_by_the_check_of_a_set_and_skipped_where_that_is_as
     (tmp_path / "maps/b.npy").write_bytes(npy_of(pickle.dumps(Runs(os.system, "exit 1"))))
     np.save(tmp_path / "maps/c.npy", {7: MAP, 3: MAP})  # pyright: ignore[reportArgumentType]
     dataset = Dataset(tmp_path, ClassTable(VOC_CLASSES), tuple(samples))
-    with pytest.raises(DatasetError, match=r"c\.npy: it has a map of class 3 \(boat\), and the tags of c are cat"):
+    for skip_bad in (False, True):
+        known, _ = with_cams(dataset, tmp_path / "maps", skip_bad=skip_bad)
+        problems = check_images(known, 1)
+        assert [problem.sample for problem in problems] == ["b", "c"]
+        assert "posix.system" in problems[0].message
+        assert "c.npy: it has a map of class 3 (boat), and the tags of c are cat" in str(problems[1])
+    for id in "ad":
+        np.save(tmp_path / f"maps/{id}.npy", {7: MAP, 3: MAP})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DatasetError, match=r"^[^\n]*a\.npy: it has a map of class 3 \(boat\)[^\n]*$"):
         with_cams(dataset, tmp_path / "maps")
-    known, _ = with_cams(dataset, tmp_path / "maps", skip_bad=True)
-    problems = check_images(known, 1)
-    assert [problem.sample for problem in problems] == ["b", "c"]
-    assert "posix.system" in problems[0].message
 
 
 def test_an_archive_of_torch_with_code_or_false_sizes_is_refused() -> None:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
-from data.readers.beside.saliency import with_saliency
+from data.formats.unit_maps import read_unit_map
+from data.readers.beside.saliency import find_maps, with_saliency
 from data.saliency_maps import read_saliency
 from data.validation import check_images
 
@@ -187,3 +188,26 @@ def test_a_map_whose_header_is_no_longer_python_is_a_problem_of_its_image(tmp_pa
         assert (problem.sample, problem.file) == ("a", file)
         assert "expected a map of saliency in NumPy's format" in problem.message
         np.save(file, RAMP)
+
+
+@pytest.mark.parametrize("name", ["{}.jpg", "{}_edge", "deep/{}.png"])
+def test_maps_are_found_with_the_image_s_suffix_or_common_words(name: str, tmp_path: Path) -> None:
+    samples = tuple(Sample(id, tmp_path / f"{id}.jpg", (0,)) for id in ("a", "b.1"))
+    dataset = Dataset(tmp_path, ClassTable(("cat",)), samples)
+    for sample in samples:
+        file = tmp_path / "maps" / f"{name.format(sample.id)}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    found, notes, problems = find_maps(dataset, tmp_path / "maps", "map of boundaries")
+    assert not problems
+    assert found == {s.id: tmp_path / "maps" / f"{name.format(s.id)}.png" for s in samples}
+    assert ("without '_edge'" in str(notes)) == ("_edge" in name)
+    known, _ = with_saliency(dataset, tmp_path / "maps")
+    assert {sample.id: sample.saliency for sample in known.samples} == found
+
+
+def test_a_file_that_holds_an_object_is_called_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", {"edge": np.zeros((4, 4))})  # pyright: ignore[reportArgumentType]
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(DatasetError, match=r"a\.npy: expected a map, one array \[h, w\], but it holds an object$"):
+        read_unit_map(tmp_path / "a.npy", tmp_path / "a.png", "a map")

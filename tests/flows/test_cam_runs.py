@@ -84,6 +84,20 @@ def test_a_run_from_maps_trains_no_classifier_and_says_so(irn_run: tuple[Path, d
     assert "thresholds: foreground " in shown.stdout
 
 
+def test_a_run_names_the_images_that_it_leaves_out(irn_run: tuple[Path, dict], tiny_data: Path, tmp_path: Path) -> None:
+    maps = shutil.copytree(irn_run[0] / "maps", tmp_path / "maps")
+    (maps / "train_00003.npy").unlink()
+    more = ["--cams", maps, "--missing-cams", "skip", "--networks", irn_run[0] / "run", "--go-on"]
+    answer = pseudomask(*run_words(tiny_data, tmp_path, more))
+    assert answer.returncode == 0, answer.stderr
+    assert "\n1 image was left out: train_00003\n" in answer.stdout
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert (metrics["images"], metrics["images_left_out"]) == (11, ["train_00003"])
+    assert metrics["left_out"] == [
+        f"{maps}: expected the maps of train_00003, train_00003.npy, .npz or .pt, found none"
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["clip-es", "pseudomask"])
 def test_other_forms_of_the_same_maps_give_the_same_labels(
@@ -156,7 +170,7 @@ def test_what_is_wrong_with_maps_is_told_before_anything_runs(tmp_path: Path, ti
     stream.close()
     for words, code, message in (
         ([], 2, "no classifier is trained that IRNet could take its backbone from; give ImageNet weights"),
-        (["--cam-family", "irn", *TRAINED], 1, "expected class attention maps of the form irn, found keys"),
+        (["--cam-family", "irn", *TRAINED], 1, "expected class attention maps of the form irn, found 'keys'"),
         (["--cam-family", "unknown", *TRAINED], 2, "expected one of pseudomask, amn"),
         (["--cam-classes", "voc20", *TRAINED], 1, "expected classes of the set among those of its maps"),
     ):

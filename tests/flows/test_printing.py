@@ -17,7 +17,9 @@ from flows.commands.looking.doctor import show_diagnosis
 from flows.commands.looking.report import show_report
 from flows.commands.looking.status import show_status
 from flows.commands.storing.export_labels import show_export
+from flows.commands.tables import show_left_out
 from flows.engine.printing import PlainConsole, PlainFormatter
+from flows.engine.request import left_out_of
 
 NAMES = ["e[/b]", "[red]cat", "[/2024]", ":smile:", "a\\[b]"]
 
@@ -106,3 +108,19 @@ def test_a_path_that_cannot_be_looked_at_is_one_line(
     text = "".join(capsys.readouterr())
     assert "Traceback" not in text
     assert words["PATH"][:60] in text.replace("\n", "")
+
+
+def test_of_images_that_are_left_out_the_first_ten_are_named() -> None:
+    out = io.StringIO()
+    problems = [Problem(Path("maps"), "expected maps", f"img{number:02d}") for number in range(12) for _ in "ab"]
+    show_left_out(left_out_of(problems), PlainConsole(file=out, width=20))
+    show_left_out(left_out_of([]), PlainConsole(file=out))
+    names = ", ".join(f"img{number:02d}" for number in range(10))
+    assert out.getvalue() == f"12 images were left out: {names} and 2 more\n"
+
+
+def test_problems_are_counted_and_not_the_lines_that_tell_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    of = Path("maps")
+    lines = [Problem(of, "no map"), Problem(of, "and 5 more", count=5), Problem(of, "it holds others", count=0)]
+    cli._explain(DatasetError(lines))
+    assert capsys.readouterr().err.endswith("it holds others\n6 problems.\n")

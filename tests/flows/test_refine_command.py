@@ -84,7 +84,9 @@ def test_labels_are_those_of_the_walk_in_memory(folder: Path, capsys: pytest.Cap
     names = (folder / "out/classes.txt").read_text().splitlines()
     assert names == list(open_dataset(folder / "set")[0].classes.names)
     assert main(words(folder, folder / "walls")) == 0
-    assert "next: pseudomask evaluate semantic" in capsys.readouterr().out
+    command = f"evaluate semantic --pred {folder / 'out'} --gt {folder / 'set/SegmentationClass'}"
+    assert f"\nnext: pseudomask {command}\n" in capsys.readouterr().out
+    assert main(command.split()) == 0
 
 
 def test_the_network_of_a_run_gives_instances(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,6 +129,7 @@ def test_what_is_missing_is_told_before_anything_is_written(folder: Path, capsys
     np.save(folder / "walls" / f"{sample}.npy", np.full((11, 13), 1.5, np.float32))
     assert main(words(folder, folder / "walls")) == 1
     assert f"{sample}.npy: expected a map of boundaries from 0 to 1" in " ".join(capsys.readouterr().err.split())
+    np.save(folder / "walls" / f"{sample}.npy", np.full((11, 13), 0.5, np.float32))
     (folder / "mine").mkdir()
     (folder / "mine/letter.txt").write_text("dear")
     assert main(words(folder, folder / "walls", "mine")) == 1
@@ -228,3 +231,123 @@ def test_nothing_of_prefect_is_loaded(folder: Path) -> None:
     command = [sys.executable, "-c", script, *words(folder, folder / "walls"), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
+
+
+def redraw(folder: Path, sample: Sample, change: Any) -> None:
+    """Write the maps of an image again, as a function of them gives them."""
+    size = image_size(sample.image)
+    write_maps(folder / "maps", "irn", sample.id, change(draw_maps(sample.labels, size)), size)
+
+
+def test_what_was_wrong_with_maps_is_told_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third, fourth = labelled(folder)
+    names = open_dataset(folder / "set")[0].classes.names
+
+    def spoil(maps: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        for each in maps.values():
+            each[0, :2] = -1, np.nan
+        return maps
+
+    redraw(folder, first, spoil)
+    redraw(folder, second, lambda maps: {c: 5 * each for c, each in maps.items()})
+    redraw(folder, third, lambda maps: {c: 0 * each for c, each in maps.items()})
+    (folder / "maps" / f"{fourth.id}.npy").unlink()
+    given = [*words(folder, folder / "walls"), "--missing-cams", "background"]
+    assert main([*given, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    count = lambda samples: {names[c]: sum(c in s.labels for s in samples) for s in samples for c in s.labels}  # noqa: E731
+    assert said["cams"] == {
+        "tags_without_a_map": count([fourth]),
+        "empty_maps": count([third, fourth]),
+        "remarks": {"above 1": 1, "negative": 1, "not finite": 1},
+    }
+    lost = len(third.labels) + len(fourth.labels)
+    assert said["tags_without_a_pixel"] == lost + said["tags_with_a_map_and_no_pixel"]
+    for remark, sample in (("above 1", second), ("negative", first), ("not finite", first)):
+        assert any(f"{remark} in 1 file, for one {sample.id}: " in warning for warning in said["warnings"])
+    assert main(given) == 0
+    shown = capsys.readouterr().out
+    assert f"{lost} of {said['tags']} tags have an empty map, or none in their file (" in shown
+    assert "make these maps again" in shown
+    assert "scores that are negative in 1 file" in shown
+    assert "try a lower" not in shown
+    assert main([*given, "--background-threshold", "1"]) == 0
+    with_map = said["tags"] - lost
+    assert f"{with_map} of {said['tags']} tags have a map and no pixel; try a lower" in capsys.readouterr().out
+
+
+def test_a_set_whose_maps_are_all_empty_is_refused_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for sample in labelled(folder):
+        redraw(folder, sample, lambda maps: {c: -each for c, each in maps.items()})
+    assert main(words(folder, folder / "walls")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{folder / 'maps'}: All class attention maps are empty: look at the files, and make them again" in said
+    assert not (folder / "out").exists()
+
+
+def test_images_that_are_left_out_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, *_ = labelled(folder)
+    for sample in (first, second):
+        (folder / "maps" / f"{sample.id}.npy").unlink()
+    given = [*words(folder, folder / "walls"), "--missing-cams", "skip"]
+    assert main([*given, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["images"], said["images_left_out"]) == (3, [first.id, second.id])
+    assert f"expected the maps of {first.id}, " in said["left_out"][0]
+    assert main(given) == 0
+    assert f"\n2 images were left out: {first.id}, {second.id}\n" in capsys.readouterr().out
+
+
+def test_bad_images_maps_and_boundaries_are_set_aside_where_that_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third, fourth = labelled(folder)
+    (folder / "maps" / f"{first.id}.npy").write_bytes(b"no maps")
+    (folder / "walls" / f"{second.id}.npy").unlink()
+    assert main(words(folder, folder / "walls")) == 1
+    capsys.readouterr()
+    np.save(folder / "walls" / f"{third.id}.npy", np.full((11, 13), 1.5, np.float32))
+    assert main([*words(folder, folder / "walls"), "--skip-bad", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["images"], said["images_left_out"]) == (2, [first.id, second.id, third.id])
+    for line, message in zip(
+        said["left_out"], ("is of neither NumPy's nor torch's form", "found none", "from 0 to 1"), strict=True
+    ):
+        assert message in line
+    made = {file.stem for file in (folder / "out/SegmentationClass").iterdir()}
+    assert made == {fourth.id, *(s.id for s in open_dataset(folder / "set")[0].samples if not s.labels)}
+
+
+def test_all_boundaries_that_cannot_be_used_are_told_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [sample.id for sample in labelled(folder)[1:3]]
+    for id in bad:
+        np.save(folder / "walls" / f"{id}.npy", np.full((11, 13), 1.5, np.float32))
+    assert main(words(folder, folder / "walls")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(f"{id}.npy: expected a map of boundaries from 0 to 1" in said for id in bad)
+    assert "2 problems. --skip-bad sets bad images aside." in said
+    assert not (folder / "out").exists()
+
+
+def test_the_command_that_is_told_scores_the_labels_or_none_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [sample.id for sample in labelled(folder)[:2]]
+    (folder / "set/two.txt").write_text("\n".join(ids))
+    assert main([*words(folder, folder / "walls"), "--split", "two", "--json"]) == 0
+    command = json.loads(capsys.readouterr().out)["next"]
+    assert command.endswith("/set/SegmentationClass --split two")
+    assert main([*command.split()[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
+    # One of the images with ground truth has no labels, so that no command would do.
+    (folder / "maps" / f"{ids[0]}.npy").unlink()
+    for more in ([], ["--split", "two"]):
+        assert main([*words(folder, folder / "walls"), "--skip-bad", *more]) == 0
+        assert "next:" not in capsys.readouterr().out
+    (folder / "set/SegmentationClass").rename(folder / "elsewhere")
+    assert main([*words(folder, folder / "walls"), "--skip-bad"]) == 0
+    assert "next:" not in capsys.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -18,10 +18,12 @@ from data.dataset import CamSource, Dataset, DatasetError, Problem, Sample
 from data.files import is_source
 from data.formats.images import image_size
 from data.names import clean_name, shortened
+from data.readers.beside.matching import match_with_affix
 from data.readers.image_names import ImageNames, image_id
 from data.readers.text import read_text, text_lines
 
 Missing = Literal["error", "skip", "background"]
+MAPS = "class attention maps"
 LISTED = 10
 # Files that tell the family; all are checked against it before a run begins.
 LOOKED_AT = 32
@@ -54,19 +56,24 @@ def with_cams(
 
     Raises:
         DatasetError: There is no such folder or table; images have no map: the first are named, the others counted;
-            or the files are of no family, of several, or contradict the tags, with an example.
+            or most of some files are of no family, of several, or contradict the tags, with an example.
     """
     if not folder.is_dir():
-        raise DatasetError([Problem(folder, "expected a folder of class attention maps")])
-    found, notes, problems = _find(dataset, folder)
+        raise DatasetError([Problem(folder, f"expected a folder of {MAPS}")])
+    files = _files(folder)
+    if not files:
+        raise DatasetError([Problem(folder, f"expected {MAPS} of the set's images, found no .npy, .npz or .pt in it")])
+    found, notes, problems = _find(dataset, folder, files)
     if problems and missing != "skip":
         twice = [problem for problem in problems if problem.file != folder]
         if twice or missing == "error":
-            raise DatasetError(_few(twice or problems, folder))
+            hints = [] if twice else _hints(dataset, folder, files, found)
+            raise DatasetError([*_few(twice or problems, folder), *hints])
         notes.append(f"{len(problems)} images have no map, which is taken for empty: {_named(problems)}")
         problems = []
     if not found:
-        raise DatasetError([Problem(folder, "expected class attention maps of the set's images, found none")])
+        hints = _hints(dataset, folder, files, found)
+        raise DatasetError([Problem(folder, f"expected {MAPS} of the set's images, found none"), *hints])
     samples = tuple(replace(s, cams=found.get(s.id) if s.labels else None) for s in dataset.samples)
     names = _names(dataset, folder, classes)
     dataset = replace(dataset, samples=samples)
@@ -74,19 +81,28 @@ def with_cams(
     origin = f"{folder}, of the form {chosen.name} ({chosen.writer})"
     source = CamSource(chosen.name, names, missing, origin)
     notes.append(f"{len(found)} files of {origin}, {len(names)} classes ({shortened(filter(None, names), 5)})")
-    notes = [f"class attention maps: {note}" for note in notes]
+    notes = [f"{MAPS}: {note}" for note in notes]
     return replace(dataset, notes=(*dataset.notes, *notes), cams=source), problems
 
 
-def _find(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[str], list[Problem]]:
-    """Return sample id -> file, notes, and a problem for each labelled image without one file."""
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Return name -> files of maps, without their suffixes."""
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and is_source(file):
             files[image_id(file.relative_to(folder).with_suffix("").as_posix())].append(file)
+    return files
+
+
+def _find(
+    dataset: Dataset, folder: Path, files: Mapping[str, list[Path]]
+) -> tuple[dict[str, Path], list[str], list[Problem]]:
+    """Return sample id -> file, notes, and a problem for each labelled image without one file."""
     wanted = [sample.id for sample in dataset.samples if sample.labels]
     match = ImageNames(files).match(wanted)
-    ids = match.ids | _by_coco_number(match.alone, files, set(match.ids.values()))
+    ids, notes = match.ids | _by_coco_number(match.alone, files, set(match.ids.values())), list(match.notes)
+    if not ids:
+        ids, notes = match_with_affix(wanted, list(files))
     found: dict[str, Path] = {}
     problems: list[Problem] = []
     for id in wanted:
@@ -98,13 +114,28 @@ def _find(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[str], l
             problems.append(Problem(of_image[0], f"expected one file of maps for {id}, found {names}", id))
         else:
             problems.append(Problem(folder, f"expected the maps of {id}, {id}.npy, .npz or .pt, found none", id))
-    notes = list(match.notes)
     if unknown := _unknown(files, dataset, set(ids.values())):
         notes.append(f"{len(unknown)} files are of no image of the set, and stay unread: {_listed(unknown)}")
     return found, notes, problems
 
 
-def _unknown(files: dict[str, list[Path]], dataset: Dataset, taken: set[str]) -> list[str]:
+def _hints(dataset: Dataset, folder: Path, files: Mapping[str, list[Path]], found: Mapping[str, Path]) -> list[Problem]:
+    """Return what else is in the folder, as a line, and how to name it; nothing where all files have their image."""
+    taken = set(found.values())
+    unknown = _unknown(files, dataset, {name for name, each in files.items() if taken.intersection(each)})
+    alone = [sample.id for sample in dataset.samples if sample.labels and sample.id not in found]
+    if not unknown or not alone:
+        return []
+    # An example that seems to be of one of the images shows best what is wrong with its name.
+    pairs = ((name, id) for name in unknown[:LISTED] for id in alone[:LISTED] if id in name)
+    name, id = next(pairs, (unknown[0], alone[0]))
+    example = files[name][0].relative_to(folder)
+    count = "1 file" if len(unknown) == 1 else f"{len(unknown)} files"
+    message = f"it holds {count} of other names, such as {example}; name maps like their images: {id}{example.suffix}"
+    return [Problem(folder, message, count=0)]
+
+
+def _unknown(files: Mapping[str, list[Path]], dataset: Dataset, taken: set[str]) -> list[str]:
     others = [name for name in files if name not in taken]
     # Images without labels may have maps, which nothing needs.
     return ImageNames({sample.id: None for sample in dataset.samples}).match(others).alone
@@ -163,16 +194,21 @@ def _names(dataset: Dataset, folder: Path, classes: str | None) -> tuple[str, ..
 def _family(
     dataset: Dataset, names: tuple[str, ...], family: str | None, missing: Missing, skip_bad: bool
 ) -> CamFamily:
-    """Return the family of the folder's files: the first whose classes are the tags in all files that are looked at.
+    """Return the family of the folder's files: the first that fits most of the files that are looked at.
+
+    It fits a file where the file's classes are the image's tags. Files that it does not fit are left to the check of
+    all files, which lists every one.
 
     Raises:
-        DatasetError: There is none. The file is an example: of the family that fits most of them.
+        DatasetError: There is none: the form, or the table of classes, is another. The file is an example: of the
+            family that fits most of them.
     """
     candidates = FAMILIES if family is None else (family_of(family),)
     failures: dict[str, list[DatasetError]] = {each.name: [] for each in candidates}
     known: set[str] = set()
     unread: list[DatasetError] = []
-    for sample in _spread([sample for sample in dataset.samples if sample.cams]):
+    looked_at = _spread([sample for sample in dataset.samples if sample.cams])
+    for sample in looked_at:
         try:
             content = read_content(sample.cams or sample.image, byte_limit(image_size(sample.image), len(names)))
         except DatasetError as error:
@@ -192,7 +228,7 @@ def _family(
     if not fitting:
         raise [*unread, *failures[candidates[0].name]][0]
     best = min(fitting, key=lambda each: len(failures[each.name]))
-    if failures[best.name] and not skip_bad:
+    if len(failures[best.name]) > len(looked_at) / 2 and not skip_bad:
         raise failures[best.name][0]
     return best
 
@@ -205,8 +241,9 @@ def _spread(samples: Sequence[Sample]) -> list[Sample]:
 def _few(problems: list[Problem], folder: Path) -> list[Problem]:
     if len(problems) <= LISTED + 1:
         return problems
-    more = f"and {len(problems) - LISTED} more images without maps; --missing-cams skip or background goes on"
-    return [*problems[:LISTED], Problem(folder, more)]
+    count = len(problems) - LISTED
+    more = f"and {count} more images without maps; --missing-cams skip or background goes on"
+    return [*problems[:LISTED], Problem(folder, more, count=count)]
 
 
 def _named(problems: list[Problem]) -> str:

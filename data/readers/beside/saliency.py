@@ -10,6 +10,7 @@ from data.dataset import Dataset, DatasetError, Problem
 from data.files import is_source
 from data.formats.unit_maps import MAP_SUFFIXES
 from data.readers.beside.matching import first_problems, match_samples
+from data.readers.image_names import image_id
 from data.saliency_maps import is_network
 
 
@@ -52,7 +53,7 @@ def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and is_source(file):
-            files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
+            files[image_id(file.relative_to(folder).with_suffix("").as_posix())].append(file)
     found, notes, problems = match_samples(
         dataset,
         files,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,10 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from data.cam_families import family_of
+from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
-from data.dataset import Dataset, DatasetError, Problem
+from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.files import file_digest
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, index_files
+from data.formats.unit_maps import read_unit_map
+from data.names import shortened
 from data.ownership import own, refuse_nesting
 from data.readers import open_dataset
 from data.readers.beside.cams import Missing, with_cams
@@ -23,16 +27,18 @@ from data.readers.beside.saliency import find_maps, first_problems
 from data.store import ArtifactError, explain_os_errors, open_store
 from data.validation import check_images, set_aside
 from flows.commands.command import Command, answering
-from flows.commands.tables import percent
-from flows.engine.request import ListName, LocalRequest, WholePath
+from flows.commands.tables import percent, show_left_out
+from flows.engine.request import ListName, LocalRequest, WholePath, left_out_of
 from tasks.config import Fraction, PixelRange
 from tasks.engine.run_record import FILE_NAME, read_run
+from tasks.evaluation.health import ALL_EMPTY
 from tasks.pipeline.plan import pipeline_settings
 from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
 
 log = logging.getLogger(__name__)
 THRESHOLD = 0.25
 """Background threshold of families that have none of their own."""
+SHOWN = 10
 
 
 class RefineRequest(LocalRequest):
@@ -49,6 +55,7 @@ class RefineRequest(LocalRequest):
         cam_classes: The table of the maps' classes: voc20, coco80, coco91, or a file with a name per line.
         cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
         missing_cams: Labelled images without a map: refuse, skip, or take for background.
+        skip_bad: Set bad images aside instead of refusing the set.
         background_threshold: Scores under this share of the image's highest are background; by default that of the
             maps' family.
         radius_px: Largest distance of a step of the walk, in pixels of the stride-4 grid.
@@ -68,6 +75,7 @@ class RefineRequest(LocalRequest):
     cam_classes: ListName | None = None
     cam_family: str | None = None
     missing_cams: Missing = "error"
+    skip_bad: bool = False
     background_threshold: Fraction | None = None
     radius_px: int = Field(default=WalkConfig().radius_px, ge=2)
     beta: float = Field(default=WalkConfig().beta, gt=0)
@@ -87,18 +95,21 @@ def refine(request: RefineRequest) -> dict[str, Any]:
     """Write the labels of a set.
 
     Returns:
-        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels; and what
-        `tasks.refining.refine_set` returns.
+        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels;
+        what `left_out_of` returns and what `tasks.refining.refine_set` does; and "next", the command that scores the
+        labels, None where the set has no ground truth of just these images.
 
     Raises:
-        DatasetError: The set, a map or a boundary cannot be used; what is missing is listed before anything is made.
+        DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is wrong is listed
+            before anything is made. With `skip_bad`, no image is left.
         ArtifactError: `boundary` is neither, or the folder of the results holds something else.
     """
     maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
     refuse_nesting(request.out, None, request.data, maps)
-    dataset = _open(request)
+    dataset, left_out = _open(request)
     assert dataset.cams is not None
-    presets = family_of(dataset.cams.family).presets
+    family = dataset.cams.family
+    presets = family_of(family).presets
     threshold = request.background_threshold
     if threshold is None:
         threshold = presets.labels if presets else THRESHOLD
@@ -106,7 +117,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         background_threshold=threshold, crf_iterations=request.crf_iterations, min_area=request.min_area
     )
     walk = WalkConfig(radius_px=request.radius_px, beta=request.beta, steps=request.steps)
-    walls = _find_walls(request, dataset)
+    walls, without = _find_walls(request, dataset)
+    dataset = _without(request, dataset, without)
     with own(request.out, "refine") as output, explain_os_errors(request.out):
         output.refuse_changed()
         names = sorted(_names(dataset, instances=_is_run(request.boundary)))
@@ -119,8 +131,9 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         digests = map_in_threads(lambda name: file_digest(request.out / name), names, request.num_workers)
         output.settle(dict(zip(names, digests, strict=True)))
     whose = f"the IRNet of {request.boundary}" if _is_run(request.boundary) else f"maps of {request.boundary}"
-    said = {"out": str(request.out), "boundary": whose, "family": dataset.cams.family, "threshold": threshold}
-    return {**said, **found}
+    said = {"out": str(request.out), "boundary": whose, "family": family, "threshold": threshold}
+    left_out = left_out_of([*left_out, *without])
+    return {**said, **left_out, **found, "next": _evaluation(request, dataset, whole=not left_out["left_out"])}
 
 
 def show_refined(result: dict[str, Any], console: Console) -> None:
@@ -132,34 +145,88 @@ def show_refined(result: dict[str, Any], console: Console) -> None:
     say(f"labels of {result['images']} images from maps of the form {result['family']} and {result['boundary']}")
     share = percent(result["foreground_share"])
     say(f"background threshold {result['threshold']:g}: {share} % of the pixels have a class")
-    if lost := result["tags_without_a_pixel"]:
-        say(f"{lost} of {result['tags']} tags have no pixel; try a lower --background-threshold")
+    if lost := result["tags_with_a_map_and_no_pixel"]:
+        say(f"{lost} of {result['tags']} tags have a map and no pixel; try a lower --background-threshold")
+    if empty := result["cams"]["empty_maps"]:
+        named = shortened((f"{name} {count}" for name, count in empty.items()), SHOWN)
+        count = f"{sum(empty.values())} of {result['tags']} tags"
+        say(f"{count} have an empty map, or none in their file ({named}): they get no pixel; make these maps again")
     if result["instances"] is not None:
         say(f"{result['instances']} instances")
+    for warning in result["warnings"]:
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    show_left_out(result, console)
     say(f"labels   {result['out']}")
-    say(f"next: pseudomask evaluate semantic --pred {result['out']} --gt LABELS, where there is ground truth")
+    if following := result["next"]:
+        say(f"next: {following}")
+
+
+def _evaluation(request: RefineRequest, dataset: Dataset, *, whole: bool) -> str | None:
+    """Return the command that scores the labels, where the set's label maps lie in a folder and are of its images.
+
+    Args:
+        whole: No image of the set was left out.
+    """
+    files = {sample.id: sample.semantic for sample in dataset.samples if sample.semantic and not sample.coding}
+    folders = {file.parents[id.count("/")] for id, file in files.items()}
+    if len(folders) != 1:
+        return None
+    (folder,) = folders
+    command = f"pseudomask evaluate semantic --pred {request.out} --gt {folder}"
+    # Ground truth without a prediction would be refused.
+    if set(folder.rglob("*.png")) <= set(files.values()):
+        return command
+    return (
+        f"{command} --split {request.split}" if request.split and whole and len(files) == len(dataset.samples) else None
+    )
 
 
 def _is_run(boundary: Path) -> bool:
     return (boundary / FILE_NAME).is_file()
 
 
-def _open(request: RefineRequest) -> Dataset:
-    """Read the lists, labels and attention maps of the set, and check its images."""
-    dataset, _ = open_dataset(request.data, request.labels, request.split, request.classes)
-    dataset, left_out = with_cams(
+def _open(request: RefineRequest) -> tuple[Dataset, list[Problem]]:
+    """Read the lists, labels and attention maps of the set, check its images, and tell of those that are left out."""
+    skip = request.skip_bad
+    dataset, left_out = open_dataset(request.data, request.labels, request.split, request.classes, skip_bad=skip)
+    dataset, lacking = with_cams(
         dataset,
         request.cams,
-        missing=request.missing_cams,
+        missing="skip" if skip and request.missing_cams == "error" else request.missing_cams,
         classes=request.cam_classes,
         family=request.cam_family,
+        skip_bad=skip,
     )
-    dataset = set_aside(dataset, left_out) if left_out else dataset
+    dataset = set_aside(dataset, lacking) if lacking else dataset
     for note in dataset.notes:
         log.info("%s", note)
-    if problems := check_images(dataset, request.num_workers):
+    problems = check_images(dataset, request.num_workers)
+    dataset = _without(request, dataset, problems)
+    if _all_empty(dataset):
+        raise DatasetError([Problem(request.cams, ALL_EMPTY)])
+    return dataset, [*left_out, *lacking, *problems]
+
+
+def _without(request: RefineRequest, dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """Return the set without the images that the problems name.
+
+    Raises:
+        DatasetError: There are problems, and the request does not skip bad images; or no image is left.
+    """
+    if not problems:
+        return dataset
+    if not request.skip_bad:
         raise DatasetError(problems)
-    return dataset
+    return set_aside(dataset, problems)
+
+
+def _all_empty(dataset: Dataset) -> bool:
+    """Tell whether images have labels and all of their maps are zero; reads files up to the first that has a score."""
+    assert dataset.cams is not None
+    labelled = [sample for sample in dataset.samples if sample.labels]
+    return bool(labelled) and not any(
+        read_cams(sample, dataset.cams, dataset.classes, strict=False).values.any() for sample in labelled
+    )
 
 
 @dataclass(frozen=True)
@@ -171,19 +238,42 @@ class _Walls:
     long_side: tuple[int, int] | None
 
 
-def _find_walls(request: RefineRequest, dataset: Dataset) -> _Walls:
+def _find_walls(request: RefineRequest, dataset: Dataset) -> tuple[_Walls, list[Problem]]:
+    """Return where boundaries come from, and a problem for each labelled image without one that can be read.
+
+    Raises:
+        DatasetError: There is no such folder; or images have no map: the first are named, the others counted, unless
+            bad images are skipped.
+    """
     from tasks.refining import BOUNDARY
 
     if _is_run(request.boundary):
         network, fields, long_side = _network(request)
-        return _Walls(None, (network, fields), long_side)
+        return _Walls(None, (network, fields), long_side), []
     if not request.boundary.is_dir():
         message = "expected the folder of a run, or of maps of boundaries"
         raise DatasetError([Problem(request.boundary, message)])
-    files, _, problems = find_maps(dataset, request.boundary, BOUNDARY)
-    if problems:
+    files, notes, problems = find_maps(dataset, request.boundary, BOUNDARY)
+    for note in notes:
+        log.info("%s", note)
+    if problems and not request.skip_bad:
         raise DatasetError(first_problems(problems, request.boundary))
-    return _Walls(files, None, request.long_side)
+    problems += _unreadable([sample for sample in dataset.samples if sample.id in files], files, request.num_workers)
+    return _Walls(files, None, request.long_side), problems
+
+
+def _unreadable(samples: Sequence[Sample], files: Mapping[str, Path], num_workers: int) -> list[Problem]:
+    """Return a problem, with the sample's id, for each map of boundaries that cannot be used."""
+    from tasks.refining import BOUNDARY
+
+    def check(sample: Sample) -> list[Problem]:
+        try:
+            read_unit_map(files[sample.id], sample.image, f"a {BOUNDARY}")
+        except DatasetError as error:
+            return [replace(problem, sample=sample.id) for problem in error.problems]
+        return []
+
+    return [problem for found in map_in_threads(check, samples, num_workers) for problem in found]
 
 
 def _make(

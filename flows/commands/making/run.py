@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.command import Command, Written, answering
-from flows.commands.tables import percent, show_validation
+from flows.commands.tables import percent, show_left_out, show_validation
 from flows.engine.collect import writing
 from flows.engine.embedded import embedded_server, read_result
 from flows.engine.request import handed_over
@@ -65,6 +65,7 @@ def show_results(result: dict[str, Any], console: Console) -> None:
     for kind, colour in (("failures", "red"), ("warnings", "yellow")):
         for sentence in result.get(kind, ()):
             console.print(sentence, style=colour, markup=False, highlight=False, soft_wrap=True)
+    show_left_out(result, console)
     console.print(f"labels   {run}/labels\nmetrics  {run}/metrics.json", highlight=False, soft_wrap=True)
     report = Path(run) / "report" / "index.html"
     if report.is_file() and report.stat().st_mtime >= (Path(run) / "metrics.json").stat().st_mtime:

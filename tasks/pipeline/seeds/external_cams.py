@@ -12,7 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.cam_maps import read_cams
+from data.cam_maps import CamMaps, read_cams
+from data.dataset import Sample
 from data.formats.images import image_size
 from tasks.engine.job import Job
 from tasks.engine.stage import ExternalCamConfig
@@ -21,12 +22,48 @@ from tasks.pipeline.seeds.hints import hint_cams, hints_of
 from tasks.training.working_size import working_size
 
 
+class CamCounts:
+    """Counts of what files of attention maps held and lacked.
+
+    Attributes:
+        tags: Class number -> images that have the tag.
+        without_map: Class number -> those of them whose file has no map of it.
+        empty: Class number -> those of them whose map is zero everywhere, or lacking.
+        remarks: What files held that maps are not to hold -> how many did.
+        examples: Remark -> the id of the first image with it.
+    """
+
+    def __init__(self) -> None:
+        self.tags: Counter[int] = Counter()
+        self.without_map: Counter[int] = Counter()
+        self.empty: Counter[int] = Counter()
+        self.remarks: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+
+    def add(self, sample: Sample, found: CamMaps) -> None:
+        """Count the maps of an image, as its file has them."""
+        self.tags.update(sample.labels)
+        self.without_map.update(found.lacking)
+        self.empty.update(c for c, each in zip(sample.labels, found.values, strict=True) if not each.any())
+        self.remarks.update(found.remarks)
+        self.examples = dict.fromkeys(found.remarks, sample.id) | self.examples
+
+    def update(self, other: CamCounts) -> None:
+        """Add the counts of other images, which come after these."""
+        for name in ("tags", "without_map", "empty", "remarks"):
+            getattr(self, name).update(getattr(other, name))
+        self.examples = other.examples | self.examples
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts as plain data, under the names of the attributes."""
+        counts = {"tags": dict(self.tags), "without_map": dict(self.without_map), "empty": dict(self.empty)}
+        return {**counts, "remarks": dict(self.remarks), "examples": self.examples}
+
+
 def read_external_cams(job: Job) -> dict[str, Any]:
     """Write the maps of every image that has labels, as `tasks.pipeline.seeds.cams:infer_cams` does, from its file.
 
-    Summary: "tags", "without_map" and "empty", class number -> images that have the tag, those of them whose file has
-    no map of it, and those whose map is zero everywhere; "remarks", what files held -> how many did, and "examples",
-    the first of them.
+    Summary: that of `CamCounts`.
 
     Raises:
         DatasetError: A file cannot be used.
@@ -34,8 +71,7 @@ def read_external_cams(job: Job) -> dict[str, Any]:
     config = job.config
     assert isinstance(config, ExternalCamConfig)
     maps: dict[str, Tensor] = {}
-    tags, without_map, empty, remarks = (Counter() for _ in range(4))
-    examples: dict[str, str] = {}
+    counts = CamCounts()
     for done, sample in enumerate(job.samples, start=1):
         if sample.labels:
             own_size = image_size(sample.image)
@@ -43,15 +79,10 @@ def read_external_cams(job: Job) -> dict[str, Any]:
             found = read_cams(sample, config.source, job.classes, grid_size(size), strict=False)
             given = maps_to_grid(found.values, size)
             maps[sample.id] = hint_cams(given, sample.labels, hints_of(sample, job.classes), size)
-            tags.update(sample.labels)
-            without_map.update(found.lacking)
-            empty.update(c for c, each in zip(sample.labels, found.values, strict=True) if not each.any())
-            remarks.update(found.remarks)
-            examples = dict.fromkeys(found.remarks, sample.id) | examples
+            counts.add(sample, found)
         job.progress(done, len(job.samples))
     save_maps(job.out / "cams.safetensors", maps)
-    counts = {"tags": dict(tags), "without_map": dict(without_map), "empty": dict(empty)}
-    return {**counts, "remarks": dict(remarks), "examples": examples}
+    return counts.summary()
 
 
 def maps_to_grid(maps: NDArray[np.float32], size: tuple[int, int]) -> Float[Tensor, "k h w"]:
