@@ -67,4 +67,4 @@ class HealthWatch:
         options = {"trained": self._trained, "config": artifact.config, "external": dataset.cams is not None}
         found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
         if found.failures:
-            raise StageError(f"{'. '.join(found.failures)}. pseudomask run --go-on goes on all the same.")
+            raise StageError(f"{'. '.join(found.failures)}. --go-on goes on all the same (from Python go_on=True).")

@@ -112,8 +112,9 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
     for problem in result["problems"]:
         text = one_line(f"{problem['file']}: {problem['message']}")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    if result["problems"]:
-        console.print(f"{len(result['problems'])} problems. `run --skip-bad` sets bad images aside.", highlight=False)
+    if count := len(result["problems"]):
+        told = "1 problem" if count == 1 else f"{count} problems"
+        console.print(f"{told}. `run --skip-bad` sets bad images aside.", highlight=False)
     for note in (result.get("dataset") or {}).get("warnings", ()):
         console.print(f"warning: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if not result["problems"] and "dataset" in result:
