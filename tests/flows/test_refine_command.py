@@ -255,7 +255,10 @@ def test_what_was_wrong_with_maps_is_told_at_the_end(folder: Path, capsys: pytes
     given = [*words(folder, folder / "walls"), "--missing-cams", "background"]
     assert main([*given, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    count = lambda samples: {names[c]: sum(c in s.labels for s in samples) for s in samples for c in s.labels}  # noqa: E731
+
+    def count(samples: list[Sample]) -> dict[str, int]:
+        return {names[c]: sum(c in s.labels for s in samples) for s in samples for c in s.labels}
+
     assert said["cams"] == {
         "tags_without_a_map": count([fourth]),
         "empty_maps": count([third, fourth]),
