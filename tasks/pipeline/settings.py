@@ -358,8 +358,8 @@ class PixelsConfig(Config):
         hint_weight: So many times as many cells of an image teach, of those that a person said something of (`--hints`,
             corrections).
         taught_thresholds: Two background thresholds of the walked scores. Pixels whose label is not the same under both
-            teach nothing. "auto" takes `labels.sure_thresholds` as they were chosen for the set. Where two numbers leave
-            nothing to choose, later rounds take their middle for the threshold of the walked scores.
+            teach nothing. "auto" takes `labels.sure_thresholds` as they were chosen for the set. Where numbers leave
+            nothing to choose, later rounds take the middle of these two for the threshold of the walked scores.
         crf_iterations: Of the dense CRF that brings what is taught to the image's edges.
         steps: Of the training.
         batch_size: Cells of a step.
