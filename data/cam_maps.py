@@ -157,7 +157,8 @@ def read_content(file: Path, limit: int) -> Content:
 def _reason(error: Exception) -> str:
     """Return why a file cannot be read, and what to do about it."""
     reason = getattr(error, "strerror", None) or error or type(error).__name__
-    understood = isinstance(error, PickleError | OSError | NotImplementedError | RuntimeError)
+    # An archive with a password, or packed in a way that is not read here, is whole: a RuntimeError says which.
+    understood = isinstance(error, PickleError | OSError | RuntimeError)
     if understood and not isinstance(error, CutOffError):
         return f"{reason}; {_REMEDY}"
     return f"it is cut off or damaged ({reason}): copy it again, or make it again"

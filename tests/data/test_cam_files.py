@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.cam_maps import ABOVE_1, NEGATIVE, NOT_FINITE, read_cams
+from data.cam_maps import _REMEDY, ABOVE_1, NEGATIVE, NOT_FINITE, read_cams
 from data.dataset import CamSource, ClassTable, Dataset, DatasetError, Sample
 from data.formats.voc import VOC_CLASSES
 from data.pickles import PickleError, TorchArray, read_npy, read_zip
@@ -230,6 +230,27 @@ def test_an_archive_that_is_cut_off_is_called_so(sample: Sample, share: float) -
         DatasetError, match=r"a\.pt: .* but it is cut off or damaged \(File is not a zip file\): copy it"
     ):
         read(sample)
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "said"),
+    [(6, 8, "encrypted"), (8, 10, "compression method is not supported")],
+    ids=["password", "packing"],
+)
+def test_a_whole_archive_that_is_not_read_here_is_not_called_damaged(
+    sample: Sample, local: int, central: int, said: str
+) -> None:
+    sample = replace(sample, cams=file_of(sample).with_suffix(".npz"))
+    np.savez(file_of(sample), maps=MAP)
+    content = bytearray(file_of(sample).read_bytes())
+    # The flags, or the method, of the one member stand in its own header and in the directory.
+    for place in (local, content.index(b"PK\x01\x02") + central):
+        content[place : place + 2] = struct.pack("<H", 1 if said == "encrypted" else 99)
+    file_of(sample).write_bytes(content)
+    with pytest.raises(DatasetError, match=said) as caught:
+        read(sample)
+    assert "damaged" not in str(caught.value)
+    assert str(caught.value).endswith(f"; {_REMEDY}")
 
 
 def test_a_parameter_is_its_tensor(sample: Sample) -> None:

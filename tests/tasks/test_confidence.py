@@ -138,7 +138,8 @@ def test_labels_and_their_confidence_are_those_of_the_maps(iterations: int, by_p
     assert sure[24] < sure[8]
     assert sure[24] < sure[48]
     assert found.confidence.shape == (40, 64)
-    assert ((found.confidence > 0) & (found.confidence < 1)).all()
+    weights = astuple(CALIBRATIONS[by_pixels, iterations > 0])
+    np.testing.assert_allclose(found.confidence, 1 / (1 + np.exp(-found.features @ np.array(weights))), rtol=1e-5)
 
 
 def test_stage_labels_writes_confidence_for_every_image(tmp_path: Path) -> None:

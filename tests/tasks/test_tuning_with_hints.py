@@ -71,15 +71,22 @@ def hinted(folder: Path, *, second_round: bool, hints: bool = True) -> Path:
     return run
 
 
-def test_a_run_of_the_default_preset_with_a_second_round_is_searched(tmp_path: Path) -> None:
-    run = hinted(tmp_path, second_round=True, hints=False)
-    record = read_run(run)
-    # The maps of the fabricated run are those of images at their own size.
+def of_the_default_preset(folder: Path, background: float, sure: tuple[float, float]) -> tuple[Path, PipelineConfig]:
+    """Return a run of preset quick, for whose set these thresholds of the walked scores were chosen, and its settings.
+
+    The maps of the fabricated run are those of images at their own size.
+    """
+    run = hinted(folder, second_round=True, hints=False)
     settings = quick().model_copy(update={"backbone": "resnet18", "weights": None, "long_side": None})
-    record.model_copy(update={"settings": settings.model_dump(mode="json")}).write(run)
-    file = Store(tmp_path / "store").path("labels", "d") / "settings.json"
-    chosen = settings.labels.model_copy(update={"background_threshold": 0.3, "sure_thresholds": (0.2, 0.5)})
-    file.write_text(chosen.model_dump_json())
+    read_run(run).model_copy(update={"settings": settings.model_dump(mode="json")}).write(run)
+    file = Store(folder / "store").path("labels", "d") / "settings.json"
+    chosen = {"background_threshold": background, "sure_thresholds": sure}
+    file.write_text(settings.labels.model_copy(update=chosen).model_dump_json())
+    return run, settings
+
+
+def test_a_run_of_the_default_preset_with_a_second_round_is_searched(tmp_path: Path) -> None:
+    run, settings = of_the_default_preset(tmp_path, 0.3, (0.2, 0.5))
     asked = {"set": ((PIXEL, "0.3", "0.5", "0.7"), (CRF, "0", "5"))}
     result = tune_run(TuneRequest(run=run, out=tmp_path / "tune", **asked))
     assert result["candidates"] == 6
@@ -93,14 +100,8 @@ def test_a_run_of_the_default_preset_with_a_second_round_is_searched(tmp_path: P
 
 
 def test_thresholds_of_the_walk_go_on_top_of_the_default_preset_and_are_told_to_act_on_more(tmp_path: Path) -> None:
-    run = hinted(tmp_path, second_round=True, hints=False)
-    record = read_run(run)
-    settings = quick().model_copy(update={"backbone": "resnet18", "weights": None, "long_side": None})
-    record.model_copy(update={"settings": settings.model_dump(mode="json")}).write(run)
-    file = Store(tmp_path / "store").path("labels", "d") / "settings.json"
     # The run's own threshold is so high that every other is better.
-    own = settings.labels.model_copy(update={"background_threshold": 0.99, "sure_thresholds": (0.9, 0.995)})
-    file.write_text(own.model_dump_json())
+    run, _ = of_the_default_preset(tmp_path, 0.99, (0.9, 0.995))
     out = tmp_path / "tune"
     result = tune_run(TuneRequest(run=run, out=out, set=((BACKGROUND, "0.3", "0.5"), (CRF, "0"))))
     assert result["chosen"][BACKGROUND] < 0.99
