@@ -1,6 +1,6 @@
 """How sure labels are, fitted and tried: python -m benchmarks.calibration --runs NAME=RUN .. --judged NAME=RUN ..
 
-Every run has ground truth, and its store is there. Of each image some pixels are drawn, with what is known of their
+Every run is of the default command, has ground truth, and its store is there. Of each image some pixels are drawn, with what is known of their
 labels (`tasks.pipeline.confidence.odds`) and whether these are right. For labels by the pixel classifier and by the
 walk, with a CRF and without, the weights are fitted on all sets of `--runs`, each counted alike; what they are worth is
 told of each of these sets with weights fitted on the others, and of `--judged`, on which nothing is fitted.
@@ -61,15 +61,14 @@ def main(runs: tuple[str, ...], judged: tuple[str, ...] = (), json_file: Path | 
     """
     torch.set_num_threads(1)
     machine = describe_machine()
+    fitted, tried = _folders(runs), _folders(judged)
     found: dict[str, dict] = {}
     print("| labels by | set | pixels right | ECE before | after | AUC before | after |\n|---|---|---|---|---|---|---|")
     for kind, (second, crf) in KINDS.items():
-        sets = {
-            name: draw(Path(run), second=second, crf=crf) for name, _, run in (each.partition("=") for each in runs)
-        }
-        tried = {name: draw(Path(run), second=second, crf=crf) for name, _, run in (e.partition("=") for e in judged)}
+        drawn_of = {name: draw(run, second=second, crf=crf) for name, run in (fitted | tried).items()}
+        sets = {name: drawn_of[name] for name in fitted}
         scores = {}
-        for name, drawn in (sets | tried).items():
+        for name, drawn in drawn_of.items():
             others = {other: each for other, each in sets.items() if other != name}
             if others:
                 scores[name] = judge(drawn, fit(others, crf=crf))
@@ -78,7 +77,7 @@ def main(runs: tuple[str, ...], judged: tuple[str, ...] = (), json_file: Path | 
         found[kind] = {"weights": weights, "sets": scores}
         print(f"{kind}: {weights}")
     write_results(
-        {"machine": machine, "runs": _names(runs), "judged": _names(judged), "kinds": found},
+        {"machine": machine, "runs": list(fitted), "judged": list(tried), "kinds": found},
         json_file or results_file(machine, "calibration"),
     )
     return 0
@@ -144,8 +143,9 @@ def judge(drawn: Drawn, weights: Float[np.ndarray, " 5"]) -> dict[str, float]:
     }
 
 
-def _names(runs: tuple[str, ...]) -> list[str]:
-    return [run.partition("=")[0] for run in runs]
+def _folders(runs: tuple[str, ...]) -> dict[str, Path]:
+    """Return name -> folder of what is given as NAME=FOLDER."""
+    return {name: Path(folder) for name, _, folder in (run.partition("=") for run in runs)}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from jaxtyping import Int64
 
 from data.dataset import DatasetError, Problem, Sample
 from data.files import atomic_write
+from data.names import shortened
 from data.readers.ids import read_split
 from data.readers.image_names import ImageNames
 from tasks.config import changed_values
@@ -164,8 +165,7 @@ def choose_samples(artifacts: RunArtifacts, options: TuneOptions) -> tuple[dict[
         if problems := [*split.problems, *(Problem(split.file, f"{unknown} {name!r}") for name in split.missing)]:
             raise DatasetError(problems)
         if without := [id for id in split.ids if id not in with_truth]:
-            few = ", ".join(without[:FEW]) + (", ..." if len(without) > FEW else "")
-            remarks.append(f"{len(without)} images of {split.file} have no ground truth and were left out: {few}")
+            remarks.append(f"{split.file}: left out for want of ground truth: {shortened(without, FEW)}")
         with_truth = {id: with_truth[id] for id in split.ids if id in with_truth}
     if not with_truth:
         raise DatasetError(

@@ -37,6 +37,7 @@ from tasks.tuning.choose import Candidate, best_of, make_candidate, mean_iou, un
 from tasks.tuning.curves import CRITERIA, ImageScores, Measuring, count_at_thresholds, measure_image
 from tasks.tuning.search import search
 from tasks.tuning.space import BACKGROUND, CRF, PIXEL, Space, make_space, read_values, with_values
+from tasks.tuning.tune import TuneOptions, choose_samples
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +216,17 @@ def test_a_list_names_the_images_whose_ground_truth_decides(run: Path, tmp_path:
     blind = make_walked_run(tmp_path / "blind", with_truth=False)
     with pytest.raises(DatasetError, match="expected images with ground truth"):
         tune_run(request(blind, tmp_path / "no", gt=str(tmp_path / "some.txt")))
+
+
+def test_images_of_a_list_that_have_no_ground_truth_are_told(run: Path, tmp_path: Path) -> None:
+    artifacts = RunArtifacts(run)
+    first, second, *_ = artifacts.samples
+    artifacts.samples = (replace(first, semantic=None), second)
+    (tmp_path / "two.txt").write_text(f"{first.id}\n{second.id}\n")
+    options = TuneOptions(run, tmp_path / "tune", str(tmp_path / "two.txt"), {}, 1, 100, "mean", 1, "cpu")
+    samples, by_truth, remarks = choose_samples(artifacts, options)
+    assert (list(samples), by_truth) == ([second.id], True)
+    assert remarks == [f"{tmp_path / 'two.txt'}: left out for want of ground truth: {first.id}"]
 
 
 class InlinePool:
