@@ -1,9 +1,10 @@
 """How sure labels are, fitted and tried: python -m benchmarks.calibration --runs NAME=RUN .. --judged NAME=RUN ..
 
-Every run is of the default command, has ground truth, and its store is there. Of each image some pixels are drawn, with what is known of their
-labels (`tasks.pipeline.confidence.odds`) and whether these are right. For labels by the pixel classifier and by the
-walk, with a CRF and without, the weights are fitted on all sets of `--runs`, each counted alike; what they are worth is
-told of each of these sets with weights fitted on the others, and of `--judged`, on which nothing is fitted.
+Every run is of the default command and has ground truth, and its store is there. Of each image some pixels are drawn,
+with what is known of their labels (`tasks.pipeline.confidence.odds`) and whether these are right. For labels by the
+pixel classifier and by the walk, with a CRF and without, the weights are fitted on all sets of `--runs`, each counted
+alike; what they are worth is told of each of these sets with weights fitted on the others, and of `--judged`, on which
+nothing is fitted.
 
 The weights go into `CALIBRATIONS` by hand, from the results' file; a test compares them.
 """
