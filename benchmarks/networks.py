@@ -44,18 +44,19 @@ def main(
 
 
 def cooperation(backbone: str, size: tuple[int, int], classes: int, device: str, threads: int) -> Table:
-    """Return a row a network and kind of connection, with the ratios to twice what a single network takes."""
+    """Return a row a network of preset `cityscapes` and kind of connection, with the ratios to two single networks."""
     title = f"{backbone}, {size[0]} x {size[1]}, {device}; in brackets the ratio to two single networks"
     table = Table(title=title, title_justify="left")
     for column in ("network", "M parameters", "inference MB", "training MB"):
         table.add_column(column, justify="left" if column == "network" else "right")
-    for name in (spec.name for spec in cooperative.SPECS):
-        single: list[float] = []
+    for spec in cooperative.SPECS:
+        name, single = spec.name, list[float]()
+        options = spec.presets["cityscapes"]().training.network_options
         for connections in CONNECTIONS:
-            variant = Variant(name, backbone, {"connections": connections})
-            options = {"device": device, "num_threads": threads}
-            parameters = measure_inference(variant, classes, size, **options).parameters
-            measured = measure_resources(variant, classes, size, **options)
+            variant = Variant(name, backbone, {**options, "connections": connections})
+            where = {"device": device, "num_threads": threads}
+            parameters = measure_inference(variant, classes, size, **where).parameters
+            measured = measure_resources(variant, classes, size, **where)
             figures = [value / 1e6 for value in (parameters, measured.inference_bytes, measured.training_bytes)]
             single = single or figures
             cells = (f"{value:,.1f} ({value / 2 / one:.2f})" for value, one in zip(figures, single, strict=True))

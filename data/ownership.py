@@ -23,7 +23,6 @@ from data.concurrency import map_in_threads
 from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, read_regular, try_lock
 from data.formats.label_folder import MAPS
 from data.names import is_plain, is_unsafe
-from data.store import USERS
 
 MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
 OLD_LOCK = ".lock"
@@ -287,13 +286,6 @@ def is_page(file: Path) -> bool:
     with file.open("rb") as stream:
         begin = stream.read(4096)
     return begin.lower().startswith(b"<!doctype html>") and b" pseudomask</title>" in begin
-
-
-def is_output(folder: Path) -> bool:
-    """Tell whether a command made a folder: results, published versions, an export or a store."""
-    if (folder / MARK).is_file() or (folder / USERS).is_dir():
-        return True
-    return _read_run(folder) is not None or read_export(folder) is not None or _is_publication(folder)
 
 
 def read_export(folder: Path) -> dict[str, Any] | None:

@@ -198,16 +198,6 @@ def read_photo(path: Path) -> Photo:
             return Photo(np.ascontiguousarray(orient(pixels, orientation)), bits, frames)
 
 
-def num_frames(path: Path) -> int:
-    """Return how many pictures a file holds, of which `read_image` takes the first; previews of a camera not counted.
-
-    Raises:
-        DatasetError: The file is missing, empty or not an image.
-    """
-    with opened(path, "an image") as image:
-        return _num_frames(image)
-
-
 def image_size(path: Path) -> tuple[int, int]:
     """Return (H, W) as `read_image` would, from the file's header alone.
 

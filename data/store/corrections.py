@@ -190,10 +190,6 @@ class Corrections:
             if record.digest == digest:
                 yield Correction(record, *(self._mask(file, record, kind) for kind in ("semantic", "instances")))
 
-    def stale(self, image: str, digest: str) -> int:
-        """Return how many corrections of an image were made on other bytes than these."""
-        return sum(record.digest != digest for record in self.records(image))
-
     def state(self, image: str, digest: str) -> str | None:
         """Return a digest of what the corrections of these bytes change of the masks; None where they change none."""
         said = [each for record in self.records(image) if record.digest == digest for each in _changes(record)]

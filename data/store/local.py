@@ -196,14 +196,6 @@ class Store:
             return str(error).removeprefix(f"{folder}{os.sep}")
         return files_problem(folder, files)
 
-    def manifests(self, stage: str) -> list[dict[str, Any]]:
-        """Read all readable manifests of a stage, in the order of their keys."""
-        found = []
-        for _, key in self.artifacts(stage):
-            with contextlib.suppress(ArtifactError):
-                found.append(self.read_manifest(stage, key))
-        return found
-
     @contextlib.contextmanager
     def create(self, stage: str, key: str) -> Iterator[Draft]:
         """Open a draft, and publish it as the artifact when the block ends without an exception.

@@ -28,7 +28,7 @@ from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.networks import NETWORKS
 from tasks.pipeline import trained_stages
-from tasks.pipeline.plan import pipeline_settings, plan_labels
+from tasks.pipeline.plan import pipeline_settings, plan_labels, without_effect
 from tasks.pipeline.settings import PipelineConfig, PixelsConfig, RegionsConfig, SaliencyPriorConfig
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,16 @@ class LabelsRequest(Request):
     def _regions_have_a_source(self) -> Self:
         if self.regions is None and self.settings.regions != RegionsConfig():
             raise ValueError("the settings of regions are without effect: no regions are given (--regions DIR)")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_a_stage(self) -> Self:
+        settings, kept = self.settings, getattr(self, "networks", None) is not None
+        found = without_effect(settings, PRESETS[self.preset](), cams=self.cams is not None, networks=kept)
+        if found:
+            why = [f"refiner {settings.refiner}"] + ["maps of --cams"] * (self.cams is not None)
+            why += ["networks of --networks"] * kept
+            raise ValueError(f"{', '.join(found)}: without effect in a run with {', '.join(why)}")
         return self
 
     @model_validator(mode="after")

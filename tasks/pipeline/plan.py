@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data.dataset import Dataset, SampleWithMore
+from tasks.config import changed_values
 from tasks.engine.artifact import SampleDigest
 from tasks.engine.plan import Networks, Plan, make_plan
 from tasks.engine.run_record import RunRecord
-from tasks.pipeline import RESULTS, stages_of, with_external_cams, with_hints, with_regions
+from tasks.pipeline import EVERY_STAGE, RESULTS, stages_of, trained_stages, with_external_cams, with_hints, with_regions
 from tasks.pipeline.settings import PipelineConfig
 
 
@@ -30,6 +31,33 @@ def plan_labels(
     if any(sample.hints for sample in more):
         stages = with_hints(stages)
     return make_plan(dataset, config, digests, stages, RESULTS, weights=weights, networks=networks)
+
+
+def without_effect(
+    config: PipelineConfig, preset: PipelineConfig, *, cams: bool = False, networks: bool = False
+) -> list[str]:
+    """Return the names of settings that are not the preset's, and of stages that a run does not have.
+
+    A setting that has the default of `PipelineConfig` is not among them: for `pixels.folds`, that is to leave it out.
+
+    Args:
+        cams: The attention maps are another method's, so there is no classifier.
+        networks: Those of an earlier run are used, so nothing is trained.
+    """
+    stages = stages_of(config.refiner)
+    if cams:
+        stages = with_external_cams(stages)
+    if networks:
+        stages = [each for each in stages if each.name not in trained_stages(config.refiner)]
+    groups = {each.settings for each in stages}
+    default = PipelineConfig().model_dump()
+    changed = changed_values(config.model_dump(), preset.model_dump())
+    return [
+        f"{group}.{name}"
+        for group in dict.fromkeys(each.settings for each in EVERY_STAGE)
+        if group and group not in groups and isinstance(found := changed.get(group), Mapping)
+        for name in changed_values(found, default[group])
+    ]
 
 
 def pipeline_settings(record: RunRecord) -> PipelineConfig:

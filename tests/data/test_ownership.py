@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.ownership import LOCK, MARK, is_output, lies_in, own, refuse_nesting, refuse_other
+from data.ownership import LOCK, MARK, lies_in, own, refuse_nesting, refuse_other
 from data.readers.index import index_images
 from data.store import ArtifactError
 
@@ -178,8 +178,6 @@ def test_what_pseudomask_made_holds_no_images_of_a_set(tmp_path: Path) -> None:
         write(tmp_path / "old" / kind / "photo.png")
     images, problems = index_images(tmp_path)
     assert (sorted(images), problems) == (["photo"], [])
-    write(tmp_path / "own_json/run.json", '{"notes": "of a user"}')
-    assert not is_output(tmp_path / "own_json")
 
 
 def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path) -> None:

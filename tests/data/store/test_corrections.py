@@ -60,7 +60,6 @@ def test_corrections_of_other_bytes_stay_and_do_not_count(corrections: Correctio
     assert list(corrections.of("a", OTHER_BYTES)) == []
     assert corrections.state("a", OTHER_BYTES) is None
     assert corrections.tags("a", OTHER_BYTES) is None
-    assert corrections.stale("a", OTHER_BYTES) == 1
     assert corrections.tags("a", BYTES) == ()
 
 

@@ -107,7 +107,6 @@ def test_one_machine_reads_what_another_made(machines: Machines) -> None:
     assert (two.path("walk", "k1") / "sub" / "a.txt").read_text() == "hello"
     assert (two.fetch("walk", "k1") / "b [1].txt").read_text() == "x"
     assert list(two.artifacts()) == list(two.artifacts("walk")) == [("walk", "k1")]
-    assert [manifest["key"] for manifest in two.manifests("walk")] == ["k1"]
     assert two.size("walk", "k1") > 6
 
 

@@ -140,12 +140,6 @@ def test_adopt_copies_a_whole_artifact_and_refuses_a_damaged_one(store: Store, t
         Store(tmp_path / "third").adopt(other, "walk", "k1")
 
 
-def test_manifests_lists_what_is_readable(store: Store) -> None:
-    _make(store, "k1")
-    (_make(store, "k2") / MANIFEST).write_text("{")
-    assert [manifest["key"] for manifest in store.manifests("walk")] == ["k1"]
-
-
 def test_a_file_in_the_place_of_the_store_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"cannot be written .*--store"):
