@@ -42,6 +42,6 @@ def compare_refiners(request: CompareRefinersRequest) -> str:
     with writing(request, "compare"):
         for _, _, run in runs(request):
             pseudo_labels(run)
-        for test in predictions_of(request):
+        for test in predictions_of(request).values():
             predict(test)
         return str(collect_refiners(request))

@@ -18,7 +18,6 @@ from flows.comparison.refiners import (
     PAPER_TABLES,
     SEGMENTER,
     TABLE,
-    TAUGHT_BY,
     CompareRefinersRequest,
     predictions_of,
     runs,
@@ -42,11 +41,12 @@ def collect_refiners(request: CompareRefinersRequest) -> Path:
         ArtifactError: The folder cannot be written.
     """
     found: dict[str, list[Scores]] = defaultdict(list)
-    tested = dict(zip(request.seeds, predictions_of(request), strict=False))
+    tested = predictions_of(request)
     for name, seed, run in runs(request):
         scores = scores_of(run.out, run.train)
-        if name == TAUGHT_BY and seed in tested and tested[seed].evaluate:
-            scores["segmentation"][SEGMENTER]["test"] = _read(tested[seed].out)["miou"]
+        test = tested.get((name, seed))
+        if test and test.evaluate:
+            scores["segmentation"][SEGMENTER]["test"] = _read(test.out)["miou"]
         found[name].append(scores)
     result = {"table": TABLE, "out": str(request.out), "seeds": list(request.seeds), "preset": request.preset}
     result |= rows_of(found)
@@ -54,9 +54,9 @@ def collect_refiners(request: CompareRefinersRequest) -> Path:
         output.claim([FILE_NAME])
         atomic_write(request.out / FILE_NAME, json.dumps(result, indent=1))
         write_tables(request.out, {TABLE: tables_of(result)}, output)
-        for seed, test in tested.items():
+        for (name, seed), test in tested.items():
             if not test.evaluate:
-                write_for_server(test, request.out, f"results-{seed}", output)
+                write_for_server(test, request.out, f"results-{name}-{seed}", output)
     return request.out
 
 

@@ -18,6 +18,7 @@ from flows.labels.request import RunRequest, open_set
 from flows.training.prediction import PredictRequest
 from tasks.config import Seed
 from tasks.engine.artifact import has_truth
+from tasks.pipeline import groups_without_a_stage
 from tasks.pipeline.settings import PipelineConfig, PixelsConfig
 
 TABLE = "irnet"
@@ -58,15 +59,16 @@ class PaperTable:
 
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "none": {"refiner": "none"},
     "affinitynet": {"refiner": "affinitynet"},
     "irnet": {"refiner": "irnet"},
     # Pieces of CAMs stay where they are, less what a boundary runs through.
     "displacement": {"refiner": "irnet", "walk": {"steps": 0}},
 }
 """Run -> the settings in which it differs from the others."""
-# The run whose labels networks learn, and the network that is tested on the list `test` as well.
-TAUGHT_BY, SEGMENTER, DETECTOR = "irnet", "deeplabv2", "maskrcnn"
+# The network that is tested on the list `test` as well, and that of instances.
+SEGMENTER, DETECTOR = "deeplabv2", "maskrcnn"
+TEACHERS: Mapping[str, tuple[str, ...]] = {"affinitynet": (SEGMENTER,), "irnet": (SEGMENTER, DETECTOR)}
+"""Run -> the networks that learn its labels."""
 PRECISIONS = {"AP50": "ap50", "AP70": "ap70"}
 PAPER_TABLES: Mapping[str, PaperTable] = {
     "semantic": PaperTable(
@@ -75,7 +77,7 @@ PAPER_TABLES: Mapping[str, PaperTable] = {
         "VOC 2012 train",
         (
             Row("CAM, best threshold", "irnet", "cam", (48.3,)),
-            Row("CAM + CRF", "none", "labels", (None,)),
+            Row("CAM + CRF, best threshold", "irnet", "cam_crf", (None,)),
             Row("AffinityNet", "affinitynet", "labels", (59.3,)),
             Row("IRNet", "irnet", "labels", (66.5,)),
         ),
@@ -95,13 +97,16 @@ PAPER_TABLES: Mapping[str, PaperTable] = {
         "Networks trained on the instance labels (Table 3 of the paper)",
         PRECISIONS,
         "VOC 2012 val",
-        (Row("Mask R-CNN on IRNet's labels", TAUGHT_BY, DETECTOR, (46.7, 23.5)),),
+        (Row("Mask R-CNN on IRNet's labels", "irnet", DETECTOR, (46.7, 23.5)),),
     ),
     "segmentation": PaperTable(
         "Networks trained on the semantic labels (Table 4 of the paper)",
         {"val mIoU": "val", "test mIoU": "test"},
         "VOC 2012 val and test",
-        (Row("DeepLab v2 on IRNet's labels", TAUGHT_BY, SEGMENTER, (63.5, 64.8)),),
+        (
+            Row("DeepLab v2 on AffinityNet's labels", "affinitynet", SEGMENTER, (58.7, None)),
+            Row("DeepLab v2 on IRNet's labels", "irnet", SEGMENTER, (63.5, 64.8)),
+        ),
     ),
 }
 """Kind of labels or of network -> the table. AP is by the rule of the paper's authors (`chainercv`)."""
@@ -124,8 +129,8 @@ class CompareRefinersRequest(Request):
         data: Folder of a data set, some images of which have label maps.
         labels: File or folder of image-level labels, where the data set does not hold them itself.
         split: The list of images that are labelled, and scored.
-        val: A list of images with ground truth. DeepLab v2, and Mask R-CNN where there are instances, are trained on
-            IRNet's labels and scored on it (Tables 3 and 4).
+        val: A list of images with ground truth. DeepLab v2 is trained on AffinityNet's labels and on IRNet's, and where
+            there are instances Mask R-CNN on IRNet's; they are scored on it (Tables 3 and 4).
         test: A list of images that DeepLab v2 is tested on too. Without ground truth, its label maps are written in the
             layout of VOC's evaluation server.
         classes: File with the name of a class a line.
@@ -191,21 +196,24 @@ def networks_of(request: CompareRefinersRequest) -> tuple[str, ...]:
     return (SEGMENTER, DETECTOR) if has_instances else (SEGMENTER,)
 
 
-def predictions_of(request: CompareRefinersRequest) -> Iterator[PredictRequest]:
-    """Yield the predictions of the list `test`, one per seed; they are scored where every image has ground truth."""
+def predictions_of(request: CompareRefinersRequest) -> dict[tuple[str, int], PredictRequest]:
+    """Return run and seed -> prediction of the list `test`; they are scored where every image has ground truth."""
     if request.test is None:
-        return
+        return {}
     scored = _has_truth(request, request.test)
-    for seed in request.seeds:
-        yield PredictRequest(
-            network=request.out.absolute() / f"{TAUGHT_BY}-{seed}" / SEGMENTER,
+    return {
+        (name, seed): PredictRequest(
+            network=request.out.absolute() / f"{name}-{seed}" / SEGMENTER,
             data=request.data,
             split=request.test,
             evaluate=scored,
-            out=request.out / f"test-{seed}",
+            out=request.out / f"test-{name}-{seed}",
             **request.where,
             time_limit=request.time_limit,
         )
+        for seed in request.seeds
+        for name in TEACHERS
+    }
 
 
 def _has_truth(request: CompareRefinersRequest, split: ListName) -> bool:
@@ -232,12 +240,16 @@ def _has_truth(request: CompareRefinersRequest, split: ListName) -> bool:
 def runs(request: CompareRefinersRequest) -> Iterator[tuple[str, int, RunRequest]]:
     """Yield name, seed and request of every run, one seed after the other; what is alike is made once."""
     base, networks = request.settings.model_dump(), networks_of(request)
+    preset = FIRST_ROUND_PRESETS[request.preset]()
     for seed in request.seeds:
         for name, changes in RUNS.items():
             changed = {
                 key: {**base[key], **each} if isinstance(each, Mapping) else each for key, each in changes.items()
             }
-            taught = {"train": networks, "val": request.val} if name == TAUGHT_BY else {}
+            train = tuple(network for network in TEACHERS.get(name, ()) if network in networks)
+            taught = {"train": train, "val": request.val} if train else {}
+            settings = PipelineConfig.model_validate({**base, **changed, "seed": seed})
+            idle = {group: getattr(preset, group) for group in groups_without_a_stage(settings.refiner)}
             yield (
                 name,
                 seed,
@@ -247,7 +259,7 @@ def runs(request: CompareRefinersRequest) -> Iterator[tuple[str, int, RunRequest
                     split=request.split,
                     classes=request.classes,
                     out=request.out / f"{name}-{seed}",
-                    settings=PipelineConfig.model_validate({**base, **changed, "seed": seed}),
+                    settings=settings.model_copy(update=idle),
                     **taught,
                     **request.where,
                     time_limit=request.time_limit,

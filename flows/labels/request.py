@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from data.cam_families import family_of
 from data.dataset import CamSource, Dataset, DatasetError, Problem, relabelled
@@ -21,7 +21,16 @@ from data.saliency_maps import is_network
 from data.store import ArtifactError
 from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
-from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run, take_over
+from flows.engine.request import (
+    FROM_COMMAND_LINE,
+    ListName,
+    PlannedRun,
+    Request,
+    WholePath,
+    check_backbone,
+    plan_run,
+    take_over,
+)
 from flows.labels.presets import PRESETS, quick
 from flows.labels.successors import SUCCESSORS
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
@@ -107,7 +116,10 @@ class LabelsRequest(Request):
         return self
 
     @model_validator(mode="after")
-    def _settings_have_a_stage(self) -> Self:
+    def _settings_have_a_stage(self, info: ValidationInfo) -> Self:
+        if info.context != FROM_COMMAND_LINE:
+            # Whole settings of another preset, or of a record that an earlier version wrote, were not said one by one.
+            return self
         settings, kept = self.settings, getattr(self, "networks", None) is not None
         found = without_effect(settings, PRESETS[self.preset](), cams=self.cams is not None, networks=kept)
         if found:
@@ -315,9 +327,9 @@ def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) 
 
 
 def with_refiner_thresholds(settings: PipelineConfig, preset: str) -> PipelineConfig:
-    """Return settings of labels that fit the refiner, where they are the preset's numbers, which are IRNet's.
+    """Return settings with AffinityNet's thresholds of labels where they are the preset's numbers, which are IRNet's.
 
-    AffinityNet decides for a class where its share exceeds 0.5, and without a refiner the CRF is all that there is.
+    It decides for a class where its share exceeds 0.5.
     """
     ours, labels = PRESETS[preset]().labels, settings.labels
     update: dict[str, object] = {}
@@ -326,8 +338,6 @@ def with_refiner_thresholds(settings: PipelineConfig, preset: str) -> PipelineCo
         update["background_threshold"] = 0.5
         if labels.sure_thresholds is not None:
             update["sure_thresholds"] = (0.3, 0.7)
-    if settings.refiner != "irnet" and labels.crf_iterations == ours.crf_iterations == 0:
-        update["crf_iterations"] = 10
     for name, value in update.items():
         log.info("labels.%s: %s, for the refiner %s and the preset's own number", name, value, settings.refiner)
     return settings.model_copy(update={"labels": labels.model_copy(update=update)}) if update else settings

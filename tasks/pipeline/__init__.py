@@ -166,3 +166,21 @@ def with_hints(stages: Sequence[Stage]) -> list[Stage]:
 
 EVERY_STAGE = (*with_regions(STAGES), *_AFFINITY_STAGES.values())
 """All that runs may have, of every refiner; several have one name."""
+
+
+def groups_without_a_stage(refiner: str, *, cams: bool = False, networks: bool = False) -> list[str]:
+    """Return the sections of `PipelineConfig` that are of stages which a run does not have.
+
+    Args:
+        refiner: Of the run.
+        cams: The attention maps are another method's, so there is no classifier.
+        networks: Those of an earlier run are used, so nothing is trained.
+    """
+    stages = stages_of(refiner)
+    if cams:
+        stages = with_external_cams(stages)
+    if networks:
+        stages = [each for each in stages if not each.uses_pretrained]
+    groups = {each.settings for each in stages}
+    every = (*STAGES, *_AFFINITY_STAGES.values())
+    return list(dict.fromkeys(each.settings for each in every if each.settings and each.settings not in groups))

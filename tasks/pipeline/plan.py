@@ -9,7 +9,15 @@ from tasks.config import changed_values
 from tasks.engine.artifact import SampleDigest
 from tasks.engine.plan import Networks, Plan, make_plan
 from tasks.engine.run_record import RunRecord
-from tasks.pipeline import EVERY_STAGE, RESULTS, stages_of, trained_stages, with_external_cams, with_hints, with_regions
+from tasks.pipeline import (
+    EVERY_STAGE,
+    RESULTS,
+    groups_without_a_stage,
+    stages_of,
+    with_external_cams,
+    with_hints,
+    with_regions,
+)
 from tasks.pipeline.settings import PipelineConfig
 
 
@@ -38,25 +46,19 @@ def without_effect(
 ) -> list[str]:
     """Return the names of settings that are not the preset's, and of stages that a run does not have.
 
-    A setting that has the default of `PipelineConfig` is not among them: for `pixels.folds`, that is to leave it out.
+    To leave out what is not there (`pixels.folds` 0) is not among them.
 
     Args:
         cams: The attention maps are another method's, so there is no classifier.
         networks: Those of an earlier run are used, so nothing is trained.
     """
-    stages = stages_of(config.refiner)
-    if cams:
-        stages = with_external_cams(stages)
-    if networks:
-        stages = [each for each in stages if each.name not in trained_stages(config.refiner)]
-    groups = {each.settings for each in stages}
-    default = PipelineConfig().model_dump()
     changed = changed_values(config.model_dump(), preset.model_dump())
+    left_out = {(stage.settings, stage.switch, 0) for stage in EVERY_STAGE if stage.switch}
     return [
         f"{group}.{name}"
-        for group in dict.fromkeys(each.settings for each in EVERY_STAGE)
-        if group and group not in groups and isinstance(found := changed.get(group), Mapping)
-        for name in changed_values(found, default[group])
+        for group in groups_without_a_stage(config.refiner, cams=cams, networks=networks)
+        for name, value in changed.get(group, {}).items()
+        if (group, name, value) not in left_out
     ]
 
 

@@ -498,8 +498,8 @@ class PipelineConfig(RunConfig):
         long_side: Range in pixels that an image's long side is brought into before networks, CRF and walk see it; the
             labels have the image's own size. None leaves images as they are, as in the paper.
         refiner: What makes labels of the CAMs: "irnet"; "affinitynet", which spreads classes alone, so that instances
-            are the connected components of the labels; or "none", the CAMs as they are and the CRF of the labels,
-            without a second round.
+            are the connected components of the labels; or "none", the CAMs as they are and the CRF of the labels
+            (`labels.crf_iterations`), without a second round.
     """
 
     long_side: PixelRange | None = None

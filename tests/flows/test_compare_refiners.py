@@ -26,6 +26,7 @@ from flows.comparison.refiners import (
     runs,
 )
 from flows.labels.presets import PRESETS
+from flows.labels.request import with_refiner_thresholds
 from tasks.pipeline.settings import PixelsConfig
 
 MORE = {
@@ -51,13 +52,14 @@ def test_the_tables_have_a_row_per_method_and_runs_share_what_is_alike(tmp_path:
     for kind, table in PAPER_TABLES.items():
         assert [row["row"] for row in result[kind]] == [row.title for row in table.rows]
         assert all(len(row[column]) == 1 for row in result[kind] for column in table.scores), kind
-    (trained,) = result["segmentation"]
-    # One list twice.
-    assert trained["val mIoU"] == trained["test mIoU"]
+    for trained in result["segmentation"]:
+        # One list twice.
+        assert trained["val mIoU"] == trained["test mIoU"]
     made = {folder.name: len(list(folder.glob("*/manifest.json"))) for folder in (tmp_path / "store").glob("[a-z]*")}
-    assert made["classifier"] == made["irnet"] == made["affinitynet"] == made["deeplabv2"] == made["maskrcnn"] == 1
-    # Those of none, of AffinityNet, of IRNet, and of IRNet without steps.
-    assert made["walk"] == 4 * made["cams"]
+    assert made["classifier"] == made["irnet"] == made["affinitynet"] == made["maskrcnn"] == 1
+    assert made["deeplabv2"] == 2
+    # Those of AffinityNet, of IRNet, and of IRNet without steps.
+    assert made["walk"] == 3 * made["cams"]
     text = (tmp_path / "table" / "irnet.md").read_text()
     assert "| IRNet | 66.5 |" in text
     assert "AffinityNet & 59.3 & " in (tmp_path / "table" / "irnet.tex").read_text()
@@ -72,6 +74,16 @@ def test_runs_of_the_tables_are_the_preset_s_without_a_second_round(preset: str)
         wanted = PRESETS[preset]().model_copy(update={"seed": seed, "pixels": PixelsConfig()})
         changed = {key for key in type(wanted).model_fields if getattr(run.settings, key) != getattr(wanted, key)}
         assert changed == {key for key in RUNS[name] if RUNS[name][key] != "irnet"}
+
+
+def test_refiners_are_compared_with_a_crf_of_the_same_steps_and_a_setting_of_one_counts_in_its_runs_alone() -> None:
+    settings = {"walk": {"beta": 4.0}, "affinity_walk": {"beta": 6.0}, "labels": {"crf_iterations": 7}}
+    request = CompareRefinersRequest(data=Path("set"), out=Path("out"), preset="voc12", settings=settings)  # pyright: ignore
+    made = {name: run.settings for name, _, run in runs(request)}
+    assert {name: each.walk.beta for name, each in made.items()} == {"affinitynet": 10, "irnet": 4, "displacement": 4}
+    assert (made["affinitynet"].affinity_walk.beta, made["irnet"].affinity_walk.beta) == (6, 8)
+    planned = {name: with_refiner_thresholds(each, "voc12").labels.crf_iterations for name, each in made.items()}
+    assert set(planned.values()) == {7}
 
 
 def test_a_score_that_no_run_has_is_shown_as_none() -> None:
@@ -126,10 +138,16 @@ def test_networks_learn_irnet_s_labels_where_there_is_a_list_to_score_them_on(tm
     request = CompareRefinersRequest(data=data, split="train", val="val", test="val", out=tmp_path / "out")
     assert networks_of(request) == ("deeplabv2", "maskrcnn")
     trained = {name: (run.train, run.val) for name, _, run in runs(request)}
-    assert trained.pop("irnet") == (("deeplabv2", "maskrcnn"), "val")
-    assert set(trained.values()) == {((), None)}
-    (test,) = predictions_of(request)
-    assert (test.network, test.evaluate) == (tmp_path / "out/irnet-0/deeplabv2", True)
+    assert trained == {
+        "affinitynet": (("deeplabv2",), "val"),
+        "irnet": (("deeplabv2", "maskrcnn"), "val"),
+        "displacement": ((), None),
+    }
+    tested = predictions_of(request)
+    assert {name: (test.network, test.evaluate) for (name, _), test in tested.items()} == {
+        name: (tmp_path / f"out/{name}-0/deeplabv2", True) for name in ("affinitynet", "irnet")
+    }
+    assert len({test.out for test in tested.values()}) == 2
     shutil.rmtree(data / "SegmentationObject")
     assert networks_of(request) == ("deeplabv2",)
     first, second = (data / "ImageSets/Segmentation/val.txt").read_text().split()
@@ -137,8 +155,8 @@ def test_networks_learn_irnet_s_labels_where_there_is_a_list_to_score_them_on(tm
     with pytest.raises(DatasetError, match=rf"{first}\.jpg: expected ground truth, which 1 other images of val have"):
         check_lists(request.model_copy(update={"val": None}))
     (data / f"SegmentationClass/{second}.png").unlink()
-    (test,) = predictions_of(request.model_copy(update={"val": "train"}))
-    assert not test.evaluate
+    tested = predictions_of(request.model_copy(update={"val": "train"}))
+    assert not any(test.evaluate for test in tested.values())
     with pytest.raises(ValidationError, match="a list to score them on"):
         CompareRefinersRequest(data=data, test="val", out=tmp_path / "out")
 
@@ -149,7 +167,7 @@ def test_label_maps_without_ground_truth_get_the_layout_of_the_server(tmp_path: 
     unknown = data / "ImageSets" / "Segmentation" / "server.txt"
     shutil.copyfile(next((data / "JPEGImages").iterdir()), data / "JPEGImages" / "alone.jpg")
     unknown.write_text("alone\n")
-    (test,) = predictions_of(CompareRefinersRequest(data=data, val="val", test="server", out=out))
+    test = predictions_of(CompareRefinersRequest(data=data, val="val", test="server", out=out))["irnet", 0]
     assert not test.evaluate
     (test.out / "SegmentationClass").mkdir(parents=True)
     (test.out / "SegmentationClass" / "alone.png").write_bytes(b"map")

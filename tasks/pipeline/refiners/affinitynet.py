@@ -24,6 +24,7 @@ from tasks.training import (
     write_history,
 )
 from tasks.training.augment import flip_and_crop, normalize, photometric
+from tasks.training.norms import freeze_norms
 from tasks.training.saving import save_network
 from tasks.training.working_size import read_working_image
 
@@ -59,6 +60,8 @@ def train_affinitynet(job: Job) -> dict[str, Any]:
 def _network(job: Job, config: AffinityNetConfig) -> AffinityNet:
     backbone = starting_backbone(job, config.backbone_from)
     net = AffinityNet(backbone, train_backbone=config.backbone_lr_factor > 0).train()
+    # As in the reference, a backbone that learns keeps the scale and shift of its batch norms too.
+    freeze_norms(net.backbone)
     net.to(job.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
 
@@ -96,6 +99,7 @@ def _recipe(
     lr = rate * config.learning_rate
     groups = [{"params": [*net.reduce.parameters(), *net.predict.parameters()], "lr": lr}]
     if net.train_backbone:
-        groups.append({"params": list(net.backbone.parameters()), "lr": lr * config.backbone_lr_factor})
+        learns = [each for each in net.backbone.parameters() if each.requires_grad]
+        groups.append({"params": learns, "lr": lr * config.backbone_lr_factor})
     optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
     return Recipe(load, step, optimizer, config.batch_size, config.epochs, steps=config.steps)
