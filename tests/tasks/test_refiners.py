@@ -19,9 +19,11 @@ from flows.labels.request import RunRequest, _networks_of, with_refiner_threshol
 from kernels.affinity import offsets
 from kernels.crf import refine_probabilities
 from kernels.feature_affinity import feature_affinity
+from models.backbones.base import build_backbone
 from tasks.pipeline import RESULTS, STAGES, stages_of, trained_stages
 from tasks.pipeline.labels import synthesize_labels
 from tasks.pipeline.pixels import OBJECT_SCORES, PIXEL_SCORES
+from tasks.pipeline.refiners import affinitynet
 from tasks.pipeline.refiners.affinities import infer_affinities
 from tasks.pipeline.refiners.affinity_pixels import infer_affinity_pixels, train_affinity_pixels
 from tasks.pipeline.refiners.affinity_relations import affinity_labels, mine_affinity_relations
@@ -160,6 +162,21 @@ def test_affinitynet_s_stages_write_what_the_next_ones_read(tiny_set, run_stage,
     assert rows == {name: list(range(len(sample.labels))) for name, sample in labelled.items()}
     found = run_stage(synthesize_labels, LabelsConfig(background_threshold=0.5), walk=refined["walk"])
     assert len(list((found / "SegmentationClass").glob("*.png"))) == len(tiny_set.samples)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1])
+def test_a_backbone_that_affinitynet_trains_keeps_its_batch_norms(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    backbone = build_backbone("resnet18")
+    monkeypatch.setattr(affinitynet, "starting_backbone", lambda *_: backbone)
+    job: Any = SimpleNamespace(device="cpu")
+    net = affinitynet._network(job, AffinityNetConfig(backbone_lr_factor=factor))
+    for module in net.backbone.modules():
+        learns = {each.requires_grad for each in module.parameters(recurse=False)}
+        is_norm = isinstance(module, torch.nn.BatchNorm2d)
+        assert learns in (set(), {factor > 0 and not is_norm})
+        assert not (is_norm and module.training)
 
 
 def test_the_second_round_reads_the_backbone_of_affinitynet(run_stage, refined) -> None:
