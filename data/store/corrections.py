@@ -4,9 +4,9 @@
 <root>/<image id>/c00001-semantic.png     the classes that pixels have instead
 <root>/<image id>/c00001-instances.png    the instances that pixels belong to instead
 
-Records are added and never changed: a later one lies over the earlier ones. The masks name what they hold by the
-record's own list of classes, so that no class table can change what a correction means. A record appears last, so that
-a correction is there whole or not at all.
+Records are added and never changed: a later one lies over the earlier ones, or takes some of them back. The masks name
+what they hold by the record's own list of classes, so that no class table can change what a correction means. A record
+appears last, so that a correction is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,8 @@ class Record:
         classes: What the values of the semantic mask mean, from `FIRST_CLASS`.
         semantic: SHA-256 of the semantic mask's file, or None where no pixel's class was changed.
         instances: The same of the mask of instances.
+        back_to: Of the records of these bytes before this one so many count from now on, the others no more; None where
+            all count.
         format: Of this record.
     """
 
@@ -75,6 +77,7 @@ class Record:
     classes: tuple[str, ...] = ()
     semantic: str | None = None
     instances: str | None = None
+    back_to: int | None = None
     format: int = FORMAT
 
     @classmethod
@@ -85,6 +88,9 @@ class Record:
             ValueError: It is not what `Corrections.add` writes.
         """
         document: Any = json.loads(text)
+        if isinstance(document, dict):
+            # Earlier versions took nothing back: their undo said again what had been.
+            document.setdefault("back_to", None)
         if not isinstance(document, dict) or document.keys() != CHECKS.keys():
             raise ValueError(f"expected the fields {', '.join(CHECKS)}")
         _check_fields(document)
@@ -133,6 +139,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "classes": (_are_names, "names, each once"),
     "semantic": (lambda value: value is None or _is_digest(value), "a SHA-256, or null"),
     "instances": (lambda value: value is None or _is_digest(value), "a SHA-256, or null"),
+    "back_to": (lambda value: value is None or (type(value) is int and value >= 0), "a number of records, or null"),
 }
 """Field of a record -> whether a value of JSON can be its, and what is expected."""
 
@@ -183,32 +190,43 @@ class Corrections:
         """Read what was said of an image, the oldest first."""
         return [self._record(file, image) for file in self._files(image)]
 
-    def of(self, image: str, digest: str) -> Iterator[Correction]:
-        """Yield the corrections that were made on these bytes of an image, the oldest first."""
-        for file in self._files(image):
-            record = self._record(file, image)
-            if record.digest == digest:
-                yield Correction(record, *(self._mask(file, record, kind) for kind in ("semantic", "instances")))
+    def counting(self, image: str, digest: str, steps: int | None = None) -> list[Record]:
+        """Read what was said of these bytes of an image and not taken back, the oldest first; `steps` as of `of`."""
+        return [record for _, record in _not_taken_back(self._made_on(image, digest)[:steps])]
+
+    def of(self, image: str, digest: str, steps: int | None = None) -> Iterator[Correction]:
+        """Yield the corrections that were made on these bytes of an image and not taken back, the oldest first.
+
+        Args:
+            steps: As it was after the first so many records of these bytes; now by default.
+        """
+        for file, record in _not_taken_back(self._made_on(image, digest)[:steps]):
+            yield Correction(record, *(self._mask(file, record, kind) for kind in ("semantic", "instances")))
 
     def state(self, image: str, digest: str) -> str | None:
         """Return a digest of what the corrections of these bytes change of the masks; None where they change none."""
-        said = [each for record in self.records(image) if record.digest == digest for each in _changes(record)]
-        return _state_of(said) if said else None
+        return _state_of(self.counting(image, digest))
+
+    def of_other_bytes(self, image: str, digest: str) -> list[Record]:
+        """Return what was said of other bytes of an image and not taken back, where nothing was said of these."""
+        records = self.records(image)
+        if any(record.digest == digest for record in records):
+            return []
+        others = dict.fromkeys(record.digest for record in records)
+        return [record for other in others for record in self.counting(image, other)]
 
     def behind(self, image: str, digest: str, state: str | None) -> list[Record]:
         """Return the records that a `state` is of, the oldest first; none where there are no such."""
-        found, said = [], []
-        for record in self.records(image):
-            if record.digest == digest:
-                found.append(record)
-                said += _changes(record)
-                if state is not None and said and _state_of(said) == state:
-                    return found
+        made = self._made_on(image, digest)
+        for steps in range(1, len(made) + 1) if state is not None else ():
+            found = [record for _, record in _not_taken_back(made[:steps])]
+            if _state_of(found) == state:
+                return found
         return []
 
     def tags(self, image: str, digest: str) -> tuple[str, ...] | None:
         """Return the tags that a person gave these bytes of an image last; None where nobody did."""
-        given = [r.tags for r in self.records(image) if r.digest == digest and r.tags is not None]
+        given = [record.tags for record in self.counting(image, digest) if record.tags is not None]
         return given[-1] if given else None
 
     def rejection(self, image: str, digest: str) -> Record | None:
@@ -228,6 +246,7 @@ class Corrections:
         classes: Iterable[str] = (),
         semantic: NDArray[np.integer] | None = None,
         instances: NDArray[np.integer] | None = None,
+        back_to: int | None = None,
         after: int | None = None,
     ) -> Record:
         """Write a correction down; it is on disk when this returns. The arguments are those of `Record`, with masks.
@@ -246,7 +265,7 @@ class Corrections:
         masks = {kind: mask for kind, mask in masks.items() if mask is not None and (mask != UNCHANGED).any()}
         check_masks(masks, len(names))
         said: dict[str, Any] = {"image": image, "digest": digest, "author": author, "made_on": made_on}
-        said |= {"verdict": verdict, "tags": None if tags is None else sorted(tags)}
+        said |= {"verdict": verdict, "tags": None if tags is None else sorted(tags), "back_to": back_to}
         said["classes"] = names if "semantic" in masks else []
         _check_fields(said)
         with explain_os_errors(self.root):
@@ -256,6 +275,8 @@ class Corrections:
                 files = self._files(image)
                 if after is not None and len(files) != after:
                     raise Overtaken(f"{image}: expected {after} corrections, found {len(files)}")
+                if back_to is not None and back_to > (made := len(self._made_on(image, digest))):
+                    raise ValueError(f"back_to: expected 0 to {made}, found {back_to}")
                 number = 1 + max(map(_number, files), default=0)
                 stem = f"c{number:05d}"
                 for kind, mask in masks.items():
@@ -268,6 +289,16 @@ class Corrections:
                 atomic_write(folder / f"{stem}.json", json.dumps(document, indent=1), durable=True)
                 sync(folder)
         return Record.read(json.dumps(document).encode())
+
+    def _made_on(self, image: str, digest: str) -> list[tuple[Path, Record]]:
+        """Return the files and records of these bytes of an image, the oldest first."""
+        pairs = ((file, self._record(file, image)) for file in self._files(image))
+        made = [(file, record) for file, record in pairs if record.digest == digest]
+        for before, (file, record) in enumerate(made):
+            if record.back_to is not None and record.back_to > before:
+                message = f"expected a correction that goes back to one of {before} before it, found {record.back_to}"
+                raise DatasetError([Problem(file, message, image)])
+        return made
 
     def _folder(self, image: str) -> Path:
         if not image or is_unsafe(image):
@@ -308,12 +339,19 @@ class Corrections:
         return mask
 
 
-def _changes(record: Record) -> list[list[Any]]:
-    return [[record.semantic, record.instances, record.classes]] if record.semantic or record.instances else []
+def _not_taken_back(made: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
+    """Return those of an image's records, the oldest first, that none of them has taken back."""
+    # What counts after each step, none at first.
+    after: list[list[tuple[Path, Record]]] = [[]]
+    for file, record in made:
+        base = after[-1] if record.back_to is None else after[record.back_to]
+        after.append([*base, (file, record)])
+    return after[-1]
 
 
-def _state_of(changes: list[list[Any]]) -> str:
-    return hashlib.sha256(json.dumps(changes).encode()).hexdigest()
+def _state_of(records: Iterable[Record]) -> str | None:
+    changes = [[each.semantic, each.instances, each.classes] for each in records if each.semantic or each.instances]
+    return hashlib.sha256(json.dumps(changes).encode()).hexdigest() if changes else None
 
 
 def apply_corrections(

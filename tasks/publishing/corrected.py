@@ -31,7 +31,7 @@ from data.formats.images import image_size
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
 from data.formats.label_maps import read_label_map, write_label_map
 from data.names import alike
-from data.store.corrections import UNCHANGED, Corrections, apply_corrections
+from data.store.corrections import UNCHANGED, Corrections, Record, apply_corrections
 from data.store.publication import Entry, link_file
 from tasks.engine.artifact import SampleDigest
 from tasks.publishing.assemble import Part
@@ -54,7 +54,8 @@ def correct(part: Part, classes: ClassTable, corrections: Corrections, draft: Pa
 
     Returns:
         The part with the statistics and detections of the corrected labels, and the corrections that fit no more: of a
-        class that the table lacks, or of another size. Those images keep their automatic labels.
+        class that the table lacks, of another size, or of other bytes of the image. Those images keep their automatic
+        labels.
     """
     found: dict[str, list[Detection]] = defaultdict(list)
     for detection in part.detections:
@@ -63,6 +64,8 @@ def correct(part: Part, classes: ClassTable, corrections: Corrections, draft: Pa
     entries, problems, images = [], [], set(corrections.images)
     for entry in part.entries:
         state = corrections.state(entry.id, entry.image) if entry.id in images else None
+        if entry.id in images and (stale := corrections.of_other_bytes(entry.id, entry.image)):
+            problems.append(Problem(corrections.root / entry.id, told_of_other_bytes(stale), entry.id))
         if state is None:
             entries.append(entry)
             continue
@@ -85,6 +88,15 @@ def correct(part: Part, classes: ClassTable, corrections: Corrections, draft: Pa
         entries.append(replace(entry, **statistics(labels, objects), corrections=state))
     detections = [detection for entry in entries for detection in found[entry.id]]
     return replace(part, entries=entries, detections=detections), problems
+
+
+def told_of_other_bytes(records: Sequence[Record]) -> str:
+    """Return the sentence on corrections of an image that were made on other bytes than it has now."""
+    authors = ", ".join(dict.fromkeys(record.author for record in records))
+    return (
+        f"not applied: {len(records)} correction{'s' * (len(records) > 1)} by {authors} on other bytes of the image; "
+        "they count again where the file is as it was, else correct it anew (pseudomask review)"
+    )
 
 
 def with_corrected_tags(dataset: Dataset, corrections: Corrections, digests: Mapping[str, SampleDigest]) -> Dataset:
@@ -150,9 +162,8 @@ def taught_by(dataset: Dataset, corrections: Corrections, digests: Mapping[str, 
     """Return sample id -> which corrections of it there are (`Corrections.state`), of images with corrected classes."""
     images, found = set(corrections.images), {}
     for sample in dataset.samples:
-        records = corrections.records(sample.id) if sample.id in images else []
         digest = digests[sample.id].image
-        if any(record.semantic for record in records if record.digest == digest):
+        if sample.id in images and any(record.semantic for record in corrections.counting(sample.id, digest)):
             found[sample.id] = str(corrections.state(sample.id, digest))
     return found
 

@@ -89,7 +89,7 @@ class Session:
             maps = self._now(image)
             records = self.subject.corrections.records(id)
             own = [record for record in records if record.digest == image.digest]
-            tags = self._tags(image, own)
+            tags = self._tags(image)
             evidence = image.evidence
             height, width = maps.labels.shape
             return {
@@ -154,18 +154,9 @@ class Session:
         """
         image = self._image(id)
         with self._lock:
-            maps, target = self._now(image), self._at(image, step)
-            records = self._records(image)
-            past, tags = records[:step], self._tags(image, records[:step])
-            masks = difference(maps, target, self._names)
-            self._add(
-                image,
-                after,
-                maps,
-                masks,
-                verdict=past[-1].verdict if past else None,
-                tags=None if tags == self._tags(image, records) else tags,
-            )
+            target, past = self._at(image, step), self._records(image)[:step]
+            verdict = past[-1].verdict if past else None
+            self._add(image, after, target, Masks(()), verdict=verdict, tags=None, back_to=step)
             return self.state(id)
 
     def scribble(self, id: str, after: int, step: int, scribbles: Masks) -> dict[str, Any]:
@@ -185,12 +176,15 @@ class Session:
             raise Unknown(NO_BOUNDARY)
         assert scribbles.semantic is not None
         with self._lock:
-            maps, base = self._now(image), self._at(image, step)
-            if scribbles.semantic.shape != maps.labels.shape:
+            base = self._at(image, step)
+            if scribbles.semantic.shape != base.labels.shape:
                 raise ValueError(f"expected scribbles on {id} of its size")
             grown = Masks(scribbles.classes, refine_scribbles(scribbles.semantic, boundary))
             target = apply_masks(base, grown, _values_of(self._names))
-            self._add(image, after, maps, difference(maps, target, self._names), verdict=None, tags=None)
+            masks = difference(base, target, self._names)
+            # Tags that were given since then stay.
+            now, then = self._tags(image), self._tags(image, step)
+            self._add(image, after, base, masks, verdict=None, tags=None if now == then else now, back_to=step)
             return self.state(id)
 
     def photo(self, id: str, most_px: int | None = None) -> bytes:
@@ -225,8 +219,10 @@ class Session:
     def _records(self, image: ReviewImage) -> list[Record]:
         return [record for record in self.subject.corrections.records(image.id) if record.digest == image.digest]
 
-    def _tags(self, image: ReviewImage, records: list[Record] | None = None) -> tuple[str, ...]:
-        given = [r.tags for r in (self._records(image) if records is None else records) if r.tags is not None]
+    def _tags(self, image: ReviewImage, step: int | None = None) -> tuple[str, ...]:
+        """Return an image's tags after some steps; by default after all."""
+        made = self.subject.corrections.counting(image.id, image.digest, step)
+        given = [record.tags for record in made if record.tags is not None]
         return given[-1] if given else image.tags
 
     def _with_new(self, names: Iterable[str]) -> list[str]:
@@ -254,12 +250,12 @@ class Session:
         """Return the labels after some steps."""
         check_photograph(image)
         if (image.id, step) not in self._known:
-            corrections = list(self.subject.corrections.of(image.id, image.digest))
-            if not 0 <= step <= len(corrections):
-                raise Unknown(f"{image.id}: expected a step of 0 to {len(corrections)}, found {step}")
+            if not 0 <= step <= (made := len(self._records(image))):
+                raise Unknown(f"{image.id}: expected a step of 0 to {made}, found {step}")
+            corrections = list(self.subject.corrections.of(image.id, image.digest, step))
             said = [name for each in corrections for name in (*each.record.classes, *(each.record.tags or ()))]
             self._names = self._with_new(said)
-            maps = apply_corrections(*_read(image, image.folder), corrections[:step], _values_of(self._names))
+            maps = apply_corrections(*_read(image, image.folder), corrections, _values_of(self._names))
             self._keep(image, step, Maps(*maps))
         return self._known[image.id, step]
 
@@ -278,8 +274,12 @@ class Session:
         verdict: Verdict | None,
         tags: Iterable[str] | None,
         names: list[str] | None = None,
+        back_to: int | None = None,
     ) -> None:
-        """Write a step down that is made on the labels as they are, `maps`; then its new `names` are known."""
+        """Write a step down that is made on labels, `maps`; then its new `names` are known.
+
+        `maps` are those of now, or with `back_to` those after so many steps.
+        """
         names = self._names if names is None else names
         after_it, step = apply_masks(maps, masks, _values_of(names)), len(self._records(image))
         self.subject.corrections.add(
@@ -292,6 +292,7 @@ class Session:
             classes=masks.classes,
             semantic=masks.semantic,
             instances=masks.instances,
+            back_to=back_to,
             after=after,
         )
         self._names = names

@@ -70,3 +70,28 @@ def test_what_does_not_fit_is_told_on_every_page_and_counted_nowhere(
     assert (answer["version"], answer["corrected"], answer["not_applied"]) == (4, 3, [])
     assert not read_label_map(publication.folder(4) / SEMANTIC / f"{unfit.id}.png").any()
     assert [each["not_applied"] for each in trace(unfit.id, publication.root)["corrections"]] == [None, None]
+
+
+def test_corrections_of_other_bytes_are_told_in_the_answer_and_in_lineage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publication = Publication(make_publication(tmp_path))
+    request = RegenerateRequest(
+        data=tmp_path / "set",
+        out=publication.root,
+        store=str(tmp_path / "store"),
+        retrain="never",
+        settings=PRESETS["quick"](),
+        gate=Gate(background=(0, 1), classes=(0, 9), agreement=0),
+    )
+    corrections, (old, new, *_) = Corrections(publication.root / FOLDER), publication.entries(1)
+    corrections.add(old.id, "0" * 64, author="Ada", semantic=np.full((66, 82), BACKGROUND))
+    corrections.add(new.id, new.image, author="Bo", semantic=np.full((66, 82), BACKGROUND))
+    answer, _ = _regenerate(request)
+    assert answer["corrected"] == 1
+    (fault,) = answer["not_applied"]
+    assert f"{old.id}: not applied: 1 correction by Ada on other bytes of the image" in fault
+    (told,) = trace(old.id, publication.root)["corrections"]
+    assert (told["author"], told["not_applied"]) == ("Ada", "made on other bytes of the image")
+    assert main(["lineage", old.id, "--published", str(publication.root)]) == 0
+    assert "pixels, not applied: made on other bytes of the image" in capsys.readouterr().out

@@ -128,6 +128,30 @@ def test_undo_and_redo_are_steps_that_delete_nothing(session: Session) -> None:
         session.restore(WORST, 6, 9)
 
 
+def test_what_was_undone_is_said_of_no_pixel(session: Session) -> None:
+    brush(session, 0)
+    session.scribble(WORST, 1, 1, Masks(("crate",), square(FIRST_CLASS, columns=slice(30, 40))))
+    session.scribble(WORST, 2, 1, Masks(("crate",), square(FIRST_CLASS, columns=slice(50, 60))))
+    session.correct(WORST, 3, Masks((), square(BACKGROUND, slice(0, 66), slice(0, 82))), verdict=None, tags=None)
+    session.restore(WORST, 4, 3)
+    corrections, digest = session.subject.corrections, session.subject.images[WORST].digest
+    masks = [each.semantic for each in corrections.of(WORST, digest) if each.semantic is not None]
+    # The brush, and the second scribble, which has taken the first one's place.
+    assert len(masks) == 2
+    assert not masks[1][:, 30:40].any()
+    assert not any((mask == BACKGROUND).any() for mask in masks)
+    session.restore(WORST, 5, 0)
+    assert corrections.state(WORST, digest) is None
+    assert session.state(WORST)["tags"] == list(session.subject.images[WORST].tags)
+
+
+def test_tags_that_came_between_two_scribbles_stay(session: Session) -> None:
+    session.scribble(WORST, 0, 0, Masks(("crate",), square(FIRST_CLASS)))
+    session.correct(WORST, 1, Masks(()), verdict=None, tags=["ball", "crate", "lamp"])
+    found = session.scribble(WORST, 2, 0, Masks(("crate",), square(FIRST_CLASS, columns=slice(6, 24))))
+    assert found["tags"] == ["ball", "crate", "lamp"]
+
+
 def test_who_was_overtaken_changes_nothing(session: Session) -> None:
     other = Session(session.subject, "Bo")
     brush(other, 0)

@@ -70,7 +70,7 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
             {
                 **{name: getattr(record, name) for name in CORRECTION},
                 "pixels": _has_pixels(record),
-                "not_applied": entry.unfit if _has_pixels(record) else None,
+                "not_applied": _fault_of(record, entry),
             }
             for record in _corrections_of(entry, Corrections(published / FOLDER))
         ],
@@ -78,12 +78,22 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
 
 
 def _corrections_of(entry: Entry, corrections: Corrections) -> list[Record]:
-    """Return the corrections whose pixels a version laid over an image's labels, or that did not fit; and the one that
-    gave it its tags."""
-    records = [record for record in corrections.records(entry.id) if record.digest == entry.image]
+    """Return the corrections whose pixels a version laid over an image's labels, or that did not fit; the one that gave
+    it its tags; the last verdict; and those of other bytes of the image."""
+    if others := corrections.of_other_bytes(entry.id, entry.image):
+        return others
+    records = corrections.counting(entry.id, entry.image)
     behind = corrections.behind(entry.id, entry.image, entry.corrections)
     tagged = [record for record in records if record.tags is not None and {*record.tags} == {*entry.labels}][-1:]
-    return [record for record in records if record in behind or record in tagged]
+    judged = [record for record in records if record.verdict is not None][-1:]
+    return [record for record in records if record in behind or record in tagged or record in judged]
+
+
+def _fault_of(record: Record, entry: Entry) -> str | None:
+    """Return why a correction changed nothing of a version's labels."""
+    if record.digest != entry.image:
+        return "made on other bytes of the image"
+    return entry.unfit if _has_pixels(record) else None
 
 
 def _has_pixels(record: Record) -> bool:
@@ -121,11 +131,12 @@ def _words_of(correction: dict[str, Any]) -> str:
     tags = correction["tags"]
     fault = correction["not_applied"]
     changed = [
-        *(["pixels" if fault is None else f"pixels, not applied: {fault}"] if correction["pixels"] else []),
+        *(["pixels"] if correction["pixels"] else []),
         *([f"tags {', '.join(tags) or 'none'}"] if tags is not None else []),
         *([correction["verdict"]] if correction["verdict"] else []),
     ]
-    return f"{correction['author']}, {correction['created']}: {'; '.join(changed) or 'nothing changed'}"
+    words = "; ".join(changed) or "nothing changed"
+    return f"{correction['author']}, {correction['created']}: {words}{f', not applied: {fault}' if fault else ''}"
 
 
 class LineageRequest(Config):

@@ -63,6 +63,57 @@ def test_corrections_of_other_bytes_stay_and_do_not_count(corrections: Correctio
     assert corrections.tags("a", BYTES) == ()
 
 
+def test_what_was_taken_back_counts_no_more_and_stays_on_disk(corrections: Corrections) -> None:
+    first, second = (mask_of((4, 4), (slice(2), slice(n), FIRST_CLASS)) for n in (2, 3))
+    corrections.add("a", OTHER_BYTES, author="Bo", verdict="accepted")
+    corrections.add("a", BYTES, author="Ada", classes=["dog"], semantic=first, tags=["dog"])
+    one = corrections.state("a", BYTES)
+    corrections.add("a", BYTES, author="Ada", classes=["sofa"], semantic=second, tags=["sofa"])
+    two = corrections.state("a", BYTES)
+    # Undo, redo, undo of all, and a step on top of the first alone.
+    for back_to, state, authors, tags in (
+        (1, one, ["Ada", "undo"], ("dog",)),
+        (2, two, ["Ada", "Ada", "undo"], ("sofa",)),
+        (0, None, ["undo"], None),
+    ):
+        corrections.add("a", BYTES, author="undo", back_to=back_to)
+        assert corrections.state("a", BYTES) == state
+        assert [record.author for record in corrections.counting("a", BYTES)] == authors
+        assert corrections.tags("a", BYTES) == tags
+    third = corrections.add(
+        "a", BYTES, author="Cy", semantic=mask_of((4, 4), (slice(1), slice(1), BACKGROUND)), back_to=1
+    )
+    found = list(corrections.of("a", BYTES))
+    assert [each.record.author for each in found] == ["Ada", "Cy"]
+    np.testing.assert_array_equal(found[0].semantic, first)
+    assert len(list(corrections.of("a", BYTES, 2))) == 2
+    assert corrections.behind("a", BYTES, corrections.state("a", BYTES))[-1] == third
+    assert len(corrections.records("a")) == 7
+    with pytest.raises(ValueError, match="back_to: expected 0 to 6, found 7"):
+        corrections.add("a", BYTES, author="Cy", back_to=7)
+
+
+def test_records_of_versions_that_took_nothing_back_are_read(corrections: Corrections) -> None:
+    corrections.add("a", BYTES, author="Ada", tags=["dog"])
+    file = corrections.root / "a" / "c00001.json"
+    document = json.loads(file.read_text())
+    del document["back_to"]
+    file.write_text(json.dumps(document))
+    assert corrections.tags("a", BYTES) == ("dog",)
+    file.write_text(json.dumps({**document, "back_to": 1}))
+    with pytest.raises(DatasetError, match=r"c00001\.json: expected a correction that goes back to one of 0 before it"):
+        corrections.tags("a", BYTES)
+
+
+def test_what_was_said_of_other_bytes_is_known_until_something_is_said_of_these(corrections: Corrections) -> None:
+    corrections.add("a", BYTES, author="Ada", tags=["dog"])
+    corrections.add("a", BYTES, author="Ada", back_to=0, verdict="accepted")
+    assert [record.verdict for record in corrections.of_other_bytes("a", OTHER_BYTES)] == ["accepted"]
+    assert corrections.of_other_bytes("a", BYTES) == []
+    corrections.add("a", OTHER_BYTES, author="Bo", verdict="accepted")
+    assert corrections.of_other_bytes("a", OTHER_BYTES) == []
+
+
 def test_the_state_follows_what_changes_masks_alone(corrections: Corrections) -> None:
     mask = mask_of((4, 4), (slice(2), slice(2), FIRST_CLASS))
     corrections.add("a", BYTES, author="Ada", classes=["dog"], semantic=mask)
