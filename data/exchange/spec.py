@@ -15,7 +15,7 @@ from data.exchange.pixels import Pixels, without_void
 from data.formats.images import LABEL_FORMATS, opened
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import read_label_map
-from data.names import clean_name, is_background, is_void
+from data.names import clean_name, is_background, is_void, shortened
 
 BACKGROUND_NAME, VOID_NAME = "background", "void"
 ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
@@ -109,7 +109,8 @@ class Labels:
         if value is None and is_void(name):
             return VOID
         if value is None:
-            raise ValueError(f"expected a class of the labels, found {name!r}")
+            known = shortened(self.classes.names, 10)
+            raise ValueError(f"expected a class of the labels ({known}), found {name!r}")
         return value
 
     @property

@@ -40,6 +40,7 @@ NO_INSTANCE, FIRST_INSTANCE = 1, 2
 MOST_INSTANCES = 1 << 15
 Verdict = Literal["accepted", "rejected"]
 MOST_TEXT, FORMAT = 1000, 1
+REMEDY = "bring the file back from a copy, or move this correction's files away: the others stay"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -317,7 +318,7 @@ class Corrections:
         except OSError as error:
             raise DatasetError([Problem(file, f"cannot be read ({error.strerror})", image)]) from None
         except (ValueError, RecursionError) as error:
-            raise DatasetError([Problem(file, f"expected a correction, but {error}", image)]) from None
+            raise DatasetError([Problem(file, f"expected a correction, but {error}; {REMEDY}", image)]) from None
         if record.image != image:
             raise DatasetError([Problem(file, f"expected a correction of {image}, found one of {record.image}", image)])
         return record
@@ -329,7 +330,7 @@ class Corrections:
         path = file.with_name(f"{file.stem}-{kind}.png")
         if not path.is_file() or file_digest(path) != expected:
             raise DatasetError(
-                [Problem(path, f"expected the mask of {file.name}, found another or none", record.image)]
+                [Problem(path, f"expected the mask of {file.name}, found another or none; {REMEDY}", record.image)]
             )
         mask = read_label_map(path)
         try:

@@ -429,8 +429,8 @@ class LabelsConfig(Config):
         low, high = self.sure_pixel_thresholds
         if not low < self.pixel_threshold < high <= 1:
             raise ValueError(
-                f"sure_pixel_thresholds {self.sure_pixel_thresholds}: expected one below and one above "
-                f"pixel_threshold, which is {self.pixel_threshold}, and none above 1"
+                f"labels.sure_pixel_thresholds {self.sure_pixel_thresholds}: expected one below and one above "
+                f"labels.pixel_threshold, which is {self.pixel_threshold}, and none above 1; change them with it"
             )
         if self.sure_thresholds == "auto" and self.background_threshold in (0, 1):
             raise ValueError("sure_thresholds 'auto': expected a background_threshold between 0 and 1, or 'auto'")

@@ -15,7 +15,7 @@ from data.formats.label_folder import AUTOMATIC, SEMANTIC, value_names
 from data.formats.quality import QUALITY, ImageQuality, read_quality
 from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections
-from data.store.publication import Entry, Publication
+from data.store.publication import RECORD, Entry, Publication
 from tasks.engine.run_record import RunRecord, read_run
 from tasks.pipeline.score_maps import MapReader
 from tasks.publishing.runs import images_of, runs_of
@@ -123,6 +123,11 @@ def open_subject(folder: Path) -> Subject:
     publication = Publication(folder)
     if publication.published or publication.held:
         return _published(publication)
+    if (folder / RECORD).is_file():
+        message = (
+            "expected published labels, found one version of them; corrections are of all: give the folder above it"
+        )
+        raise ArtifactError(f"{folder}: {message}")
     record = read_run(folder)
     labels = folder / "labels"
     if "network" in record.settings or not (labels / SEMANTIC).is_dir():

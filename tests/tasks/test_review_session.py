@@ -351,3 +351,12 @@ def test_a_walk_is_lost_nowhere_and_ends_as_a_dense_solution_says() -> None:
     step[held] = np.eye(20)[held]
     ends = np.linalg.matrix_power(step, 1 << 14) @ sources.numpy().reshape(3, -1).T
     np.testing.assert_allclose(found.reshape(3, -1).T, ends, atol=5e-3)
+
+
+def test_a_folder_that_cannot_be_reviewed_is_told_what_it_is(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"latest: expected published labels, found one version .* the folder above"
+    ):
+        open_subject(published / "latest")
+    with pytest.raises(ArtifactError, match=r"nowhere: expected the folder of a run, found nothing"):
+        open_subject(tmp_path / "nowhere")

@@ -108,6 +108,8 @@ def _exported(request: ImportRequest, publication: Publication) -> Source:
         ArtifactError: They are not known, or there are no published labels.
     """
     latest = publication.latest
+    if not request.folder.exists():
+        raise ArtifactError(f"{request.folder}: expected what a tool wrote, found nothing")
     if latest is None:
         raise ArtifactError(f"{request.to}: expected the folder of published labels, found no version in it")
     if request.version is not None:
