@@ -284,7 +284,7 @@ def explain_os_errors(folder: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         if error.errno in NOT_WRITABLE:
-            reason, remedy = "cannot be written", "choose another folder with --store, or change its permissions"
+            reason, remedy = "cannot be written", "change its permissions, or choose another folder (--out, --store)"
         elif error.errno == errno.EFBIG:
             reason, remedy = "cannot be written", "raise the limit on the size of files (ulimit -f)"
         else:
@@ -295,6 +295,6 @@ def explain_os_errors(folder: Path) -> Iterator[None]:
 def no_space(folder: Path) -> ArtifactError:
     """Return the error for a full disk below `folder`."""
     return ArtifactError(
-        f"{folder}: no space left on the device; free some, or choose another folder with --store. "
+        f"{folder}: no space left on the device; free some, or choose another folder (--out, --store). "
         "What is finished is kept: the same command goes on from there"
     )

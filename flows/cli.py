@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 from pydantic import ValidationError
 from rich.logging import RichHandler
@@ -55,15 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     _set_up_logging(verbose)
     name, words = (argv[0], argv[1:]) if argv else ("", [])
     if name in HELP:
-        print(page_of_all(ROOMS))
-        raise SystemExit(0)
+        _show_help(page_of_all(ROOMS))
     command = COMMANDS.get(name)
     if command is None:
         _say(f"{name or 'pseudomask'}: expected a command, one of {', '.join(COMMANDS)}")
         return WRONG_WORDS
     if not {*HELP}.isdisjoint(words):
-        print(_page(command, words))
-        raise SystemExit(0)
+        _show_help(_page(command, words))
     try:
         refuse_foreign_settings()
         return _carry_out(command, words)
@@ -76,8 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         _say(str(error))
         return WRONG_WORDS
     except BrokenPipeError:
-        # Who read our answer, `head` for one, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _stop_printing()
     except (*EXPECTED, OSError) as error:
         _explain(error, can_skip="skip_bad" in command.request.model_fields)
         if verbose:
@@ -93,6 +91,19 @@ def main(argv: list[str] | None = None) -> int:
         _say("Stopped. What is finished is kept: the same command goes on from there.")
         return FAILED
     return DONE
+
+
+def _show_help(page: str) -> NoReturn:
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        _stop_printing()
+    raise SystemExit(0)
+
+
+def _stop_printing() -> None:
+    """Have nothing more go to a pipe that nobody reads: who read our answer, `head` for one, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _carry_out(command: Command, words: Sequence[str]) -> int:
