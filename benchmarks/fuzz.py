@@ -34,6 +34,7 @@ from rich.console import Console
 
 from benchmarks.machine import describe_machine, results_file, write_results
 from data.dataset import ClassTable, DatasetError, SampleWithMore
+from data.files import file_digest
 from data.formats.coco import read_coco, read_results
 from data.formats.hints import read_hints
 from data.formats.images import read_image
@@ -44,6 +45,7 @@ from data.readers import open_dataset
 from data.readers.beside.cams import with_cams
 from data.readers.beside.hints import with_hints
 from data.store import ArtifactError
+from data.store.corrections import Corrections
 from data.store.publication import Publication
 from data.validation import check_images
 from flows.commands.publishing.versions import list_versions, show_versions
@@ -383,6 +385,27 @@ _SHAPES = {
     "imageHeight": 8,
     "imageWidth": 8,
 }
+_CORRECTION = json.dumps(
+    {
+        **{"image": "a", "digest": "0" * 64, "author": "Ada", "created": "2026-01-01T00:00:00+00:00", "made_on": 1},
+        **{"verdict": "accepted", "tags": ["cat"], "classes": ["cat"], "semantic": None, "instances": None},
+        **{"back_to": None, "format": 1},
+    }
+).encode()
+
+
+def _read_correction(_: Path, file: Path) -> object:
+    corrections = Corrections(file.parents[1])
+    corrections.of_other_bytes("a", "1" * 64)
+    return list(corrections.of("a", "0" * 64)), corrections.tags("a", "0" * 64), corrections.rejection("a", "0" * 64)
+
+
+def _read_correction_mask(_: Path, file: Path) -> object:
+    record = {**json.loads(_CORRECTION), "semantic": file_digest(file)}
+    (file.parent / "c00001.json").write_text(json.dumps(record))
+    return list(Corrections(file.parents[1]).of("a", "0" * 64))
+
+
 TARGETS = {
     "labels.csv": Target(
         "labels.csv",
@@ -449,6 +472,8 @@ TARGETS = {
     "hints as yolo's boxes": Target(
         "boxes/a.txt", (b"0 0.5 0.5 1 1\n1 0.25 0.5 0.5 0.5\n", b"1\t.5 .5 .1 .1\r\n\r\n"), _open_boxes
     ),
+    "correction": Target("corrections/a/c00001.json", (_CORRECTION,), _read_correction),
+    "mask of a correction": Target("corrections/a/c00001-semantic.png", (_encoded("L", "png"),), _read_correction_mask),
     "quality.csv": Target(
         "run/quality.csv",
         (quality_text([ImageQuality("a", 0.5, 0.5, 0.5, 0.5, 0.5, 1, 1, 0)]).encode(),),
