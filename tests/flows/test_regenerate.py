@@ -329,6 +329,8 @@ def test_a_rejected_image_is_left_out_until_it_is_accepted(place: Place) -> None
     assert "rejected by Ada" in answer["left_out"][0]
     assert sorted(place.latest()) == others
     assert place.regenerate()["version"] is None
+    told = pseudomask("lineage", id, "--published", place.labels).stderr
+    assert "which Ada rejected" in " ".join(told.split())
     # It can still be looked at, in the version that has it.
     (image,) = [image for image in open_subject(place.labels).images.values() if image.id == id]
     assert image.folder == place.labels / "v00001"

@@ -41,7 +41,8 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
     record = publication.record(number, "store")
     entry = next((entry for entry in publication.entries(number) if entry.id == image), None)
     if entry is None:
-        raise ArtifactError(f"{publication.folder(number)}: version {number} has no image {image!r}")
+        told = _rejection_of(image, Corrections(published / FOLDER))
+        raise ArtifactError(f"{publication.folder(number)}: version {number} has no image {image!r}{told}")
     stages = [
         {
             "stage": manifest["stage"],
@@ -75,6 +76,14 @@ def trace(image: str, published: Path, version: int | None = None) -> dict[str, 
             for record in _corrections_of(entry, Corrections(published / FOLDER))
         ],
     }
+
+
+def _rejection_of(image: str, corrections: Corrections) -> str:
+    """Return ", which Ada rejected, 2026-01-01" of an image that a person rejected last, else nothing."""
+    records = corrections.records(image) if image in corrections.images else []
+    if not records or records[-1].verdict != "rejected":
+        return ""
+    return f", which {records[-1].author} rejected, {records[-1].created}"
 
 
 def _corrections_of(entry: Entry, corrections: Corrections) -> list[Record]:
