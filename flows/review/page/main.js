@@ -2,14 +2,16 @@
 
 import {address, get, post} from "./api.js";
 import {decode} from "./spans.js";
+import {TagBox, namesIn} from "./tags.js";
 import {TOOLS} from "./tools.js";
 import {View, paintLabels, paintObjects} from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const VOID = 255, PAGE = 100;
+const VOID = 255, PAGE = 100, HASTY_MS = 300;
 const LAYERS = {q: ["labels", "Labels"], w: ["objects", "Objects"], o: ["boundary", "Boundary"], l: ["cam", "CAM"], d: ["before", "Before"]};
 
 const view = new View($("view"), $("beside"));
+const tagBox = new TagBox($("tags"));
 const review = {
   view,
   queue: [],
@@ -19,14 +21,19 @@ const review = {
   chosen: {code: 1, name: "background", color: "#000000"},
   radius: 12,
   asNewObject: false,
+  // Number of steps -> the scribbles that count after them: `strokes`, and the `step` that they were begun on.
+  scribbles: new Map(),
+  // Why there is no queue.
+  fault: null,
   say,
 };
 let working = Promise.resolve();
 let isPenDown = false;
+let judgedAt = -Infinity;
 
 function say(text, isFault = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("fault", isFault);
+  $("status").textContent = review.fault ?? text;
+  $("status").classList.toggle("fault", isFault || review.fault !== null);
   return null;
 }
 
@@ -78,6 +85,22 @@ function showProgress() {
   $("progress").textContent = `${done} · ${review.name} · ${review.author}`;
 }
 
+// Opens the first image that has no step yet.
+async function begin() {
+  let place = -1;
+  try {
+    do {
+      await loadQueue();
+      place = review.queue.findIndex((image) => !image.steps);
+    } while (place < 0 && review.done < review.count && review.queue.length < review.count);
+  } catch (error) {
+    // Without a queue there is nothing else to say.
+    if (!review.queue.length) review.fault = error.message;
+    throw error;
+  }
+  return show(Math.max(0, place));
+}
+
 function open(place) {
   return enqueue(() => show(place));
 }
@@ -86,14 +109,16 @@ async function show(place) {
   if (place < 0 || place >= review.count) return say("There are no more images.");
   while (place >= review.queue.length) await loadQueue();
   const image = review.queue[place];
+  const lost = tagBox.isTyped ? `Not saved: the tags that you typed on ${$("tags").dataset.image}.` : "";
   close(place, image);
   const state = await get("state", {image: image.image});
   const photo = new Image();
   photo.src = address("photo", {image: image.image});
   await photo.decode();
-  Object.assign(review, {photo, past: [...Array(state.steps).keys()], future: [], maps: {}});
-  say(state.other_bytes ? `${state.other_bytes} corrections were made on other bytes of this image, and are not applied.` : "");
-  await take(state);
+  Object.assign(review, {photo, maps: {}});
+  const others = state.other_bytes ? `${state.other_bytes} corrections were made on other bytes of this image, and are not applied.` : "";
+  say([lost, others].filter(Boolean).join(" "), lost !== "");
+  await takeAnew(state);
   $("view").focus({preventScroll: true});
   return null;
 }
@@ -101,14 +126,14 @@ async function show(place) {
 // Until the next image is there, nothing is shown and nothing can be changed.
 function close(place, image) {
   Object.assign(review, {place, image: null});
-  isPenDown = false;
-  review.tool?.cancel();
-  showTags([], null);
+  cancel();
+  tagBox.show([], null);
   $("tags").blur();
   view.show(null, null);
   $("image-name").textContent = image.image;
   $("why").textContent = "";
   for (const {item} of review.queue) item.querySelector("button").setAttribute("aria-pressed", item === image.item);
+  image.item.scrollIntoView({block: "nearest"});
   if (innerWidth <= 800) document.body.classList.remove("with-queue");
 }
 
@@ -125,8 +150,7 @@ async function take(state) {
   const verdict = state.verdict ? `, ${state.verdict}` : "";
   $("image-name").textContent = state.image + verdict;
   $("why").textContent = state.quality === null ? state.why : `Quality ${Math.round(100 * state.quality)} %: ${state.why}`;
-  // What a person types stays, unless it is of another image.
-  if (document.activeElement !== $("tags") || $("tags").dataset.image !== state.image) showTags(state.tags, state.image);
+  tagBox.update(state.tags, state.image);
   showProgress();
   showClasses();
   showCams();
@@ -134,32 +158,31 @@ async function take(state) {
   Object.assign(document.body.dataset, {image: state.image, records: state.records, steps: state.steps});
 }
 
-function showTags(tags, image) {
-  $("tags").value = tags.join("; ");
-  $("tags").dataset.image = image ?? "";
+// All steps of a newly read state can be undone, whoever made them.
+async function takeAnew(state) {
+  Object.assign(review, {past: [...Array(state.steps).keys()], future: []});
+  await take(state);
 }
 
-// Sends a step; where somebody else was first, asks whether it goes over what he did.
 async function send(path, message) {
   const started = performance.now();
-  try {
-    await take(await post(path, {image: review.image, after: review.records, ...message}));
-  } catch (error) {
-    if (error.status !== 409) throw error;
-    const mine = await askConflict(error.state);
-    await take(error.state);
-    review.past = [...Array(error.state.steps).keys()];
-    review.future = [];
-    if (!mine) return false;
-    return send(path, path === "scribble" ? {...message, step: error.state.steps} : message);
-  }
-  say(`Saved in ${Math.round(performance.now() - started)} ms`);
-  return true;
+  await take(await post(path, {image: review.image, after: review.records, ...message}));
+  say(`Saved in ${Math.round(performance.now() - started)} ms.`);
+}
+
+// Returns the state of the image where a step was refused because somebody else was first.
+function newerState(error) {
+  if (error.status !== 409) throw error;
+  return error.state;
+}
+
+function whoWasFirst({last}) {
+  const who = last?.author === review.author ? "You, in another window," : last?.author ?? "Somebody";
+  return `${who} corrected this image${last ? ` at ${new Date(last.created).toLocaleTimeString()}` : ""}`;
 }
 
 function askConflict(state) {
-  const {author, created} = state.last ?? {author: "Somebody", created: ""};
-  $("conflict").querySelector("p").textContent = `${author} corrected this image${created && ` at ${new Date(created).toLocaleTimeString()}`} while you looked at an older state. Your step is not saved yet.`;
+  $("conflict").querySelector("p").textContent = `${whoWasFirst(state)} while you looked at an older state. Your step is not saved yet.`;
   $("conflict").returnValue = "";
   $("conflict").showModal();
   return new Promise((resolve) => $("conflict").addEventListener("close", () => resolve($("conflict").returnValue === "mine"), {once: true}));
@@ -172,25 +195,47 @@ function onThisImage(work) {
   return enqueue(() => (review.image === image ? work() : say(`Not saved: ${image} is no longer open.`, true)));
 }
 
+// Saves a step; where somebody else was first, asks whether it goes over what he did.
 // A number names what the image was like after so many steps; nothing that was saved is ever deleted.
-async function save({walk, ...content}) {
+async function save({walk, note, saved, ...content}) {
   const before = review.steps;
-  const done = await send(walk ? "scribble" : "correct", content);
-  if (done) {
-    review.past.push(before);
-    review.future = [];
+  try {
+    await send(walk ? "scribble" : "correct", content);
+  } catch (error) {
+    const state = newerState(error);
+    const mine = await askConflict(state);
+    await takeAnew(state);
+    if (mine) return save({walk, note, saved, ...content, ...(walk ? {step: state.steps} : {})});
+    say("Not saved: the newer labels are shown.", true);
+    return false;
   }
-  return done;
+  review.past.push(before);
+  review.future = [];
+  review.scribbles.set(review.steps, review.scribbles.get(before));
+  saved?.(review.steps, content.step);
+  if (note) say(`${$("status").textContent} ${note}`);
+  view.draw();
+  return true;
 }
 
 function travel(from, to) {
+  const what = from === past ? "undo" : "redo";
   return onThisImage(async () => {
-    if (!from().length) return say(from === past ? "There is nothing to undo." : "There is nothing to redo.");
-    const here = review.steps;
-    const target = from().pop();
+    if (!from().length) return say(`There is nothing to ${what}.`);
+    const [here, target] = [review.steps, from().at(-1)];
     review.tool.cancel();
-    if (await send("restore", {step: target})) to().push(here);
-    return null;
+    try {
+      await send("restore", {step: target});
+    } catch (error) {
+      const state = newerState(error);
+      await takeAnew(state);
+      // It would take back the step that this person has not seen.
+      return say(`${whoWasFirst(state)} meanwhile. The ${what} was not done.`, true);
+    }
+    from().pop();
+    to().push(here);
+    review.scribbles.set(review.steps, review.scribbles.get(target));
+    return view.draw();
   });
 }
 const past = () => review.past;
@@ -236,9 +281,26 @@ function choose(one) {
 }
 
 function saveTags() {
-  const tags = [...new Set($("tags").value.split(";").map((tag) => tag.trim()).filter(Boolean))].sort();
-  $("view").focus();
-  if (tags.join(";") !== review.tags.join(";")) onThisImage(() => save({tags}));
+  if (!tagBox.isTyped) return null;
+  const typed = tagBox.send();
+  return onThisImage(() => putTags(typed));
+}
+
+async function putTags(typed) {
+  const tags = namesIn(typed, new Set([...review.classes.map(({name}) => name), ...review.tags]));
+  if (tags.join(";") === [...review.tags].sort().join(";")) return tagBox.update(review.tags, review.image);
+  try {
+    return await save({tags});
+  } catch (error) {
+    tagBox.refuse(typed, review.tags, review.image);
+    return say(`Tags not saved: ${error.message}`, true);
+  }
+}
+
+function leaveTags() {
+  // A box that another window or a dialog covers will be gone on with.
+  if (document.activeElement === $("tags") || document.querySelector("dialog[open]")) return;
+  if (!tagBox.isRefused) saveTags();
 }
 
 // ---- layers
@@ -312,17 +374,10 @@ function nextCam() {
 
 function use(key) {
   if ($("tools").querySelector(`[data-key=${key}]`).disabled) return say("The run that made these labels has kept no boundary map.");
-  review.tool?.cancel();
+  cancel();
   review.tool = review.tools[key];
   for (const button of $("tools").children) button.setAttribute("aria-pressed", button.dataset.key === key);
-  draw();
   return say(`${TOOLS[key][0]}: ${TOOLS[key][1]}`);
-}
-
-function draw() {
-  if (!review.tool) return;
-  view.sketch = review.tool.sketch();
-  view.draw();
 }
 
 // The tool sees the pixels as they are when all steps before are saved.
@@ -330,11 +385,11 @@ function act(method, point) {
   if (!review.image) return;
   if (method !== "up" && method !== "finish") {
     review.tool[method](point);
-    draw();
+    view.draw();
     return;
   }
   const work = review.tool[method]?.(point);
-  draw();
+  view.draw();
   if (work) onThisImage(() => {
     const message = work();
     return message && save(message);
@@ -356,8 +411,9 @@ function listenToPointer() {
   });
   canvas.addEventListener("pointermove", (event) => {
     const before = fingers.get(event.pointerId);
-    if (!before) return;
     const now = place(event);
+    view.hover(event.pointerType === "touch" ? null : now);
+    if (!before) return;
     if (isDrawing) {
       for (const each of event.getCoalescedEvents?.() ?? []) review.tool.move(view.at(...place(each)));
       act("move", view.at(...now));
@@ -373,6 +429,7 @@ function listenToPointer() {
     isDrawing = false;
   };
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, end);
+  canvas.addEventListener("pointerleave", () => view.hover(null));
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -398,10 +455,12 @@ function press() {
   if (isPenDown && ["p", "f", "i", "m"].includes($("tools").querySelector("[aria-pressed=true]").dataset.key)) press();
 }
 
+// Leaves what was begun; scribbles after it count without those before.
 function cancel() {
   isPenDown = false;
-  review.tool.cancel();
-  draw();
+  review.scribbles = new Map();
+  review.tool?.cancel();
+  view.draw();
 }
 
 // ---- keys
@@ -410,6 +469,19 @@ function slide(id, change) {
   const input = $(id);
   input.value = Number(input.value) + change;
   input.dispatchEvent(new Event("input"));
+}
+
+// A word that is typed with the focus on the photograph, or a key that is held, must not judge image after image.
+function isHasty(event) {
+  const since = event.timeStamp - judgedAt;
+  judgedAt = event.timeStamp;
+  return event.repeat || since < HASTY_MS;
+}
+
+function showHelp() {
+  $("help").showModal();
+  // The focus is on the button at its end.
+  $("help").scrollTop = 0;
 }
 
 function toggleQueue() {
@@ -452,7 +524,7 @@ const KEYS = {
   "-": ["farther", () => view.zoom(0.8, ...pointerPlace())],
   v: ["whole photograph", () => view.fit()],
   g: ["queue", toggleQueue],
-  "?": ["these keys", () => $("help").showModal()],
+  "?": ["these keys", showHelp],
 };
 
 function pointerPlace() {
@@ -471,6 +543,7 @@ function listenToKeys() {
     const found = KEYS[name] ?? KEYS[name.toLowerCase()];
     if (!found) return;
     event.preventDefault();
+    if ([KEYS.a, KEYS.r].includes(found) && isHasty(event)) return;
     found[1](event);
   });
 }
@@ -515,7 +588,7 @@ function listenToInputs() {
     $(id).parentElement.querySelector("output").textContent = $(id).value;
     does(Number($(id).value));
   });
-  follow("size", (value) => { review.radius = value; });
+  follow("size", (value) => { review.radius = value; view.draw(); });
   follow("opacity", (value) => { view.opacity = value / 100; view.draw(); });
   $("new-object").addEventListener("change", () => { review.asNewObject = $("new-object").checked; });
   $("cam").addEventListener("change", () => { review.shown.add("cam"); enqueue(showLayers); });
@@ -528,11 +601,12 @@ function listenToInputs() {
     $("view").focus();
   });
   $("tags").addEventListener("keydown", (event) => {
+    if (!["Enter", "Escape"].includes(event.key) || !review.image) return;
     if (event.key === "Enter") saveTags();
-    if (event.key !== "Escape") return;
-    $("tags").value = review.tags.join("; ");
+    else tagBox.show(review.tags, review.image);
     $("view").focus();
   });
+  $("tags").addEventListener("blur", leaveTags);
   $("more").addEventListener("click", () => enqueue(loadQueue));
 }
 
@@ -542,6 +616,6 @@ listenToInputs();
 listenToKeys();
 listenToPointer();
 if (innerWidth > 1100) toggleQueue();
+view.sketch = (context, scale) => review.tool.sketch(context, scale);
 use("b");
-enqueue(loadQueue);
-open(0);
+enqueue(begin);

@@ -6,18 +6,31 @@ import {blank, flood, pixelAt, polygon, stroke} from "./shapes.js";
 import {encode} from "./spans.js";
 
 const BACKGROUND = 1, FIRST_CLASS = 3, FIRST_INSTANCE = 2;
+// Smaller parts of an object that was cut are crumbs of the line, and no objects.
+const LEAST_PX = 16, LEAST_SHARE = 0.01;
 
-function line(points, width, color, closed = false) {
-  return (context, scale) => {
-    context.lineJoin = context.lineCap = "round";
-    context.lineWidth = Math.max(width, 1.5 / scale);
+function line(context, scale, points, width, color, closed = false) {
+  context.lineJoin = context.lineCap = "round";
+  context.lineWidth = Math.max(width, 1.5 / scale);
+  context.strokeStyle = color;
+  context.beginPath();
+  points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+  if (points.length === 1) context.lineTo(points[0][0] + 0.01, points[0][1]);
+  if (closed) context.closePath();
+  context.stroke();
+}
+
+// What is painted on the photograph is seen on any ground: a light line on a dark one.
+const CASING = "#000a", LIGHT = "#fff";
+
+function ring(context, scale, [x, y], radius) {
+  for (const [width, color] of [[3, CASING], [1.5, LIGHT]]) {
+    context.lineWidth = width / scale;
     context.strokeStyle = color;
     context.beginPath();
-    points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
-    if (points.length === 1) context.lineTo(points[0][0] + 0.01, points[0][1]);
-    if (closed) context.closePath();
+    context.arc(x, y, radius, 0, 2 * Math.PI);
     context.stroke();
-  };
+  }
 }
 
 // The step that gives the pixels of a mask the chosen class.
@@ -54,9 +67,8 @@ class Tool {
     this.points = [];
   }
 
-  sketch() {
-    return null;
-  }
+  // Paints what was begun, in pixels of the photograph.
+  sketch() {}
 }
 
 class Brush extends Tool {
@@ -77,8 +89,10 @@ class Brush extends Tool {
     return colored(this.review, this.review.chosen, mask);
   }
 
-  sketch() {
-    return this.points.length ? line(this.points, 2 * this.review.radius, this.color) : null;
+  sketch(context, scale) {
+    const {radius, view} = this.review;
+    if (this.points.length) line(context, scale, this.points, 2 * radius, this.color);
+    if (view.aim) ring(context, scale, view.aim, radius);
   }
 
   get color() {
@@ -123,8 +137,8 @@ class Polygon extends Tool {
     return () => step;
   }
 
-  sketch() {
-    return this.points.length ? line(this.points, 0, this.review.chosen.color, true) : null;
+  sketch(context, scale) {
+    if (this.points.length) line(context, scale, this.points, 0, this.review.chosen.color, true);
   }
 }
 
@@ -173,12 +187,14 @@ class Merge extends Click {
       return this.review.say("Now the object that belongs to it.");
     }
     const [one, other] = [objects[this.first], objects[at]];
-    const value = labels[this.first];
+    const [value, was] = [labels[this.first], labels[at]];
     this.first = null;
     if (one === other) return this.review.say("That is the same object.");
     const instances = objects.map((id) => (id === one || id === other ? FIRST_INSTANCE : 0));
     const semantic = objects.map((id) => (id === other ? FIRST_CLASS : 0));
-    return {classes: [classes[value].name], semantic: encode(semantic), instances: encode(instances)};
+    const {name} = classes[value];
+    const note = value === was ? "" : `Both are one object of the class ${name} now.`;
+    return {note, classes: [name], semantic: encode(semantic), instances: encode(instances)};
   }
 }
 
@@ -201,55 +217,70 @@ class Split extends Tool {
     return {instances: encode(instances)};
   }
 
+  // The largest part keeps what the line leaves of the object: its own pixels and all crumbs.
   divide(id, cut, instances, next) {
-    const {objects, size} = this.review;
-    const parts = [];
-    const seen = blank(size);
-    objects.forEach((other, at) => {
-      if (other !== id || cut[at] || seen[at]) return;
-      const code = parts.length + 1;
-      parts.push({code, count: flood(seen, size, at, (place) => objects[place] === id && !cut[place] && (!seen[place] || seen[place] === code), code)});
-    });
-    parts.sort((a, b) => b.count - a.count);
-    const names = new Map(parts.slice(1).map((part, i) => [part.code, next + i]));
-    seen.forEach((code, at) => {
+    const {parts, map, area} = this.parts(id, cut);
+    const least = Math.max(LEAST_PX, LEAST_SHARE * area);
+    const large = parts.filter(({count}) => count >= least).sort((a, b) => b.count - a.count);
+    const names = new Map(large.slice(1).map((part, i) => [part.code, next + i]));
+    map.forEach((code, at) => {
       if (names.has(code)) instances[at] = names.get(code);
     });
     return next + names.size;
   }
 
-  sketch() {
-    return this.points.length ? line(this.points, 0, "#fff") : null;
+  parts(id, cut) {
+    const {objects, size} = this.review;
+    const [parts, map] = [[], blank(size)];
+    let area = 0;
+    objects.forEach((other, at) => {
+      if (other !== id) return;
+      area++;
+      if (cut[at] || map[at]) return;
+      const code = parts.length + 1;
+      parts.push({code, count: flood(map, size, at, (place) => objects[place] === id && !cut[place] && !map[place], code)});
+    });
+    return {parts, map, area};
+  }
+
+  sketch(context, scale) {
+    if (this.points.length) line(context, scale, this.points, 0, LIGHT);
   }
 }
 
-// Strokes that the server grows to regions by the random walk. All strokes since the tool was taken count together.
+// Strokes that the server grows to regions by the random walk. All strokes since the tool was taken count together,
+// but for those that were undone: which count is known of each state of the image that undo and redo lead to.
 class Scribble extends Tool {
-  cancel() {
-    super.cancel();
-    this.drawn = null;
-  }
-
   up() {
     const points = this.take();
-    const {chosen} = this.review;
-    return points.length ? () => this.grow(points, chosen) : null;
+    const {chosen, scribbles} = this.review;
+    return points.length ? () => this.grow({...chosen, points, radius: Math.min(this.review.radius, 4)}, scribbles) : null;
   }
 
-  grow(points, {code, name}) {
-    const {size, steps} = this.review;
-    this.drawn ??= {mask: blank(size), names: [], step: steps};
-    const {mask, names, step} = this.drawn;
-    if (code >= FIRST_CLASS) {
-      if (!names.includes(name)) names.push(name);
-      code = FIRST_CLASS + names.indexOf(name);
+  grow(last, scribbles) {
+    const {steps} = this.review;
+    const {step, strokes: before} = scribbles.get(steps) ?? {step: steps, strokes: []};
+    const strokes = [...before, last];
+    const saved = (now, begun) => scribbles.set(now, {step: begun, strokes});
+    return {walk: true, saved, step, ...this.drawn(strokes)};
+  }
+
+  drawn(strokes) {
+    const mask = blank(this.review.size);
+    const classes = [...new Set(strokes.filter(({code}) => code >= FIRST_CLASS).map(({name}) => name))];
+    for (const {points, radius, code, name} of strokes) {
+      stroke(mask, this.review.size, points, radius, code >= FIRST_CLASS ? FIRST_CLASS + classes.indexOf(name) : code);
     }
-    stroke(mask, size, points, Math.min(this.review.radius, 4), code);
-    return {walk: true, step, classes: [...names], semantic: encode(mask)};
+    return {classes, semantic: encode(mask)};
   }
 
-  sketch() {
-    return this.points.length ? line(this.points, 8, this.review.chosen.color) : null;
+  sketch(context, scale) {
+    const {scribbles, steps, chosen} = this.review;
+    for (const {points, color} of scribbles.get(steps)?.strokes ?? []) {
+      line(context, scale, points, 3.5 / scale, LIGHT);
+      line(context, scale, points, 0, color);
+    }
+    if (this.points.length) line(context, scale, this.points, 8, chosen.color);
   }
 }
 
@@ -261,6 +292,6 @@ export const TOOLS = {
   s: ["Scribble", "mark a class, and background; the walk finds the rest", Scribble],
   f: ["Fill", "give a region the chosen class", Fill],
   i: ["Object", "give an object the chosen class", Assign],
-  m: ["Merge", "two objects become one", Merge],
+  m: ["Merge", "two objects become one, of the first one's class", Merge],
   x: ["Split", "draw a line through an object", Split],
 };

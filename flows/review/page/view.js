@@ -42,6 +42,7 @@ export class View {
     this.opacity = 0.55;
     this.sketch = null;
     this.pointer = null;
+    this.mouse = null;
     this.waiting = false;
     new ResizeObserver(() => this.fit()).observe(canvas);
   }
@@ -86,8 +87,20 @@ export class View {
     return [(x - this.left) / this.scale - 0.5, (y - this.top) / this.scale - 0.5];
   }
 
+  // Where the mouse is on the canvas; null where it is not.
+  hover(place) {
+    this.mouse = place;
+    this.draw();
+  }
+
+  // The pixel at which one draws: that of the mouse, or of the keyboard where that was moved last.
+  get aim() {
+    return this.mouse ? this.at(...this.mouse) : this.pointer;
+  }
+
   // Moves the pointer of the keyboard by screen pixels, and the photograph with it where it would leave the canvas.
   point(x, y) {
+    this.mouse = null;
     const {clientWidth, clientHeight} = this.canvas;
     const [fromX, fromY] = this.pointer ?? this.at(clientWidth / 2, clientHeight / 2);
     const inside = (value, side) => Math.min(side - 1, Math.max(0, value));
@@ -129,12 +142,10 @@ export class View {
   }
 
   paintPointer(context) {
-    if (this.sketch) {
-      context.save();
-      context.translate(0.5, 0.5);
-      this.sketch(context, this.scale);
-      context.restore();
-    }
+    context.save();
+    context.translate(0.5, 0.5);
+    this.sketch?.(context, this.scale);
+    context.restore();
     if (!this.pointer) return;
     const [x, y] = this.pointer.map((value) => value + 0.5);
     context.lineWidth = 1.5 / this.scale;
