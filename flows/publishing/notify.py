@@ -54,7 +54,7 @@ def _block_id(client: SyncPrefectClient, block: str) -> Any:
         documents = client.read_block_documents(include_secrets=False)
         known = sorted(f"{each.block_type.slug}/{each.name}" for each in documents if each.block_type and each.name)
         message = f"--notify {block}: expected a block as TYPE/NAME, there are: {', '.join(known) or 'none'}"
-        raise ServerError(f"{message}; make one in the UI (Blocks), or by `prefect block register`") from None
+        raise ServerError(f"{message}; make one in the UI (Blocks); `prefect block create TYPE` has the link") from None
     capabilities = document.block_schema.capabilities if document.block_schema else []
     if "notify" not in capabilities:
         raise ServerError(

@@ -149,7 +149,8 @@ def _check_volumes(request: RegenerateRequest, template: DeploymentResponse) -> 
 
 
 def _cron_schedule(cron: str, timezone: str) -> CronSchedule:
-    wrong = f'--schedule {cron!r}: expected five fields, as in "0 3 * * *" (minute, hour, day, month, weekday), or off'
+    fields = "minute, hour, day, month, weekday, each in its range"
+    wrong = f'--schedule {cron!r}: expected five fields, as in "0 3 * * *" ({fields}), or off'
     if len(cron.split()) != CRON_FIELDS:
         raise ServerError(wrong)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.store import ArtifactError, Store, open_store
+from data.store.publication import HELD, RECORD, RUNS
 from data.validation import set_aside
 from flows.commands.command import POSITIONAL, Command, CommandEnded, Output, answer
 from flows.engine.exit_codes import WORK_TO_DO
@@ -74,12 +75,12 @@ def compare_with_store(plan: Plan, record: RunRecord, store: Store) -> dict[str,
 def runs_of(store: str | Path) -> dict[str, Any]:
     """Return what is known of every run that was made from a store's artifacts, the newest first.
 
-    Whether artifacts are there is told by their folders; `status_of` a run looks at every byte.
+    Whether artifacts are there is told by the store's list of them; `status_of` a run looks at every byte.
 
     Returns:
         "runs": each with "run", "what" ("labels" or the network that was trained), "began" (ISO time), "images",
-        "stages": name -> {"cached", "total"}, and "finished": its results were collected. A run whose folder is gone,
-        or cannot be read, has "problem" in place of these.
+        "stages": name -> {"cached", "total"}, and "finished": its results were collected or published. A run whose
+        folder is gone, or cannot be read, has "problem" in place of these.
 
     Raises:
         ArtifactError: There is no such store, or no run was made from it.
@@ -88,11 +89,13 @@ def runs_of(store: str | Path) -> dict[str, Any]:
     users = artifacts.users() if artifacts.exists() else []
     if not users:
         raise ArtifactError(f"{store}: expected the folder of a run, or of a store that runs were made from")
-    runs = sorted((_summary(run, artifacts) for run in users), key=lambda entry: entry.get("began", ""), reverse=True)
+    # At an address a machine's own copies would tell of its own runs alone.
+    there = set(artifacts.artifacts())
+    runs = sorted((_summary(run, there) for run in users), key=lambda entry: entry.get("began", ""), reverse=True)
     return {"store": artifacts.address, "runs": runs}
 
 
-def _summary(run: Path, store: Store) -> dict[str, Any]:
+def _summary(run: Path, there: Container[tuple[str, str]]) -> dict[str, Any]:
     try:
         record = read_run(run)
         began = (run / FILE_NAME).stat().st_mtime
@@ -105,13 +108,20 @@ def _summary(run: Path, store: Store) -> dict[str, Any]:
         "images": record.images.count,
         "stages": {
             name: {
-                "cached": sum(store.path(name, key).is_dir() for key in stage.keys.values()),
+                "cached": sum((name, key) in there for key in stage.keys.values()),
                 "total": len(stage.keys),
             }
             for name, stage in record.stages.items()
         },
-        "finished": (run / "metrics.json").is_file(),
+        "finished": (run / "metrics.json").is_file() or _is_published(run),
     }
+
+
+def _is_published(run: Path) -> bool:
+    """Tell whether a run is that of a version, published or held: PUBLISHED/runs/vNNNNN."""
+    published = run.parents[1]
+    places = (published / run.name, published / HELD / run.name)
+    return run.parent.name == RUNS and any((place / RECORD).is_file() for place in places)
 
 
 def _plan_of_labels(record: RunRecord) -> Plan:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flows.commands.command import Command, Logging, Output, answer
 from flows.deployment.names import POOL
+from flows.engine.store_block import read_block
 from tasks.config import Config, StoreAddress
 
 
@@ -87,6 +88,9 @@ def _deploy(request: DeployRequest, options: Output) -> None:
     from flows.publishing.carry_over import carry_over
     from flows.publishing.notify import notify_by
 
+    if request.store_block is not None:
+        # What is misspelt now would fail in the night.
+        read_block(request.store_block)
     volumes = tuple(map(Volume.parse, request.volume))
     place = Place(request.pool, request.image, volumes, request.store, request.store_block)
     result = {**deploy(place), **carry_over()}

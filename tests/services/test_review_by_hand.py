@@ -307,12 +307,12 @@ def test_crumbs_of_a_line_are_no_objects(page: browser.Page, labels: Path, serve
     page.open(serve())
     choose(page, image)
     page.press("x")
-    # It cuts a corner of three pixels off.
-    page.gesture((8, 23), (13, 18))
+    # It cuts a corner of six pixels off.
+    page.gesture((8, 26), (16, 18))
     wait_for(page, "The line must cut an object in two.")
     assert len(records(labels, image)) == 1
     # Two halves, and the corner stays with one of them.
-    page.drag((8, 23), (13, 18), (20, 15), (20, 45))
+    page.drag((8, 26), (16, 18), (20, 15), (20, 45))
     mask = last_of(labels, image).instances
     assert mask is not None
     assert np.unique(mask).tolist() == [0, 2]
