@@ -125,7 +125,7 @@ class LabelsRequest(Request):
         if found:
             why = [f"refiner {settings.refiner}"] + ["maps of --cams"] * (self.cams is not None)
             why += ["networks of --networks"] * kept
-            raise ValueError(f"{', '.join(found)}: without effect in a run with {', '.join(why)}")
+            log.warning("%s: without effect in a run with %s", ", ".join(found), ", ".join(why))
         return self
 
     @model_validator(mode="after")

@@ -237,8 +237,7 @@ def read_run(run: Path) -> RunRecord:
     try:
         record = RunRecord.model_validate_json(read_regular(file))
     except OSError as error:
-        found = f"no {FILE_NAME} ({error.strerror})" if run.exists() else "nothing"
-        raise ArtifactError(f"{run}: expected the folder of a run, found {found}") from None
+        raise ArtifactError(f"{run}: expected the folder of a run, found no {FILE_NAME} ({error.strerror})") from None
     except ValidationError as error:
         fault = fault_of(error)
         hint = "; another version of pseudomask wrote it" if fault.startswith("version:") else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 
 from data.dataset import VOID, Dataset, LabelMap, Sample, SampleWithMore
-from data.names import shortened
 from data.store.corrections import Corrections
 from data.store.publication import Entry
 from tasks.config import Config, Fraction, PositiveInt, ascending
@@ -220,15 +219,11 @@ def decide(
 def doubtful_classes(dataset: Dataset, trained_on: Dataset, least: int) -> tuple[str, ...]:
     """Say which classes are new to the networks, have fewer than `least` images, and may be misspelt."""
     known = _names(trained_on)
-    images: dict[str, list[str]] = defaultdict(list)
-    for sample in dataset.samples:
-        for name in label_names(dataset, sample.labels):
-            images[name].append(sample.id)
+    counts = Counter(name for sample in dataset.samples for name in label_names(dataset, sample.labels))
     return tuple(
-        f"the new class {name!r} has {len(ids)} image{'s' * (len(ids) > 1)} ({shortened(ids, 5)}), fewer than {least}"
-        f"{_near(name, known)}"
-        for name, ids in sorted(images.items())
-        if name not in known and len(ids) < least
+        f"the new class {name!r} has {count} image{'s' * (count > 1)}, fewer than {least}{_near(name, known)}"
+        for name, count in sorted(counts.items())
+        if name not in known and count < least
     )
 
 

@@ -123,6 +123,8 @@ def open_subject(folder: Path) -> Subject:
     publication = Publication(folder)
     if publication.published or publication.held:
         return _published(publication)
+    if not folder.exists():
+        raise ArtifactError(f"{folder}: expected published labels or the folder of a run, found nothing")
     if (folder / RECORD).is_file():
         message = (
             "expected published labels, found one version of them; corrections are of all: give the folder above it"

@@ -358,5 +358,7 @@ def test_a_folder_that_cannot_be_reviewed_is_told_what_it_is(published: Path, tm
         ArtifactError, match=r"latest: expected published labels, found one version .* the folder above"
     ):
         open_subject(published / "latest")
-    with pytest.raises(ArtifactError, match=r"nowhere: expected the folder of a run, found nothing"):
+    with pytest.raises(
+        ArtifactError, match=r"nowhere: expected published labels or the folder of a run, found nothing"
+    ):
         open_subject(tmp_path / "nowhere")
