@@ -1,4 +1,4 @@
-"""The correction that turns an image's labels into others: how a step is taken back without deleting it."""
+"""The correction that turns an image's labels into others: what a scribble that has grown says of pixels."""
 
 from __future__ import annotations
 

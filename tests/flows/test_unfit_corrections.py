@@ -24,19 +24,24 @@ from tasks.publishing.decide import Gate
 UNFIT = "expected a correction of 82 x 66, found one of 4 x 4"
 
 
-def test_what_does_not_fit_is_told_on_every_page_and_counted_nowhere(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    publication = Publication(make_publication(tmp_path))
+def _published(folder: Path) -> tuple[Publication, RegenerateRequest]:
+    publication = Publication(make_publication(folder))
     request = RegenerateRequest(
-        data=tmp_path / "set",
+        data=folder / "set",
         out=publication.root,
-        store=str(tmp_path / "store"),
+        store=str(folder / "store"),
         # So many of so few images are corrected that networks would be trained anew.
         retrain="never",
         settings=PRESETS["quick"](),
         gate=Gate(background=(0, 1), classes=(0, 9), agreement=0),
     )
+    return publication, request
+
+
+def test_what_does_not_fit_is_told_on_every_page_and_counted_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publication, request = _published(tmp_path)
     corrections, (fit, unfit, later, *_) = Corrections(publication.root / FOLDER), publication.entries(1)
     corrections.add(fit.id, fit.image, author="Ada", semantic=np.full((66, 82), BACKGROUND))
     corrections.add(unfit.id, unfit.image, author="Bo", classes=["ball"], semantic=np.full((4, 4), FIRST_CLASS))
@@ -75,15 +80,7 @@ def test_what_does_not_fit_is_told_on_every_page_and_counted_nowhere(
 def test_corrections_of_other_bytes_are_told_in_the_answer_and_in_lineage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publication = Publication(make_publication(tmp_path))
-    request = RegenerateRequest(
-        data=tmp_path / "set",
-        out=publication.root,
-        store=str(tmp_path / "store"),
-        retrain="never",
-        settings=PRESETS["quick"](),
-        gate=Gate(background=(0, 1), classes=(0, 9), agreement=0),
-    )
+    publication, request = _published(tmp_path)
     corrections, (old, new, *_) = Corrections(publication.root / FOLDER), publication.entries(1)
     corrections.add(old.id, "0" * 64, author="Ada", semantic=np.full((66, 82), BACKGROUND))
     corrections.add(new.id, new.image, author="Bo", semantic=np.full((66, 82), BACKGROUND))
