@@ -28,6 +28,7 @@ from tasks.pipeline.confidence.odds import as_bytes
 from tasks.pipeline.labels import Instances, decide_rows, instance_masks, thresholds_of
 from tasks.pipeline.score_maps import grid_size
 from tasks.pipeline.settings import LabelsConfig, WalkConfig
+from tasks.pipeline.thresholds import LoadImage, agreement_curves, contrast_curves, spread_out
 from tasks.pipeline.walk import sum_rows, walk_batch
 
 Shrink = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -57,7 +58,26 @@ class ImageLabels:
         return instance_map(self.masks)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Walked:
+    """One image's scores, before and after the walk.
+
+    Attributes:
+        cams: Of its K classes, on the stride-4 grid [K, h, w].
+        scores: Of the walk [n, h, w]: a row per class, or with a displacement field a row per piece of one.
+        rows: The row of `cams` that each row of `scores` is of.
+    """
+
+    cams: Float[Tensor, "k h w"]
+    scores: Float[Tensor, "n h w"]
+    rows: list[int]
+
+    @property
+    def by_class(self) -> Float[Tensor, "k h w"]:
+        """Each class's walked scores."""
+        return sum_rows(self.scores, self.rows, len(self.cams))
+
+
 def refine_cams(
     images: Sequence[NDArray[np.uint8]],
     cams: Sequence[Any],
@@ -84,12 +104,30 @@ def refine_cams(
     Raises:
         ValueError: A shape or a value is not as said; names the image by its position.
     """
+    thresholds_of(labels)
+    images = _listed("images", images)
+    walked = walk_cams(images, cams, boundaries, displacements, walk, device)
+    return [
+        label_walked(image, one, labels, instances=displacements is not None)
+        for image, one in zip(images, walked, strict=True)
+    ]
+
+
+@torch.no_grad()
+def walk_cams(
+    images: Sequence[NDArray[np.uint8]],
+    cams: Sequence[Any],
+    boundaries: Sequence[Any],
+    displacements: Sequence[Any] | None,
+    walk: WalkConfig,
+    device: str = "cpu",
+) -> list[Walked]:
+    """Walk the CAMs of images (IRNet, Eq. 11 to 13). Arguments and errors are those of `refine_cams`."""
     images, cams, boundaries = _listed("images", images), _listed("cams", cams), _listed("boundary", boundaries)
     displacements = None if displacements is None else _listed("displacement", displacements)
     for name, given in (("cams", cams), ("boundary", boundaries), ("displacement", displacements)):
         if given is not None and len(given) != len(images):
             raise ValueError(f"{name}: expected one for each of {len(images)} images, got {len(given)}")
-    thresholds_of(labels)
     sizes = [_checked_image(image, place) for place, image in enumerate(images)]
     grids = [grid_size(size) for size in sizes]
     maps = [
@@ -108,10 +146,46 @@ def refine_cams(
             _field(one, grid, i).to(device) for i, (one, grid) in enumerate(zip(displacements, grids, strict=True))
         ]
         pieces = walk_batch(maps, walls, fields, walk)
-    return [
-        _labels(image, walked, rows, len(one), labels, instances=displacements is not None)
-        for image, one, (walked, rows) in zip(images, maps, pieces, strict=True)
-    ]
+    return [Walked(one, scores, rows) for one, (scores, rows) in zip(maps, pieces, strict=True)]
+
+
+def with_threshold(labels: LabelsConfig, images: Sequence[LoadImage], walked: Sequence[Walked]) -> LabelsConfig:
+    """Return settings whose background threshold is chosen, as by the stages of `tasks.pipeline.thresholds`.
+
+    Args:
+        labels: Settings; at most `threshold_images` of the images are looked at.
+        images: Each returns an RGB image [H, W, 3].
+        walked: Their scores.
+    """
+    some = [pair for pair in zip(images, walked, strict=True) if len(pair[1].cams)]
+    some = spread_out(some, labels.threshold_images)
+    loads, cams = [load for load, _ in some], [one.cams.float().cpu() for _, one in some]
+    iterations = labels.crf_iterations or 5
+    of_cams = contrast_curves(loads, cams, iterations=iterations)
+    scores = [one.by_class.float().cpu() for _, one in some]
+    of_scores = agreement_curves(loads, scores, cams, of_cams.threshold, iterations=iterations)
+    return labels.model_copy(update={"background_threshold": of_scores.threshold})
+
+
+def label_walked(image: NDArray[np.uint8], walked: Walked, config: LabelsConfig, *, instances: bool) -> ImageLabels:
+    """Make labels of an image's walked scores (IRNet, Sec. 5.2).
+
+    Args:
+        image: RGB, uint8 [H, W, 3].
+        walked: Its scores.
+        config: Threshold, a number; dense CRF; least area of instances.
+        instances: Whether the scores are those of pieces.
+    """
+    size, num_rows = (image.shape[0], image.shape[1]), len(walked.cams)
+    found = Instances(np.zeros((0, *size), bool), [], [])
+    if num_rows == 0:
+        return ImageLabels(np.zeros(size, np.uint8), np.full(size, 255, np.uint8), found.masks, [], [])
+    decided = decide_rows(walked.by_class, size, config, image, by_pixels=False)
+    semantic, sure = decided.rows[0], as_bytes(decided.confidence)
+    if instances:
+        shape = semantic if config.crf_iterations else None
+        found = instance_masks(walked.scores, walked.rows, size, config, shape)
+    return ImageLabels(semantic.astype(value_type(num_rows + 1)), sure, found.masks, found.rows, found.scores)
 
 
 class Predictor:
@@ -148,26 +222,6 @@ class Predictor:
         if testing.crf_iterations:
             found = refine_classes(image, found, testing.crf_iterations)
         return as_labels(found.argmax(0), len(found))
-
-
-def _labels(
-    image: NDArray[np.uint8],
-    walked: Float[Tensor, "n h w"],
-    rows: list[int],
-    num_rows: int,
-    config: LabelsConfig,
-    *,
-    instances: bool,
-) -> ImageLabels:
-    size = (image.shape[0], image.shape[1])
-    found = Instances(np.zeros((0, *size), bool), [], [])
-    if num_rows == 0:
-        return ImageLabels(np.zeros(size, np.uint8), np.full(size, 255, np.uint8), found.masks, [], [])
-    decided = decide_rows(sum_rows(walked, rows, num_rows), size, config, image, by_pixels=False)
-    semantic, sure = decided.rows[0], as_bytes(decided.confidence)
-    if instances:
-        found = instance_masks(walked, rows, size, config, semantic if config.crf_iterations else None)
-    return ImageLabels(semantic.astype(value_type(num_rows + 1)), sure, found.masks, found.rows, found.scores)
 
 
 def _checked_image(image: NDArray[np.uint8], place: int) -> tuple[int, int]:

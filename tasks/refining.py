@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,22 +21,25 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.cam_maps import read_cams
+from data.cam_maps import CamMaps, read_cams
 from data.dataset import CamSource, Dataset, LabelMap, Sample, value_type
 from data.formats.coco import Detection, annotation_of, as_detections, write_coco
 from data.formats.images import image_size
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, image_info, index_files
 from data.formats.label_maps import instance_map, write_label_map
+from data.formats.quality import QUALITY, ImageQuality, quality_text
 from data.formats.unit_maps import read_unit_map
 from models.inference import prepare_inference
 from tasks.evaluation.health import check_stage
-from tasks.in_memory import refine_cams
+from tasks.in_memory import Walked, label_walked, walk_cams, with_threshold
 from tasks.pipeline.confidence.odds import as_bytes
+from tasks.pipeline.confidence.quality import image_quality, no_maps
 from tasks.pipeline.fields import infer_batch
 from tasks.pipeline.labels import Instances, resize_confidence
 from tasks.pipeline.score_maps import grid_size
 from tasks.pipeline.seeds.external_cams import CamCounts, maps_to_grid
-from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
+from tasks.pipeline.settings import FieldsConfig, LabelsConfig, QualityConfig, WalkConfig
+from tasks.pipeline.thresholds import spread_out
 from tasks.training.inference import batches
 from tasks.training.saving import load_irnet
 from tasks.training.working_size import read_working_image, to_size, working_size
@@ -62,7 +66,7 @@ class Refining:
     Attributes:
         cams: What the attention maps of the samples are.
         walk: Settings of the walk.
-        labels: Settings of the labels, with thresholds that are numbers.
+        labels: Settings of the labels; a background threshold that is "auto" is chosen by `choose_threshold`.
         instances: Whether there are displacement fields, and so instances.
         long_side: Range of the long side in pixels at which images are worked on.
         device: "cpu" or "cuda".
@@ -116,16 +120,36 @@ def walls_from_network(folder: Path, config: FieldsConfig, long_side: tuple[int,
     return walls
 
 
-def refine_set(
-    dataset: Dataset, walls: WallsOf, folder: Path, how: Refining, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
-    """Write label maps of every image of a set, their confidence, and with displacement fields instances.
+def choose_threshold(dataset: Dataset, walls: WallsOf, how: Refining) -> LabelsConfig:
+    """Return the settings of the labels with a background threshold that is chosen on images of the set.
 
     Args:
         dataset: Whose samples with labels have attention maps.
         walls: Boundaries of its images.
-        folder: Gets what `data.formats.label_folder` lists.
         how: Settings.
+
+    Raises:
+        DatasetError: An image, an attention map or a boundary cannot be used.
+    """
+    labelled = [sample for sample in dataset.samples if sample.labels]
+    some = walls(spread_out(labelled, how.labels.threshold_images))
+    walked, loads = [], []
+    for sample, found in some:
+        loads.append(partial(read_working_image, sample.image, how.long_side))
+        walked.append(_walk(sample, found, dataset, how)[2])
+    return with_threshold(how.labels, loads, walked)
+
+
+def refine_set(
+    dataset: Dataset, walls: WallsOf, folder: Path, how: Refining, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Write label maps of every image of a set, their confidence and quality, and with displacement fields instances.
+
+    Args:
+        dataset: Whose samples with labels have attention maps.
+        walls: Boundaries of its images.
+        folder: Gets what `data.formats.label_folder` lists, and `quality.csv`.
+        how: Settings, with thresholds that are numbers.
         progress: Called as `progress(done, total)`.
 
     Returns:
@@ -138,7 +162,7 @@ def refine_set(
         DatasetError: An image, an attention map or a boundary cannot be used.
     """
     numbers = {sample.id: number for number, sample in enumerate(dataset.samples, start=1)}
-    counts, unseen, lost, count, foreground = CamCounts(), 0, 0, 0, 0.0
+    counts, lost, count, rows = CamCounts(), 0, 0, []
     with tempfile.TemporaryFile("w+", encoding="utf-8") as lines:
         for made in _in_threads(dataset, walls, folder, how):
             for detection in made.detections:
@@ -146,10 +170,12 @@ def refine_set(
                 record = {"id": count, "image_id": numbers[made.sample.id], **annotation_of(detection, dataset.classes)}
                 lines.write(f"{json.dumps(record)}\n")
             counts.update(made.counts)
-            unseen, lost, foreground = unseen + made.unseen, lost + made.lost, foreground + made.foreground
+            lost += made.lost
+            rows.append(made.quality)
             progress(made.number, len(dataset.samples))
         for name, text in index_files((), None, dataset.classes).items():
             (folder / name).write_text(text, encoding="utf-8")
+        (folder / QUALITY).write_text(quality_text(sorted(rows)), encoding="utf-8")
         if how.instances:
             lines.seek(0)
             infos = (image_info(sample, dataset) for sample in dataset.samples)
@@ -158,10 +184,10 @@ def refine_set(
     return {
         "images": len(dataset.samples),
         "tags": counts.tags.total(),
-        "tags_without_a_pixel": unseen,
+        "tags_without_a_pixel": sum(row.tags_without_a_pixel for row in rows),
         "tags_with_a_map_and_no_pixel": lost,
         "instances": count if how.instances else None,
-        "foreground_share": round(foreground / max(len(dataset.samples), 1), 4),
+        "foreground_share": round(sum(row.foreground for row in rows) / max(len(rows), 1), 4),
         "cams": {"tags_without_a_map": {}, "empty_maps": {}, "remarks": {}} | told.facts.get("cams", {}),
         "warnings": [*told.failures, *told.warnings],
     }
@@ -171,18 +197,16 @@ class _Made(NamedTuple):
     """What was written of an image.
 
     Attributes:
-        unseen: Its tags that no pixel has.
-        lost: Those of them whose map is not empty.
-        foreground: Share of its pixels that have a class.
+        lost: Number of its tags that no pixel has, and whose map is not empty.
+        quality: What is known of its labels.
         counts: What its file of maps held and lacked.
     """
 
     number: int
     sample: Sample
     detections: list[Detection]
-    unseen: int
     lost: int
-    foreground: float
+    quality: ImageQuality
     counts: CamCounts
 
 
@@ -194,10 +218,10 @@ def _in_threads(dataset: Dataset, walls: WallsOf, folder: Path, how: Refining) -
         if not sample.labels:
             number += 1
             nothing = np.zeros(image_size(sample.image), value_type(num_values))
-            _write_maps(
-                sample, folder, nothing, np.full(nothing.shape, 255, np.uint8), nothing if how.instances else None
-            )
-            yield _Made(number, sample, [], 0, 0, 0.0, CamCounts())
+            sure = np.full(nothing.shape, 255, np.uint8)
+            _write_maps(sample, folder, nothing, sure, nothing if how.instances else None)
+            quality = image_quality(sample, nothing, sure, no_maps(), 0, QualityConfig())
+            yield _Made(number, sample, [], 0, quality, CamCounts())
     # A thread of ours per image leaves none for torch's own.
     with ThreadPoolExecutor(how.workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
         found = walls(labelled)
@@ -207,21 +231,21 @@ def _in_threads(dataset: Dataset, walls: WallsOf, folder: Path, how: Refining) -
                 yield made._replace(number=number)
 
 
-def _refine(sample: Sample, walls: Walls, dataset: Dataset, folder: Path, how: Refining) -> _Made:
-    own_size = image_size(sample.image)
-    size = working_size(own_size, how.long_side)
+def _walk(sample: Sample, walls: Walls, dataset: Dataset, how: Refining) -> tuple[NDArray[np.uint8], CamMaps, Walked]:
+    """Return an image at the size that is worked at, its attention maps as their file has them, and its scores."""
+    size = working_size(image_size(sample.image), how.long_side)
     image = read_working_image(sample.image, how.long_side)
     maps = read_cams(sample, how.cams, dataset.classes, grid_size(size), strict=False)
     displacements = None if walls.displacement is None else [walls.displacement]
-    (found,) = refine_cams(
-        [image],
-        [maps_to_grid(maps.values, size)],
-        [walls.boundary],
-        displacements,
-        how.walk,
-        how.labels,
-        how.device,
-    )
+    given = [maps_to_grid(maps.values, size)]
+    (walked,) = walk_cams([image], given, [walls.boundary], displacements, how.walk, how.device)
+    return image, maps, walked
+
+
+def _refine(sample: Sample, walls: Walls, dataset: Dataset, folder: Path, how: Refining) -> _Made:
+    own_size = image_size(sample.image)
+    image, maps, walked = _walk(sample, walls, dataset, how)
+    found = label_walked(image, walked, how.labels, instances=walls.displacement is not None)
     values = np.array([0, *(c + 1 for c in sample.labels)], value_type(len(dataset.classes.values)))
     labels = to_size(values[found.semantic], own_size)
     sure = as_bytes(resize_confidence(found.confidence / 255, own_size))
@@ -231,9 +255,9 @@ def _refine(sample: Sample, walls: Walls, dataset: Dataset, folder: Path, how: R
     detections = as_detections(sample.id, objects.masks, classes, objects.scores)
     counts = CamCounts()
     counts.add(sample, maps)
-    unseen = [c for c in sample.labels if not (labels == c + 1).any()]
-    lost = sum(not counts.empty[c] for c in unseen)
-    return _Made(0, sample, detections, len(unseen), lost, float((labels > 0).mean()), counts)
+    lost = sum(not counts.empty[c] and not (labels == c + 1).any() for c in sample.labels)
+    quality = image_quality(sample, labels, sure, walked.cams.cpu(), len(detections), QualityConfig())
+    return _Made(0, sample, detections, lost, quality, counts)
 
 
 def _write_maps(

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -50,6 +50,7 @@ MERIT_POWER = 64
 MIDDLE = 0.25
 FILE = "thresholds.json"
 LoadImage = Callable[[], NDArray[np.uint8]]
+Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
 
 
@@ -276,11 +277,15 @@ def _choose_images(job: Job, file: MapFile, num_images: int) -> _Chosen:
         with MapReader(folder / file.name) as maps:
             with_maps |= set(maps.names)
     samples = sorted((sample for sample in job.samples if sample.id in with_maps), key=lambda sample: sample.id)
-    if samples:
-        rows = np.unique(np.linspace(0, len(samples) - 1, num_images).round().astype(int))
-        samples = [samples[row] for row in rows]
+    samples = spread_out(samples, num_images)
     images: list[LoadImage] = [partial(read_working_image, sample.image, job.long_side) for sample in samples]
     return _Chosen(samples, images, job.inputs, saliency_factors(job))
+
+
+def spread_out(items: Sequence[Item], count: int) -> list[Item]:
+    """Return `count` items at even distances; all if there are fewer."""
+    rows = np.unique(np.linspace(0, len(items) - 1, count).round().astype(int)) if items else ()
+    return [items[row] for row in rows]
 
 
 def _masks(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,21 @@ from data.dataset import Dataset, Sample
 from data.formats.coco import read_coco
 from data.formats.images import image_size, read_image
 from data.formats.label_maps import read_label_map, write_label_map
+from data.formats.quality import read_quality
 from data.ownership import own
 from data.readers import open_dataset
 from data.readers.beside.cams import with_cams
 from data.store import Store
 from data.synthetic.dataset import write_synthetic
 from flows.cli import main
+from kernels.random_walk import propagate
 from models.backbones.base import build_backbone
 from models.irnet import IRNet
 from tasks.in_memory import refine_cams
+from tasks.pipeline.confidence.odds import expected_iou
 from tasks.pipeline.fields import infer_batch
 from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
+from tasks.pipeline.thresholds import agreement_curves, contrast_curves
 from tasks.refining import AHEAD, Refining, Walls, refine_set
 from tasks.training.saving import save_network
 
@@ -114,6 +119,62 @@ def test_the_network_of_a_run_gives_instances(folder: Path, capsys: pytest.Captu
     written = read_label_map(folder / "out/SegmentationObject" / f"{sample.id}.png")
     assert (written == found.instances).mean() > 0.99
     assert written.max() == found.instances.max()
+
+
+def test_a_threshold_may_be_chosen_on_the_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = words(folder, folder / "walls")[: -len(SETTINGS)] + SETTINGS[:-1]
+    assert main([*given, "auto", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    samples = labelled(folder)
+    images = [read_image(sample.image) for sample in samples]
+    drawn = [draw_maps(sample.labels, image_size(sample.image), n) for n, sample in enumerate(samples)]
+    cams = [torch.from_numpy(np.stack(list(maps.values()))) for maps in drawn]
+    walls = [np.load(folder / "walls" / f"{sample.id}.npy") for sample in samples]
+    loads = [partial(np.copy, image) for image in images]
+    maps = [
+        torch.nn.functional.adaptive_avg_pool2d(each, (-(-image.shape[0] // 4), -(-image.shape[1] // 4)))
+        for each, image in zip(cams, images, strict=True)
+    ]
+    walked = [
+        propagate(each, torch.from_numpy(wall), radius=WALK.radius_px, beta=WALK.beta, steps=8, tolerance=0.0)
+        for each, wall in zip(maps, walls, strict=True)
+    ]
+    of_cams = contrast_curves(loads, maps, iterations=1)
+    chosen = agreement_curves(loads, walked, maps, of_cams.threshold, iterations=1).threshold
+    assert (said["threshold"], said["threshold_from"]) == (chosen, "set")
+    made = {file.name: file.read_bytes() for file in (folder / "out/SegmentationClass").iterdir()}
+    assert main([*given, str(chosen)]) == 0
+    assert "chosen on the set" not in capsys.readouterr().out
+    assert made == {file.name: file.read_bytes() for file in (folder / "out/SegmentationClass").iterdir()}
+    assert main([*given, "auto"]) == 0
+    assert f"background threshold {chosen:g}, chosen on the set: " in capsys.readouterr().out
+
+
+def test_what_is_known_of_each_image_is_written_and_the_least_sure_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words(folder, folder / "walls"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    out, rows = folder / "out", read_quality(folder / "out/quality.csv")
+    assert [row.image for row in rows] == sorted(sample.id for sample in open_dataset(folder / "set")[0].samples)
+    tagged = {sample.id: sample for sample in labelled(folder)}
+    for row in rows:
+        labels = read_label_map(out / "SegmentationClass" / f"{row.image}.png")
+        sure = read_label_map(out / "SegmentationConfidence" / f"{row.image}.png")
+        assert row.foreground == pytest.approx((labels > 0).mean(), abs=1e-4)
+        assert row.confidence == pytest.approx(sure.mean() / 255, abs=1e-4)
+        classes = tagged[row.image].labels if row.image in tagged else ()
+        assert row.quality == pytest.approx(expected_iou(labels, sure, 1 + len(classes)), abs=1e-4)
+        assert row.tags_without_a_pixel == sum(not (labels == c + 1).any() for c in classes)
+        assert (row.cam_agreement == 1) >= (row.image not in tagged)
+    assert 0 < min(row.cam_agreement for row in rows) < 1
+    assert [each["image"] for each in said["look_first"]] == [
+        row.image for row in sorted(rows, key=lambda r: r.quality)
+    ]
+    assert main(words(folder, folder / "walls")) == 0
+    worst = said["look_first"][0]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"quality {out / 'quality.csv'}; the least sure: {worst['image']}: {worst['why']}" in shown
 
 
 def test_what_is_missing_is_told_before_anything_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

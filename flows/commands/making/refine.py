@@ -18,6 +18,7 @@ from data.concurrency import map_in_threads
 from data.dataset import Dataset, DatasetError, Problem, Sample
 from data.files import file_digest
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, INSTANCES, SEMANTIC, index_files
+from data.formats.quality import QUALITY
 from data.formats.unit_maps import read_unit_map
 from data.names import shortened
 from data.ownership import own, refuse_nesting
@@ -33,12 +34,14 @@ from tasks.config import Fraction, PixelRange
 from tasks.engine.run_record import FILE_NAME, read_run
 from tasks.evaluation.health import ALL_EMPTY
 from tasks.pipeline.plan import pipeline_settings
-from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
+from tasks.pipeline.settings import Auto, FieldsConfig, LabelsConfig, WalkConfig
+from tasks.reporting.review import worst_images
 
 log = logging.getLogger(__name__)
 THRESHOLD = 0.25
 """Background threshold of families that have none of their own."""
-SHOWN = 10
+ORIGINS = {"family": ", that of the form", "default": "", "option": "", "set": ", chosen on the set"}
+SHOWN, LOOKED_AT = 10, 5
 
 
 class RefineRequest(LocalRequest):
@@ -56,8 +59,8 @@ class RefineRequest(LocalRequest):
         cam_family: Their form, such as irn or clip-es; by default it is told by the files and the tags.
         missing_cams: Labelled images without a map: refuse, skip, or take for background.
         skip_bad: Set bad images aside instead of refusing the set.
-        background_threshold: Scores under this share of the image's highest are background; by default that of the
-            maps' family.
+        background_threshold: Scores under this share of the image's highest are background; "auto" is chosen on the set
+            without ground truth; by default that of the maps' family.
         radius_px: Largest distance of a step of the walk, in pixels of the stride-4 grid.
         beta: Power of the affinities.
         steps: Steps of the walk.
@@ -76,7 +79,7 @@ class RefineRequest(LocalRequest):
     cam_family: str | None = None
     missing_cams: Missing = "error"
     skip_bad: bool = False
-    background_threshold: Fraction | None = None
+    background_threshold: Fraction | Auto | None = None
     radius_px: int = Field(default=WalkConfig().radius_px, ge=2)
     beta: float = Field(default=WalkConfig().beta, gt=0)
     steps: int = Field(default=WalkConfig().steps, ge=0)
@@ -95,9 +98,11 @@ def refine(request: RefineRequest) -> dict[str, Any]:
     """Write the labels of a set.
 
     Returns:
-        "out"; "boundary": what the boundaries come from; "family" of the maps, and "threshold" of the labels;
-        what `left_out_of` returns and what `tasks.refining.refine_set` does; and "next", the command that scores the
-        labels, None where the set has no ground truth of just these images.
+        "out"; "boundary": what the boundaries come from; "family" of the maps; "threshold" of the labels, and
+        "threshold_from": "family", "default", "option" or "set";
+        what `left_out_of` returns and what `tasks.refining.refine_set` does; "look_first", the images whose labels are
+        least sure; and "next", the command that scores the labels, None where the set has no ground truth of just
+        these images.
 
     Raises:
         DatasetError: The set, a map or a boundary cannot be used, or all maps are empty; what is wrong is listed
@@ -109,10 +114,7 @@ def refine(request: RefineRequest) -> dict[str, Any]:
     dataset, left_out = _open(request)
     assert dataset.cams is not None
     family = dataset.cams.family
-    presets = family_of(family).presets
-    threshold = request.background_threshold
-    if threshold is None:
-        threshold = presets.labels if presets else THRESHOLD
+    threshold, origin = _threshold(request, family)
     labels = LabelsConfig(
         background_threshold=threshold, crf_iterations=request.crf_iterations, min_area=request.min_area
     )
@@ -131,9 +133,11 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         digests = map_in_threads(lambda name: file_digest(request.out / name), names, request.num_workers)
         output.settle(dict(zip(names, digests, strict=True)))
     whose = f"the IRNet of {request.boundary}" if _is_run(request.boundary) else f"maps of {request.boundary}"
-    said = {"out": str(request.out), "boundary": whose, "family": family, "threshold": threshold}
+    said = {"out": str(request.out), "boundary": whose, "family": family, "threshold_from": origin}
     left_out = left_out_of([*left_out, *without])
-    return {**said, **left_out, **found, "next": _evaluation(request, dataset, whole=not left_out["left_out"])}
+    first = {"look_first": [each._asdict() for each in worst_images(request.out, LOOKED_AT)]}
+    following = {"next": _evaluation(request, dataset, whole=not left_out["left_out"])}
+    return {**said, **left_out, **found, **first, **following}
 
 
 def show_refined(result: dict[str, Any], console: Console) -> None:
@@ -144,7 +148,8 @@ def show_refined(result: dict[str, Any], console: Console) -> None:
 
     say(f"labels of {result['images']} images from maps of the form {result['family']} and {result['boundary']}")
     share = percent(result["foreground_share"])
-    say(f"background threshold {result['threshold']:g}: {share} % of the pixels have a class")
+    threshold = f"background threshold {result['threshold']:g}{ORIGINS[result['threshold_from']]}"
+    say(f"{threshold}: {share} % of the pixels have a class")
     if lost := result["tags_with_a_map_and_no_pixel"]:
         say(f"{lost} of {result['tags']} tags have a map and no pixel; try a lower --background-threshold")
     if empty := result["cams"]["empty_maps"]:
@@ -157,8 +162,20 @@ def show_refined(result: dict[str, Any], console: Console) -> None:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     show_left_out(result, console)
     say(f"labels   {result['out']}")
+    say(f"quality  {Path(result['out']) / QUALITY}; the least sure:")
+    for each in result["look_first"]:
+        say(f"         {each['image']}: {each['why']}")
     if following := result["next"]:
         say(f"next: {following}")
+
+
+def _threshold(request: RefineRequest, family: str) -> tuple[float | Auto, str]:
+    """Return the background threshold, or "auto", and where it is from: a key of `ORIGINS`."""
+    threshold = request.background_threshold
+    if threshold is not None:
+        return threshold, "set" if threshold == "auto" else "option"
+    presets = family_of(family).presets
+    return (presets.labels, "family") if presets else (THRESHOLD, "default")
 
 
 def _evaluation(request: RefineRequest, dataset: Dataset, *, whole: bool) -> str | None:
@@ -280,7 +297,7 @@ def _make(
     request: RefineRequest, dataset: Dataset, found: _Walls, walk: WalkConfig, labels: LabelsConfig
 ) -> dict[str, Any]:
     # Only who refines waits for torch.
-    from tasks.refining import Refining, refine_set, walls_from_files, walls_from_network
+    from tasks.refining import Refining, choose_threshold, refine_set, walls_from_files, walls_from_network
 
     assert dataset.cams is not None
     long_side, device = found.long_side, request.torch_device
@@ -291,7 +308,10 @@ def _make(
     how = Refining(dataset.cams, walk, labels, found.network is not None, long_side, device, request.num_workers)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("refine", total=len(dataset.samples))
-        return refine_set(dataset, walls, request.out, how, lambda done, _: bar.update(task, completed=done))
+        if labels.background_threshold == "auto":
+            how = replace(how, labels=choose_threshold(dataset, walls, how))
+        made = refine_set(dataset, walls, request.out, how, lambda done, _: bar.update(task, completed=done))
+    return {"threshold": how.labels.background_threshold, **made}
 
 
 def _network(request: RefineRequest) -> tuple[Path, FieldsConfig, tuple[int, int] | None]:
@@ -313,7 +333,7 @@ def _names(dataset: Dataset, *, instances: bool) -> set[str]:
     """Return the names of the files that will be written."""
     kinds = (SEMANTIC, CONFIDENCE, *([INSTANCES] if instances else []))
     names = {f"{kind}/{sample.id}.png" for kind in kinds for sample in dataset.samples}
-    return {*names, *index_files((), None, dataset.classes), *([DETECTIONS] if instances else [])}
+    return {*names, *index_files((), None, dataset.classes), QUALITY, *([DETECTIONS] if instances else [])}
 
 
 COMMAND = Command(

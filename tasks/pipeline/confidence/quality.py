@@ -40,27 +40,50 @@ def measure_quality(job: Job) -> dict[str, Any]:
     with MapReader(job.input("cams") / "cams.safetensors", saliency_factors(job)) as cams:
         for done, sample in enumerate(job.samples, start=1):
             labels, confidence = (_read(labels_folder, kind, sample) for kind in (SEMANTIC, CONFIDENCE))
-            maps = cams[sample.id] if sample.id in cams else torch.zeros(0, 1, 1)
-            missing = [c for c in sample.labels if not (labels == c + 1).any()]
+            maps = cams[sample.id] if sample.id in cams else no_maps()
             shown = [c for c, each in zip(sample.labels, maps, strict=bool(len(maps))) if each.any()]
             tags.update(shown)
-            lost.update(c for c in shown if c in missing)
-            rows.append(
-                ImageQuality(
-                    image=sample.id,
-                    quality=expected_iou(labels, confidence, 1 + len(sample.labels)),
-                    confidence=float(confidence.mean() / 255),
-                    unsure=float((confidence < 255 * config.unsure).mean()),
-                    cam_agreement=cam_agreement(maps, labels, sample.labels),
-                    foreground=float((labels > 0).mean()),
-                    masks=masks[sample.id],
-                    components=count_components(labels),
-                    tags_without_a_pixel=len(missing),
-                )
-            )
+            lost.update(c for c in shown if not (labels == c + 1).any())
+            rows.append(image_quality(sample, labels, confidence, maps, masks[sample.id], config))
             job.progress(done, len(job.samples))
     (job.out / QUALITY).write_text(quality_text(rows), encoding="utf-8")
     return {"tags": dict(tags), "lost": dict(lost)}
+
+
+def no_maps() -> Float[Tensor, "0 1 1"]:
+    """Return the attention maps of an image without tags."""
+    return torch.zeros(0, 1, 1)
+
+
+def image_quality(
+    sample: Sample,
+    labels: LabelMap,
+    confidence: NDArray[np.uint8],
+    cams: Float[Tensor, "k h w"],
+    masks: int,
+    config: QualityConfig,
+) -> ImageQuality:
+    """Return what is known of an image's labels.
+
+    Args:
+        sample: Its tags.
+        labels: Its class values [H, W].
+        confidence: uint8 [H, W]: 255 times the probability that a label is right.
+        cams: The attention maps of its tags at stride 4, or `no_maps`.
+        masks: Number of its instances.
+        config: From which confidence on a pixel is sure.
+    """
+    return ImageQuality(
+        image=sample.id,
+        quality=expected_iou(labels, confidence, 1 + len(sample.labels)),
+        confidence=float(confidence.mean() / 255),
+        unsure=float((confidence < 255 * config.unsure).mean()),
+        cam_agreement=cam_agreement(cams, labels, sample.labels),
+        foreground=float((labels > 0).mean()),
+        masks=masks,
+        components=count_components(labels),
+        tags_without_a_pixel=sum(not (labels == c + 1).any() for c in sample.labels),
+    )
 
 
 def cam_agreement(cams: Float[Tensor, "k h w"], labels: LabelMap, classes: tuple[int, ...]) -> float:
