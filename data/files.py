@@ -13,14 +13,21 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NoReturn
+
+from data.dataset import DatasetError, Problem
 
 log = logging.getLogger(__name__)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _SETTLED_NS = 10**8  # Changes that are nearer to one another may have one time.
 _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux.
+MARK = ".pseudomask.json"
+OWN_RECORDS = (MARK, "run.json", "version.json", "export.json", ".users")
+"""What the folders of outputs, runs, versions, exports and stores hold."""
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 _known: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
@@ -57,6 +64,72 @@ def read_regular(file: Path) -> bytes:
 def leads_nowhere(path: Path) -> str | None:
     """Return where a link leads that leads to nothing; None for all else."""
     return str(path.readlink()) if path.is_symlink() and not path.exists() else None
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    message = f"expected a folder that can be read, but {error.strerror or error}"
+    raise DatasetError([Problem(Path(error.filename), message)])
+
+
+def walk_visible(
+    folder: Path,
+    failed: Callable[[OSError], None] = _refuse_folder,
+    leave: Callable[[Path, str], object] = lambda path, why: None,
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Give each folder with the names of the visible folders and of the files in it, ascending.
+
+    Links to folders are followed where they lead out of the folder, each place once. Folders that systems and this
+    product wrote are left out, and those whose names are taken off the list that was given.
+
+    Args:
+        folder: Where to begin.
+        failed: Is told of a folder that cannot be read.
+        leave: Is told of a visible folder that is left out, and why where it is a link.
+
+    Raises:
+        DatasetError: By default, a folder cannot be read.
+    """
+    root = folder.resolve()
+    seen = {root}
+    for parent, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        kept = []
+        for name in sorted(name for name in folders if name[0] != "."):
+            path = Path(parent, name)
+            if name.casefold() in SYSTEM_FOLDERS or any(os.path.lexists(path / record) for record in OWN_RECORDS):
+                leave(path, "")
+                continue
+            if path.is_symlink():
+                target = path.resolve()
+                if target in seen or target.is_relative_to(root) or root.is_relative_to(target):
+                    leave(path, "a link to what is read already")
+                    continue
+                seen.add(target)
+            kept.append(name)
+        folders[:] = kept
+        yield Path(parent), folders, sorted(names)
+
+
+def files_below(folder: Path, suffixes: Collection[str] = ()) -> list[Path]:
+    """Return the visible files below a folder, by path; folders are those of `walk_visible`.
+
+    Args:
+        folder: Where to look; where no folder is, there are none.
+        suffixes: In lower case, of the files wanted; all by default.
+
+    Raises:
+        DatasetError: A folder cannot be read: what lies there would count as absent.
+    """
+    if not folder.is_dir():
+        return []
+    wanted = lambda name: not suffixes or os.path.splitext(name)[1].lower() in suffixes  # noqa: E731, PTH122
+    return sorted(
+        parent / name for parent, _, names in walk_visible(folder) for name in names if name[0] != "." and wanted(name)
+    )
+
+
+def visible(folder: Path, *patterns: str) -> list[Path]:
+    """Return what fits patterns of `Path.glob` in a folder, by path; names with a dot before them are systems'."""
+    return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.name[0] != ".")
 
 
 def dangling_links(folder: Path) -> list[Path]:
@@ -231,6 +304,20 @@ def try_lock(file: Path, *, mode: int = 0o666) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextlib.contextmanager
+def waiting_lock(file: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is in the block; where the file cannot be made, nobody waits."""
+    descriptor = None
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def is_held(folder: Path) -> bool:

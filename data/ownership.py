@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from data.concurrency import map_in_threads
-from data.files import ArtifactError, atomic_write, explain_os_errors, file_digest, read_regular, try_lock
+from data.files import MARK, ArtifactError, atomic_write, explain_os_errors, file_digest, read_regular, try_lock
 from data.formats.label_folder import MAPS
 from data.names import is_plain, is_unsafe
 
-MARK, LOCK, EXPORT = ".pseudomask.json", ".pseudomask.lock", "export.json"
+LOCK, EXPORT = ".pseudomask.lock", "export.json"
 OLD_LOCK = ".lock"
 FORMAT = 1
 REMEDY = "choose another folder, or empty it"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from data.cam_maps import read_cams
 from data.concurrency import map_in_threads
 from data.dataset import VOID, Dataset, DatasetError, Problem, Sample, SampleWithMore, unknown_classes
+from data.files import walk_visible
 from data.formats.hints import check_hints
 from data.formats.images import image_size, read_photo
 from data.formats.label_codings import LABEL_CODINGS
@@ -217,11 +216,11 @@ def _unread_masks(dataset: Dataset) -> list[str]:
     """Return the files among the ground truth that are no label maps by their suffixes."""
     unread = []
     for kind in (SEMANTIC, INSTANCES):
-        for parent, folders, names in os.walk(dataset.root / kind):
-            folders[:] = [name for name in folders if name[0] != "."]
-            # A path object per mask would take longer than all that is asked of it.
-            others = [name for name in names if name[0] != "." and not name.lower().endswith(".png")]
-            unread += [file.relative_to(dataset.root) for name in others if (file := Path(parent, name)).is_file()]
+        if (dataset.root / kind).is_dir():
+            for parent, _, names in walk_visible(dataset.root / kind):
+                # A path object per mask would take longer than all that is asked of it.
+                others = [name for name in names if name[0] != "." and not name.lower().endswith(".png")]
+                unread += [file.relative_to(dataset.root) for name in others if (file := parent / name).is_file()]
     return [file.as_posix() for file in sorted(unread)]
 
 

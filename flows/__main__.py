@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import sys
+
+# `-m` puts the current folder first: what lies there beside a data set is not code of ours. Nothing is imported before.
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path[0] = __file__.rpartition("flows")[0].rstrip("/\\") or sys.path[0]
+
 from importlib.metadata import version
 from pathlib import Path
 

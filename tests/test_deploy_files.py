@@ -199,6 +199,8 @@ def test_secrets_are_in_files_of_their_own_that_fit_together(tmp_path: Path) -> 
     server, worker = files["server.env"], files["worker.env"]
     assert server["PREFECT_SERVER_DATABASE_PASSWORD"] == files["postgres.env"]["POSTGRES_PASSWORD"]
     assert server["PREFECT_SERVER_API_AUTH_STRING"] == worker["PREFECT_API_AUTH_STRING"]
+    # Only the server's own pages may ask it in a browser.
+    assert urlsplit(server["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"]).hostname == "127.0.0.1"
     assert worker["AWS_SECRET_ACCESS_KEY"] == files["minio.env"]["MINIO_ROOT_PASSWORD"]
     assert worker["AWS_ACCESS_KEY_ID"] == files["minio.env"]["MINIO_ROOT_USER"]
     assert urlsplit(worker["AWS_ENDPOINT_URL"]).hostname in services

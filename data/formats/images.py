@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from data.dataset import DatasetError, Problem
-from data.files import refuse_special
+from data.files import refuse_special, waiting_lock
 from data.formats.image_depth import deep_colours, has_deep_colours, upper_byte, used_bits
 
 # Formats that are opened, whatever a file's suffix says. PIL knows others that start programs or read other files.
@@ -31,9 +32,10 @@ LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 MAX_PIXELS_VARIABLE = "PSEUDOMASK_MAX_PIXELS"
 # What decoding takes at its peak, and the part of the memory that one image may take.
 BYTES_PER_PIXEL, MEMORY_SHARE = 12, 1 / 8
-# Images above it are decoded one after the other, however many threads there are.
+# Images above it are decoded one after the other, however many threads and processes of the user there are.
 LARGE_PIXELS = 2**25
 _large = threading.Lock()
+_LARGE_LOCK = f"pseudomask-large-images-{os.getuid()}.lock"
 
 # `_check_pixels` knows the machine's memory; PIL's own limit (89 million) lies within reach of a scanned map.
 Image.MAX_IMAGE_PIXELS = None
@@ -93,7 +95,8 @@ def decodable(image: Image.Image, path: Path) -> Iterator[None]:
     if pixels <= LARGE_PIXELS:
         yield
         return
-    with _large:
+    # The system's lock is of a process, not of a thread.
+    with _large, waiting_lock(Path(tempfile.gettempdir(), _LARGE_LOCK)):
         yield
 
 

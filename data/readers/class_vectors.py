@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.dataset import DatasetError, Problem
+from data.files import visible
 from data.pickles import PickleError, read_npy
 from data.readers.entry import Entry, Reading
 from data.readers.image_names import ImageNames
@@ -26,7 +27,7 @@ def class_lists(folder: Path) -> dict[Path, str]:
         DatasetError: A file that is called like one cannot be read, or is one in part only.
     """
     found = {}
-    for file in sorted(folder.glob("*_*.txt")):
+    for file in visible(folder, "*_*.txt"):
         name, _, part = file.stem.rpartition("_")
         if name and (part in LISTS or (folder / f"{part}.txt").is_file()) and is_class_list(file):
             found[file] = name

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
+from data.files import visible
 from data.formats.coco import CocoFile, read_coco
 from data.formats.coco_records import has_masks, record_order
 from data.names import alike, clean_name, is_background, name_fault, shortened
@@ -35,11 +36,11 @@ def find_coco_file(root: Path, labels: Path | None, split: str | Path | None) ->
     names = {file.name.casefold() for file in root.iterdir()}
     if (root / "JPEGImages").is_dir() or names & set(FIRST_TABLES):
         return None
-    files = sorted((root / "annotations").glob("*.json"))
+    files = visible(root / "annotations", "*.json")
     # COCO's own folder holds captions and key points beside the instances.
     files = [file for file in files if file.stem.startswith("instances")] or files
     if not files and not first_sources(root):
-        own = [root / name for name in OWN_NAMES] + sorted(root.glob(f"*/{OWN_NAMES[0]}"))
+        own = [root / name for name in OWN_NAMES] + visible(root, f"*/{OWN_NAMES[0]}")
         files = [file for file in own if file.is_file() and holds_coco(file)]
     if split is not None:
         named = (str(split), f"instances_{split}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
-from data.files import leads_nowhere
+from data.files import files_below, leads_nowhere, visible
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import palette_problems, read_label_map
 from data.names import MAX_NAME, alike, clean_name, is_nothing, name_fault, shortened
@@ -93,7 +93,7 @@ def find_labels(root: Path) -> tuple[Path | None, list[Path]]:
         others += [present[name] for name in LAST_TABLES if name in present]
     # Label maps that are no source of labels are read as ground truth.
     sources = [*found[:1], *(file for file in [*found[1:], *others] if file != root / SEMANTIC)]
-    coco = [file for folder in folders for file in sorted(folder.glob("*.json")) if holds_coco(file)]
+    coco = [file for folder in folders for file in visible(folder, "*.json") if holds_coco(file)]
     return (sources[0] if sources else None), [*sources[1:], *coco]
 
 
@@ -103,7 +103,7 @@ def first_sources(root: Path) -> list[Path]:
     found = [present[name] for name in FIRST_TABLES if name in present]
     if (root / "Annotations").is_dir() and xml_files(root / "Annotations"):
         found.append(root / "Annotations")
-    if next((root / SEMANTIC).rglob("*.png"), None) is not None:
+    if files_below(root / SEMANTIC, {".png"}):
         found.append(root / SEMANTIC)
     return found
 
@@ -368,13 +368,13 @@ def _read(source: Path, classes: tuple[str, ...], names: ImageNames) -> Reading:
 
 
 def _read_labels_folder(folder: Path, classes: tuple[str, ...]) -> Reading:
-    for link in (file for file in sorted(folder.rglob("*")) if is_folder_name(file.name) and file.name[0] != "."):
+    for link in (file for file in files_below(folder) if is_folder_name(file.name)):
         if (target := leads_nowhere(link)) is not None:
             message = f"expected a file or folder of labels, found a link to {target}, where nothing is"
             raise DatasetError([Problem(link, message)])
     if xml_files(folder):
         return read_annotations(folder)
-    masks = sorted(file for file in folder.rglob("*.png") if file.name[0] != ".")
+    masks = files_below(folder, {".png"})
     if masks:
         found = Reading("label maps")
         by_id = {file.relative_to(folder).with_suffix("").as_posix(): file for file in masks}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data.dataset import VOID, ClassTable, Dataset, DatasetError, Problem, Sample, with_more
+from data.files import files_below
 from data.formats.label_folder import SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.formats.voc import VOC_CLASSES
@@ -367,7 +368,7 @@ def _unread_masks(root: Path, index: Index, *, is_source: bool) -> list[str]:
     if is_source or not folder.is_dir():
         return []
     ids = {unicodedata.normalize("NFC", id) for id in index.images}
-    files = (file for file in folder.rglob("*") if file.name[0] != "." and file.suffix)
+    files = (file for file in files_below(folder) if file.suffix)
     unread = []
     for file in files:
         id = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.dataset import Problem
-from data.files import leads_nowhere
+from data.files import leads_nowhere, walk_visible
 from data.formats.images import HEIF_REMEDY, HEIF_SUFFIXES
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.names import has_control_characters, shortened
-from data.ownership import MARK
 from data.readers.image_names import IMAGE_SUFFIXES, image_id
 
 GROUND_TRUTH_FOLDERS = (SEMANTIC, INSTANCES)
@@ -27,9 +26,6 @@ _MASK_FOLDER = re.compile(
     r"|gtfine|gtcoarse|labeledapproved(full)?|sunrgbdtraintestlabels|duts(tr|te)mask"
 )
 """Of these names, in any case and without `_`, some have photographs."""
-SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
-OWN_RECORDS = (MARK, "run.json", "version.json", "export.json", ".users")
-"""What the folders of runs, versions, exports and stores hold."""
 OLD_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Where a file of these and one of the others are of the same name, the other one is a thumbnail, a mask or a map."""
 CAMERA_SUFFIXES = frozenset([".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"])
@@ -112,9 +108,8 @@ def index_folder(folder: Path) -> Index:
 
 
 def _walk(index: Index) -> Iterator[tuple[Path, list[str]]]:
-    """Give each folder with the names of its files, ascending."""
-    root, left = index.folder.resolve(), []
-    seen = {root}
+    """Give each folder that may have photographs with the names of its files, ascending."""
+    left: list[str] = []
 
     def failed(error: OSError) -> None:
         if isinstance(error, FileNotFoundError) and not index.folder.exists():
@@ -122,25 +117,13 @@ def _walk(index: Index) -> Iterator[tuple[Path, list[str]]]:
         message = f"expected a folder that can be read, but {error.strerror or error}: its images are not in the set"
         index.problems.append(Problem(Path(error.filename or index.folder), message))
 
-    for parent, folders, names in os.walk(index.folder, onerror=failed, followlinks=True):
-        kept = []
-        for name in sorted(folders):
-            path, key = Path(parent, name), name.casefold()
-            if name[0] == "." or name in GROUND_TRUTH_FOLDERS:
-                continue
-            if key in SYSTEM_FOLDERS or any(os.path.lexists(path / record) for record in OWN_RECORDS):
-                left.append(path.relative_to(index.folder).as_posix())
-            elif path.is_symlink():
-                target = path.resolve()
-                if target in seen or target.is_relative_to(root) or root.is_relative_to(target):
-                    left.append(f"{path.relative_to(index.folder).as_posix()} (a link to what is read already)")
-                else:
-                    seen.add(target)
-                    kept.append(name)
-            else:
-                kept.append(name)
-        folders[:] = kept
-        yield Path(parent), sorted(names)
+    def leave(path: Path, why: str) -> None:
+        if path.name not in GROUND_TRUTH_FOLDERS:
+            left.append(path.relative_to(index.folder).as_posix() + (f" ({why})" if why else ""))
+
+    for parent, folders, names in walk_visible(index.folder, failed, leave):
+        folders[:] = [name for name in folders if name not in GROUND_TRUTH_FOLDERS]
+        yield parent, names
     if left:
         index.notes.append(f"folders that hold no photographs of the set, left out: {shortened(left, LISTED)}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from data.dataset import DatasetError, Problem
+from data.files import files_below
 from data.formats.voc_xml import EXPECTED_FILE, objects_in, parse_xml, refuse, refuse_nameless_objects, tag_of, text_of
 from data.readers.entry import Entry, Reading, labels_in
 from data.readers.text import read_bytes
@@ -13,7 +14,7 @@ from data.readers.text import read_bytes
 
 def xml_files(folder: Path) -> list[Path]:
     """Return the XML files below a folder, in any case of the suffix; hidden ones, as macOS writes them, left out."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".xml" and file.name[0] != ".")
+    return files_below(folder, {".xml"})
 
 
 def read_annotations(folder: Path) -> Reading:

@@ -63,8 +63,8 @@ def _data_of(request: Request) -> Path | None:
 
 
 def folders_beside(request: Request) -> Iterator[Path]:
-    """Yield the folders of labels, maps and other sets that a request reads beside its data set; no runs."""
-    for name in ("labels", "cams", "saliency"):
+    """Yield the folders that a request reads beside its data set: labels, maps, hints, regions, other sets; no runs."""
+    for name in ("labels", "cams", "saliency", "hints", "regions"):
         value = getattr(request, name, None) or ()
         for folder in (value,) if isinstance(value, Path) else value:
             if folder.is_dir() and not (folder / FILE_NAME).is_file():

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import VOID, ClassTable, CocoSource, DatasetError, Problem, Sample
+from data.files import files_below
 from data.formats.coco import (
     CocoFile,
     Detection,
@@ -437,11 +438,8 @@ def _listed(images: dict[str, Any], where: Path, split: str | Path | None) -> di
 def _png_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     others = []
-    for file in sorted(folder.rglob("*")):
+    for file in files_below(folder):
         name = file.relative_to(folder)
-        # What systems write: "._a.png" of macOS.
-        if any(part.startswith(".") for part in name.parts) or file.is_dir():
-            continue
         if file.suffix.lower() != ".png":
             others.append(file.name)
         elif (first := files.setdefault(name.with_suffix("").as_posix(), file)) != file:

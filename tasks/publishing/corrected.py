@@ -25,12 +25,14 @@ from data.dataset import (
     with_more,
 )
 from data.formats.class_tables import extended
-from data.formats.coco import Detection, as_detections, decode_mask, write_detections
+from data.formats.coco import Detection, as_detections, write_detections
+from data.formats.coco_records import read_mask
 from data.formats.hints import read_hints
 from data.formats.images import image_size
 from data.formats.label_folder import AUTOMATIC, DETECTIONS, KINDS
 from data.formats.label_maps import read_label_map, write_label_map
 from data.names import alike
+from data.store import ArtifactError
 from data.store.corrections import UNCHANGED, Corrections, Record, apply_corrections
 from data.store.publication import Entry, link_file
 from tasks.engine.artifact import SampleDigest
@@ -229,9 +231,17 @@ def _set_aside(entry: Entry, detections: Sequence[Detection], draft: Path) -> No
 
 
 def _detections(image: str, labels: LabelMap, objects: LabelMap, before: Sequence[Detection]) -> list[Detection]:
-    """Return the records of a corrected map's instances: each of the class that most of its pixels have."""
+    """Return the records of a corrected map's instances: each of the class that most of its pixels have.
+
+    Raises:
+        ArtifactError: Masks of the instances before are damaged.
+    """
     masks, classes, scores = [], [], []
-    old = [(found["class"], float(found["score"]), decode_mask(found["segmentation"])) for found in before]
+    try:
+        old = [(found["class"], float(found["score"]), read_mask(found, *labels.shape)) for found in before]
+    except ValueError as error:
+        message = f"the published instances of {image} are unreadable ({error}); make all labels anew: --retrain always"
+        raise ArtifactError(message) from None
     for id in np.unique(objects[(objects != 0) & (objects != VOID)]):
         mask = objects == id
         counts = np.bincount(labels[mask])
@@ -245,6 +255,4 @@ def _detections(image: str, labels: LabelMap, objects: LabelMap, before: Sequenc
 
 
 def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    if first.shape != second.shape:
-        return 0.0
     return float((first & second).sum() / max((first | second).sum(), 1))

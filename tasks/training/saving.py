@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from data.dataset import DatasetError, Problem
+from data.formats.images import max_pixels
 from data.validation import MAX_CLASSES
 from models.affinitynet.network import AffinityNet
 from models.backbones import OutputStride, is_timm
@@ -24,12 +26,13 @@ from models.maskrcnn import FeaturePyramid, MaskRCNN
 from models.segmenter import Segmenter, build_network
 
 Net = TypeVar("Net", bound=nn.Module)
+TENSORS = "network.safetensors"
 
 
 def save_network(net: CAMNet | IRNet | MaskRCNN | Segmenter, folder: Path, **options: Any) -> None:
     """Write `network.safetensors` (every tensor) and `network.json` (how to build the module, with these options)."""
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    save_file(state, folder / "network.safetensors")
+    save_file(state, folder / TENSORS)
     (folder / "network.json").write_text(json.dumps(_recipe(net, options), indent=1))
 
 
@@ -89,11 +92,20 @@ def load_network(folder: Path, model: str, device: str = "cpu") -> nn.Module:
         recipe = {**_FIRST_VERSION.get(model, {}), **_read_recipe(folder)}
         # A detector is saved without a name and a size of its images.
         name = recipe.get("network", "")
-        net = build_network(model, name, recipe["num_classes"], _RecordedBackbone(recipe), recipe["options"])
-        if isinstance(net, Segmenter):
+        build = lambda: build_network(  # noqa: E731
+            model, name, recipe["num_classes"], _RecordedBackbone(recipe), recipe["options"]
+        )
+        # There nothing has values: a description of a giant costs nothing.
+        with torch.device("meta"):
+            blank = build()
+        image_size = None
+        if isinstance(blank, Segmenter):
             _refuse_lacking(folder, recipe)
-            height, width = recipe["image_size"] or (0, 0)
-            net.image_size = (int(height), int(width)) if recipe["image_size"] else None
+            image_size = _image_size(recipe)
+    _refuse_other_shapes(blank, folder)
+    net = build()
+    if isinstance(net, Segmenter):
+        net.image_size = image_size
     return _filled(net, folder, device)
 
 
@@ -108,6 +120,28 @@ def _refuse_lacking(folder: Path, recipe: dict[str, Any]) -> None:
     if lacking := {"network", "image_size"} - recipe.keys():
         message = f"expected {', '.join(sorted(lacking))}, found none: another version wrote it; train it again"
         raise DatasetError([Problem(folder / "network.json", message)])
+
+
+def _image_size(recipe: dict[str, Any]) -> tuple[int, int] | None:
+    if not recipe["image_size"]:
+        return None
+    height, width = recipe["image_size"]
+    whole = all(isinstance(side, int) and side > 0 for side in (height, width))
+    if not whole or height * width > max_pixels():
+        raise ValueError(f"an image_size of {recipe['image_size']!r} cannot be")
+    return height, width
+
+
+def _refuse_other_shapes(net: nn.Module, folder: Path) -> None:
+    """See that a network's tensors are those of its file, before the network is made."""
+    wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    with _as_saved(folder, TENSORS), safe_open(folder / TENSORS, framework="pt") as file:
+        names = file.keys()
+        found = {name: file.get_slice(name).get_shape() for name in names}
+        for name in sorted({*wanted, *found}):
+            if wanted.get(name) != found.get(name):
+                said = f"{wanted[name]} by network.json" if name in wanted else "none by network.json"
+                raise ValueError(f"{name} is {found.get(name, 'not there')}, and {said}")
 
 
 @dataclass(frozen=True)
@@ -155,9 +189,9 @@ def _backbone(recipe: dict[str, Any], *, dilated: bool = False) -> Backbone:
 
 
 def _filled(net: Net, folder: Path, device: str) -> Net:
-    with _as_saved(folder, "network.safetensors"):
+    with _as_saved(folder, TENSORS):
         try:
-            net.load_state_dict(load_file(folder / "network.safetensors"), strict=True)
+            net.load_state_dict(load_file(folder / TENSORS), strict=True)
         except RuntimeError as error:
             # What is said of every tensor that lacks, or is of another version's network.
             raise ValueError(str(error).partition("\n")[0]) from error

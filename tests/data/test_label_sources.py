@@ -398,6 +398,7 @@ def test_vocs_class_lists_are_labels_and_lists_of_images(root: Path) -> None:
     write(main / "cat_train.txt", "a  1\nb -1\n")
     write(main / "potted_plant_train.txt", "a -1\nb  0\n")
     write(main / "cat_val.txt", "c  1\n")
+    (main / "._cat_train.txt").write_bytes(b"\x00\x05\x16\x07")
     assert opened(root) == {"a": ("cat",), "b": ("potted_plant",), "c": ("cat",)}
     assert list(opened(root, split="cat_train")) == ["a", "b"]
     assert list(opened(root, split="train.txt")) == ["a", "b"]

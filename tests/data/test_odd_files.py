@@ -6,13 +6,14 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.dataset import ClassTable, Dataset, DatasetError, Sample
-from data.files import file_digest
+from data.files import file_digest, waiting_lock
 from data.formats import images
 from data.formats.coco import read_coco, read_detections
 from data.formats.images import image_size, read_image
@@ -104,6 +105,35 @@ def test_the_limit_follows_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
     images._memory_pixels.cache_clear()
     assert images.max_pixels() * images.BYTES_PER_PIXEL <= 2**31 / 8
     images._memory_pixels.cache_clear()
+
+
+def test_large_images_are_decoded_one_after_the_other_by_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "LARGE_PIXELS", 100)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "photos").mkdir()
+    for name, side in (("small", 10), ("large", 11)):
+        Image.new("RGB", (side, side)).save(tmp_path / "photos" / f"{name}.png")
+    read_image(tmp_path / "photos/large.png")
+    (lock,) = tmp_path.glob("*.lock")
+    done: list[str] = []
+    threads = [
+        Thread(target=lambda name=name: done.append(str(read_image(tmp_path / "photos" / f"{name}.png").shape)))
+        for name in ("large", "small")
+    ]
+    # As another process would hold it.
+    with waiting_lock(lock):
+        for thread in threads:
+            thread.start()
+        threads[1].join()
+        threads[0].join(0.3)
+        assert done == ["(10, 10, 3)"]
+    threads[0].join()
+    assert done == ["(10, 10, 3)", "(11, 11, 3)"]
+    # A folder that nobody can write in makes nobody wait.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    assert read_image(tmp_path / "photos/large.png").shape == (11, 11, 3)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

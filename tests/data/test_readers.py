@@ -251,6 +251,13 @@ def test_an_id_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     assert "list.txt: line 1: expected a path inside the folder" in first
 
 
+def test_a_colon_in_a_name_is_explained(tmp_path: Path) -> None:
+    make_images(tmp_path, "b.jpg")
+    write(tmp_path / "labels.csv", "b,cat\nx:y,cat\n")
+    (problem,) = problems_of(tmp_path)
+    assert "Windows takes what stands before the colon for a drive, so rename the file" in problem
+
+
 @pytest.mark.parametrize("text", ["a,cat,dog\n", "a,cat\n,dog\n"])
 def test_csv_rows_of_another_form_are_named(tmp_path: Path, text: str) -> None:
     make_images(tmp_path, "a.jpg")

@@ -96,6 +96,10 @@ def test_an_export_that_nobody_edited_has_nothing_to_take(tmp_path: Path, labels
     answer = take(tmp_path, name)
     assert (answer["images"], answer["taken"], answer["already"], answer["version"]) == (4, [], 0, 1)
     assert not (tmp_path / "published/corrections").exists()
+    # macOS puts a file of its own beside each.
+    for file in [file for file in (tmp_path / "out").rglob("*") if file.is_file()]:
+        (file.parent / f"._{file.name}").write_bytes(b"\x00\x05\x16\x07")
+    assert take(tmp_path, name) == answer
 
 
 @pytest.mark.parametrize("name", FORMATS)

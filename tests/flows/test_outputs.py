@@ -124,7 +124,7 @@ def test_results_inside_the_data_set_of_a_run_are_refused(tmp_path: Path, place:
         assert files(root / "set") == before
 
 
-@pytest.mark.parametrize("name", ["cams", "saliency", "labels"])
+@pytest.mark.parametrize("name", ["cams", "saliency", "labels", "hints", "regions"])
 def test_results_among_maps_or_labels_are_refused(tmp_path: Path, name: str) -> None:
     data, maps = tmp_path / "set", tmp_path / "maps"
     data.mkdir()
@@ -253,6 +253,8 @@ def test_a_report_replaces_only_a_page_of_pseudomask(tmp_path: Path) -> None:
     page = write(tmp_path / "www/index.html", "<!doctype html><title>mine</title>")
     with pytest.raises(ArtifactError, match=r"index.html: holds something else"):
         make_report(run, tmp_path / "www")
+    with pytest.raises(ArtifactError, match=r"index.html: holds something else"):
+        compare_runs((run, run), tmp_path / "www")
     assert "mine" in page.read_text()
 
 

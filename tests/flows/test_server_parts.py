@@ -154,4 +154,6 @@ def test_telemetry_is_off_wherever_the_product_is_started() -> None:
 
     assert os.environ["DO_NOT_TRACK"] == "1"
     assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
-    assert get_current_settings().server.analytics_enabled is False
+    settings = get_current_settings().server
+    assert settings.analytics_enabled is False
+    assert settings.concurrency.lease_storage == "prefect.server.concurrency.lease_storage.filesystem"

@@ -1,14 +1,16 @@
 """Corrections that do not fit their image: told wherever a version is told of, and never claimed as applied."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.published_labels import make_publication
 
-from data.formats.label_folder import SEMANTIC
+from data.formats.label_folder import AUTOMATIC, DETECTIONS, SEMANTIC
 from data.formats.label_maps import read_label_map
+from data.store import ArtifactError
 from data.store.corrections import BACKGROUND, FIRST_CLASS, FOLDER, Corrections
 from data.store.publication import Publication
 from flows.cli import main
@@ -75,6 +77,27 @@ def test_what_does_not_fit_is_told_on_every_page_and_counted_nowhere(
     assert (answer["version"], answer["corrected"], answer["not_applied"]) == (4, 3, [])
     assert not read_label_map(publication.folder(4) / SEMANTIC / f"{unfit.id}.png").any()
     assert [each["not_applied"] for each in trace(unfit.id, publication.root)["corrections"]] == [None, None]
+
+
+def test_damaged_masks_of_published_instances_are_refused_by_the_image_s_name(tmp_path: Path) -> None:
+    publication, request = _published(tmp_path)
+    corrections, (first, second, *_) = Corrections(publication.root / FOLDER), publication.entries(1)
+    corrections.add(first.id, first.image, author="Ada", semantic=np.full((66, 82), BACKGROUND))
+    assert _regenerate(request)[0]["version"] == 2
+    file = publication.folder(2) / AUTOMATIC / DETECTIONS / f"{first.id}.json"
+    records = json.loads(file.read_text())
+    assert records
+    for record in records:
+        # Runs of no pixel: a decoder that trusts them gives whatever lay in memory.
+        record["segmentation"]["counts"] = "0"
+    file.chmod(0o644)
+    file.write_text(json.dumps(records))
+    corrections.add(second.id, second.image, author="Ada", semantic=np.full((66, 82), BACKGROUND))
+    with pytest.raises(
+        ArtifactError, match=rf"instances of {first.id} are unreadable .*pixels in all, found 0.*retrain"
+    ):
+        _regenerate(request)
+    assert publication.latest == 2
 
 
 def test_corrections_of_other_bytes_are_told_in_the_answer_and_in_lineage(

@@ -1,5 +1,6 @@
 """Checkpoints: whole, or set aside."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     net, other = save(tmp_path), nn.Linear(20, 20)
     assert Checkpoint(tmp_path, {"net": other}).load() == Progress(step=7, best=0.5)
     assert torch.equal(other.weight, net.weight)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    save(tmp_path)
+    for name in ("checkpoint.pt", "best.pt"):
+        assert (tmp_path / name).stat().st_size in synced
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "best.pt"])

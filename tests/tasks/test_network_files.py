@@ -52,6 +52,24 @@ def test_a_description_that_was_changed_is_named(tmp_path: Path, load: Callable[
         load(tmp_path)
 
 
+@pytest.mark.parametrize("size", [[10**6, 10**6], [0, 8], [-5, 5], [8.5, 8], "ab", [8]])
+def test_a_size_of_images_that_cannot_be_is_named(tmp_path: Path, size: object) -> None:
+    (tmp_path / "network.json").write_text(json.dumps(RECIPE | {"image_size": size}))
+    with pytest.raises(DatasetError, match=r"network\.json: expected a network as it was saved"):
+        load_trained("deeplabv2", tmp_path)
+
+
+def test_a_description_of_a_giant_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    net = NETWORKS["maskrcnn"].build(3, BackboneChoice("resnet18"), {"channels": 16})
+    save_network(net, tmp_path, channels=16)  # pyright: ignore[reportArgumentType]
+    load_trained("maskrcnn", tmp_path)
+    file = tmp_path / "network.json"
+    # 360 GB of one layer's values.
+    file.write_text(file.read_text().replace('"channels": 16', '"channels": 100000'))
+    with pytest.raises(DatasetError, match=r"network\.safetensors: .* is \[.*16.*\], and \[.*100000.*\] by network"):
+        load_trained("maskrcnn", tmp_path)
+
+
 def test_tensors_that_were_changed_are_named(tmp_path: Path) -> None:
     save_network(CAMNet(Backbone("resnet18", "torchvision", 16), 2), tmp_path)
     load_classifier(tmp_path)

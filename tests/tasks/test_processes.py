@@ -20,6 +20,18 @@ def test_children_do_not_run_files_of_the_current_folder(tmp_path: Path, monkeyp
     assert not (tmp_path / "RAN").exists()
 
 
+@pytest.mark.parametrize("words", [["--version"], ["models", "--json"]])
+def test_the_command_line_runs_no_file_of_the_current_folder(tmp_path: Path, words: list[str]) -> None:
+    for name in ("csv", "email", "zipfile", "pathlib", "json", "typing", "numpy", "tyro"):
+        (tmp_path / f"{name}.py").write_text("open('RAN', 'a').write(__name__)")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONSAFEPATH", None)
+    command = [sys.executable, "-m", "flows", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "RAN").exists()
+
+
 def test_children_find_the_product_where_this_process_was_started_in_its_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,7 +19,7 @@ from data.dataset import VOID, DatasetError, Problem, Sample
 from data.exchange.json_fields import checked, field
 from data.exchange.pixels import Canvas, Pixels, Region, numbered, regions
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.files import replacing
+from data.files import replacing, visible
 from data.formats.coco_records import read_json
 from data.formats.images import LABEL_FORMATS, decodable, opened
 from data.names import is_unsafe
@@ -91,7 +91,7 @@ def _segment(number: int, region: Region, ids: Mapping[int, int]) -> dict[str, A
 
 def read_coco_panoptic(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield the images of each JSON in `annotations/` that has a folder of masks of its name."""
-    files = [file for file in sorted(folder.glob("annotations/*.json")) if file.with_suffix("").is_dir()]
+    files = [file for file in visible(folder, "annotations/*.json") if file.with_suffix("").is_dir()]
     if not files:
         message = "expected COCO panoptic JSON with a folder of masks of its name beside it, found none"
         raise DatasetError([Problem(folder / FILE.parent, message)])

@@ -14,7 +14,7 @@ from data.dataset import VOID, DatasetError, Problem, Sample, value_type
 from data.exchange.json_fields import is_number_below
 from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.files import read_regular
+from data.files import files_below, read_regular
 from data.formats.label_maps import MAX_VALUE, palette_problems, read_label_map, write_label_map
 from data.names import clean_name, is_background
 
@@ -61,7 +61,7 @@ def png_files(folder: Path) -> list[Path]:
     Raises:
         DatasetError: There are none.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".png" and not file.is_dir())
+    files = files_below(folder, {".png"})
     if not files:
         raise DatasetError([Problem(folder, "expected PNGs of label maps, found none")])
     return files

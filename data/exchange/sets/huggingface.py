@@ -20,7 +20,7 @@ from data.dataset import DatasetError, Problem, Sample, value_type
 from data.exchange.maps.png import names_by_value, renamed
 from data.exchange.pixels import Pixels, size_text, without_void
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.files import read_regular
+from data.files import read_regular, visible
 
 CARD, FOLDER = "README.md", "data"
 MOST_BYTES, GROUP_BYTES = 400_000_000, 32_000_000
@@ -108,7 +108,7 @@ def read_huggingface(folder: Path, labels: Labels) -> Iterator[Edited]:
     """
     arrow, parquet = _arrow(folder)
     names = _names(folder / CARD)
-    files = sorted((folder / FOLDER).glob("*.parquet"))
+    files = visible(folder / FOLDER, "*.parquet")
     if not files:
         raise DatasetError([Problem(folder / FOLDER, "expected Parquet files, found none")])
     for file in files:

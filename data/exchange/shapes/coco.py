@@ -11,6 +11,7 @@ from typing import Any
 from data.dataset import CocoSource, DatasetError, Problem, Sample
 from data.exchange.pixels import Canvas, Pixels, Region, cropped, size_text
 from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.files import visible
 from data.formats.coco import annotation_mask, each_annotation, is_crowd, read_coco
 from data.formats.label_folder import DETECTIONS
 
@@ -33,8 +34,7 @@ def read_coco_files(folder: Path, labels: Labels, *, crowds: bool = False) -> It
     Raises:
         DatasetError: There is no such file, or one is damaged.
     """
-    files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
-    files = [file for file in files if file.name != "export.json"]
+    files = [file for file in visible(folder, "*.json", "annotations/*.json") if file.name != "export.json"]
     if not files:
         raise DatasetError([Problem(folder, "expected COCO instance JSON, found none")])
     for file in files:

@@ -26,6 +26,7 @@ from data.exchange.outlines import fill
 from data.exchange.pixels import Canvas, Pixels, regions, size_text
 from data.exchange.shapes.brush_rle import decode_brush, encode_brush
 from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.files import visible
 from data.formats.coco_records import read_json
 from data.formats.label_maps import VOC_PALETTE
 
@@ -92,7 +93,7 @@ def read_label_studio(folder: Path, labels: Labels) -> Iterator[Edited]:
 
     A task's newest annotation that was not cancelled counts. Predictions count in files without any annotation alone.
     """
-    files = sorted(file for file in folder.glob("*.json") if file.name != "export.json")
+    files = [file for file in visible(folder, "*.json") if file.name != "export.json"]
     if not files:
         raise DatasetError([Problem(folder, "expected JSON that Label Studio exported, found none")])
     for file in files:

@@ -21,6 +21,7 @@ from data.exchange.json_fields import checked, field, points
 from data.exchange.outlines import fill
 from data.exchange.pixels import Canvas, Pixels, Region, regions, size_text
 from data.exchange.spec import Edited, ExchangeFormat, Labels
+from data.files import files_below
 from data.formats.coco_records import read_json
 from data.formats.images import max_pixels
 
@@ -81,7 +82,7 @@ def read_labelme(folder: Path, labels: Labels) -> Iterator[Edited]:
     Raises:
         DatasetError: There are none.
     """
-    files = sorted(file for file in folder.rglob("*.json") if file != folder / "export.json")
+    files = [file for file in files_below(folder, {".json"}) if file != folder / "export.json"]
     if not files:
         raise DatasetError([Problem(folder, "expected a JSON of shapes per image, found none")])
     for file in files:

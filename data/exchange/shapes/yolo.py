@@ -20,7 +20,7 @@ from data.exchange.outlines import LEAST_CORNERS, fill, filled_parts
 from data.exchange.pixels import Pixels, Region, cropped
 from data.exchange.shapes.coco import instances_of, paint
 from data.exchange.spec import Edited, ExchangeFormat, Labels
-from data.files import read_regular
+from data.files import files_below, read_regular
 from data.formats.yolo_names import read_yolo_names, write_yolo_names
 
 FOLDER = "labels"
@@ -50,7 +50,7 @@ def write_yolo(labels: Labels, folder: Path) -> dict[str, Any]:
 def read_yolo(folder: Path, labels: Labels) -> Iterator[Edited]:
     """Yield the files of `labels/`; each line is an object."""
     names = read_yolo_names(folder)
-    files = sorted(file for file in (folder / FOLDER).rglob("*") if file.suffix.lower() == ".txt")
+    files = files_below(folder / FOLDER, {".txt"})
     if not files:
         raise DatasetError([Problem(folder / FOLDER, "expected a text file of polygons per image, found none")])
     for file in files:

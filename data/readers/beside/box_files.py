@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.dataset import ClassTable, DatasetError, NamedBox, Problem, Sample
-from data.files import is_source
+from data.files import files_below, is_source
 from data.formats.coco import read_coco
 from data.formats.hints import SHARES, are_shares, is_far_outside, shown
 from data.formats.images import image_size
@@ -247,7 +247,4 @@ def _size(sample: Sample, problems: list[Problem]) -> tuple[int, int] | None:
 
 def box_files(folder: Path) -> Iterator[Path]:
     """Yield the text files of a folder that may have boxes, without lists of names; none of a file."""
-    for file in sorted(folder.rglob("*.txt")):
-        name = file.relative_to(folder)
-        if name.name != NAMES and not any(part.startswith(".") for part in name.parts):
-            yield file
+    yield from (file for file in files_below(folder, {".txt"}) if file.name != NAMES)

@@ -15,7 +15,7 @@ from data.cam_classes import TABLES, numbers_of
 from data.cam_families import FAMILIES, CamFamily, family_of
 from data.cam_maps import MAP_SUFFIXES, byte_limit, cams_of, describe, read_content
 from data.dataset import CamSource, Dataset, DatasetError, Problem, Sample
-from data.files import is_source
+from data.files import files_below, is_source
 from data.formats.images import image_size
 from data.names import clean_name, shortened
 from data.readers.beside.matching import match_with_affix
@@ -88,8 +88,8 @@ def with_cams(
 def _files(folder: Path) -> dict[str, list[Path]]:
     """Return name -> files of maps, without their suffixes."""
     files: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and is_source(file):
+    for file in files_below(folder, MAP_SUFFIXES):
+        if is_source(file):
             files[image_id(file.relative_to(folder).with_suffix("").as_posix())].append(file)
     return files
 

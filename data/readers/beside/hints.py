@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, NamedBox, Problem, with_more
+from data.files import files_below
 from data.readers.beside.box_files import box_files, coco_boxes, is_coco, several_files, yolo_boxes
 from data.readers.beside.matching import LISTED, first_problems
 from data.readers.image_names import ImageNames
@@ -84,13 +85,10 @@ def _find_files(dataset: Dataset, folder: Path) -> tuple[dict[str, list[Path]], 
         raise DatasetError([Problem(folder, "expected a folder of hints, or COCO's JSON of boxes")])
     files: dict[str, list[Path]] = defaultdict(list)
     photographs = {sample.image.resolve() for sample in dataset.samples}
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder)
+    for file in files_below(folder, SUFFIXES):
         # labelme writes its files beside the photographs.
-        if file.resolve() in photographs:
-            continue
-        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts):
-            files[name.with_suffix("").as_posix()].append(file)
+        if file.resolve() not in photographs:
+            files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
     # Only what is called like no image can be of many.
     others = ImageNames({sample.id: sample for sample in dataset.samples}).match(files).alone
     of_many = [file for name in others for file in files[name] if is_coco(file)]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem, with_more
+from data.files import walk_visible
 from data.readers.beside.matching import first_problems, match_samples
 from data.region_masks import MASK_SUFFIX
 
@@ -54,9 +55,8 @@ def _find_sources(folder: Path, ids: Collection[str]) -> dict[str, list[Path]]:
     A PNG in a folder below is one region of the image that the folder is called after, unless an image has its name.
     """
     sources: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith("."):
-            continue
+    found = walk_visible(folder)
+    for path in sorted(p / name for p, *both in found for names in both for name in names if name[0] != "."):
         name = path.relative_to(folder)
         if path.is_dir():
             if name.as_posix() in ids and not _holds_sources(path, name, ids):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, Problem
-from data.files import is_source
+from data.files import files_below, is_source
 from data.formats.unit_maps import MAP_SUFFIXES
 from data.readers.beside.matching import first_problems, match_samples
 from data.readers.image_names import image_id
@@ -51,8 +51,8 @@ def find_maps(dataset: Dataset, folder: Path, what: str) -> tuple[dict[str, Path
         what: What a map is, as messages have it: "map of saliency".
     """
     files: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in MAP_SUFFIXES and not file.name.startswith(".") and is_source(file):
+    for file in files_below(folder, MAP_SUFFIXES):
+        if is_source(file):
             files[image_id(file.relative_to(folder).with_suffix("").as_posix())].append(file)
     found, notes, problems = match_samples(
         dataset,

@@ -109,8 +109,8 @@ def refine(request: RefineRequest) -> dict[str, Any]:
             before anything is made. With `skip_bad`, no image is left.
         ArtifactError: `boundary` is neither, or the folder of the results holds something else.
     """
-    maps = [request.cams, *([] if _is_run(request.boundary) else [request.boundary])]
-    refuse_nesting(request.out, None, request.data, maps)
+    beside = [request.cams, request.labels, None if _is_run(request.boundary) else request.boundary]
+    refuse_nesting(request.out, None, request.data, [folder for folder in beside if folder and folder.is_dir()])
     dataset, left_out = _open(request)
     assert dataset.cams is not None
     family = dataset.cams.family
