@@ -149,7 +149,14 @@ def _explain(error: BaseException, *, can_skip: bool = False) -> None:
 
 
 def _explain_options(error: ValidationError) -> None:
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems:
+        # A list without its values that are none is short: they are told by themselves.
+        inner = [each for each in problems if len(each["loc"]) > len(problem["loc"])]
+        if problem["type"] == "too_short" and any(
+            each["loc"][: len(problem["loc"])] == problem["loc"] for each in inner
+        ):
+            continue
         where = ".".join(map(str, problem["loc"])) or "options"
         # What is wrong with several options together is not made clearer by all of them.
         got = f", got {problem['input']!r}" if problem["loc"] and not isinstance(problem["input"], dict) else ""

@@ -5,14 +5,23 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 from tyro.conf import Positional, UseAppendAction, arg
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from data.dataset import DatasetError
 from flows.commandline.options import (
@@ -27,7 +36,7 @@ from flows.commandline.options import (
     options_of,
 )
 from flows.commands.command import POSITIONAL, Command, Logging
-from flows.engine.request import FROM_COMMAND_LINE
+from flows.engine.request import CommandLine
 
 
 class SettingsRefused(Exception):
@@ -122,14 +131,29 @@ def parse(
     beside = {each: values.pop(each) for each in command.options.model_fields if each in values}
     if name not in command.request.model_fields:
         values.pop(name, None)
-    request = command.request.model_validate(command.prepare(values), context=FROM_COMMAND_LINE)
+    context = CommandLine(frozenset(_names(words)))
+    request = command.request.model_validate(command.prepare(values), context=context)
     return request, command.options.model_validate(beside)
 
 
 def _registry(fields: Sequence[Field]) -> ConstructorRegistry:
-    """Return the parser's rules: a line of these fields, and settings that are refused as `SettingsRefused`."""
+    """Return the parser's rules: a line of these fields, and settings that are refused as `SettingsRefused`.
+
+    What an option of several types, such as a number or `auto`, cannot be is said in words of the command line.
+    """
     registry = ConstructorRegistry()
-    asked: list[StructTypeInfo] = []
+    asked: list[StructTypeInfo | PrimitiveTypeInfo] = []
+
+    @registry.primitive_rule
+    def one_of(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info in asked or info.type_origin not in (Union, UnionType):
+            return None
+        asked.append(info)
+        spec = ConstructorRegistry.get_primitive_spec(info)
+        asked.remove(info)
+        if not isinstance(spec, PrimitiveConstructorSpec):
+            return None
+        return replace(spec, instance_from_str=functools.partial(_read_one_of, spec))
 
     @registry.struct_rule
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
@@ -148,6 +172,14 @@ def _registry(fields: Sequence[Field]) -> ConstructorRegistry:
         return StructConstructorSpec(make, tuple(field for field in spec.fields if field.name not in chosen))
 
     return registry
+
+
+def _read_one_of(spec: PrimitiveConstructorSpec[Any], words: list[str]) -> Any:
+    try:
+        return spec.instance_from_str(words)
+    except ValueError:
+        # The parser lists what each type says of itself, in Python's words.
+        raise ValueError(f"expected {spec.metavar}, got {' '.join(words)}") from None
 
 
 def _make_settings(make: Callable[..., Any], **values: Any) -> Any:

@@ -245,11 +245,12 @@ def check_sets(request: CompareRequest) -> list[str]:
             tested = {
                 name: open_truth(test, trial.training.settings, learned.classes, request.classes)[0]
                 for name, test in trial.tests.items()
-            }["test"]
+            }
             choosing = trial.training.settings.training.keep == "best"
-            for others, what in ((learned, "are learned"), (validation, "choose the network" if choosing else "")):
-                if what and (count := num_shared(tested, others)):
-                    notes[f"{count} of the {len(tested.samples)} test images {what} too"] = None
+            for name, called in (("test", "test images"), ("saliency", "test images with masks of salient objects")):
+                for others, what in ((learned, "are learned"), (validation, "choose the network" if choosing else "")):
+                    if name in tested and what and (count := num_shared(tested[name], others)):
+                        notes[f"{count} of the {len(tested[name].samples)} {called} {what} too"] = None
     return list(notes)
 
 

@@ -28,8 +28,18 @@ from tasks.engine.plan import Plan
 Sets = TypeVar("Sets")
 Found = TypeVar("Found")
 STORE_VARIABLE = "PSEUDOMASK_STORE"
-FROM_COMMAND_LINE = "command line"
-"""Context of the validation of requests that people type."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Context of the validation of requests that people type.
+
+    Attributes:
+        given: The names of the options among the words, without values: "walk.beta".
+    """
+
+    given: frozenset[str]
+
 
 # All that opens a store of a flow comes by here, on a cluster's workers too.
 read_blocks_by(read_block)
@@ -37,7 +47,7 @@ read_blocks_by(read_block)
 
 def _as_typed(name: str, info: ValidationInfo) -> str:
     """Return the whole path of a file that was typed; a recorded name stays, whatever lies in the folder of today."""
-    typed = info.context == FROM_COMMAND_LINE
+    typed = isinstance(info.context, CommandLine)
     return str(Path(name).absolute()) if typed and name and Path(name).is_file() else name
 
 

@@ -22,7 +22,7 @@ from data.store import ArtifactError
 from data.validation import check_images, set_aside, warnings
 from flows.engine.presets import over_file, over_preset
 from flows.engine.request import (
-    FROM_COMMAND_LINE,
+    CommandLine,
     ListName,
     PlannedRun,
     Request,
@@ -117,7 +117,7 @@ class LabelsRequest(Request):
 
     @model_validator(mode="after")
     def _settings_have_a_stage(self, info: ValidationInfo) -> Self:
-        if info.context != FROM_COMMAND_LINE:
+        if not isinstance(info.context, CommandLine):
             # Whole settings of another preset, or of a record that an earlier version wrote, were not said one by one.
             return self
         settings, kept = self.settings, getattr(self, "networks", None) is not None

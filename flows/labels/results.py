@@ -119,8 +119,8 @@ def _understood(prepared: PlannedRun) -> dict[str, Any]:
     """Return what is known of a run without ground truth.
 
     "classes": where their names come from, and how many images have each; "thresholds": those that were set or chosen;
-    "cams": the maps of another method, where it made them; "tags": what classifier, relations and labels found of them;
-    "failures" and "warnings".
+    "cams": the maps of another method, where it made them; "displacement": what the field divides; "tags": what
+    classifier, relations and labels found of them; "failures" and "warnings".
     """
     plan, facts, failures = prepared.plan, {}, []
     warnings = tag_warnings(prepared.plan.dataset)
@@ -144,11 +144,23 @@ def _understood(prepared: PlannedRun) -> dict[str, Any]:
             "without_images": [name for c, name in enumerate(names) if c not in counts],
         },
         **_external_cams(prepared),
+        **_displacement(prepared),
         "thresholds": _thresholds(prepared),
         "tags": facts,
         "failures": failures,
         "warnings": warnings,
     }
+
+
+def _displacement(prepared: PlannedRun) -> dict[str, Any]:
+    """Return "displacement" of a run that trained an IRNet: into how many instances its field divides the connected
+    areas of sure foreground in some images, and how far it varies there, in feature pixels."""
+    for artifact in prepared.plan.of("irnet"):
+        found = {} if artifact.origin else read_summary(prepared, artifact)
+        if "instances" in found:
+            spread = {"spread_px": found["displacement_spread_px"]}
+            return {"displacement": {name: found[name] for name in ("components", "instances")} | spread}
+    return {}
 
 
 def _external_cams(prepared: PlannedRun) -> dict[str, Any]:

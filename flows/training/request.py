@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample, without_more
 from data.formats.class_tables import in_table
@@ -17,7 +17,16 @@ from data.readers import open_dataset
 from data.store import ArtifactError, open_store
 from data.validation import check_images, set_aside
 from flows.engine.presets import over_preset
-from flows.engine.request import ListName, PlannedRun, Request, WholePath, check_backbone, plan_run, take_over
+from flows.engine.request import (
+    CommandLine,
+    ListName,
+    PlannedRun,
+    Request,
+    WholePath,
+    check_backbone,
+    plan_run,
+    take_over,
+)
 from tasks.engine.artifact import ImageSet, has_truth
 from tasks.engine.plan import Networks, Plan, digest_samples, make_plan, weights_digest
 from tasks.engine.run_record import FILE_NAME, RunRecord, read_run
@@ -78,16 +87,11 @@ class TrainRequest(Request):
 
     @model_validator(mode="before")
     @classmethod
-    def _start_from_the_preset(cls, values: Any) -> Any:
+    def _start_from_the_preset(cls, values: Any, info: ValidationInfo) -> Any:
         settings = values.get("settings", {}) if isinstance(values, dict) else None
         network = settings.get("network", cls.default_network) if isinstance(settings, dict) else None
         presets = NETWORKS[network].presets if isinstance(network, str) and network in NETWORKS else None
-        training = settings.get("training") if isinstance(settings, dict) else None
-        # Where every setting is named, as in a request that was written to a file, this one was not asked for.
-        asked = (
-            training if isinstance(training, dict) and not SaliencyConfig.model_fields.keys() <= training.keys() else {}
-        )
-        if asked.get("task_weights") and "sigma_lr_factor" in asked:
+        if _weighs_twice(settings, values, info):
             raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
         return over_preset(values, presets) if presets else values
 
@@ -120,16 +124,6 @@ class TrainRequest(Request):
             raise ValueError("a set with masks (saliency) is learned where saliency has a weight (task_weights)")
         if self.saliency and isinstance(training, SaliencyConfig) and training.salient_classes:
             raise ValueError("salient_classes are what masks are derived from; the data set (saliency) has its own")
-        return self
-
-    @model_validator(mode="after")
-    def _weights_are_learned_or_given(self) -> TrainRequest:
-        # On the command line every setting has a value: one that is the preset's was not asked for.
-        training = self.settings.training
-        if isinstance(training, SaliencyConfig) and training.task_weights is not None:
-            preset = NETWORKS[self.settings.network].presets[self.preset]().training
-            if training.sigma_lr_factor != preset.sigma_lr_factor:  # pyright: ignore[reportAttributeAccessIssue]
-                raise ValueError("sigma_lr_factor is of weights that are learned; here they are given (task_weights)")
         return self
 
     @model_validator(mode="after")
@@ -237,6 +231,27 @@ def read_training_sets(request: TrainRequest) -> tuple[Dataset, Dataset, list[Pr
     if count := num_shared(validation, training):
         log.warning("%d of the %d validation images are learned too", count, len(tested))
     return training, validation, [*left_out, *bad]
+
+
+def _weighs_twice(settings: Any, values: Any, info: ValidationInfo) -> bool:
+    """Tell whether weights of the tasks were given, and beside them what only learned ones have a use for.
+
+    On the command line every setting has a value, so the words count. Where a file names every setting, as of a request
+    that was written, none was asked for. Of settings in Python's form one that differs from the preset's was.
+    """
+    if isinstance(settings, SaliencySettings):
+        if settings.training.task_weights is None:
+            return False
+        if isinstance(info.context, CommandLine):
+            return "training.sigma-lr-factor" in info.context.given
+        presets = NETWORKS[settings.network].presets
+        preset = presets.get(values.get("preset", "quick"))
+        of_preset: Any = preset().training if preset else settings.training
+        return settings.training.sigma_lr_factor != of_preset.sigma_lr_factor
+    training = settings.get("training") if isinstance(settings, dict) else None
+    if not isinstance(training, dict) or SaliencyConfig.model_fields.keys() <= training.keys():
+        return False
+    return bool(training.get("task_weights")) and "sigma_lr_factor" in training
 
 
 def num_shared(first: Dataset, second: Dataset) -> int:

@@ -119,10 +119,11 @@ def camvid(network: SceneNetworkName) -> SceneSettings:
 
 
 def sunrgbd(network: SceneNetworkName) -> SceneSettings:
-    """The paper's settings for SUN RGB-D's 5,285 images on a GPU; the network after the last epoch comes out.
+    """The paper's settings for SUN RGB-D's 5,285 images on a GPU.
 
-    The set has no validation images: where the best shall come out, hold some of the training images out, in lists of
-    your own. The test images must not choose the network.
+    Of the networks on VGG16 the one after the last epoch comes out. Of the decoder variants, which the paper trains on
+    CamVid alone, the best on validation images does, and the set has none: hold some of the training images out, in
+    lists of your own (`--split`, `--val`). The test images must not choose the network.
 
     Command: `pseudomask train segnet --data SUNRGBD --split train --preset sunrgbd --out runs/segnet`
     """

@@ -65,8 +65,8 @@ class ClassifierConfig(Config):
         restarts: A loss that has not fallen by a fiftieth after half of the steps, or is not finite, starts anew at a
             quarter of the rates, this many times.
         held_out: Share of the images that the classifier does not learn from, on which its average precision is
-            measured. Of fewer than 100 images none is held out; see `tasks.pipeline.seeds.classifier`. 0 measures
-            nothing.
+            measured. Of fewer than 100 images none is held out: a linear classifier on the features of the first
+            weights is asked in folds. 0 measures nothing.
         precision: Of the arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
@@ -125,7 +125,7 @@ class RelationsConfig(Config):
 
     Attributes:
         foreground_threshold: Background score against which confident foreground is taken. "auto" is chosen for the
-            set by `tasks.pipeline.thresholds`, from its images and CAMs.
+            set, from its images and CAMs.
         background_threshold: Background score against which confident background is taken; "auto" as above.
         threshold_images: Images that "auto" looks at.
         unseen_tags: What background is in an image with a tag that no sure pixel shows: "void", since the class lies
@@ -164,9 +164,9 @@ class IRNetConfig(Config):
         displacement_lr_factor: The displacement branch learns this many times faster.
         backbone_lr_factor: The backbone learns at this share of the rate; 0 keeps it frozen, as the paper does with
             ImageNet weights. One that was trained from random weights on few images has too little to offer frozen.
-        centering_weight: Weight of `models.losses.centering_loss`, the second condition of a displacement field;
-            0 leaves it out, as the paper does.
-        rest_warmup: Share of the steps in which the weights of Eq. 6 and of `centering_loss` grow from 0. Both are
+        centering_weight: Weight of the centering loss, the second condition of a displacement field: the
+            displacements of a region have the mean zero. 0 leaves it out, as the paper does.
+        rest_warmup: Share of the steps in which the weights of Eq. 6 and of the centering loss grow from 0. Both are
             met by a field of zeros, and with few steps from small weights it stays there. 0 has them from the start.
         momentum: Of SGD; see `ClassifierConfig.momentum`.
         mean_images: The mean displacement is taken over this many images, spread over the set.
@@ -395,9 +395,9 @@ class LabelsConfig(Config):
 
     Attributes:
         background_threshold: Walked scores (relative to the image's highest) below this are background. "auto" is
-            chosen for the set by `tasks.pipeline.thresholds`, from its images and scores.
+            chosen for the set, from its images and scores.
         pixel_threshold: A pixel is background where each class's probability, against background's alone, is below
-            this (`tasks.pipeline.labels.score_levels`).
+            this.
         sure_pixel_thresholds: As `sure_thresholds`, of these probabilities.
         walk_power: The odds that the pixel classifier gives a class are multiplied by this power of the walked score
             over its background threshold (of images judged as objects, the CAM over its own): 1 takes it for evidence

@@ -94,6 +94,45 @@ def test_dropout_is_of_the_networks_that_have_it(tmp_path: Path, capsys: pytest.
     assert "no network of segnet-decoders has a training setting dropout" in text
 
 
+@pytest.mark.parametrize("factor", ["50", "7", None])
+def test_what_learned_weights_need_is_refused_beside_given_ones_whatever_its_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], factor: str | None
+) -> None:
+    (tmp_path / "set").mkdir()
+    words = ["train", "saliency-deeplabv3plus", "--data", tmp_path / "set", "--val", "val", "--out", tmp_path / "x"]
+    words += ["--training.task-weights", "0.5", "0.5"]
+    code, text = refusal(capsys, *words, *(["--training.sigma-lr-factor", factor] if factor else []))
+    assert (code == 2, "sigma_lr_factor is of weights that are learned" in text) == (factor is not None,) * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train saliency-deeplabv3plus --training.task-weights 0.5", "expected {None}|{FLOAT FLOAT}, got 0.5"),
+        ("train deeplabv2 --training.image-size 64", "expected {None}|{INT INT}, got 64"),
+        ("run --labels.background-threshold abc", "expected FLOAT|{auto}, got abc"),
+        ("run --classifier.steps 5", "expected {None}|{INT INT}, got 5"),
+        ("run --long-side 320", "expected {None}|{INT INT}, got 320"),
+    ],
+)
+def test_an_option_of_several_types_says_what_it_expects(
+    tmp_path: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*words.split(), "--data", str(tmp_path), "--out", str(tmp_path / "x")])
+    text = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert end.value.code == 2
+    assert f"Error parsing {words.split()[-2]}: {said}" in text
+    assert "typing" not in text
+
+
+def test_a_list_of_values_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("train", "deeplabv2", "--data", tmp_path, "--out", tmp_path / "x", "--testing.scales", "0")
+    assert refusal(capsys, *words) == (2, "scales.0: Input should be greater than 0, got 0.0")
+
+
 def test_images_that_a_network_cannot_see_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ("--data", tmp_path, "--val", "val", "--out", tmp_path / "x")
     code, text = refusal(

@@ -317,6 +317,22 @@ def test_test_images_that_are_learned_or_choose_the_network_are_told(camvid: Pat
     assert notes(val=str(tmp_path / "some.txt")) == ["1 of the 3 test images choose the network too"]
 
 
+def test_images_with_masks_of_salient_objects_that_are_learned_are_told(
+    camvid: Path, ecssd: Path, tmp_path: Path
+) -> None:
+    def notes(test: str) -> list[str]:
+        given: dict[str, Any] = {"table": "saliency-ablation", "rows": ("saliency-uniform",), "out": tmp_path}
+        lists = {"saliency": (ecssd,), "saliency_split": (learned,), "saliency_test": test}
+        return check_sets(CompareRequest(**given, data=camvid, **lists))
+
+    learned, tested = (str(tmp_path / f"{name}.txt") for name in ("learned", "tested"))
+    Path(learned).write_text("0000\n0001\n")
+    Path(tested).write_text("0002\n")
+    assert notes(tested) == []
+    Path(tested).write_text("0001\n0002\n")
+    assert notes(tested) == ["1 of the 2 test images with masks of salient objects are learned too"]
+
+
 def test_validation_images_that_are_learned_are_told(camvid: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = {"network": "segnet-basic"}
     for val, said in (("val", ""), ("train", "6 of the 6 validation images are learned too")):

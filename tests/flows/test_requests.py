@@ -1,5 +1,6 @@
 """Requests as deployments make them: partial settings lie over a preset, and what does not fit is named."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from data.dataset import ClassTable, CocoSource, Dataset, Sample
 from data.formats.label_maps import read_ground_truth, write_label_map
 from data.validation import check_images
 from flows.cli import main
+from flows.commandline.page import groups_of, page_of
+from flows.commands import COMMANDS
 from flows.engine.request import Request, handed_over, take_over
 from flows.labels.presets import PRESETS
 from flows.labels.request import RunRequest, _as_trained
@@ -141,6 +144,10 @@ def test_what_weights_are_learned_by_is_refused_beside_given_weights_whatever_it
         settings = {"network": "saliency-deeplabv3plus", "training": training | {"sigma_lr_factor": factor}}
         with pytest.raises(ValidationError, match="sigma_lr_factor is of weights that are learned"):
             TrainRequest(**given, settings=settings)  # pyright: ignore
+    # Where today's preset has another number than a file of before, that file stays valid.
+    written = request.model_dump(mode="json")
+    written["settings"]["training"]["sigma_lr_factor"] = of_preset + 1
+    assert TrainRequest.model_validate(written).settings.training.sigma_lr_factor == of_preset + 1  # pyright: ignore
     settings = {"network": "saliency-deeplabv3plus", "training": {"task_weights": (1, 0)}}
     with pytest.raises(ValidationError, match="is learned where saliency has a weight"):
         TrainRequest(**given, saliency=tmp_path, settings=settings)  # pyright: ignore
@@ -154,6 +161,14 @@ def test_help_is_in_words_of_the_product(network: str, capsys: pytest.CaptureFix
     assert "--training.batch-size" in shown
     assert "pyright" not in shown
     assert "tasks." not in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_setting_names_no_object_of_python(name: str) -> None:
+    command = COMMANDS[name]
+    for word, variant in (command.variants or {"": command}).items():
+        page = page_of(variant, variant.preset, word=word, groups=list(groups_of(variant, variant.preset)))
+        assert not re.findall(r"\b(?:tasks|models|kernels|data|flows)\.[a-z]+[.\w]*|pyright", page)
 
 
 def test_saliency_is_learned_from_several_sets(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The classifier learns alike whatever the number, the order and the shares of the classes."""
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from flows.labels.presets import quick, voc12
 from models.backbones.base import Backbone
 from models.cam import CAMNet
+from tasks.pipeline.seeds import classifier as stage
 from tasks.pipeline.seeds.classifier import _loss
 from tasks.pipeline.settings import ClassifierConfig
 from tasks.training.norms import freeze_norms
@@ -80,10 +83,17 @@ def test_half_of_a_logit_is_the_mean_of_the_highest_cells() -> None:
         torch.testing.assert_close(net(x), cells.mean(dim=2))
 
 
-def test_frozen_norms_keep_their_statistics_and_train_scale_and_shift_as_the_reference_does() -> None:
+def _pretrained(name: str) -> Backbone:
+    backbone = Backbone(name)
+    backbone.pretrained = True
+    return backbone
+
+
+def test_frozen_norms_keep_their_statistics_and_train_scale_and_shift_as_the_reference_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def frozen(config: ClassifierConfig) -> tuple[list[bool], bool]:
-        backbone = Backbone("resnet18")
-        backbone.pretrained = True
+        backbone = _pretrained("resnet18")
         net = CAMNet(backbone, 2).train()
         freeze_norms(net, scale=config.freeze_norm_scale)
         before = {name: value.clone() for name, value in net.named_buffers()}
@@ -92,5 +102,12 @@ def test_frozen_norms_keep_their_statistics_and_train_scale_and_shift_as_the_ref
         moved = any(not torch.equal(value, before[name]) for name, value in net.named_buffers())
         return [parameter.grad is not None for parameter in norm.parameters()], moved
 
+    # As the stage makes it.
+    monkeypatch.setattr(stage, "build_backbone", lambda name, weights: _pretrained(name))
+    job: Any = SimpleNamespace(seed=0, backbone="resnet18", weights=None, classes=("cat", "dog"), device="cpu")
+    for config, is_trained in ((voc12().classifier, True), (quick().classifier, False)):
+        norm = stage._network(job, config).backbone.trunk.layer4[1].bn2
+        assert not norm.training
+        assert [parameter.requires_grad for parameter in norm.parameters()] == [is_trained, is_trained]
     assert frozen(voc12().classifier) == ([True, True], False)
     assert frozen(quick().classifier) == ([False, False], False)

@@ -1,12 +1,15 @@
 """A network that has diverged is not published, and the error says which training it was."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from models.cam import CAMNet
+from tasks.networks.stages.recipe import finish
 from tasks.pipeline.fields import infer_fields
 from tasks.pipeline.irnet import train_irnet
 from tasks.pipeline.seeds.classifier import train_classifier
@@ -42,6 +45,20 @@ def test_fields_that_are_not_finite_name_the_image_and_the_training(run_stage, a
     save_network(net, tmp_path)
     with pytest.raises(TrainingError, match=r"train_0000\d: .*the training of IRNet has diverged"):
         run_stage(infer_fields, FieldsConfig(), irnet=tmp_path)
+
+
+def test_a_segmentation_network_that_overflows_is_not_saved(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    nn.init.constant_(net.weight, float("inf"))
+    job: Any = SimpleNamespace(samples=[None], device="cpu", out=tmp_path, scratch=tmp_path)
+    recipe: Any = SimpleNamespace(keep_best=None)
+    saved: list[bool] = []
+    with pytest.raises(TrainingError, match="not finite"):
+        finish(net, recipe, [{"loss": 1.0}], job, lambda sample: net(torch.ones(1, 2)), lambda: saved.append(True))
+    assert not saved
+    nn.init.zeros_(net.weight)
+    finish(net, recipe, [{"loss": 1.0}], job, lambda sample: net(torch.ones(1, 2)), lambda: saved.append(True))
+    assert saved
 
 
 def test_what_overflows_is_named_and_nothing_stays_behind() -> None:

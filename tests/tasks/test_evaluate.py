@@ -1,7 +1,9 @@
 """Scoring of label maps and detections that lie anywhere."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from data.dataset import ClassTable, DatasetError
 from data.formats.coco import Detection, ImageInfo, coco_json, encode_mask
 from data.formats.label_folder import index_files
-from data.formats.label_maps import write_label_map
+from data.formats.label_maps import GroundTruth, write_label_map
 from data.formats.voc import VOC_CLASSES
 from tasks.evaluation.folders import evaluate_instances, evaluate_saliency, evaluate_semantic
+from tasks.pipeline.scores import _match
 
 CLASSES = ("cat", "dog")
 SIZE = (4, 6)
@@ -434,3 +437,22 @@ def test_maps_of_saliency_are_scored_against_masks(tmp_path: Path):
     assert evaluate_saliency(tmp_path / "net", tmp_path / "set")["mae"] == pytest.approx((0.5 + 1 / 6) / 2)
     with pytest.raises(DatasetError, match="expected masks of salient objects, found label maps of a set of scenes"):
         evaluate_saliency(tmp_path / "net", write_scenes(tmp_path / "scenes"))
+
+
+def test_void_counts_in_what_is_scored_as_the_authors_do(tmp_path: Path) -> None:
+    instances = np.zeros((40, 40), np.uint8)
+    instances[5:35, 5:35] = 255
+    instances[10:30, 10:30] = 1
+    semantic = np.where(instances == 255, 255, instances).astype(np.uint8)
+    gt = write_objects(tmp_path / "gt", {"a": semantic}, {"a": instances})
+    # The object with its ring of void: 400 of 900 pixels.
+    found = (instances > 0).astype(np.uint8)
+    pred = write_objects(tmp_path / "pred", {"a": found}, {"a": found})
+    scores = evaluate_instances(pred, gt)
+    assert scores["ap50"] == 1
+    assert scores["chainercv"]["ap50"] == 0
+    detection: Any = {"image": "a", "class": 0, "score": 1.0, "segmentation": encode_mask(found > 0)}
+    records: Any = defaultdict(list)
+    _match(iter(()), [detection], GroundTruth(semantic, instances), (0,), 2, records)
+    hits = {name: bool(parts[0].hits[0, 0]) for name, parts in records.items()}
+    assert hits == {"labels": True, "chainercv/labels": False}

@@ -58,6 +58,9 @@ def show_results(result: dict[str, Any], console: Console) -> None:
         console.print(_semantic_table(result["semantic"]))
     if result.get("instances"):
         console.print(_instance_table(result["instances"]))
+    if field := result.get("displacement"):
+        divided = f"{field['instances']} instances in {field['components']} connected areas of sure foreground"
+        console.print(f"displacement field: {divided}", highlight=False, soft_wrap=True)
     for name, trained in result.get("networks", {}).items():
         show_validation({"network": name, **trained}, console)
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items())
