@@ -43,6 +43,7 @@ from tasks.pipeline.settings import PipelineConfig, PixelsConfig, RegionsConfig,
 log = logging.getLogger(__name__)
 # What was chosen or learnt on the set that the networks were trained on goes with them, where the run has it.
 CHOSEN_STAGES = ("thresholds", "label-thresholds", "pixel-classifier")
+KNOW_CLASSES = {"classifier", "pixel-classifier"}
 if TYPE_CHECKING:
     NetworkName = str
 else:
@@ -292,6 +293,9 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         source = read_run(request.networks)
         theirs = pipeline_settings(source)
         keys, fits = _networks_of(source, theirs, request), _fits(source, theirs, request)
+        if request.cams and _problem_of_classes(dataset, source):
+            # A refiner knows no classes.
+            keys.pop("pixel-classifier", None)
         networks = Networks(source.store, keys)
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
         if "label-thresholds" not in keys and fits:
@@ -300,7 +304,8 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
             if settings.pixels.folds:
                 log.warning("%s has no pixel classifier that fits: the labels are the walk's", source.folder)
             settings = settings.model_copy(update={"pixels": PixelsConfig()})
-        dataset = _as_trained(dataset, source)
+        if KNOW_CLASSES & keys.keys():
+            dataset = _as_trained(dataset, source)
     if dataset.cams:
         settings = with_cam_thresholds(settings, dataset.cams, request.preset)
     settings = with_refiner_thresholds(settings, request.preset)
@@ -380,25 +385,26 @@ def with_numbers_of(settings: PipelineConfig, theirs: PipelineConfig) -> Pipelin
     return settings.model_copy(update={"labels": labels, "pixels": pixels})
 
 
+def _problem_of_classes(dataset: Dataset, source: RunRecord) -> Problem | None:
+    """Return why a set cannot have the class table of an earlier run; None where it can."""
+    table = source.classes
+    if unknown := sorted({dataset.classes.names[c] for s in dataset.samples for c in s.labels} - set(table.names)):
+        message = f"classes {', '.join(unknown)} are unknown to the networks: {', '.join(table.names)}"
+        return Problem(dataset.root, message)
+    if dataset.classes.names != table.names and any(s.semantic or s.instances for s in dataset.samples):
+        return Problem(dataset.root, "its label maps need the networks' class table; give it by --classes")
+    return None
+
+
 def _as_trained(dataset: Dataset, source: RunRecord) -> Dataset:
     """Return the set with the class table of an earlier run, and no labels but those that it was trained on.
 
     Raises:
         DatasetError: A class of the set is not in the run's table.
     """
+    if problem := _problem_of_classes(dataset, source):
+        raise DatasetError([problem])
     table = source.classes
-    if unknown := sorted({dataset.classes.names[c] for s in dataset.samples for c in s.labels} - set(table.names)):
-        raise DatasetError(
-            [
-                Problem(
-                    dataset.root, f"classes {', '.join(unknown)} are unknown to the networks: {', '.join(table.names)}"
-                )
-            ]
-        )
-    if dataset.classes.names != table.names and any(s.semantic or s.instances for s in dataset.samples):
-        raise DatasetError(
-            [Problem(dataset.root, "its label maps need the networks' class table; give it by --classes")]
-        )
     seen = {c for sample in source.dataset.samples for c in sample.labels}
     found = in_table(dataset, replace(table, origin=f"those of the networks of {source.folder}"))
     if unseen := {table.names[c] for sample in found.samples for c in sample.labels} - {table.names[c] for c in seen}:

@@ -18,6 +18,7 @@ from tests_flows_support import pseudomask, run_words
 from data.cam_families import FAMILIES
 from data.dataset import CamSource
 from data.formats.images import image_size
+from data.formats.label_maps import read_label_map, write_label_map
 from data.readers import open_dataset
 from flows.labels.presets import quick, voc12
 from flows.labels.request import RunRequest, with_cam_thresholds
@@ -96,6 +97,29 @@ def test_a_run_names_the_images_that_it_leaves_out(irn_run: tuple[Path, dict], t
     assert metrics["left_out"] == [
         f"{maps}: expected the maps of train_00003, train_00003.npy, .npz or .pt, found none"
     ]
+
+
+def test_the_network_of_a_run_refines_maps_of_classes_that_it_never_saw(
+    irn_run: tuple[Path, dict], tiny_data: Path, tmp_path: Path
+) -> None:
+    names = read_run(irn_run[0] / "run").classes.names
+    other = tmp_path / "set"
+    shutil.copytree(tiny_data, other)
+    # The same objects under names of their own, and a class before them that no image has.
+    (other / "classes.txt").write_text("".join(f"{name}\n" for name in ("aardvark", *(f"my {name}" for name in names))))
+    rows = [line.partition(",") for line in (other / "labels.csv").read_text().splitlines()]
+    tags = [";".join(f"my {tag}" for tag in tags.split(";") if tag) for _, _, tags in rows]
+    (other / "labels.csv").write_text("".join(f"{row[0]},{tag}\n" for row, tag in zip(rows, tags, strict=True)))
+    for file in (other / "SegmentationClass").glob("*.png"):
+        labels = read_label_map(file)
+        write_label_map(file, np.where((labels > 0) & (labels < 255), labels + 1, labels).astype(np.uint8))
+    more = ["--cams", draw(other, tmp_path / "maps", "irn"), "--networks", irn_run[0] / "run", "--go-on", "--json"]
+    answer = pseudomask(*run_words(other, tmp_path, more))
+    assert answer.returncode == 0, answer.stderr
+    assert read_run(tmp_path / "run").classes.names[0] == "aardvark"
+    values = [read_label_map(file) for file in (tmp_path / "run/labels/SegmentationClass").glob("*.png")]
+    assert {*np.unique(np.concatenate([each.ravel() for each in values]))} - {0} <= {*range(2, len(names) + 2)}
+    assert 0 < json.loads(answer.stdout)["semantic"]["labels"]["miou"] < 1
 
 
 @pytest.mark.slow
