@@ -95,8 +95,9 @@ class CompareRequest(Request):
     """A comparison. The parameters of the flow `compare`.
 
     Attributes:
-        table: Of SegNet's paper "segnet-decoders" (Table 1) and "segnet-benchmark" (Table 3); "saliency-ablation"
-            (Tables 1 to 3 of saliency co-learning); "cooperative" (the tables of cooperative networks).
+        table: Of SegNet's paper "segnet-decoders" (Table 1) and "segnet-benchmark" (Tables 2 to 5);
+            "saliency-ablation" (Tables 1 to 6 of saliency co-learning); "cooperative" (the tables of cooperative
+            networks).
         data: Folder of a data set with label maps; by default that of the run `labels`.
         labels: A run, whose labels are learned; by default the ground truth of the set is.
         train: The list of images to learn from. They are tested on too. Of a run's labels all are learned.

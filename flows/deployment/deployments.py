@@ -22,7 +22,7 @@ from prefect.settings import get_current_settings
 from data.text import hide_passwords
 from flows.deployment.machine_limit import ensure_limit, limit_name
 from flows.deployment.pools import PROCESS, Place, fields_of, read_pool
-from flows.engine.server import ServerError, reach_directly
+from flows.engine.server import ServerError, no_password, reach_directly, refused_by
 from tasks.engine.processes import python_command, python_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def check_server() -> str:
     """Return the address of the Prefect server that is configured.
 
     Raises:
-        ServerError: None is, or it gives no answer.
+        ServerError: None is, or it gives no answer, or wants a password.
     """
     address = get_current_settings().api.url
     start = "start one with `prefect server start`, and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
@@ -82,7 +82,12 @@ def check_server() -> str:
     try:
         with get_client(sync_client=True) as client:
             problem = client.api_healthcheck()
+            if not problem:
+                # Whoever asks for the health needs no password.
+                client.api_version()
     except httpx.HTTPError as error:
+        if refused_by(error):
+            raise no_password(address) from None
         problem = error
     if problem:
         raise ServerError(f"{address}: no Prefect server answers ({problem}); {start}")

@@ -14,7 +14,7 @@ from typing import Any
 from data.dataset import DatasetError
 from data.store import ArtifactError, no_space, open_store
 from flows.engine.request import Request
-from flows.engine.server import check_block_server, check_scheduler, no_server, prefect_server
+from flows.engine.server import check_block_server, check_scheduler, no_password, no_server, prefect_server, refused_by
 from tasks.engine.stage import Stage
 from tasks.engine.workers import StageError
 
@@ -60,6 +60,8 @@ def _explain_prefect(store: Path) -> Iterator[None]:
         # Prefect has no class of its own for it.
         if (address := os.environ.get("PREFECT_API_URL")) and str(error).startswith("Failed to reach API"):
             raise no_server(address) from error
+        if address and refused_by(error):
+            raise no_password(address) from error
         raise
 
 

@@ -83,6 +83,23 @@ def no_server(address: str) -> ServerError:
     )
 
 
+def refused_by(error: BaseException | None) -> bool:
+    """Tell whether a Prefect server has answered that it does not know who asks, as it does without its password."""
+    while error is not None:
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def no_password(address: str) -> ServerError:
+    """Return the error for a Prefect server that wants a password, or another one."""
+    return ServerError(
+        f"{address}: the Prefect server wants its password: export PREFECT_API_AUTH_STRING, or `prefect config set "
+        "PREFECT_API_AUTH_STRING=...`, with what PREFECT_SERVER_API_AUTH_STRING is where it runs"
+    )
+
+
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[EmbeddedServer | None]:
     """Start a server and point Prefect at it, unless one is configured already. It never outlives this process.

@@ -61,7 +61,7 @@ def quick() -> PipelineConfig:
     - Number of images: trainings have a number of steps (`steps`), not of epochs.
     - Size of the images: everything works at a long side of 320 to 640 pixels (`long_side`).
     - Size of the objects, and how far attention spreads: all background thresholds are chosen on the set ("auto").
-      Instances under a hundredth of the image are dropped, as in the paper, but not where all are small
+      Instances under a hundredth of the image are dropped, as by the reference, but not where all are small
       (`labels.min_area_of_largest`).
     - IRNet's losses are means over pairs of pixels and know no classes; AdamW with `rest_warmup` leaves the
       displacement branch's plateau, a field of zeros, in few steps.

@@ -1,5 +1,5 @@
 """Random walk of class scores over pixels, held back by class boundaries (IRNet, Eq. 12 and 13) or by affinities of any
-origin (AffinityNet, Eq. 9 and 10)."""
+origin (AffinityNet, Eq. 11 and 12)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def propagate_affinities(
     """Walk scores by affinities of pairs of pixels: T^steps scores.
 
     T = D^-1 W^beta: W holds the affinities of the pixels closer than `radius` (and 1 for a pixel with itself), beta is
-    the power of each entry, and D makes every row of T sum to 1. AffinityNet (Ahn and Kwak 2018), Eq. 9 and 10. T is
+    the power of each entry, and D makes every row of T sum to 1. AffinityNet (Ahn and Kwak 2018), Eq. 11 and 12. T is
     applied as a stencil; no matrix over pairs of pixels exists.
 
     Args:

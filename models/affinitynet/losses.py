@@ -1,4 +1,4 @@
-"""Losses of AffinityNet (Ahn and Kwak 2018, Sec. 3.3)."""
+"""Losses of AffinityNet (Ahn and Kwak 2018, Sec. 3.2.2)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def affinity_losses(
 ) -> AffinityLosses:
     """Compute the cross-entropies of affinities under relation labels.
 
-    AffinityNet, Eq. 5 to 8: bg_affinity and fg_affinity are the mean of -log W over pairs of background and of one
+    AffinityNet, Eq. 7 to 10: bg_affinity and fg_affinity are the mean of -log W over pairs of background and of one
     class, neg_affinity that of -log(1 - W) over pairs of different labels, and
-    total = bg_affinity / 4 + fg_affinity / 4 + neg_affinity / 2, which is a quarter of Eq. 8, as in the authors' code.
+    total = bg_affinity / 4 + fg_affinity / 4 + neg_affinity / 2, which is a quarter of Eq. 10, as in the authors' code.
     A batch without pairs of some kind has 0 for their mean.
 
     Args:

@@ -17,7 +17,7 @@ STRIDE = 8
 
 
 class AffinityNet(nn.Module):
-    """Three levels of a backbone, each to few channels, side by side to 448 channels at stride 8 (Sec. 3.3).
+    """Three levels of a backbone, each to few channels, side by side to 448 channels at stride 8 (Sec. 4).
 
     The batch norms of the backbone are never trained.
 

@@ -62,8 +62,8 @@ class SaliencySettings(DeepLabV3PlusSettings):
 def cityscapes() -> SaliencySettings:
     """The paper's settings for Cityscapes with ImageNet ResNet-101 on a GPU.
 
-    Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS
-    --saliency-split train --preset cityscapes --out runs/saliency`
+    Command: `pseudomask train saliency-deeplabv3plus --data cityscapes --split train --val val --saliency DUTS ECSSD
+    --saliency-split train all --preset cityscapes --out runs/saliency`
     """
     return SaliencySettings(weights="imagenet-v1")
 

@@ -12,7 +12,7 @@ from tasks.networks.spec import NetworkSettings, NetworkSpec, Paper, Row
 from tasks.networks.trainer import PixelTrainerConfig, SegmentationConfig, Side
 
 # Those that the paper trains from ImageNet's weights, in the order of its Table 3, and those that it compares decoders
-# by, in the order of its Table 1.
+# by; its Table 1 begins with bilinear-interpolation.
 OnVGG16 = Literal["segnet", "deeplab-largefov", "fcn-fixed", "fcn-learned", "deconvnet"]
 DecoderVariant = Literal[
     "segnet-basic",

@@ -2,8 +2,8 @@
 
 They live apart from the stage functions so that planning a run, which needs them, does not load torch. The
 defaults are the reference's (Ahn et al. 2019 and the authors' code), but for `unseen_tags` of both kinds of relations,
-`walk.tolerance` and `fields.pad_to`; `flows.labels.presets` has the presets, of which `voc12` is the reference's in all
-but the tolerance.
+`walk.tolerance` and `fields.pad_to`; `flows.labels.presets` has the presets, of which `voc12` is the reference's but
+for what `docs/papers/irnet.md` names.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ class AffinitiesConfig(Config):
 
 
 class AffinityWalkConfig(Config):
-    """Propagation of CAMs and their background by AffinityNet's affinities (Ahn and Kwak 2018, Sec. 3.4).
+    """Propagation of CAMs and their background by AffinityNet's affinities (Ahn and Kwak 2018, Sec. 3.3).
 
     What is written is each class's walked score over its sum with the background's, stretched so that the image's
     highest is 1 and 0.5 stays where the paper decides for the class.
@@ -292,8 +292,8 @@ class AffinityWalkConfig(Config):
     Attributes:
         background_power: The background that walks is (1 - max) ** power. "auto" takes the power whose background
             equals a score at the background threshold that was chosen for the set's CAMs.
-        beta: Hadamard power of the affinities (Eq. 9).
-        steps: Steps of the walk, t in Eq. 10.
+        beta: Hadamard power of the affinities (Eq. 11).
+        steps: Steps of the walk, t in Eq. 12.
         tolerance: As of `WalkConfig`.
     """
 
@@ -406,7 +406,7 @@ class LabelsConfig(Config):
             to the image's edges; 0 leaves it out, as the paper does.
         min_area: Instances smaller than this share of the image are dropped.
         min_area_of_largest: But those stay that have this share of the image's largest instance, so that images of
-            small objects keep theirs. None: they go too, as in the paper.
+            small objects keep theirs. None: they go too.
         sure_thresholds: Two background thresholds, one below and one above the labels' own. Pixels whose label is not
             the same under both are void in a second label map, from which networks are trained. None: there is no
             second map, and networks are trained on the labels, as in the paper. "auto" as above. Where a pixel

@@ -33,7 +33,7 @@ def brute_affinities(features, radius):
 
 
 def dense_matrix(affinity, radius, beta):
-    """T of Eq. 9 over all pairs of pixels."""
+    """T of Eq. 11 over all pairs of pixels."""
     _, height, width = affinity.shape
     matrix = torch.eye(height * width, dtype=torch.float64)
     for k, (dy, dx) in enumerate(offsets(radius).tolist()):

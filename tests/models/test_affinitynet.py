@@ -12,7 +12,7 @@ from models.backbones.base import build_backbone
 
 
 def brute_losses(affinity, labels, radius):
-    """Eq. 5 to 8 of AffinityNet as sums over pairs, one after another; a quarter of Eq. 8."""
+    """Eq. 7 to 10 of AffinityNet as sums over pairs, one after another; a quarter of Eq. 10."""
     costs = {"bg": [], "fg": [], "neg": []}
     for b, _ in enumerate(labels):
         for k, (dy, dx) in enumerate(offsets(radius).tolist()):

@@ -1,4 +1,4 @@
-"""Stage `relations` of AffinityNet: confident pixels by two backgrounds and dense CRF (Ahn and Kwak 2018, Sec. 3.2)."""
+"""Stage `relations` of AffinityNet: sure pixels by two backgrounds and dense CRF (Ahn and Kwak 2018, Sec. 3.2.1)."""
 
 from __future__ import annotations
 

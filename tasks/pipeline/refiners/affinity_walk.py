@@ -1,4 +1,4 @@
-"""Stage `walk` of AffinityNet: CAMs and their background spread by its affinities (Ahn and Kwak 2018, Sec. 3.4)."""
+"""Stage `walk` of AffinityNet: CAMs and their background spread by its affinities (Ahn and Kwak 2018, Sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def walk_with_background(
 ) -> Float[Tensor, "k h w"]:
     """Return each class's share of its walked score and the background's, in [0, 1].
 
-    Eq. 2: the background is (1 - max) ** power; Eq. 9 and 10: all maps walk, on the grid of stride 8, where a cell is
+    Eq. 2: the background is (1 - max) ** power; Eq. 11 and 12: all maps walk, on the grid of stride 8, where a cell is
     the mean of those that it covers. A pixel is of the strongest class where that one's share exceeds 0.5.
 
     Args:

@@ -1,4 +1,4 @@
-"""Stage `affinitynet`: train AffinityNet on the mined relations (Ahn and Kwak 2018, Sec. 3.3)."""
+"""Stage `affinitynet`: train AffinityNet on the mined relations (Ahn and Kwak 2018, Sec. 3.2.2)."""
 
 from __future__ import annotations
 
