@@ -13,6 +13,7 @@ from data.store import ArtifactError
 from data.store.decisions import read_decisions
 from data.store.publication import Entry, Publication
 from flows import cli
+from flows.commands.publishing.versions import list_versions
 from flows.publishing.approval import approve_version, roll_back
 from flows.publishing.approval_flow import approve_labels, rollback_labels
 
@@ -47,7 +48,12 @@ def test_the_newest_held_version_is_approved_and_who_did_it_is_kept(
     assert "Ada approved version 4" in said
     assert "Bo went back to version 2" in said
     assert cli.main(["versions", str(published.root), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["decisions"]) == 3
+    listed = json.loads(capsys.readouterr().out)
+    assert len(listed["decisions"]) == 3
+    assert [each["state"] for each in listed["versions"]] == ["published", "published", "latest", "rolled back"]
+    # What is approved after all is rolled back no longer.
+    approve_version(published.root, 4, by="Ada")
+    assert [each["state"] for each in list_versions(published.root)["versions"]] == [*["published"] * 3, "latest"]
 
 
 def test_what_is_refused_is_not_recorded(published: Publication) -> None:

@@ -19,7 +19,8 @@ SHOWN = ("number", "images", "created", "reasons", "held", "means")
 
 
 def list_versions(published: Path) -> dict[str, Any]:
-    """Return every version's record, oldest first, each with its "state": "latest", "published" or "held".
+    """Return every version's record, oldest first, each with its "state": "latest", "published", "held" or "rolled
+    back".
 
     "decisions" has who approved or rolled back what, oldest first.
 
@@ -28,9 +29,17 @@ def list_versions(published: Path) -> dict[str, Any]:
     """
     publication = open_published(published)
     latest, held = publication.latest, set(publication.held)
+    decisions, taken_back = read_decisions(publication.root), set()
+    for decision in decisions:
+        taken_back.discard(decision.version)
+        taken_back |= {decision.before} if decision.action == "rollback" else set()
 
     def state(number: int) -> str:
-        return "latest" if number == latest else "held" if number in held else "published"
+        if number == latest:
+            return "latest"
+        if number in held:
+            return "held"
+        return "rolled back" if number in taken_back else "published"
 
     numbers = sorted({*publication.published, *held})
     records = [publication.record(number, *SHOWN) for number in numbers]
@@ -38,7 +47,7 @@ def list_versions(published: Path) -> dict[str, Any]:
         "publication": str(publication.root),
         "latest": latest,
         "versions": [{**record, "state": state(record["number"])} for record in records],
-        "decisions": [asdict(decision) for decision in read_decisions(publication.root)],
+        "decisions": [asdict(decision) for decision in decisions],
     }
 
 
