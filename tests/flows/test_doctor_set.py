@@ -4,9 +4,16 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from rich.console import Console
+from support.cam_writers import draw_maps, write_maps
 
+from data.formats.images import image_size
+from data.formats.label_maps import write_label_map
+from data.readers import open_dataset
+from data.synthetic.dataset import write_synthetic
+from flows.cli import main
 from flows.commands.looking.doctor import examine_dataset, show_diagnosis
 
 
@@ -73,3 +80,30 @@ def test_doctor_notes_classes_that_may_be_one(tmp_path: Path) -> None:
     facts, problems = examine_dataset(tmp_path, None, None, None)
     assert not problems
     assert any("'traffic light' and 'traffic_light'" in note for note in facts["notes"])
+
+
+def test_doctor_looks_at_maps_that_lie_beside_the_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_synthetic(tmp_path / "set", num_images=3, seed=4, size=(42, 50))
+    samples = open_dataset(tmp_path / "set")[0].samples
+    for number, sample in enumerate(samples):
+        size = image_size(sample.image)
+        write_maps(tmp_path / "maps", "irn", sample.id, draw_maps(sample.labels, size, number), size)
+        write_label_map(tmp_path / "salient" / f"{sample.id}.png", np.full(size, 200, np.uint8), grey=True)
+    words = ["doctor", "--data", str(tmp_path / "set"), "--cams", str(tmp_path / "maps")]
+    words += ["--saliency", str(tmp_path / "salient")]
+    assert main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: class attention maps: 3 files of" in said
+    assert "of the form irn (jiwoon-ahn/irn)" in said
+    assert "No problem found." in said
+    (tmp_path / "maps" / f"{samples[0].id}.npy").write_bytes(b"no maps")
+    (tmp_path / "maps" / f"{samples[1].id}.npy").unlink()
+    (tmp_path / "salient" / f"{samples[2].id}.png").unlink()
+    assert main(words) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"expected the maps of {samples[1].id}, " in said
+    assert f"{samples[0].id}.npy: " in said
+    assert f"expected a map of saliency, {samples[2].id}.png or .npy" in said
+    assert "3 problems." in said
+    assert main([*words[:3], "--cam-family", "irn"]) == 2
+    assert "no attention maps are given (--cams DIR)" in capsys.readouterr().err

@@ -9,15 +9,19 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from pydantic import model_validator
 from rich.console import Console
 from rich.table import Table
 
+from data.cam_families import family_of
 from data.dataset import DatasetError, Problem
 from data.readers import open_dataset
+from data.readers.beside.cams import with_cams
 from data.readers.beside.hints import with_hints
 from data.readers.beside.regions import with_regions
+from data.readers.beside.saliency import with_saliency
 from data.text import one_line
 from data.validation import examine_files, warnings
 from flows.commands.command import Command, CommandEnded, Output, answer
@@ -54,10 +58,21 @@ def examine_dataset(
     classes: Path | None,
     regions: Path | None = None,
     hints: Path | None = None,
+    cams: Path | None = None,
+    cam_classes: str | None = None,
+    cam_family: str | None = None,
+    saliency: Path | None = None,
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Read a data set and decode all of it; return what it holds, and every problem."""
+    """Read a data set and decode all of it, and what lies beside; return what it holds, and every problem."""
     try:
         dataset, problems = open_dataset(data, labels, split, classes, skip_bad=True)
+        if cams is not None:
+            of_maps = {"classes": cam_classes, "family": cam_family, "missing": "skip", "skip_bad": True}
+            dataset, lacking = with_cams(dataset, cams, **of_maps)
+            problems = [*problems, *lacking]
+        if saliency is not None:
+            dataset, lacking = with_saliency(dataset, saliency, skip_bad=True)
+            problems = [*problems, *lacking]
         if regions is not None:
             dataset, lacking = with_regions(dataset, regions, skip_bad=True)
             problems = [*problems, *lacking]
@@ -149,6 +164,10 @@ class DoctorRequest(Config):
         classes: File with the name of a class per line.
         regions: Folder of a segmenter's regions of its images.
         hints: Folder of boxes, points and strokes in its images.
+        cams: Folder of class attention maps of another method.
+        cam_classes: The table of their classes: voc20, coco80, coco91, or a file with a name per line.
+        cam_family: Their form, such as irn or clip-es; by default told by the files and the tags.
+        saliency: Folder of maps of saliency of its images.
     """
 
     data: Path | None = None
@@ -157,6 +176,18 @@ class DoctorRequest(Config):
     classes: Path | None = None
     regions: Path | None = None
     hints: Path | None = None
+    cams: Path | None = None
+    cam_classes: str | None = None
+    cam_family: str | None = None
+    saliency: Path | None = None
+
+    @model_validator(mode="after")
+    def _family_is_known(self) -> Self:
+        if self.cam_family is not None:
+            family_of(self.cam_family)
+        if self.cams is None and (self.cam_classes or self.cam_family):
+            raise ValueError("cam_classes and cam_family are without effect: no attention maps are given (--cams DIR)")
+        return self
 
 
 def _carry_out(request: DoctorRequest, options: Output) -> None:
