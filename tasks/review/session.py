@@ -16,6 +16,7 @@ from data.formats.label_folder import KINDS
 from data.formats.label_maps import read_label_map
 from data.names import alike, clean_name, name_fault
 from data.store.corrections import Record, Verdict, apply_corrections
+from data.store.publication import Publication
 from tasks.review.difference import Maps, Masks, apply_masks, difference
 from tasks.review.pictures import boundary_file, color_of, heat_file, photo_file
 from tasks.review.scribbles import refine_scribbles
@@ -110,7 +111,15 @@ class Session:
                 "cams": list(evidence.classes) if evidence and evidence.cams() is not None else [],
                 "boundary": evidence is not None and evidence.boundary() is not None,
                 "before": image.before is not None,
+                "latest": self._other_latest(),
             }
+
+    def _other_latest(self) -> int | None:
+        """Return the version that is the latest by now, where it is another than the one that is reviewed."""
+        if self.subject.version is None:
+            return None
+        latest = Publication(self.subject.folder).latest
+        return latest if latest != self.subject.version else None
 
     def before(self, id: str) -> dict[str, Any]:
         """Return the labels of the version before; without one, the automatic labels."""

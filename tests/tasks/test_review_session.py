@@ -362,3 +362,16 @@ def test_a_folder_that_cannot_be_reviewed_is_told_what_it_is(published: Path, tm
         ArtifactError, match=r"nowhere: expected published labels or the folder of a run, found nothing"
     ):
         open_subject(tmp_path / "nowhere")
+
+
+def test_a_version_that_is_published_meanwhile_is_told(published: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(published, tmp_path / "labels", symlinks=True)
+    session = Session(open_subject(copy), "Ada")
+    assert session.state(WORST)["latest"] is None
+    publication = Publication(copy)
+    with publication.lock(), publication.draft() as draft:
+        record = {"created": "2026-01-01T00:00:00+00:00", "reasons": [], "held": [], "means": {}}
+        publication.publish(draft, record, list(publication.entries(1)))
+    assert session.state(WORST)["latest"] == 2
+    publication.lead_to(1)
+    assert session.state(WORST)["latest"] is None

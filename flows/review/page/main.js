@@ -117,7 +117,8 @@ async function show(place) {
   await photo.decode();
   Object.assign(review, {photo, maps: {}});
   const others = state.other_bytes ? `${state.other_bytes} corrections were made on other bytes of this image, and are not applied.` : "";
-  say([lost, others].filter(Boolean).join(" "), lost !== "");
+  const newer = state.latest === null ? "" : `Version ${state.latest} is the latest by now. Start the review again to see its labels; what you correct here counts.`;
+  say([lost, others, newer].filter(Boolean).join(" "), lost !== "");
   await takeAnew(state);
   $("view").focus({preventScroll: true});
   return null;
