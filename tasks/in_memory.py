@@ -28,7 +28,7 @@ from tasks.pipeline.confidence.odds import as_bytes
 from tasks.pipeline.labels import Instances, decide_rows, instance_masks, thresholds_of
 from tasks.pipeline.score_maps import grid_size
 from tasks.pipeline.settings import LabelsConfig, WalkConfig
-from tasks.pipeline.thresholds import LoadImage, agreement_curves, contrast_curves, spread_out
+from tasks.pipeline.thresholds import LoadImage, agreement_curves, contrast_curves, spread_out, steadied
 from tasks.pipeline.walk import sum_rows, walk_batch
 
 Shrink = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -164,7 +164,7 @@ def with_threshold(labels: LabelsConfig, images: Sequence[LoadImage], walked: Se
     of_cams = contrast_curves(loads, cams, iterations=iterations)
     scores = [one.by_class.float().cpu() for _, one in some]
     of_scores = agreement_curves(loads, scores, cams, of_cams.threshold, iterations=iterations)
-    return labels.model_copy(update={"background_threshold": of_scores.threshold})
+    return labels.model_copy(update={"background_threshold": steadied(of_scores.threshold, len(some))})
 
 
 def label_walked(image: NDArray[np.uint8], walked: Walked, config: LabelsConfig, *, instances: bool) -> ImageLabels:

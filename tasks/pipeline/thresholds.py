@@ -9,7 +9,7 @@ it hardly depends on the threshold, as with maps that find little, the ends of t
 
 Walked scores: a walk spreads scores as far as boundaries let it, so their colours say less. The threshold is the one at
 which their masks agree most with those of the CAMs at the CAMs' own: the mean over some images of intersection over
-union. No ground truth is looked at.
+union. Of few images it is drawn towards the usual one: `steadied`. No ground truth is looked at.
 
 Below and above it are the thresholds of what is sure. They are found by area, so that they follow the distribution of
 the scores: where scores fall off slowly they lie further apart.
@@ -48,6 +48,9 @@ SURE_AREA, MAYBE_AREA = 0.75, 1.3
 MERIT_POWER = 64
 # How much less the ends of the range weigh than its middle, see `ends_weigh_less`.
 MIDDLE = 0.25
+# Of few images the agreement is mostly chance: beside them so many others count that have the usual threshold of walked
+# scores, fewer and fewer up to a number of images that need none; see `steadied`.
+OTHERS, USUAL, ENOUGH = 8, 0.45, 32
 FILE = "thresholds.json"
 LoadImage = Callable[[], NDArray[np.uint8]]
 Item = TypeVar("Item")
@@ -131,7 +134,7 @@ def choose_label_thresholds(job: Job) -> dict[str, Any]:
     )
     background, sure = config.background_threshold, config.sure_thresholds
     if background == "auto":
-        background = curves.threshold
+        background = steadied(curves.threshold, len(chosen.images))
     if sure == "auto":
         sure = _sure(curves, background)
     return _write(job, curves, background=background, sure=sure)
@@ -198,7 +201,7 @@ def contrast_curves(
     contrasts, areas = [], []
     for done, (load, maps) in enumerate(zip(images, scores, strict=True), start=1):
         image = load()
-        masks = _masks(maps, image, CANDIDATES)
+        masks = masks_at(maps, image, CANDIDATES)
         refined = refine_many(image, masks, [len(maps) + 1] * len(masks), iterations=iterations)
         colours = _colours(image)
         contrasts.append([_contrast(colours, mask) for mask in refined])
@@ -229,13 +232,24 @@ def agreement_curves(
     agreements, areas = [], []
     for done, (load, maps, cam) in enumerate(zip(images, scores, cams, strict=True), start=1):
         image = load()
-        masks = _masks(maps / maps.max().clamp(min=1e-12), image, CANDIDATES)
-        both = [*masks, *_masks(cam, image, (cam_threshold,))]
+        masks = masks_at(maps / maps.max().clamp(min=1e-12), image, CANDIDATES)
+        both = [*masks, *masks_at(cam, image, (cam_threshold,))]
         *refined, wanted = refine_many(image, both, [len(maps) + 1] * len(both), iterations=iterations)
-        agreements.append([_iou(mask > 0, wanted > 0) for mask in refined])
+        agreements.append([overlap(mask > 0, wanted > 0) for mask in refined])
         areas.append([float((mask > 0).mean()) for mask in masks])
         progress(done, len(images))
     return Curves(_rounded(agreements), _rounded(areas))
+
+
+def steadied(threshold: float, num_images: int) -> float:
+    """Return the candidate nearest to a threshold of walked scores that few images chose, drawn towards `USUAL`.
+
+    The mean of n images' threshold and of `OTHERS` (1 - n / `ENOUGH`) images with the usual one; from `ENOUGH` images
+    on the threshold itself. `docs/any_set.md` says what it gives.
+    """
+    others = OTHERS * max(0.0, 1 - num_images / ENOUGH)
+    mean = (num_images * threshold + others * USUAL) / (num_images + others)
+    return CANDIDATES[int(np.abs(np.asarray(CANDIDATES) - mean).argmin())]
 
 
 def ends_weigh_less(contrasts: NDArray[np.floating]) -> tuple[float, ...]:
@@ -288,14 +302,15 @@ def spread_out(items: Sequence[Item], count: int) -> list[Item]:
     return [items[row] for row in rows]
 
 
-def _masks(
+def masks_at(
     maps: Float[Tensor, "k h w"], image: NDArray[np.uint8], thresholds: Sequence[float]
 ) -> list[NDArray[np.int64]]:
+    """Return an image's classes [H, W] at each background threshold of its maps, 0 background, 1 + the row else."""
     full = upsample(maps, (image.shape[0], image.shape[1]))
     return [strongest(full, threshold)[0].numpy() for threshold in thresholds]
 
 
-def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return intersection over union; two empty masks agree."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else 1.0

@@ -36,7 +36,7 @@ from tasks.in_memory import refine_cams
 from tasks.pipeline.confidence.odds import expected_iou
 from tasks.pipeline.fields import infer_batch
 from tasks.pipeline.settings import FieldsConfig, LabelsConfig, WalkConfig
-from tasks.pipeline.thresholds import agreement_curves, contrast_curves
+from tasks.pipeline.thresholds import agreement_curves, contrast_curves, steadied
 from tasks.refining import AHEAD, Refining, Walls, refine_set
 from tasks.training.saving import save_network
 
@@ -140,7 +140,8 @@ def test_a_threshold_may_be_chosen_on_the_set(folder: Path, capsys: pytest.Captu
         for each, wall in zip(maps, walls, strict=True)
     ]
     of_cams = contrast_curves(loads, maps, iterations=1)
-    chosen = agreement_curves(loads, walked, maps, of_cams.threshold, iterations=1).threshold
+    found = agreement_curves(loads, walked, maps, of_cams.threshold, iterations=1).threshold
+    chosen = steadied(found, len(images))
     assert (said["threshold"], said["threshold_from"]) == (chosen, "set")
     made = {file.name: file.read_bytes() for file in (folder / "out/SegmentationClass").iterdir()}
     assert main([*given, str(chosen)]) == 0

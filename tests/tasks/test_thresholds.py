@@ -14,11 +14,35 @@ from tasks.pipeline.thresholds import (
     Curves,
     _contrast,
     agreement_curves,
+    choose_label_thresholds,
     contrast_curves,
     ends_weigh_less,
     label_thresholds,
     relation_thresholds,
+    steadied,
 )
+
+
+@pytest.mark.parametrize(
+    ("threshold", "num_images", "expected"),
+    # (3 * 0.8 + 7.25 * 0.45) / 10.25 = 0.552; (16 * 0.8 + 4 * 0.45) / 20 = 0.73.
+    [(0.8, 3, 0.55), (0.1, 1, 0.4), (0.8, 16, 0.75), (0.8, 32, 0.8), (0.05, 48, 0.05), (0.45, 5, 0.45), (0.9, 0, 0.45)],
+)
+def test_a_threshold_of_few_images_is_drawn_towards_the_usual_one(
+    threshold: float, num_images: int, expected: float
+) -> None:
+    assert steadied(threshold, num_images) == expected
+
+
+def test_the_labels_of_few_images_take_that_threshold(run_stage, artifacts) -> None:
+    config = LabelsConfig(background_threshold="auto", sure_thresholds="auto", crf_iterations=1)
+    folder = run_stage(choose_label_thresholds, config, cams=artifacts["cams"], walk=artifacts["walk"])
+    found = json.loads((folder / FILE).read_text())
+    alone = Curves(tuple(found["merit"]), tuple(found["area"])).threshold
+    # Of six images one has no tag.
+    assert found["background"] == steadied(alone, 5)
+    low, high = found["sure"]
+    assert low < found["background"] < high
 
 
 def scene(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, torch.Tensor]:
