@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,15 @@ def test_the_version_is_printed_before_anything_is_loaded() -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "importlib.metadata" in loaded
     assert not loaded & {"torch", "numpy", "pydantic", "tyro", "rich", "prefect", "flows.cli"}
+
+
+def test_the_scripts_of_the_review_are_short_and_none_imports_one_that_imports_it() -> None:
+    scripts = {file.name: file.read_text() for file in (ROOT / "flows/review/page").glob("*.js")}
+    assert 0 < len(scripts) <= MOST_MODULES
+    assert max(text.count("\n") for text in scripts.values()) <= 400
+    imports = {name: set(re.findall(r'^import .* from "\./(.+)";$', text, re.M)) for name, text in scripts.items()}
+    assert {each for found in imports.values() for each in found} <= scripts.keys()
+    while imports:
+        last = {name for name, found in imports.items() if not found & imports.keys()}
+        assert last, f"a circle of imports: {sorted(imports)}"
+        imports = {name: found for name, found in imports.items() if name not in last}

@@ -2,8 +2,7 @@
 // before are saved, it returns the next one, or nothing.
 // A step has masks in the values of corrections: 1 background, 2 void, 3 the chosen class; 1 no instance, 2 a new one.
 
-import {blank, flood, pixelAt, polygon, stroke} from "./shapes.js";
-import {encode} from "./spans.js";
+import {blank, encode, flood, pixelAt, polygon, stroke} from "./shapes.js";
 
 const BACKGROUND = 1, FIRST_CLASS = 3, FIRST_INSTANCE = 2;
 // Smaller parts of an object that was cut are crumbs of the line, and no objects.
