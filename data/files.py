@@ -24,6 +24,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _SETTLED_NS = 10**8  # Changes that are nearer to one another may have one time.
 _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux.
+PATIENCE_S = 300.0
 MARK = ".pseudomask.json"
 OWN_RECORDS = (MARK, "run.json", "version.json", "export.json", ".users")
 """What the folders of outputs, runs, versions, exports and stores hold."""
@@ -75,16 +76,20 @@ def walk_visible(
     folder: Path,
     failed: Callable[[OSError], None] = _refuse_folder,
     leave: Callable[[Path, str], object] = lambda path, why: None,
+    *,
+    own: Collection[str] = (),
+    skip: Collection[str] = (),
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Give each folder with the names of the visible folders and of the files in it, ascending.
 
-    Links to folders are followed where they lead out of the folder, each place once. Folders that systems and this
-    product wrote are left out, and those whose names are taken off the list that was given.
+    Links to folders are followed where they lead out of the folder, each place once. What systems wrote is left out.
 
     Args:
         folder: Where to begin.
         failed: Is told of a folder that cannot be read.
         leave: Is told of a visible folder that is left out, and why where it is a link.
+        own: Records by which folders are known that this product wrote, which are left out.
+        skip: Names of folders that are left out without a word.
 
     Raises:
         DatasetError: By default, a folder cannot be read.
@@ -93,9 +98,9 @@ def walk_visible(
     seen = {root}
     for parent, folders, names in os.walk(folder, onerror=failed, followlinks=True):
         kept = []
-        for name in sorted(name for name in folders if name[0] != "."):
+        for name in sorted(name for name in folders if name[0] != "." and name not in skip):
             path = Path(parent, name)
-            if name.casefold() in SYSTEM_FOLDERS or any(os.path.lexists(path / record) for record in OWN_RECORDS):
+            if name.casefold() in SYSTEM_FOLDERS or any(os.path.lexists(path / record) for record in own):
                 leave(path, "")
                 continue
             if path.is_symlink():
@@ -109,26 +114,57 @@ def walk_visible(
         yield Path(parent), folders, sorted(names)
 
 
-def files_below(folder: Path, suffixes: Collection[str] = ()) -> list[Path]:
+def files_below(
+    folder: Path, suffixes: Collection[str] = (), *, own: Collection[str] = (), left: list[Path] | None = None
+) -> list[Path]:
     """Return the visible files below a folder, by path; folders are those of `walk_visible`.
 
     Args:
         folder: Where to look; where no folder is, there are none.
         suffixes: In lower case, of the files wanted; all by default.
+        own: As of `walk_visible`.
+        left: Gets the folders that are left out, but for links.
 
     Raises:
         DatasetError: A folder cannot be read: what lies there would count as absent.
     """
+    leave = lambda path, why: left.append(path) if left is not None and not why else None  # noqa: E731
+    return sorted(_find_below(folder, suffixes, leave, own))
+
+
+def has_below(folder: Path, suffix: str) -> bool:
+    """Tell whether there is a visible file of a suffix below a folder, as `files_below`."""
+    return any(True for _ in _find_below(folder, {suffix}))
+
+
+def _find_below(
+    folder: Path,
+    suffixes: Collection[str],
+    leave: Callable[[Path, str], object] = lambda path, why: None,
+    own: Collection[str] = (),
+) -> Iterator[Path]:
     if not folder.is_dir():
-        return []
-    wanted = lambda name: not suffixes or os.path.splitext(name)[1].lower() in suffixes  # noqa: E731, PTH122
-    return sorted(
-        parent / name for parent, _, names in walk_visible(folder) for name in names if name[0] != "." and wanted(name)
-    )
+        return
+    for parent, _, names in walk_visible(folder, leave=leave, own=own):
+        for name in names:
+            # A path per file is slow.
+            if name[0] != "." and (not suffixes or os.path.splitext(name)[1].lower() in suffixes):  # noqa: PTH122
+                yield parent / name
 
 
 def visible(folder: Path, *patterns: str) -> list[Path]:
-    """Return what fits patterns of `Path.glob` in a folder, by path; names with a dot before them are systems'."""
+    """Return what fits patterns of `Path.glob` in a folder, by path; names with a dot before them are systems'.
+
+    Raises:
+        DatasetError: A folder that a pattern names cannot be read.
+    """
+    for place in {folder / Path(pattern).parent for pattern in patterns if "*" not in Path(pattern).parent.name}:
+        if place.is_dir():
+            try:
+                os.scandir(place).close()
+            except OSError as error:
+                error.filename = str(place)
+                _refuse_folder(error)
     return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.name[0] != ".")
 
 
@@ -308,11 +344,19 @@ def try_lock(file: Path, *, mode: int = 0o666) -> int | None:
 
 @contextlib.contextmanager
 def waiting_lock(file: Path) -> Iterator[None]:
-    """Wait until no other process of this machine is in the block; where the file cannot be made, nobody waits."""
-    descriptor = None
+    """Wait until no other process of this user is in the block, `PATIENCE_S` at most: one may have been stopped in it.
+
+    Where the file cannot be made, or is another user's, nobody waits.
+    """
+    descriptor, end = None, time.monotonic() + PATIENCE_S
     with contextlib.suppress(OSError):
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while os.fstat(descriptor).st_uid == os.getuid() and time.monotonic() < end:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
     try:
         yield
     finally:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-# `-m` puts the current folder first: what lies there beside a data set is not code of ours. Nothing is imported before.
+# `-m` puts the current folder first: what lies there beside a data set is not code of ours.
 if __name__ == "__main__" and not sys.flags.safe_path:
-    sys.path[0] = __file__.rpartition("flows")[0].rstrip("/\\") or sys.path[0]
+    _ROOT = __file__.rpartition("flows")[0].rstrip("/\\")
+    sys.path[:1] = [] if _ROOT in sys.path[1:] else [_ROOT]
 
 from importlib.metadata import version
 from pathlib import Path

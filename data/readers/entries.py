@@ -12,7 +12,7 @@ import numpy as np
 
 from data.concurrency import map_in_threads
 from data.dataset import VOID, DatasetError, Problem
-from data.files import files_below, leads_nowhere, visible
+from data.files import files_below, has_below, leads_nowhere, visible
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.formats.label_maps import palette_problems, read_label_map
 from data.names import MAX_NAME, alike, clean_name, is_nothing, name_fault, shortened
@@ -103,7 +103,7 @@ def first_sources(root: Path) -> list[Path]:
     found = [present[name] for name in FIRST_TABLES if name in present]
     if (root / "Annotations").is_dir() and xml_files(root / "Annotations"):
         found.append(root / "Annotations")
-    if files_below(root / SEMANTIC, {".png"}):
+    if has_below(root / SEMANTIC, ".png"):
         found.append(root / SEMANTIC)
     return found
 

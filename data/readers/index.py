@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.dataset import Problem
-from data.files import leads_nowhere, walk_visible
+from data.files import OWN_RECORDS, leads_nowhere, walk_visible
 from data.formats.images import HEIF_REMEDY, HEIF_SUFFIXES
 from data.formats.label_folder import INSTANCES, SEMANTIC
 from data.names import has_control_characters, shortened
@@ -118,11 +118,9 @@ def _walk(index: Index) -> Iterator[tuple[Path, list[str]]]:
         index.problems.append(Problem(Path(error.filename or index.folder), message))
 
     def leave(path: Path, why: str) -> None:
-        if path.name not in GROUND_TRUTH_FOLDERS:
-            left.append(path.relative_to(index.folder).as_posix() + (f" ({why})" if why else ""))
+        left.append(path.relative_to(index.folder).as_posix() + (f" ({why})" if why else ""))
 
-    for parent, folders, names in walk_visible(index.folder, failed, leave):
-        folders[:] = [name for name in folders if name not in GROUND_TRUTH_FOLDERS]
+    for parent, _, names in walk_visible(index.folder, failed, leave, own=OWN_RECORDS, skip=GROUND_TRUTH_FOLDERS):
         yield parent, names
     if left:
         index.notes.append(f"folders that hold no photographs of the set, left out: {shortened(left, LISTED)}")

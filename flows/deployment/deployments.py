@@ -85,9 +85,12 @@ def check_server() -> str:
             if not problem:
                 # Whoever asks for the health needs no password.
                 client.api_version()
-    except httpx.HTTPError as error:
+    except httpx.HTTPStatusError as error:
         if refused_by(error):
             raise no_password(address) from None
+        # It answers, so it is there: Prefect's cloud has no such address.
+        problem = None
+    except httpx.HTTPError as error:
         problem = error
     if problem:
         raise ServerError(f"{address}: no Prefect server answers ({problem}); {start}")

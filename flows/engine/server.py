@@ -84,9 +84,9 @@ def no_server(address: str) -> ServerError:
 
 
 def refused_by(error: BaseException | None) -> bool:
-    """Tell whether a Prefect server has answered that it does not know who asks, as it does without its password."""
+    """Tell whether a server has answered that it does not know who asks, as Prefect's does without its password."""
     while error is not None:
-        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -293,9 +293,9 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
         source = read_run(request.networks)
         theirs = pipeline_settings(source)
         keys, fits = _networks_of(source, theirs, request), _fits(source, theirs, request)
-        if request.cams and _problem_of_classes(dataset, source):
+        if request.cams and (problem := _problem_of_classes(dataset, source)) and keys.pop("pixel-classifier", None):
             # A refiner knows no classes.
-            keys.pop("pixel-classifier", None)
+            log.warning("the pixel classifier of %s does not count: %s", source.folder, problem.message)
         networks = Networks(source.store, keys)
         settings = settings.model_copy(update={"backbone": theirs.backbone, "weights": None})
         if "label-thresholds" not in keys and fits:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import RESERVED, VOID
+from data.files import ArtifactError
 from data.formats.label_folder import KINDS
 from data.formats.label_maps import read_label_map
 from data.names import alike, clean_name, name_fault
@@ -118,7 +119,11 @@ class Session:
         """Return the version that is the latest by now, where it is another than the one that is reviewed."""
         if self.subject.version is None:
             return None
-        latest = Publication(self.subject.folder).latest
+        try:
+            latest = Publication(self.subject.folder).latest
+        except ArtifactError:
+            # What was corrected is saved all the same.
+            return None
         return latest if latest != self.subject.version else None
 
     def before(self, id: str) -> dict[str, Any]:

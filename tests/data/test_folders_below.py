@@ -16,7 +16,7 @@ from data.dataset import ClassTable, Dataset, DatasetError, Sample
 from data.exchange.maps.png import png_files
 from data.exchange.shapes.labelme import read_labelme
 from data.exchange.shapes.yolo import read_yolo
-from data.files import MARK, files_below
+from data.files import MARK, files_below, visible
 from data.formats.label_maps import write_label_map
 from data.readers import open_dataset
 from data.readers.beside.cams import with_cams
@@ -138,10 +138,36 @@ def test_label_maps_that_the_product_made_are_no_hints(tmp_path: Path, dataset: 
         dataset, samples=tuple(replace(sample, id=sample.id.rpartition("/")[2]) for sample in dataset.samples)
     )
     found, _ = with_hints(flat, hints)
+    assert "hints: folders that pseudomask wrote, left out: predicted" in found.notes
     assert [bool(getattr(sample, "hints", None)) for sample in found.samples] == [True, False, False]
     # Given by itself it is what the user says it is.
     found, _ = with_hints(dataset, hints / "predicted")
     assert all(getattr(sample, "hints", None) for sample in found.samples)
+
+
+@pytest.mark.parametrize("what", READERS)
+def test_files_that_are_called_as_records_of_the_product_hide_no_folder(
+    tmp_path: Path, dataset: Dataset, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, read = READERS[what]
+    folder = fill(tmp_path / "files", kind)
+    for name in ("run", "export", "version"):
+        shutil.copyfile(folder / f"sub/b{kind}", folder / f"sub/{name}{kind}")
+        if kind != ".json":
+            (folder / f"deep/down/{name}.json").write_text("{}")
+    # The folder was looked into: where it cannot be read, that is told.
+    for below in ("sub", "deep/down"):
+        with monkeypatch.context() as patch:
+            deny(patch, folder / below)
+            with pytest.raises(DatasetError, match="Permission denied"):
+                read(dataset, folder)
+
+
+def test_a_folder_of_coco_s_files_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "annotations").mkdir()
+    deny(monkeypatch, tmp_path / "annotations")
+    with pytest.raises(DatasetError, match=r"annotations: expected a folder that can be read, but Permission denied"):
+        visible(tmp_path, "*.json", "annotations/*.json")
 
 
 def test_what_systems_write_is_none_of_the_files(tmp_path: Path) -> None:

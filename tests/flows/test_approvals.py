@@ -54,6 +54,13 @@ def test_the_newest_held_version_is_approved_and_who_did_it_is_kept(
     # What is approved after all is rolled back no longer.
     approve_version(published.root, 4, by="Ada")
     assert [each["state"] for each in list_versions(published.root)["versions"]] == [*["published"] * 3, "latest"]
+    roll_back(published.root, 2, "Ada")
+    taken_back = ["published", "latest", "rolled back", "rolled back"]
+    assert [each["state"] for each in list_versions(published.root)["versions"]] == taken_back
+    # Forward again: nothing is taken back by that.
+    roll_back(published.root, 3, "Ada")
+    states = [each["state"] for each in list_versions(published.root)["versions"]]
+    assert states == ["published", "published", "latest", "rolled back"]
 
 
 def test_what_is_refused_is_not_recorded(published: Publication) -> None:

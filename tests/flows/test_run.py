@@ -48,10 +48,8 @@ def test_a_run_gives_labels_metrics_and_one_json_object(first_run: tuple[Path, d
     assert 0 < answer["semantic"]["labels"]["miou"] < 1
     assert set(answer["semantic"]) == {"cam", "cam_crf", "walk", "labels"}
     assert answer["semantic"]["labels"]["threshold"] == 0.5
-    field = answer["displacement"]
-    assert field["components"] > 0
-    assert field["instances"] >= 0
-    assert field["spread_px"] >= 0
+    assert answer["displacement"].keys() == {"components", "instances", "spread_px"}
+    assert answer["displacement"]["components"] > 0
     assert set(answer["instances"]) >= {"cam_components", "boundary_components", "labels"}
     assert list(answer["seconds"]) == STAGES
     coco = COCO(folder / "run/labels/instances.json")

@@ -28,11 +28,16 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
 def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    synced: list[tuple[int, set[str]]] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, {file.name for file in tmp_path.glob("*.pt")}))
+
+    monkeypatch.setattr(os, "fsync", sync)
     save(tmp_path)
     for name in ("checkpoint.pt", "best.pt"):
-        assert (tmp_path / name).stat().st_size in synced
+        size = (tmp_path / name).stat().st_size
+        assert any(size == each and name not in there for each, there in synced)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "best.pt"])

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import Dataset, DatasetError, NamedBox, Problem, with_more
-from data.files import files_below
+from data.files import MARK, files_below
+from data.names import shortened
 from data.readers.beside.box_files import box_files, coco_boxes, is_coco, several_files, yolo_boxes
 from data.readers.beside.matching import LISTED, first_problems
 from data.readers.image_names import ImageNames
@@ -33,7 +34,7 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
             COCO's or YOLO's files cannot be.
     """
     by_id = {sample.id: sample for sample in dataset.samples}
-    files, coco_files = _find_files(dataset, folder)
+    files, coco_files, left = _find_files(dataset, folder)
     match = ImageNames(by_id).match(files)
     texts = {file.relative_to(folder).with_suffix("").as_posix(): file for file in box_files(folder)}
     names = ImageNames(by_id).match(texts).ids
@@ -41,7 +42,7 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
     for name, id in names.items():
         of_image[id].append(texts[name])
     boxes, problems = yolo_boxes(folder, of_image, by_id, dataset.classes)
-    found, notes, alone = [boxes], list(match.notes), list(match.alone)
+    found, notes, alone = [boxes], [*match.notes, *left], list(match.alone)
     for file in coco_files:
         boxes, wrong, more = coco_boxes(file, by_id, dataset.classes)
         found, problems, notes = [*found, boxes], [*problems, *wrong], [*notes, *more]
@@ -73,23 +74,27 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
     return replace(dataset, samples=samples, notes=(*dataset.notes, *(f"hints: {note}" for note in notes))), problems
 
 
-def _find_files(dataset: Dataset, folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Return name -> files of one image, and COCO's files of many.
+def _find_files(dataset: Dataset, folder: Path) -> tuple[dict[str, list[Path]], list[Path], list[str]]:
+    """Return name -> files of one image, COCO's files of many, and a note on folders that are left out.
 
     Raises:
         DatasetError: There is no such folder, and no such file of COCO's.
     """
     if folder.is_file() and is_coco(folder):
-        return {}, [folder]
+        return {}, [folder], []
     if not folder.is_dir():
         raise DatasetError([Problem(folder, "expected a folder of hints, or COCO's JSON of boxes")])
     files: dict[str, list[Path]] = defaultdict(list)
     photographs = {sample.image.resolve() for sample in dataset.samples}
-    for file in files_below(folder, SUFFIXES):
+    made: list[Path] = []
+    # Predicted label maps would be taken for what a person said.
+    for file in files_below(folder, SUFFIXES, own=(MARK,), left=made):
         # labelme writes its files beside the photographs.
         if file.resolve() not in photographs:
             files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
     # Only what is called like no image can be of many.
     others = ImageNames({sample.id: sample for sample in dataset.samples}).match(files).alone
     of_many = [file for name in others for file in files[name] if is_coco(file)]
-    return {name: left for name, each in files.items() if (left := [f for f in each if f not in of_many])}, of_many
+    names = [path.relative_to(folder).as_posix() for path in made]
+    left = [f"folders that pseudomask wrote, left out: {shortened(names, LISTED)}"] if names else []
+    return {name: own for name, each in files.items() if (own := [f for f in each if f not in of_many])}, of_many, left

@@ -32,7 +32,9 @@ def list_versions(published: Path) -> dict[str, Any]:
     decisions, taken_back = read_decisions(publication.root), set()
     for decision in decisions:
         taken_back.discard(decision.version)
-        taken_back |= {decision.before} if decision.action == "rollback" else set()
+        if decision.action == "rollback" and decision.before is not None:
+            # Forward again, nothing is taken back.
+            taken_back |= {*range(decision.version + 1, decision.before + 1)}
 
     def state(number: int) -> str:
         if number == latest:
