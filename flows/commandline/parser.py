@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from types import UnionType
@@ -148,9 +149,8 @@ def _registry(fields: Sequence[Field]) -> ConstructorRegistry:
     def one_of(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         if info in asked or info.type_origin not in (Union, UnionType):
             return None
-        asked.append(info)
-        spec = ConstructorRegistry.get_primitive_spec(info)
-        asked.remove(info)
+        with _asking(asked, info):
+            spec = ConstructorRegistry.get_primitive_spec(info)
         if not isinstance(spec, PrimitiveConstructorSpec):
             return None
         return replace(spec, instance_from_str=functools.partial(_read_one_of, spec))
@@ -159,12 +159,10 @@ def _registry(fields: Sequence[Field]) -> ConstructorRegistry:
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is _Line:
             return StructConstructorSpec(_Line, tuple(map(_spec, fields)))
-        # Asked within the rule, the parser answers by its own.
         if info in asked or not (isinstance(info.type, type) and issubclass(info.type, BaseModel)):
             return None
-        asked.append(info)
-        spec = ConstructorRegistry.get_struct_spec(info)
-        asked.remove(info)
+        with _asking(asked, info):
+            spec = ConstructorRegistry.get_struct_spec(info)
         if not isinstance(spec, StructConstructorSpec):
             return None
         chosen = {NETWORK: getattr(info.default, NETWORK)} if NETWORK in info.type.model_fields else {}
@@ -172,6 +170,14 @@ def _registry(fields: Sequence[Field]) -> ConstructorRegistry:
         return StructConstructorSpec(make, tuple(field for field in spec.fields if field.name not in chosen))
 
     return registry
+
+
+@contextlib.contextmanager
+def _asking(asked: list[Any], info: Any) -> Iterator[None]:
+    """Have the parser answer by its own rules what a rule of ours asks it of `info` in the block."""
+    asked.append(info)
+    yield
+    asked.remove(info)
 
 
 def _read_one_of(spec: PrimitiveConstructorSpec[Any], words: list[str]) -> Any:

@@ -71,6 +71,17 @@ def deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(os, "scandir", denied)
 
 
+def see_refused(
+    dataset: Dataset, folder: Path, read: Callable[[Dataset, Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """See that a reader names each folder below that cannot be read."""
+    for below in ("sub", "deep/down"):
+        with monkeypatch.context() as patch:
+            deny(patch, folder / below)
+            with pytest.raises(DatasetError, match=rf"{folder / below}: expected a folder that can be read, but Permi"):
+                read(dataset, folder)
+
+
 def with_names(dataset: Dataset, folder: Path) -> None:
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
     with_hints(dataset, folder)
@@ -97,11 +108,7 @@ def test_a_folder_that_cannot_be_read_is_named_by_every_reader(
     kind, read = READERS[what]
     folder = fill(tmp_path / "files", kind)
     read(dataset, folder)
-    for below in ("sub", "deep/down"):
-        with monkeypatch.context() as patch:
-            deny(patch, folder / below)
-            with pytest.raises(DatasetError, match=rf"{folder / below}: expected a folder that can be read, but Permi"):
-                read(dataset, folder)
+    see_refused(dataset, folder, read, monkeypatch)
 
 
 def test_corrected_polygons_of_a_folder_that_cannot_be_read_are_not_absent(
@@ -156,11 +163,7 @@ def test_files_that_are_called_as_records_of_the_product_hide_no_folder(
         if kind != ".json":
             (folder / f"deep/down/{name}.json").write_text("{}")
     # The folder was looked into: where it cannot be read, that is told.
-    for below in ("sub", "deep/down"):
-        with monkeypatch.context() as patch:
-            deny(patch, folder / below)
-            with pytest.raises(DatasetError, match="Permission denied"):
-                read(dataset, folder)
+    see_refused(dataset, folder, read, monkeypatch)
 
 
 def test_a_folder_of_coco_s_files_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
