@@ -104,8 +104,8 @@ class DANet(Segmenter):
     Args:
         backbone: At output stride 8.
         num_classes: Of the logits.
-        stream_losses: In training each stream is classified by itself too, as in the authors' code; the paper has the
-            sum alone. The three outputs' losses add up.
+        stream_losses: In training each stream is classified by itself too, as in the authors' code. The
+            three outputs' losses add up.
 
     Raises:
         ValueError: The backbone has another output stride.

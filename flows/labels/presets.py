@@ -81,6 +81,7 @@ def quick() -> PipelineConfig:
             head_lr_factor=10,
             weight_decay=0.01,
             warmup_steps=10,
+            head_views=2,
             clip_norm=5,
             restarts=2,
             held_out=0.1,

@@ -15,6 +15,9 @@ CHANCE, CHANCE_OF_FEW, MANY_IMAGES = 0.02, 0.2, 100
 second where it is judged on fewer images."""
 WEAK = 0.25
 """A class is weak whose average precision has covered less than this share of the way from chance to 1."""
+UNTOLD = 0.1
+"""A classifier tells nothing that labels could be made from whose average precisions on held-out images have covered
+less than this share of the way from chance to 1, mean over the classes."""
 EMPTY = 0.01
 """Share of the tagged images that may come out without any labelled pixel before the run warns."""
 MOSTLY = 0.5
@@ -197,6 +200,8 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
             return Health(facts, (f"{told[0].upper()}{told[1:]}. {meaning}. {remedy}",))
         if chance > CHANCE:
             return Health(facts, (), (f"Perhaps {told}. {remedy}",))
+    if failure := _untold(tags, where):
+        return Health(facts, (failure,))
     shares = tags["share"]
     weak = {name: ap for name, ap in tags["ap"].items() if ap - shares[name] < WEAK * (1 - shares[name])}
     if not weak:
@@ -208,6 +213,22 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
         "without them"
     )
     return Health(facts, (), (warning,))
+
+
+def _untold(tags: Mapping[str, Any], where: str) -> str | None:
+    """Return what is to be said of a classifier that is better than chance, and yet tells hardly anything."""
+    shares = tags["share"]
+    if tags["chance"] is None or tags["measured_on"] != "held-out images":
+        return None
+    ways = [(ap - shares[name]) / (1 - shares[name]) for name, ap in tags["ap"].items() if shares[name] < 1]
+    if not ways or sum(ways) / len(ways) >= UNTOLD:
+        return None
+    return (
+        f"The classifier hardly tells the tags {where}: mean average precision {tags['mean_ap']:.0%}, the tags' mean "
+        f"share of the images {sum(shares.values()) / len(shares):.0%}. So its attention maps, and every label made "
+        "from them, mean little. Train it longer (--classifier.steps), start from ImageNet weights (--weights), or "
+        "bring more images of each tag"
+    )
 
 
 def _check_cams(summaries: Sequence[Mapping[str, Any]], classes: ClassTable) -> Health:

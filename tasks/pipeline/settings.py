@@ -61,6 +61,9 @@ class ClassifierConfig(Config):
         steps: Least and largest number of steps; epochs beyond them are cut, and the set is gone through more often
             where they are too few. None for as many as the epochs have.
         warmup_steps: Steps in which the learning rates grow from 0.
+        head_views: A pretrained backbone stays as it is until half of the classes have been seen so many times, a
+            quarter of the steps at most, where that is longer than the warm-up: where classes are many, each seen
+            rarely, a layer that has learnt nothing yet would spoil the features. 0 trains both from the start.
         clip_norm: Gradients are scaled down to this norm; None for as they are.
         restarts: A loss that has not fallen by a fiftieth after half of the steps, or is not finite, starts anew at a
             quarter of the rates, this many times.
@@ -86,6 +89,7 @@ class ClassifierConfig(Config):
     photometric: Fraction = 0.0
     steps: Steps | None = None
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    head_views: NonNegative = 0
     clip_norm: Positive | None = None
     restarts: Annotated[int, Field(ge=0, le=5)] = 0
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0

@@ -30,6 +30,7 @@ Figures = dict[str, float]
 SECTIONS = 16
 # A loss that has fallen by less than this share has not fallen.
 FALL = 0.02
+HELD_STEPS = "held_steps"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Recipe(Generic[Example]):
         load: Return one example: `load(sample_index, rng)`; called in threads.
         step: Return the mean loss to minimise and the figures to record, for the network, a batch of examples and the
             share of all steps that lies behind, in [0, 1).
-        optimizer: Its groups' learning rates are the initial ones; see `polynomial_decay`.
+        optimizer: Its groups' learning rates are the initial ones; see `polynomial_decay`. A group may have an option
+            "held_steps": so long it learns nothing.
         batch_size: Examples of a step, of all processes together; the last of an epoch may be smaller.
         epochs: Passes over the set, each in an order of its own.
         weigh: What a batch's mean loss is a mean over, its images by default: batches that are computed in parts
@@ -116,7 +118,15 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
         steps_per_epoch = -(-num_steps // SECTIONS)
     optimizer, group = recipe.optimizer, Group.current(job.device)
     initial_lrs = [group_["lr"] for group_ in optimizer.param_groups]
-    lr_factor = polynomial_decay(num_steps, power=recipe.power, warmup_steps=recipe.warmup_steps)
+    lr_factors = [
+        polynomial_decay(
+            num_steps,
+            power=recipe.power,
+            warmup_steps=recipe.warmup_steps,
+            held_steps=options.get(HELD_STEPS, 0),
+        )
+        for options in optimizer.param_groups
+    ]
     average = _averaged(net, recipe.ema_decay)
     result = average.module if average else net
     scaler = torch.amp.GradScaler(job.device.partition(":")[0], enabled=recipe.scale_loss)
@@ -126,9 +136,8 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
     parallel = group.wrap(net)
     with TensorBoard(job.scratch / "logs", state.step, recipe.log_steps if group.rank == 0 else 0) as logs:
         for batch in _batches(recipe, job, group, state.step, num_steps):
-            factor = lr_factor(batch.step)
-            for options, lr in zip(optimizer.param_groups, initial_lrs, strict=True):
-                options["lr"] = lr * factor
+            for options, lr, factor in zip(optimizer.param_groups, initial_lrs, lr_factors, strict=True):
+                options["lr"] = lr * factor(batch.step)
             # Dropout differs between the processes.
             torch.manual_seed(_derive(job.seed, batch.step, *([group.rank] if group.rank else [])))
             with _explain_memory(batch):
@@ -140,7 +149,7 @@ def fit(net: nn.Module, recipe: Recipe[Any], job: Job) -> list[Figures]:
             state.recent = [*state.recent, loss][-max(1, num_steps // SECTIONS) :]
             if recipe.must_fall and state.step == num_steps // 2:
                 _check_fall(recipe, state)
-            logs.add(state.step, {**figures, "lr": initial_lrs[0] * factor}, images=len(batch.ids))
+            logs.add(state.step, {**figures, "lr": optimizer.param_groups[0]["lr"]}, images=len(batch.ids))
             if state.step % steps_per_epoch == 0 or state.step == num_steps:
                 state.history.append(_mean_of(state.running))
                 state.running = []

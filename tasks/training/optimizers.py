@@ -20,14 +20,19 @@ def build_optimizer(
     return kind(groups, weight_decay=weight_decay, fused=True)
 
 
-def polynomial_decay(num_steps: int, *, power: float = 0.9, warmup_steps: int = 0) -> Callable[[int], float]:
+def polynomial_decay(
+    num_steps: int, *, power: float = 0.9, warmup_steps: int = 0, held_steps: int = 0
+) -> Callable[[int], float]:
     """Return the factor of the initial learning rates at each step, counted from 0.
 
-    (1 - step / num_steps) ** power, and in the first `warmup_steps` (step + 1) / warmup_steps of it.
+    (1 - step / num_steps) ** power; 0 in the first `held_steps`, and in the n-th of the `warmup_steps` after them
+    n / warmup_steps of it.
     """
 
     def factor(step: int) -> float:
-        warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+        if step < held_steps:
+            return 0.0
+        warm = min(1.0, (step - held_steps + 1) / warmup_steps) if warmup_steps else 1.0
         return warm * (1 - step / num_steps) ** power
 
     return factor

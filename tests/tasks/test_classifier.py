@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -12,7 +13,7 @@ from flows.labels.presets import quick, voc12
 from models.backbones.base import Backbone
 from models.cam import CAMNet
 from tasks.pipeline.seeds import classifier as stage
-from tasks.pipeline.seeds.classifier import _loss
+from tasks.pipeline.seeds.classifier import _held_steps, _loss
 from tasks.pipeline.settings import ClassifierConfig
 from tasks.training.norms import freeze_norms
 
@@ -29,13 +30,17 @@ def sure(tags: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(tags)
 
 
-def test_a_network_that_knows_nothing_has_the_entropy_of_the_tags() -> None:
-    wanted = tags()
+@pytest.mark.parametrize("num_classes", [6, 39])
+def test_a_network_that_knows_nothing_has_the_entropy_of_the_tags(num_classes: int) -> None:
+    # Of 39 classes most have one image or two.
+    wanted = tags(num_classes=num_classes)
     loss, initial = _loss(PRIOR, wanted, sure(wanted), "cpu")
     # At the shares themselves no gradient pulls: neither a rare class nor a common one starts ahead.
     logits = torch.zeros_like(wanted, requires_grad=True)
     value = loss(logits, wanted, sure(wanted))
-    assert float(value.detach()) == pytest.approx(initial, rel=0.03)
+    assert float(value.detach()) == pytest.approx(initial)
+    shares = wanted.mean(dim=0)
+    assert initial == pytest.approx(float(F.binary_cross_entropy(shares, shares, reduction="sum")), rel=0.03)
     value.backward()
     assert logits.grad is not None
     assert logits.grad.sum(dim=0).abs().max() < 0.02
@@ -54,6 +59,19 @@ def test_classes_that_no_image_has_and_the_order_of_the_others_change_nothing() 
     moved = wanted[:, order]
     value = _loss(PRIOR, moved, sure(moved), "cpu")[0](logits[:, order], moved, sure(moved))
     assert float(value) == pytest.approx(expected)
+
+
+def test_the_layer_learns_alone_until_half_of_the_classes_have_been_seen() -> None:
+    config = ClassifierConfig(batch_size=16, head_views=2, warmup_steps=10)
+    every = np.eye(300, dtype=bool).repeat(4, axis=0)
+    # A class has 4 of 1,200 images: it is seen once in 18.75 steps.
+    assert _held_steps(config, every, 640) == 38
+    assert _held_steps(config, every, 100) == 25
+    assert _held_steps(config, np.pad(every, ((0, 0), (0, 500))), 640) == 38
+    # Seen in each step, it is learned from the start, as are tags of nothing.
+    assert _held_steps(config, np.eye(6, dtype=bool).repeat(40, axis=0), 640) == 0
+    assert _held_steps(config, np.zeros((5, 3), bool), 640) == 0
+    assert _held_steps(ClassifierConfig(batch_size=16), every, 640) == 0
 
 
 @pytest.mark.parametrize("num_classes", [1, 6, 20, 80])

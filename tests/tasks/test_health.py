@@ -63,6 +63,18 @@ def test_a_weak_class_is_named() -> None:
     assert "cat" not in warning
 
 
+def test_a_classifier_that_hardly_tells_any_class_ends_the_run() -> None:
+    # Better than chance beyond doubt, and no use.
+    (failure,) = check_stage("classifier", [tags(0.52, 0.56, 0.002)], SAMPLES, CLASSES).failures
+    assert "hardly tells the tags on 20 held-out images: mean average precision 54%" in failure
+    assert "--classifier.steps" in failure
+    one = check_stage("classifier", [tags(0.52, 0.7, 0.002)], SAMPLES, CLASSES)
+    assert not one.failures
+    assert one.warnings
+    # In folds over few images another classifier was asked.
+    assert not check_stage("classifier", [tags(0.52, 0.56, 0.002, "folds")], SAMPLES, CLASSES).failures
+
+
 def test_no_confident_pixel_ends_the_run_and_a_class_without_any_is_named() -> None:
     none = [{"tags": {0: 4, 1: 2}, "tags_found": {}}, {"tags": {"1": 4}, "tags_found": {}}]
     assert "nothing to learn" in check_stage("relations", none, SAMPLES, CLASSES).failures[0]

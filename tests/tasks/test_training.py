@@ -15,7 +15,7 @@ from torch import nn
 from data.dataset import ClassTable, Sample
 from tasks.config import Config
 from tasks.engine.job import Job
-from tasks.training import Recipe, TrainingError, fit
+from tasks.training import HELD_STEPS, Recipe, TrainingError, fit
 from tasks.training.optimizers import polynomial_decay
 
 
@@ -167,6 +167,25 @@ def test_the_rates_warm_up_and_decay() -> None:
     assert [factor(step) for step in (0, 1, 3, 4, 9)] == pytest.approx(
         [0.25, 0.5 * 0.9**0.5, 0.7**0.5, 0.6**0.5, 0.1**0.5]
     )
+
+
+def test_a_group_that_is_held_learns_nothing_and_warms_up_behind(tmp_path: Path) -> None:
+    held = polynomial_decay(10, power=1, warmup_steps=2, held_steps=3)
+    assert [held(step) for step in range(6)] == pytest.approx([0, 0, 0, 0.35, 0.6, 0.5])
+    net = nn.Linear(4, 1)
+    groups = [{"params": [net.weight], HELD_STEPS: 3}, {"params": [net.bias]}]
+    trail = []
+
+    def step(net: nn.Module, batch: list[torch.Tensor], progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        trail.append([p.detach().clone() for p in net.parameters()])
+        return net(torch.stack(batch)).square().mean(), {}
+
+    recipe: Recipe = Recipe(lambda index, rng: torch.ones(4), step, torch.optim.SGD(groups, lr=0.01), 1, epochs=5)
+    fit(net, recipe, job(tmp_path, 1))
+    weights, biases = zip(*trail, strict=True)
+    assert all(torch.equal(weight, weights[0]) for weight in weights[:4])
+    assert not torch.equal(weights[4], weights[3])
+    assert not torch.equal(biases[1], biases[0])
 
 
 def test_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags, ve
 from tasks.pipeline.settings import ClassifierConfig
 from tasks.training import (
     FALL,
+    HELD_STEPS,
     Recipe,
     TrainingError,
     autocast,
@@ -157,7 +158,7 @@ def _recipe(
         {"params": net.classifier.parameters(), "lr": rate * config.learning_rate * config.head_lr_factor},
     ]
     optimizer = build_optimizer(config.optimizer, groups, momentum=config.momentum, weight_decay=config.weight_decay)
-    return Recipe(
+    recipe = Recipe(
         load,
         step,
         optimizer,
@@ -168,6 +169,25 @@ def _recipe(
         steps=config.steps,
         initial_loss=initial,
     )
+    if net.backbone.pretrained:
+        optimizer.param_groups[0][HELD_STEPS] = _held_steps(config, targets[learned], recipe.num_steps(len(learned)))
+    return recipe
+
+
+def _held_steps(config: ClassifierConfig, targets: NDArray[np.bool_], num_steps: int) -> int:
+    """Return in how many steps the classification layer learns alone.
+
+    Args:
+        config: Of the stage.
+        targets: The tags [N, C] of the images that are learned from.
+        num_steps: Of the training.
+    """
+    counts = targets.sum(axis=0)
+    if not counts.any():
+        return 0
+    seen_in_a_step = config.batch_size * float(np.median(counts[counts > 0])) / len(targets)
+    held = min(round(config.head_views / seen_in_a_step), num_steps // 4)
+    return held if held > config.warmup_steps else 0
 
 
 def _loss(
@@ -190,16 +210,14 @@ def _loss(
         return soft_margin, scale * float(np.log(2)) * float(weights.mean())
     shares = ((weights * wanted).sum(dim=0) + 0.5) / (weights.sum(dim=0) + 1)
     # A class that no image has teaches nothing but what the others are not.
-    occurs = (wanted.sum(dim=0) > 0).float()
-    entropy = F.binary_cross_entropy(shares, shares, reduction="none")
-    initial = float((entropy * occurs * weights.mean(dim=0)).sum())
-    offsets, occurs = torch.logit(shares).to(device), occurs.to(device)
+    occurs = (wanted.sum(dim=0) > 0).float().to(device)
+    offsets = torch.logit(shares).to(device)
 
     def loss(logits: Tensor, tags: Tensor, weight: Tensor) -> Tensor:
         each = F.binary_cross_entropy_with_logits(logits + offsets, tags, reduction="none")
         return (each * occurs * weight).sum(dim=1).mean()
 
-    return loss, initial
+    return loss, float(loss(*(each.to(device) for each in (torch.zeros_like(wanted), wanted, weights))))
 
 
 def _measure(
