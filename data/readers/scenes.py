@@ -211,7 +211,7 @@ def _camvid_frames(root: Path) -> tuple[str, Lists]:
 
 
 def _list_of_frame(id: str) -> str:
-    """Return the list that a frame has in the SegNet paper: 367 to train, 101 to validate, 233 to test.
+    """Return the list that a frame has in the files of SegNet's authors: 367 to train, 101 to validate, 233 to test.
 
     The test frames are one sequence and the second half of the one at dusk, those for validation the part of another
     that is labelled 15 times a second.

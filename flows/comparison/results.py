@@ -153,7 +153,10 @@ def _units(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     image = f"an image of {height} x {width} on {result['device']}{threads}"
     # Comparisons of earlier versions were measured in single precision.
     precisions = ", ".join(dict.fromkeys(row.get("precision", "float32") for row in rows))
-    return f"M: millions of parameters; GMACs: billions of multiply-adds; GMACs, ms, MB: for {image}, {precisions}"
+    stored = any(row.get("storage") is not None for row in rows)
+    storage = "storage: what is kept of the first encoder, in its maps after pooling; " if stored else ""
+    counts = f"M: millions of parameters; {storage}GMACs: billions of multiply-adds"
+    return f"{counts}; GMACs, ms, MB: for {image}, {precisions}"
 
 
 def _pixel_config(trial: Trial) -> PixelTrainerConfig:

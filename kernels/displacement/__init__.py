@@ -89,7 +89,7 @@ def instance_maps(
 ) -> list[Int64[Tensor, "h w"]]:
     """Group the pixels of each image whose centroids fall into the same component of near-zero displacement.
 
-    A centroid is a 4-connected component of |D| < threshold (IRNet, Ahn et al. 2019, Sec. 5.1). As in the
+    A centroid is a 4-connected component of |D| < threshold (IRNet, Ahn et al. 2019, Sec. 5.1, A.1). As in the
     authors' code, the pixels that end in no component form one more instance.
 
     Args:

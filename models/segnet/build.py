@@ -12,7 +12,7 @@ from models.segmenter import BackboneFactory
 from models.segnet.basic import FCNBasic, SegNetBasic
 from models.segnet.deconvnet import DeconvNet
 from models.segnet.deeplab_largefov import DeepLabLargeFOV
-from models.segnet.encoders import VGG16, SceneNetwork
+from models.segnet.encoders import SceneNetwork
 from models.segnet.fcn import FCN
 from models.segnet.inputs import Input
 from models.segnet.segnet import SegNet
@@ -26,11 +26,10 @@ def _on_vgg16(
     input: Input,
     dropout: float = 0.5,
 ) -> SceneNetwork:
-    """Build a network on VGG16, with ImageNet weights where these are chosen; see `VGG16.load`."""
+    """Build a network on VGG16, with ImageNet weights where these are chosen; see `SceneNetwork.load`."""
     net = network(num_classes, input=input, dropout=dropout)
     if backbone.weights is not None:
-        assert isinstance(net.backbone, VGG16)
-        net.backbone.load(backbone.weights)
+        net.load(backbone.weights)
     return net
 
 

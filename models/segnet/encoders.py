@@ -66,10 +66,13 @@ class VGG16(Encoder):
             encoders.append(layers)
         super().__init__(encoders, input, dropout)
 
-    def load(self, weights: str | Path) -> None:
+    def load(self, weights: str | Path) -> dict[str, Tensor]:
         """Take ImageNet's weights: torchvision's download ("imagenet-v1"), or a file in the layout of its VGG16.
 
         A file without batch norm gives the convolutions alone.
+
+        Returns:
+            All weights that there are, those of the fully connected layers among them.
 
         Raises:
             ValueError: The file's keys or shapes are not those of VGG16.
@@ -89,6 +92,7 @@ class VGG16(Encoder):
             except RuntimeError as error:
                 raise ValueError(f"{weights}: not the weights of VGG16: {name}: {error}") from error
         self.pretrained = True
+        return state
 
 
 class BasicEncoder(Encoder):
@@ -115,6 +119,11 @@ class SceneNetwork(Segmenter):
         self.num_classes = num_classes
         self.least_side = 2 ** (num_poolings or len(backbone.encoders))
         self.register_forward_pre_hook(_refuse_small)
+
+    def load(self, weights: str | Path) -> None:
+        """Start from ImageNet's weights; see `VGG16.load`."""
+        assert isinstance(self.backbone, VGG16)
+        self.backbone.load(weights)
 
 
 def _refuse_small(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +14,9 @@ from models.segnet.inputs import Input
 from models.segnet.parts import Upsampling, start_as_he, upsample
 
 FULLY_CONNECTED = 4096
+# Name in torchvision's VGG16 -> place in `FCN.connected`, and the side of the square of features that it was
+# connected to.
+OF_VGG16 = {"classifier.0": (0, 7), "classifier.3": (4, 1)}
 # Of the upsamplings, from stride 32 on.
 FACTORS = (2, 2, 8)
 
@@ -37,6 +42,24 @@ class FCN(SceneNetwork):
         self.scores = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in (FULLY_CONNECTED, 512, 256))
         self.upsamplings = nn.ModuleList(Upsampling(num_classes, factor) for factor in FACTORS if learned)
         start_as_he(self)
+
+    def load(self, weights: str | Path) -> None:
+        """Start from VGG16's weights, those of its fully connected layers too where the file has them.
+
+        Raises:
+            ValueError: The file's keys or shapes are not those of VGG16.
+        """
+        assert isinstance(self.backbone, VGG16)
+        state = self.backbone.load(weights)
+        for name, (place, side) in OF_VGG16.items():
+            own = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
+            try:
+                if "weight" in own:
+                    own["weight"] = own["weight"].unflatten(1, (-1, side, side))
+                if own:
+                    self.connected[place].load_state_dict(own)
+            except RuntimeError as error:
+                raise ValueError(f"{weights}: not the weights of VGG16: {name}: {error}") from error
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input."""

@@ -46,7 +46,7 @@ def boundary_sums(gt: LabelMap, pred: LabelMap, num_classes: int) -> BoundarySum
     """Score the class contours of one image: F1 = 2 P R / (P + R) of each class in the ground truth, and their mean.
 
     P is the fraction of the class's predicted contour pixels that have one of its true contour pixels nearer than
-    the tolerance; R is the same from the truth to the prediction. The paper leaves open what follows.
+    the tolerance; R is the same from the truth to the prediction. What follows was chosen here.
 
     - Distances are Euclidean, between pixel centres, and match where they are *smaller* than 0.0075 sqrt(H^2 + W^2).
     - A contour pixel may match any number of the other map's, as Csurka et al. 2013 count; the benchmark of Martin et

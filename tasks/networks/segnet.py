@@ -180,8 +180,8 @@ def _benchmarked(*, batch_size: int, epochs: int) -> SceneConfig:
     )
 
 
-# Badrinarayanan et al. 2017, Tables 1 and 6. DeconvNet's 877 MB is left out: with 1024 features in its fully connected
-# layers, as Section 4 has it, it takes 328 MB, with the original 4096 it takes 1007 MB.
+# Badrinarayanan et al. 2017, Sec. 3, Tables 1 and 6. DeconvNet's 877 MB is left out: with 1024 features in its fully
+# connected layers, as Section 4 has it, it takes 328 MB, with the original 4096 it takes 1007 MB.
 _PAPER: dict[SceneNetworkName, dict[str, float]] = {
     "segnet": {"encoder_parameters": 14.7e6, "megabytes": 117},
     "segnet-basic": {"parameters": 1.425e6},

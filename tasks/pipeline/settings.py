@@ -2,8 +2,8 @@
 
 They live apart from the stage functions so that planning a run, which needs them, does not load torch. The
 defaults are the reference's (Ahn et al. 2019 and the authors' code), but for `unseen_tags` of both kinds of relations,
-`walk.tolerance` and `fields.pad_to`; `flows.labels.presets` has the presets, of which `voc12` is the reference's but
-for what `docs/papers/irnet.md` names.
+`irnet.mean_images`, `walk.tolerance` and `fields.pad_to`; `flows.labels.presets` has the presets, of which `voc12` is
+the reference's but for what `docs/papers/irnet.md` names.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class IRNetConfig(Config):
             Without pretrained weights the classifier's is taken regardless.
         crop_size: Side of the square training crop in pixels. At stride 4 it must hold a pair of `radius_px`.
         rescale: Range of the random rescaling before the crop.
-        radius_px: Largest distance of a pair in pixels of the stride-4 grid (gamma in Eq. 2).
+        radius_px: Pairs are closer than this, in pixels of the stride-4 grid (gamma in Eq. 2).
         optimizer: "sgd" (the reference) or "adamw", which leaves the displacement branch's plateau at small
             step counts, where SGD does not.
         learning_rate: Of the boundary branch.
@@ -234,7 +234,7 @@ class AffinityRelationsConfig(Config):
 
 
 class AffinityNetConfig(Config):
-    """Training of AffinityNet on the mined relations (Ahn and Kwak 2018, Sec. 3.3).
+    """Training of AffinityNet on the mined relations (Ahn and Kwak 2018, Sec. 3.2.2).
 
     The defaults are those of the authors' code.
 
@@ -279,7 +279,7 @@ class AffinitiesConfig(Config):
     """Inference of AffinityNet's affinities.
 
     Attributes:
-        radius_px: Largest distance of a pair, and so of a step of the walk, in pixels of the stride-8 grid.
+        radius_px: Pairs, and so steps of the walk, are closer than this, in pixels of the stride-8 grid.
         precision: Of the network's arithmetic; "fastest" is bfloat16 where the machine is fast in it.
     """
 
@@ -288,7 +288,7 @@ class AffinitiesConfig(Config):
 
 
 class AffinityWalkConfig(Config):
-    """Propagation of CAMs and their background by AffinityNet's affinities (Ahn and Kwak 2018, Sec. 3.3).
+    """Propagation of CAMs and their background by AffinityNet's affinities (Ahn and Kwak 2018, Sec. 3.2.2).
 
     What is written is each class's walked score over its sum with the background's, stretched so that the image's
     highest is 1 and 0.5 stays where the paper decides for the class.
@@ -327,7 +327,7 @@ class WalkConfig(Config):
     """Propagation of scores by random walk, for classes and for instances (Sec. 5).
 
     Attributes:
-        radius_px: Largest distance of a step in feature pixels.
+        radius_px: Steps are closer than this, in feature pixels.
         beta: Hadamard power of the affinities (Eq. 12).
         steps: Steps of the walk, t in Eq. 13.
         tolerance: Error of the walk that fewer products than steps may cause, as a share of the scores; 0 for none.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from models.backbones.base import BackboneChoice
 from models.inference import prepare_inference
-from models.segnet import parts
+from models.segnet import fcn, parts
 from models.segnet.encoders import VGG16, SceneNetwork
 from models.segnet.inputs import LocalContrast
 from models.segnet.parts import Upsampling
@@ -222,6 +222,27 @@ def test_imagenet_weights_of_either_layout_are_taken(with_norm: bool, tmp_path: 
         else:
             first = [module for module in net.modules() if isinstance(module, nn.Conv2d)][12]
             assert torch.equal(first.weight, theirs.features[28].weight)
+
+
+def test_fcn_starts_from_the_fully_connected_layers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcn, "FULLY_CONNECTED", 6)
+    torch.manual_seed(0)
+    state = torchvision.models.vgg16(weights=None, num_classes=2).features.state_dict(prefix="features.")
+    first, second = nn.Linear(512 * 7 * 7, 6), nn.Linear(6, 6)
+    named = {**first.state_dict(prefix="classifier.0."), **second.state_dict(prefix="classifier.3.")}
+    torch.save(state | named, tmp_path / "vgg.pth")
+    net = build("fcn-learned", 3, weights=tmp_path / "vgg.pth")
+    assert isinstance(net, fcn.FCN)
+    x = torch.randn(1, 512, 7, 7)
+    with torch.no_grad():
+        # The middle of the map sees the whole square, as the layer that was fully connected did.
+        torch.testing.assert_close(net.connected[0](x)[0, :, 3, 3], first(x.flatten(1))[0], rtol=0, atol=1e-4)
+        assert torch.equal(net.connected[4].weight[:, :, 0, 0], second.weight)
+    torch.save(state | {"classifier.0.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth: not the weights of VGG16: classifier\.0"):
+        build("fcn-learned", 3, weights=tmp_path / "other.pth")
+    torch.save(state, tmp_path / "alone.pth")
+    assert build("fcn-learned", 3, weights=tmp_path / "alone.pth").backbone.pretrained
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
