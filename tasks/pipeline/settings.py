@@ -45,6 +45,8 @@ class ClassifierConfig(Config):
             "prior" sums them over the classes that the set has, on top of each class's log-odds in the set, with a
             classification layer that starts from zero: the loss begins at the entropy of the tags, a class in every
             tenth image and one in every other learn alike, and neither order nor number of the classes matters.
+        output_stride: Of the backbone, so that attention maps have 1/8 or 1/16 of the image's sides. At 8 its last
+            levels are dilated, and take four times as long.
         top_share: Half of an image's logit is the mean over this share of its cells, those of the highest logits of the
             class; the other half is the mean over all. 0 is the mean over all alone, as in the paper.
         resize_long: Range in pixels that an image's long side is resized to, drawn anew each time.
@@ -74,6 +76,7 @@ class ClassifierConfig(Config):
     """
 
     loss: Literal["soft_margin", "prior"] = "soft_margin"
+    output_stride: Literal[8, 16] = 16
     top_share: Fraction = 0.0
     resize_long: PixelRange = (320, 640)
     crop_size: ClassifierSide = 512

@@ -13,9 +13,11 @@ from flows.labels.presets import quick, voc12
 from models.backbones.base import Backbone
 from models.cam import CAMNet
 from tasks.pipeline.seeds import classifier as stage
+from tasks.pipeline.seeds.cams import infer_cams
 from tasks.pipeline.seeds.classifier import _held_steps, _loss
-from tasks.pipeline.settings import ClassifierConfig
+from tasks.pipeline.settings import CamConfig, ClassifierConfig
 from tasks.training.norms import freeze_norms
+from tasks.training.saving import load_classifier
 
 PRIOR, PAPER = ClassifierConfig(loss="prior"), ClassifierConfig()
 
@@ -121,7 +123,7 @@ def test_frozen_norms_keep_their_statistics_and_train_scale_and_shift_as_the_ref
         return [parameter.grad is not None for parameter in norm.parameters()], moved
 
     # As the stage makes it.
-    monkeypatch.setattr(stage, "build_backbone", lambda name, weights: _pretrained(name))
+    monkeypatch.setattr(stage, "build_backbone", lambda name, weights, **options: _pretrained(name))
     job: Any = SimpleNamespace(seed=0, backbone="resnet18", weights=None, classes=("cat", "dog"), device="cpu")
     for config, is_trained in ((voc12().classifier, True), (quick().classifier, False)):
         norm = stage._network(job, config).backbone.trunk.layer4[1].bn2
@@ -129,3 +131,11 @@ def test_frozen_norms_keep_their_statistics_and_train_scale_and_shift_as_the_ref
         assert [parameter.requires_grad for parameter in norm.parameters()] == [is_trained, is_trained]
     assert frozen(voc12().classifier) == ([True, True], False)
     assert frozen(quick().classifier) == ([False, False], False)
+
+
+def test_attention_lies_at_the_stride_that_was_asked_for(run_stage) -> None:
+    config = ClassifierConfig(resize_long=(64, 80), crop_size=64, batch_size=3, epochs=1, output_stride=8)
+    folder = run_stage(stage.train_classifier, config)
+    assert load_classifier(folder).activations(torch.zeros(1, 3, 64, 80)).shape[2:] == (8, 10)
+    cams = run_stage(infer_cams, CamConfig(scales=(1.0,)), classifier=folder)
+    assert (cams / "cams.safetensors").is_file()

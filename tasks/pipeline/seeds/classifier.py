@@ -110,7 +110,7 @@ def _weights(job: Job) -> NDArray[np.float32]:
 
 def _network(job: Job, config: ClassifierConfig) -> CAMNet:
     torch.manual_seed(job.seed)
-    backbone = build_backbone(job.backbone, job.weights)
+    backbone = build_backbone(job.backbone, job.weights, output_stride=config.output_stride)
     if not backbone.pretrained:
         log.warning("no ImageNet weights: the classifier is trained from random weights, batch norm included")
     net = CAMNet(backbone, len(job.classes), top_share=config.top_share)
