@@ -16,6 +16,7 @@ from torch.onnx.operators import shape_as_tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
@@ -197,7 +198,27 @@ def _triangles(size: Any, new_size: Any, like: Tensor) -> Float[Tensor, "new old
     return weights / weights.sum(1, keepdim=True)
 
 
+def _beyond_borders(boxes: Float[Tensor, "m 4"], size: tuple[int, int]) -> Float[Tensor, "m 4"]:
+    """Return the boxes of an image (H, W), of which those that reach its border go on beyond it, as anchors do."""
+    height, width = size
+    ends = boxes.new_tensor([width, height])
+    # What was resized may end a rounding error before the border.
+    low = torch.where(boxes[:, :2] < 0.5, -ends, boxes[:, :2])
+    high = torch.where(boxes[:, 2:] > ends - 0.5, 2 * ends, boxes[:, 2:])
+    return torch.cat([low, high], dim=1)
+
+
 class _ProposalNetwork(RegionProposalNetwork):
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        if targets is not None:
+            targets = [
+                {**target, "ignored": _beyond_borders(target["ignored"], size)}
+                for target, size in zip(targets, images.image_sizes, strict=True)
+            ]
+        return super().forward(images, features, targets)
+
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:

@@ -131,6 +131,27 @@ def test_anchors_of_the_background_inside_an_ignored_box_have_no_label_and_the_o
     assert labels.tolist() == [-1, 0, 0, 0, 1]
 
 
+def test_anchors_across_the_border_of_an_image_that_is_all_ignored_have_no_label(
+    net: MaskRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    assign = net.rpn.assign_targets_to_anchors
+
+    def spy(anchors: list[Tensor], targets: list[Target]) -> tuple:
+        labels, boxes = assign(anchors, targets)
+        found.append((anchors, labels))
+        return labels, boxes
+
+    monkeypatch.setattr(net.rpn, "assign_targets_to_anchors", spy)
+    losses(net, [image(64, 80), image(64, 80)], [target(ignored=((0, 0, 80, 64),)), target(ignored=((0, 0, 40, 64),))])
+    ((anchors, labels),) = found
+    assert (anchors[0] < 0).any()
+    assert (labels[0] == -1).all()
+    # At the other border the image is not ignored.
+    assert (labels[1][anchors[1][:, 0] > 90] == 0).all()
+    assert (labels[1][anchors[1][:, 2] < 30] == -1).all()
+
+
 def test_proposals_of_the_background_inside_an_ignored_box_are_not_sampled(
     net: MaskRCNN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
