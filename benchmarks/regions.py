@@ -119,7 +119,7 @@ def measure(run: Path) -> dict[str, dict[str, Any]]:
                 seconds += perf_counter() - begin
             assert truth.semantic is not None
             total = total + confusion(truth.semantic, found, len(dataset.classes) + 1)
-            records.append(_match(instances, truth, len(dataset.classes)))
+            records.append(_match(instances, truth, len(dataset.classes), sample.id))
         precision = average_precision(add_records(records), dataset.classes.names)
         miou = 100 * float(np.nanmean(iou(np.asarray(total))))
         aps = {key: round(100 * (precision[key] or 0), 1) for key in ("ap50", "ap70")}
@@ -149,11 +149,12 @@ def _object_masks(truth: GroundTruth) -> Masks:
     return [truth.instances == id for id in np.setdiff1d(truth.instances, (0, VOID))]
 
 
-def _match(found: Found, truth: GroundTruth, num_classes: int) -> InstanceRecords:
+def _match(found: Found, truth: GroundTruth, num_classes: int, image: str) -> InstanceRecords:
     assert truth.semantic is not None
     assert truth.instances is not None
     classes, scores = np.array(found.values, np.int64) - 1, np.array(found.scores, np.float64)
-    return match_image(found.masks, classes, scores, truth.semantic, truth.instances, num_classes=num_classes)
+    maps = truth.semantic, truth.instances
+    return match_image(found.masks, classes, scores, *maps, num_classes=num_classes, image=image)
 
 
 def main(run: tyro.conf.Positional[Path], json_file: Path | None = None) -> None:

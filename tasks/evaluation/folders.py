@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -157,9 +158,10 @@ def evaluate_instances(
     for pred_id, gt_id in pairs:
         try:
             found = predicted.detections(pred_id, table.names)
-            maps = truth.maps(gt_id, table.names)
-            records.append(_match(found, maps, len(table.names), "ignored"))
-            of_authors.append(_match(found, maps, len(table.names), "predicted"))
+            of_image = {"num_classes": len(table.names), "image": gt_id}
+            match = partial(_match, found, truth.maps(gt_id, table.names), **of_image)
+            records.append(match(void="ignored"))
+            of_authors.append(match(void="predicted"))
             infos.append(ImageInfo(gt_id, gt_id, *found.masks.shape[1:]))
             objects += truth.objects(gt_id, table.names)
             detections += as_detections(gt_id, found.masks, found.classes, found.scores)
@@ -398,9 +400,11 @@ def _predictions(path: Path, truth: _CocoImages | _MapFolders) -> CocoFile:
     return read_results(path, truth.content)
 
 
-def _match(found: _Detections, truth: tuple[NDArray, NDArray], num_classes: int, void: Void) -> InstanceRecords:
+def _match(
+    found: _Detections, truth: tuple[NDArray, NDArray], *, num_classes: int, void: Void, image: str
+) -> InstanceRecords:
     classes, scores = np.array(found.classes, np.int64), np.array(found.scores, np.float64)
-    return match_image(found.masks, classes, scores, *truth, num_classes=num_classes, void=void)
+    return match_image(found.masks, classes, scores, *truth, num_classes=num_classes, void=void, image=image)
 
 
 def _base(path: Path) -> Path:

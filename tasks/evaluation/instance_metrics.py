@@ -24,12 +24,15 @@ class InstanceRecords(NamedTuple):
         scores: float64 [N].
         hits: bool [N, 2], whether the detection is a true positive at IoU 0.5 and at 0.7.
         num_gt: int64 [C], the objects of each class in the ground truth.
+        images: str [N], the id of each detection's image: equal scores are ranked by it, whatever order images came in.
+            [0] where nobody knows; then they keep the order that they came in.
     """
 
     classes: NDArray[np.int64]
     scores: NDArray[np.float64]
     hits: NDArray[np.bool_]
     num_gt: NDArray[np.int64]
+    images: NDArray[np.str_] = np.zeros(0, np.str_)
 
 
 class ClassPrecision(TypedDict):
@@ -57,6 +60,7 @@ def match_image(
     *,
     num_classes: int,
     void: Void = "ignored",
+    image: str = "",
 ) -> InstanceRecords:
     """Decide which detections of one image are true positives.
 
@@ -77,6 +81,7 @@ def match_image(
         gt_instances: [H, W], 0 background, 255 void. An object's class is the one that most of its pixels have.
         num_classes: Foreground classes.
         void: What void pixels are in a detection.
+        image: Its id.
 
     Raises:
         ValueError: Sizes disagree, a class lies outside the table, or an object has no class.
@@ -107,19 +112,26 @@ def match_image(
     iou[kept_classes[:, None] != gt_classes] = 0
     order = np.argsort(-kept_scores, kind="stable")
     hits = np.stack([_claim(iou, order, threshold) for threshold in _THRESHOLDS], axis=1)
-    return InstanceRecords(kept_classes, kept_scores, hits, np.bincount(gt_classes, minlength=num_classes))
+    num_gt = np.bincount(gt_classes, minlength=num_classes)
+    return InstanceRecords(kept_classes, kept_scores, hits, num_gt, np.full(len(kept_scores), image))
 
 
 def add_records(records: Iterable[InstanceRecords]) -> InstanceRecords:
-    """Join the records of images or shards; equal scores keep the order of their images.
+    """Join the records of images or shards.
 
     Raises:
         ValueError: Nothing was given, or class tables of different lengths.
     """
-    classes, scores, hits, num_gt = zip(*records, strict=True)
+    parts = list(records)
+    classes, scores, hits, num_gt, _ = zip(*parts, strict=True)
+    images = np.concatenate([_images_of(part) for part in parts])
     return InstanceRecords(
-        np.concatenate(classes), np.concatenate(scores), np.concatenate(hits), np.sum(num_gt, axis=0)
+        np.concatenate(classes), np.concatenate(scores), np.concatenate(hits), np.sum(num_gt, axis=0), images
     )
+
+
+def _images_of(records: InstanceRecords) -> NDArray[np.str_]:
+    return records.images if len(records.images) else np.full(len(records.scores), "")
 
 
 def average_precision(records: InstanceRecords, class_names: Sequence[str]) -> InstanceScore:
@@ -130,9 +142,9 @@ def average_precision(records: InstanceRecords, class_names: Sequence[str]) -> I
         class_names: The C names of the foreground classes.
     """
     per_class: dict[str, ClassPrecision] = {}
+    ranks = np.lexsort((_images_of(records), -records.scores))
     for index, (name, num_gt) in enumerate(zip(class_names, records.num_gt.tolist(), strict=True)):
-        own = np.flatnonzero(records.classes == index)
-        ranked = records.hits[own[np.argsort(-records.scores[own], kind="stable")]]
+        ranked = records.hits[ranks[records.classes[ranks] == index]]
         ap50, ap70 = (_area_under_curve(hits, num_gt) if num_gt else None for hits in ranked.T)
         per_class[name] = ClassPrecision(ap50=ap50, ap70=ap70, gt=num_gt)
     return InstanceScore(

@@ -82,7 +82,7 @@ def score_shard(job: Job) -> dict[str, Any]:
                 found = _instance_predictions(sample_cams, sample_walk, refined, refine, size, settings, config)
                 found = ((name, instances.at_size(own_size)) for name, instances in found)
                 own = detections.get(sample.id, [])
-                _match(found, own, truth, sample.labels, num_classes, records)
+                _match(found, own, truth, sample.labels, num_classes, records, sample.id)
             job.progress(done, len(job.samples))
     # One image has one record of each method.
     counts = {"images": len(records["labels"]), "touching": len(records["touching/labels"])}
@@ -144,6 +144,7 @@ def _match(
     labels: tuple[int, ...],
     num_classes: int,
     records: Records,
+    image: str = "",
 ) -> None:
     """Append one image's records of every method: under "touching/..." again where objects of a class touch, and under
     "chainercv/..." by the rule of the paper's authors.
@@ -157,7 +158,8 @@ def _match(
     groups = ["", "touching/"] if touching(truth.semantic, truth.instances) else [""]
     for name, method_masks, classes, scores in methods:
         found_here = method_masks.astype(bool), np.array(classes, np.int64), np.array(scores, np.float64)
-        match = partial(match_image, *found_here, truth.semantic, truth.instances, num_classes=num_classes)
+        options = {"num_classes": num_classes, "image": image}
+        match = partial(match_image, *found_here, truth.semantic, truth.instances, **options)
         record = match()
         for group in groups:
             records[f"{group}{name}"].append(record)

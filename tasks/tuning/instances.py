@@ -121,4 +121,5 @@ class InstanceTrials:
         assert truth.instances is not None
         classes = np.array([sample.labels[row] for row in found.rows], np.int64)
         scores = np.array(found.scores, np.float64)
-        return match_image(found.masks, classes, scores, truth.semantic, truth.instances, num_classes=num_classes)
+        maps = truth.semantic, truth.instances
+        return match_image(found.masks, classes, scores, *maps, num_classes=num_classes, image=sample.id)

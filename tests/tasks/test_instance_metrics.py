@@ -125,6 +125,22 @@ def test_average_precision_equals_a_greedy_pass_over_the_whole_set(seed: int) ->
     assert seen_partial, "the case is too easy to tell right from wrong"
 
 
+def test_equal_scores_are_ranked_by_their_images_in_whatever_order_these_come() -> None:
+    rng = np.random.default_rng(3)
+    scenes = [random_scene(rng, 3, 5) for _ in range(8)]
+    records = [match_image(*scene, num_classes=NUM_CLASSES, image=f"{n}") for n, scene in enumerate(scenes)]
+    in_order = average_precision(add_records(records), NAMES)
+    assert in_order == score_of(*scenes)
+    differs = False
+    for shuffled in (records[::-1], [*records[4:], *records[:4]], [records[n] for n in rng.permutation(8)]):
+        # As shards, which images come to by chance.
+        shards = [add_records(shuffled[:3]), add_records(shuffled[3:])]
+        assert average_precision(add_records(shards), NAMES) == in_order
+        nameless = [record._replace(images=np.zeros(0, np.str_)) for record in shuffled]
+        differs |= average_precision(add_records(nameless), NAMES) != in_order
+    assert differs, "no order of the images matters here"
+
+
 def test_records_add_up_over_shards_and_survive_a_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     records = [random_scene(rng, 3, 5).match() for _ in range(6)]

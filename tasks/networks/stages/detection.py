@@ -151,7 +151,8 @@ def _validate(net: nn.Module, job: Job) -> dict[str, float]:
     records = []
     for batch, images in batches(job.validation, as_pixels, job.device):
         for sample, found in zip(batch, find_instances(net, images, job.device, DetectionConfig()), strict=True):
-            records.append(match_image(*found, *read_objects(sample), num_classes=len(job.classes)))
+            options = {"num_classes": len(job.classes), "image": sample.id}
+            records.append(match_image(*found, *read_objects(sample), **options))
     score = average_precision(add_records(records), job.classes.names)
     return {"ap50": score["ap50"] or 0.0}
 

@@ -47,9 +47,10 @@ def score_shard(job: Job) -> dict[str, Any]:
         own = by_image[sample.id]
         masks = np.array([decode_mask(found["segmentation"]) for found in own], bool).reshape(-1, *semantic.shape)
         classes, scores = np.array([found["class"] for found in own], np.int64), [found["score"] for found in own]
-        match = partial(match_image, masks, classes, np.array(scores, float), semantic, instances)
-        records.append(match(num_classes=len(job.classes)))
-        of_authors.append(match(num_classes=len(job.classes), void="predicted"))
+        options = {"num_classes": len(job.classes), "image": sample.id}
+        match = partial(match_image, masks, classes, np.array(scores, float), semantic, instances, **options)
+        records.append(match())
+        of_authors.append(match(void="predicted"))
         objects, kinds = separate_objects(semantic, instances)
         truth += as_detections(sample.id, objects, kinds, [1.0] * len(kinds))
         truth += void_crowds(sample.id, instances, len(job.classes))
