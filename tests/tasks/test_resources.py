@@ -41,6 +41,31 @@ def test_training_memory_has_the_momentum_of_sgd_beside_the_weights(monkeypatch:
     assert held == [(2, expected)]
 
 
+def test_time_on_a_gpu_begins_when_what_came_before_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: happened.append("waited"))
+    monkeypatch.setattr(resources, "perf_counter", lambda: happened.append("clock") or 0.0)
+    resources._seconds(lambda: happened.append("run"), "cuda")
+    assert happened == ["waited", "clock", "run", "waited", "clock"]
+
+
+def test_memory_of_inference_is_not_that_of_preparing_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    prepare, start = resources.prepare_inference, resources._start_counting
+
+    def prepared(net: nn.Module) -> nn.Module:
+        happened.append("prepared")
+        return prepare(net)
+
+    monkeypatch.setattr(resources, "prepare_inference", prepared)
+    monkeypatch.setattr(resources, "_start_counting", lambda device: happened.append("counting") or start(device))
+    monkeypatch.setattr(resources, "_peak", lambda _: happened.append("peak") or 10**9)
+    monkeypatch.setattr(resources, "REPEATS", 1)
+    variant = Variant("bilinear-interpolation", options={"input": "imagenet"})
+    resources._measure_inference(variant, 2, (32, 48), device="cpu", num_threads=1, precision="float32")
+    assert happened == ["counting", "prepared", "counting", "peak"]
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_arithmetic_is_in_the_precision_that_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, precision: Precision, dtype: torch.dtype
