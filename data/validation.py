@@ -35,6 +35,8 @@ MAX_CLASSES = 2000
 MAX_SCENE_VALUES = VOID
 """A label map without background has no value to spare."""
 FEW_IMAGES, FEW_CLASSES = 8, 3
+NEARLY, LEAST_FOR_NEARLY = 0.9, 10
+"""A class is in almost every image that is in this share of them; of fewer images a share says little."""
 TINY_SIDE, LARGE_SIDE = 48, 2000
 LISTED, FEW_LISTED = 10, 3
 # The brightest of 256 levels below which nobody sees anything.
@@ -288,9 +290,19 @@ def tag_warnings(dataset: Dataset) -> list[str]:
             f"every image has {_listed(names, every)}: no classifier can find what is always there, so such labels "
             "will be arbitrary; add images without it, or leave the tag out"
         )
-    if not every and 1 < len(counts) <= FEW_CLASSES and all(sample.labels for sample in samples):
+    nearly = [c for c in sorted(counts) if NEARLY * len(samples) <= counts[c] < len(samples)]
+    for c in nearly if len(samples) >= LEAST_FOR_NEARLY else []:
         notes.append(
-            f"every image has one of {len(counts)} classes: little tells objects from what is around them, and labels "
+            f"almost every image has {names[c]}, {counts[c]} of {len(samples)}: little tells a classifier where it is "
+            "not, so its labels may hold what is around it; add images without it, with empty labels"
+        )
+    tagged = sum(bool(sample.labels) for sample in samples)
+    if not every and 1 < len(counts) <= FEW_CLASSES and NEARLY * len(samples) <= tagged:
+        which = f"every image has one of {len(counts)} classes"
+        if rest := len(samples) - tagged:
+            which = f"only {rest} of {len(samples)} images {'lacks' if rest == 1 else 'lack'} all {len(counts)} classes"
+        notes.append(
+            f"{which}: little tells objects from what is around them, and labels "
             "may hold both; add images without any of the classes, with empty labels"
         )
     doubts = Counter(c for sample in samples for c in unknown_classes(sample))

@@ -64,7 +64,8 @@ class HealthWatch:
             return
         summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
         dataset = plan.dataset
-        options = {"trained": self._trained, "config": artifact.config, "external": dataset.cams is not None}
+        external, by_pixels = dataset.cams is not None, bool(plan.of("pixel-scores"))
+        options = {"trained": self._trained, "config": artifact.config, "external": external, "by_pixels": by_pixels}
         found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
         if found.failures:
             raise StageError(f"{'. '.join(found.failures)}. --go-on goes on all the same (from Python go_on=True).")

@@ -130,7 +130,8 @@ def _understood(prepared: PlannedRun) -> dict[str, Any]:
         if artifacts and not artifacts[0].origin:
             summaries = [read_summary(prepared, artifact) for artifact in artifacts]
             classes, config = plan.dataset.classes, artifacts[0].config
-            options = {"trained": trained, "config": config, "external": plan.dataset.cams is not None}
+            external, by_pixels = plan.dataset.cams is not None, bool(plan.of("pixel-scores"))
+            options = {"trained": trained, "config": config, "external": external, "by_pixels": by_pixels}
             found = check_stage(stage, summaries, plan.dataset.samples, classes, **options)
             facts |= found.facts
             failures += found.failures

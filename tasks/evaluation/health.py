@@ -101,6 +101,7 @@ def check_stage(
     trained: bool = True,
     config: Config | None = None,
     external: bool = False,
+    by_pixels: bool = False,
 ) -> Health:
     """Judge a stage by what its functions returned.
 
@@ -112,6 +113,7 @@ def check_stage(
         trained: Whether the run trains its networks itself; else few images prove nothing against them.
         config: Its settings.
         external: Whether another method made the attention maps, so that no classifier is at fault.
+        by_pixels: Whether a second round over the set makes the labels.
     """
     if stage == "classifier":
         return _check_classifier(summaries[0])
@@ -125,7 +127,7 @@ def check_stage(
     if stage == "walk":
         return _check_walk(summaries, classes)
     if stage == "labels":
-        found = _check_labels(summaries, samples, classes, trained, external)
+        found = _check_labels(summaries, samples, classes, trained, external, by_pixels)
         return _with_regions(found, summaries)
     if stage == "quality":
         return _check_quality(summaries, classes)
@@ -173,7 +175,7 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
         failure = (
             f"The classifier has learnt nothing: after {summary['restarts']} restarts at lower rates its loss, "
             f"{summary['loss']:.3g}, is still that of a guess. Check that the tags belong to the images (pseudomask "
-            "doctor), start from ImageNet weights (--weights), or train longer (--classifier.steps)"
+            f"doctor), {_start_of(summary)}, or train longer (--classifier.steps)"
         )
         return Health(facts, (failure,))
     if not tags or tags["mean_ap"] is None:
@@ -192,7 +194,7 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
             f"{chance:.0%} of random assignments of the tags score as high"
         )
         remedy = (
-            "Check that the tags belong to the images (pseudomask doctor), start from ImageNet weights (--weights), or "
+            f"Check that the tags belong to the images (pseudomask doctor), {_start_of(summary)}, or "
             "bring more images of each tag"
         )
         if chance > (CHANCE if judged >= MANY_IMAGES else CHANCE_OF_FEW):
@@ -200,9 +202,16 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
             return Health(facts, (f"{told[0].upper()}{told[1:]}. {meaning}. {remedy}",))
         if chance > CHANCE:
             return Health(facts, (), (f"Perhaps {told}. {remedy}",))
-    if failure := _untold(tags, where):
+    if failure := _untold(summary, where):
         return Health(facts, (failure,))
     shares = tags["share"]
+    if chance is None and tags["measured_on"] != "training images" and min(shares.values()) > 1 - MOSTLY:
+        unjudged = (
+            f"Whether the classifier has learnt the tags cannot be told {where}: perfect scores would hardly differ "
+            "from chance, since too few images lack the tags. Its labels may hold what is around an object; add images "
+            "without it, with empty labels"
+        )
+        return Health(facts, (), (unjudged,))
     weak = {name: ap for name, ap in tags["ap"].items() if ap - shares[name] < WEAK * (1 - shares[name])}
     if not weak:
         return Health(facts)
@@ -215,8 +224,16 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
     return Health(facts, (), (warning,))
 
 
-def _untold(tags: Mapping[str, Any], where: str) -> str | None:
+def _start_of(summary: Mapping[str, Any]) -> str:
+    """Return the remedy that lies in the first weights, where these were random, and else in the backbone."""
+    if summary.get("pretrained"):
+        return "take another backbone (--backbone)"
+    return "start from ImageNet weights (--weights)"
+
+
+def _untold(summary: Mapping[str, Any], where: str) -> str | None:
     """Return what is to be said of a classifier that is better than chance, and yet tells hardly anything."""
+    tags = summary["tags"]
     shares = tags["share"]
     if tags["chance"] is None or tags["measured_on"] != "held-out images":
         return None
@@ -226,7 +243,7 @@ def _untold(tags: Mapping[str, Any], where: str) -> str | None:
     return (
         f"The classifier hardly tells the tags {where}: mean average precision {tags['mean_ap']:.0%}, the tags' mean "
         f"share of the images {sum(shares.values()) / len(shares):.0%}. So its attention maps, and every label made "
-        "from them, mean little. Train it longer (--classifier.steps), start from ImageNet weights (--weights), or "
+        f"from them, mean little. Train it longer (--classifier.steps), {_start_of(summary)}, or "
         "bring more images of each tag"
     )
 
@@ -313,6 +330,7 @@ def _check_labels(
     classes: ClassTable,
     trained: bool,
     external: bool,
+    by_pixels: bool,
 ) -> Health:
     labels_of = {sample.id: sample.labels for sample in samples if sample.labels}
     if not labels_of:
@@ -333,6 +351,8 @@ def _check_labels(
     }
     told = f"{len(empty)} of {_counted(len(labels_of), 'tagged image')} without a labelled pixel"
     remedy = "Look at the attention maps in the report, or lower --labels.background-threshold"
+    if by_pixels:
+        remedy = f"{remedy.replace(', or', ',')}, or leave out the second round (--pixels.folds 0)"
     if not external:
         remedy = f"{remedy.replace(', or', ',')}, or train the classifier longer"
     if len(empty) == len(labels_of) and (trained or len(labels_of) >= FEW_IMAGES):

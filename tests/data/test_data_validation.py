@@ -161,6 +161,18 @@ def test_few_classes_without_images_that_have_none_are_foretold(dataset: Dataset
     assert not any("one of" in note for note in warnings(tagged(many, *four)))
 
 
+def test_what_nearly_all_images_have_is_foretold(dataset: Dataset) -> None:
+    (note, *_) = warnings(tagged(dataset, *[(0,)] * 39, ()))
+    assert note.startswith("almost every image has cat, 39 of 40: little tells a classifier where it is not")
+    assert not any("almost" in note for note in warnings(tagged(dataset, *[(0,)] * 35, *[()] * 5)))
+    # Of few images a share says little.
+    assert not any("almost" in note for note in warnings(tagged(dataset, *[(0,)] * 8, ())))
+    two = [(0,)] * 10 + [(1,)] * 10
+    notes = warnings(tagged(dataset, *two, ()))
+    assert any(note.startswith("only 1 of 21 images lacks all 2 classes: little tells objects") for note in notes)
+    assert not any("all 2 classes" in note for note in warnings(tagged(dataset, *two, *[()] * 5)))
+
+
 def test_tags_that_are_always_together_are_foretold(dataset: Dataset) -> None:
     together = tagged(dataset, *[(0, 1)] * 10, *[()] * 10)
     assert "cat, dog are always together: no classifier can tell which is which" in warnings(together)[0]

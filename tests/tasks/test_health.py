@@ -75,6 +75,28 @@ def test_a_classifier_that_hardly_tells_any_class_ends_the_run() -> None:
     assert not check_stage("classifier", [tags(0.52, 0.56, 0.002, "folds")], SAMPLES, CLASSES).failures
 
 
+def test_a_tag_that_nearly_all_images_have_cannot_be_judged_and_it_is_said() -> None:
+    found = {"ap": {"cat": 0.99}, "share": {"cat": 0.97}, "mean_ap": 0.99, "chance": None, "images": 40, "judged": 40}
+    (warning,) = check_stage("classifier", [{"tags": {"measured_on": "folds", **found}}], SAMPLES, CLASSES).warnings
+    assert "cannot be told in folds over 40 images" in warning
+    rare = found | {"ap": {"cat": 0.9}, "share": {"cat": 0.03}}
+    assert not check_stage("classifier", [{"tags": {"measured_on": "folds", **rare}}], SAMPLES, CLASSES).warnings
+
+
+def test_remedies_are_those_that_are_left() -> None:
+    found = tags(0.5, 0.5, 0.9)
+    assert "--weights" in check_stage("classifier", [found], SAMPLES, CLASSES).failures[0]
+    (failure,) = check_stage("classifier", [{**found, "pretrained": True}], SAMPLES, CLASSES).failures
+    assert "--weights" not in failure
+    assert "--backbone" in failure
+    (plain,), (second,) = (
+        check_stage("labels", labels("00", "01"), SAMPLES, CLASSES, by_pixels=by_pixels).warnings
+        for by_pixels in (False, True)
+    )
+    assert "--pixels.folds" not in plain
+    assert "--pixels.folds 0" in second
+
+
 def test_no_confident_pixel_ends_the_run_and_a_class_without_any_is_named() -> None:
     none = [{"tags": {0: 4, 1: 2}, "tags_found": {}}, {"tags": {"1": 4}, "tags_found": {}}]
     assert "nothing to learn" in check_stage("relations", none, SAMPLES, CLASSES).failures[0]

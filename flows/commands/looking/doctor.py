@@ -133,7 +133,9 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
     for note in (result.get("dataset") or {}).get("warnings", ()):
         console.print(f"warning: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if not result["problems"] and "dataset" in result:
-        console.print("No problem found.", highlight=False)
+        warnings = len((result["dataset"] or {}).get("warnings", ()))
+        told = f" {warnings} warning{'s' * (warnings > 1)}: labels may be poor, see above." if warnings else ""
+        console.print(f"No problem found.{told}", highlight=False)
 
 
 def _version(package: str) -> str | None:

@@ -97,10 +97,10 @@ def _class_table(classes: dict[str, Any], tags: dict[str, Any]) -> Table:
     """Return a row per class: its images, and what classifier, relations and labels found of it."""
     tagged = tags.get("classifier", {})
     kind = tagged.get("measured_on", "")
-    where = f"in folds over {tagged.get('images')} images" if kind == "folds" else f"on {tagged.get('images')} {kind}"
-    table = Table(
-        title="Classes", title_justify="left", caption=f"AP of the classifier {where}" if tagged.get("ap") else None
-    )
+    who, where = "the classifier", f"on {tagged.get('images')} {kind}"
+    if kind == "folds":
+        who, where = "a linear classifier on the first weights", f"in folds over {tagged.get('images')} images"
+    table = Table(title="Classes", title_justify="left", caption=f"AP of {who} {where}" if tagged.get("ap") else None)
     for column in ("class", "images", "AP", "with sure pixels", "without a pixel"):
         table.add_column(column, justify="left" if column == "class" else "right")
     sure = tags.get("relations", {}).get("images_with_confident_pixels", {})

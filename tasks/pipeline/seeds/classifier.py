@@ -284,6 +284,7 @@ def _infer(net: CAMNet, function: Any, samples: list[Sample], side: int, job: Jo
     found = []
     for sample in samples:
         image = read_working_image(sample.image, (side, side))
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(job.device)
+        # What is cut or decoded may be read-only, which torch warns of.
+        pixels = torch.tensor(image).permute(2, 0, 1)[None].to(job.device)
         found.append(function(net.backbone.normalize(pixels))[0].float().cpu().numpy())
     return np.stack(found)
