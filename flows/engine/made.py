@@ -11,7 +11,7 @@ from flows.engine.request import PlannedRun, Request, read_summary
 from tasks.engine.artifact import Artifact
 from tasks.engine.run_record import FILE_NAME
 from tasks.engine.workers import StageError
-from tasks.evaluation.health import CHECKED, check_stage
+from tasks.evaluation.health import CHECKED, Health, check_stage
 
 
 def may_be_made(request: Request) -> bool:
@@ -43,6 +43,24 @@ def tell_made(prepared: PlannedRun, *, go_on: bool) -> None:
                 health.finish(artifact)
 
 
+def judge_stage(prepared: PlannedRun, stage: str) -> Health:
+    """Judge a stage of a run whose artifacts are all made; one that a run took from another has nothing to be said."""
+    plan = prepared.plan
+    artifacts = plan.of(stage)
+    if not artifacts or artifacts[0].origin:
+        return Health()
+    return check_stage(
+        stage,
+        [read_summary(prepared, artifact) for artifact in artifacts],
+        plan.dataset.samples,
+        plan.dataset.classes,
+        trained=not any(artifact.origin for artifact in plan.artifacts),
+        config=artifacts[0].config,
+        external=plan.dataset.cams is not None,
+        by_pixels=bool(plan.of("pixel-scores")),
+    )
+
+
 class HealthWatch:
     """Ends a run whose stages have failed without an error: what comes after them would mean nothing."""
 
@@ -50,7 +68,6 @@ class HealthWatch:
         self._prepared = prepared
         plan = prepared.plan
         self._left = Counter(artifact.stage.name for artifact in plan.artifacts)
-        self._trained = not any(artifact.origin for artifact in plan.artifacts)
 
     def finish(self, artifact: Artifact) -> None:
         """Take note of an artifact that is made, and judge its stage with the last of them.
@@ -58,14 +75,10 @@ class HealthWatch:
         Raises:
             StageError: The stage makes everything after it meaningless; cause and remedy.
         """
-        name, plan = artifact.stage.name, self._prepared.plan
+        name = artifact.stage.name
         self._left[name] -= 1
-        if self._left[name] or artifact.origin or name not in CHECKED:
+        if self._left[name] or name not in CHECKED:
             return
-        summaries = [read_summary(self._prepared, each) for each in plan.of(name)]
-        dataset = plan.dataset
-        external, by_pixels = dataset.cams is not None, bool(plan.of("pixel-scores"))
-        options = {"trained": self._trained, "config": artifact.config, "external": external, "by_pixels": by_pixels}
-        found = check_stage(name, summaries, dataset.samples, dataset.classes, **options)
+        found = judge_stage(self._prepared, name)
         if found.failures:
             raise StageError(f"{'. '.join(found.failures)}. --go-on goes on all the same (from Python go_on=True).")

@@ -16,10 +16,10 @@ from data.formats.quality import QUALITY, quality_text, read_quality
 from data.store import explain_os_errors, open_store
 from data.validation import tag_warnings
 from flows.engine.collect import collect_labels, read_work, write_run_record, writing
-from flows.engine.made import is_whole, may_be_made, tell_made
+from flows.engine.made import is_whole, judge_stage, may_be_made, tell_made
 from flows.engine.request import PlannedRun, left_out_of, read_summary
 from flows.labels.request import RunRequest, replan
-from tasks.evaluation.health import CHECKED, check_stage, warn_of_refinement
+from tasks.evaluation.health import CHECKED, warn_of_refinement
 from tasks.pipeline.settings import PipelineConfig
 
 log = logging.getLogger(__name__)
@@ -124,18 +124,11 @@ def _understood(prepared: PlannedRun) -> dict[str, Any]:
     """
     plan, facts, failures = prepared.plan, {}, []
     warnings = tag_warnings(prepared.plan.dataset)
-    trained = not any(artifact.origin for artifact in plan.artifacts)
     for stage in CHECKED:
-        artifacts = plan.of(stage)
-        if artifacts and not artifacts[0].origin:
-            summaries = [read_summary(prepared, artifact) for artifact in artifacts]
-            classes, config = plan.dataset.classes, artifacts[0].config
-            external, by_pixels = plan.dataset.cams is not None, bool(plan.of("pixel-scores"))
-            options = {"trained": trained, "config": config, "external": external, "by_pixels": by_pixels}
-            found = check_stage(stage, summaries, plan.dataset.samples, classes, **options)
-            facts |= found.facts
-            failures += found.failures
-            warnings += found.warnings
+        found = judge_stage(prepared, stage)
+        facts |= found.facts
+        failures += found.failures
+        warnings += found.warnings
     counts = Counter(label for sample in plan.dataset.samples for label in sample.labels)
     names = plan.dataset.classes.names
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,13 +87,24 @@ class VGG16(Encoder):
         if len(names) != len(layers):
             raise ValueError(f"{weights}: not the weights of VGG16: {len(names)} layers, expected {len(layers)}")
         for name, layer in zip(names, layers, strict=True):
-            own = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
-            try:
-                layer.load_state_dict(own)
-            except RuntimeError as error:
-                raise ValueError(f"{weights}: not the weights of VGG16: {name}: {error}") from error
+            load_layer(layer, state, name, weights)
         self.pretrained = True
         return state
+
+
+def load_layer(layer: nn.Module, state: Mapping[str, Tensor], name: str, weights: str | Path) -> None:
+    """Take the weights of VGG16's layer of a name; a convolution takes those of a fully connected layer too.
+
+    Raises:
+        ValueError: They are not those of such a layer.
+    """
+    own = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
+    try:
+        if isinstance(layer, nn.Conv2d) and "weight" in own and own["weight"].dim() == 2:
+            own["weight"] = own["weight"].unflatten(1, (-1, *layer.kernel_size))
+        layer.load_state_dict(own)
+    except RuntimeError as error:
+        raise ValueError(f"{weights}: not the weights of VGG16: {name}: {error}") from error
 
 
 class BasicEncoder(Encoder):

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import conv_norm
-from models.segnet.encoders import VGG16, SceneNetwork
+from models.segnet.encoders import VGG16, SceneNetwork, load_layer
 from models.segnet.inputs import Input
 from models.segnet.parts import Upsampling, start_as_he, upsample
 
 FULLY_CONNECTED = 4096
-# Name in torchvision's VGG16 -> place in `FCN.connected`, and the side of the square of features that it was
-# connected to.
-OF_VGG16 = {"classifier.0": (0, 7), "classifier.3": (4, 1)}
+# Name in torchvision's VGG16 -> place in `FCN.connected`.
+OF_VGG16 = {"classifier.0": 0, "classifier.3": 4}
 # Of the upsamplings, from stride 32 on.
 FACTORS = (2, 2, 8)
 
@@ -51,15 +50,9 @@ class FCN(SceneNetwork):
         """
         assert isinstance(self.backbone, VGG16)
         state = self.backbone.load(weights)
-        for name, (place, side) in OF_VGG16.items():
-            own = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
-            try:
-                if "weight" in own:
-                    own["weight"] = own["weight"].unflatten(1, (-1, side, side))
-                if own:
-                    self.connected[place].load_state_dict(own)
-            except RuntimeError as error:
-                raise ValueError(f"{weights}: not the weights of VGG16: {name}: {error}") from error
+        for name, place in OF_VGG16.items():
+            if any(key.startswith(f"{name}.") for key in state):
+                load_layer(self.connected[place], state, name, weights)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the classes' logits for normalised input."""
