@@ -16,6 +16,7 @@ from tasks.pipeline.seeds import classifier as stage
 from tasks.pipeline.seeds.cams import infer_cams
 from tasks.pipeline.seeds.classifier import _held_steps, _loss
 from tasks.pipeline.settings import CamConfig, ClassifierConfig
+from tasks.training import HELD_STEPS
 from tasks.training.norms import freeze_norms
 from tasks.training.saving import load_classifier
 
@@ -139,3 +140,20 @@ def test_attention_lies_at_the_stride_that_was_asked_for(run_stage) -> None:
     assert load_classifier(folder).activations(torch.zeros(1, 3, 64, 80)).shape[2:] == (8, 10)
     cams = run_stage(infer_cams, CamConfig(scales=(1.0,)), classifier=folder)
     assert (cams / "cams.safetensors").is_file()
+
+
+def test_the_default_preset_holds_a_pretrained_backbone_where_classes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = np.eye(300, dtype=bool).repeat(4, axis=0)
+    rows = np.arange(len(targets))
+    job: Any = SimpleNamespace(seed=0, backbone="resnet18", weights=None, classes=range(300), device="cpu")
+
+    def held() -> list[int]:
+        config = quick().classifier
+        net = stage._network(job, config)
+        recipe = stage._recipe(net, config, job, rows, targets, np.ones(targets.shape, np.float32), 1.0)
+        return [group.get(HELD_STEPS, 0) for group in recipe.optimizer.param_groups]
+
+    # Random weights have nothing to lose.
+    assert held() == [0, 0]
+    monkeypatch.setattr(stage, "build_backbone", lambda name, weights, **options: _pretrained(name))
+    assert held() == [38, 0]
