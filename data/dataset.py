@@ -215,8 +215,13 @@ class Problem:
 
 
 class DatasetError(Exception):
-    """A data set cannot be used as it is. `problems` lists everything that is wrong with it."""
+    """A data set cannot be used as it is. `problems` lists everything that is wrong with it.
 
-    def __init__(self, problems: list[Problem] | str) -> None:
+    Attributes:
+        of_images: Whether the set can be used once the images that the problems name are set aside.
+    """
+
+    def __init__(self, problems: list[Problem] | str, *, of_images: bool = False) -> None:
         self.problems = [] if isinstance(problems, str) else problems
+        self.of_images = of_images
         super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, problems)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ FEW_IMAGES, FEW_CLASSES = 8, 3
 NEARLY, LEAST_FOR_NEARLY = 0.9, 10
 """A class is in almost every image that is in this share of them; of fewer images a share says little."""
 TINY_SIDE, LARGE_SIDE = 48, 2000
+STRIP = 8
+"""An image is a strip whose one side is so many times the other."""
 LISTED, FEW_LISTED = 10, 3
 # The brightest of 256 levels below which nobody sees anything.
 BLACK = 16
@@ -52,7 +55,7 @@ class _Checked:
         black: Whether the image is almost black.
         extremes: The lowest and the highest of the image's values, as they were read; None where it cannot be read.
         bits: How many bits of the image's values are in use.
-        longest: The longer side of the image in pixels; None where it cannot be read.
+        size: (H, W) of the image in pixels; None where it cannot be read.
         frames: The pictures in its file.
         strokes: Whether its hints are thin, and background is all around them.
         palette: Of its semantic ground truth, as `GroundTruth` has it.
@@ -63,7 +66,7 @@ class _Checked:
     black: bool = False
     frames: int = 1
     bits: int = 8
-    longest: int | None = None
+    size: tuple[int, int] | None = None
     extremes: tuple[int, int] | None = None
     strokes: bool = False
     palette: bytes = b""
@@ -93,14 +96,14 @@ class Examined(NamedTuple):
     Attributes:
         problems: As `examine_images` returns them.
         doubts: Likewise.
-        sides: The longer side of each image that can be read, in pixels, so that no file is opened again for it.
+        sizes: (H, W) of each image that can be read, in pixels, so that no file is opened again for it.
         pixels: Of these images the "lowest" and "highest" value as they were read, from 0 to 255, and of how many the
             file has values of "8 bits", "12 bits" and so on.
     """
 
     problems: list[Problem]
     doubts: list[str]
-    sides: list[int]
+    sizes: list[tuple[int, int]]
     pixels: dict[str, int]
 
 
@@ -111,9 +114,9 @@ def examine_files(dataset: Dataset, num_workers: int) -> Examined:
         map_in_threads(lambda sample: _check_sample(sample, num_values, dataset), dataset.samples, num_workers)
     )
     problems = [problem for checked in found for problem in checked.problems]
-    sides = [checked.longest for checked in found if checked.longest is not None]
+    sizes = [checked.size for checked in found if checked.size is not None]
     problems += _binary_masks(dataset, found) + _swapped_colours(dataset, found)
-    return Examined(problems, _doubts(dataset, found), sides, _pixels(found))
+    return Examined(problems, _doubts(dataset, found), sizes, _pixels(found))
 
 
 def _pixels(found: Sequence[_Checked]) -> dict[str, int]:
@@ -247,21 +250,30 @@ def set_aside(dataset: Dataset, problems: list[Problem]) -> Dataset:
     Raises:
         DatasetError: What remains is useless as a set; lists `problems` too.
     """
-    bad = {problem.sample for problem in problems}
-    kept = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in bad))
+    kept = _without(dataset, problems)
     if fatal := set_problems(kept):
         raise DatasetError([*problems, *fatal])
     return kept
 
 
+def can_be_set_aside(dataset: Dataset, problems: list[Problem]) -> bool:
+    """Return whether the set is of use without the samples that the problems name."""
+    return not set_problems(_without(dataset, problems))
+
+
+def _without(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    bad = {problem.sample for problem in problems}
+    return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in bad))
+
+
 def warnings(
-    dataset: Dataset, digests: Mapping[str, str] | None = None, sides: Sequence[int] | None = None
+    dataset: Dataset, digests: Mapping[str, str] | None = None, sizes: Sequence[tuple[int, int]] | None = None
 ) -> list[str]:
     """Foretell what works but will not train well, from counts, sizes and bytes alone.
 
     Args:
         digests: Sample id -> digest of the image's bytes, to find images that are there twice; without, none are found.
-        sides: The images' longer sides in pixels; read from the files by default.
+        sizes: (H, W) of the images in pixels; read from the files by default.
     """
     samples, names = dataset.samples, dataset.classes.names
     notes = ["the set is one image alone"] if len(samples) == 1 else []
@@ -271,7 +283,7 @@ def warnings(
         if unlabelled:
             notes.append(f"images without labels, taken for background only: {unlabelled}")
         notes += _contradictions(samples, names, digests or {})
-    return notes + _size_warnings(_sides(samples) if sides is None else sides)
+    return notes + _size_warnings(_sizes(samples) if sizes is None else sizes)
 
 
 def tag_warnings(dataset: Dataset) -> list[str]:
@@ -330,7 +342,28 @@ def tag_warnings(dataset: Dataset) -> list[str]:
                 f"{_listed(names, group)} are always together: no classifier can tell which is which; add images "
                 "with one of them alone"
             )
-    return notes
+    return notes + _company_warnings(samples, names, counts)
+
+
+def _company_warnings(samples: Sequence[Sample], names: Sequence[str], counts: Mapping[int, int]) -> list[str]:
+    """Name classes that hardly come without another one, which comes without them."""
+    pairs = Counter(pair for sample in samples for pair in permutations(sample.labels, 2))
+    found = [
+        f"{names[c]} with {names[other]} ({both} of its {counts[c]} images)"
+        for (c, other), both in sorted(pairs.items())
+        if counts[c] >= LEAST_FOR_NEARLY
+        and both >= NEARLY * counts[c]
+        # Else the two are nearly one class, or the other is nearly everywhere.
+        and both < NEARLY * counts[other]
+        and counts[other] < NEARLY * len(samples)
+    ]
+    if not found:
+        return []
+    told = shortened(found, LISTED)
+    return [
+        f"classes that hardly come without another: {told}. The classifier may take one for the other, so labels of "
+        "the first may hold the second; add images with the first alone"
+    ]
 
 
 def _contradictions(samples: Sequence[Sample], names: Sequence[str], digests: Mapping[str, str]) -> list[str]:
@@ -350,25 +383,30 @@ def _contradictions(samples: Sequence[Sample], names: Sequence[str], digests: Ma
     return [f"the same image has different tags: {'; '.join(told)}{more}"]
 
 
-def _sides(samples: Sequence[Sample]) -> list[int]:
-    def side(sample: Sample) -> int | None:
+def _sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+    def size(sample: Sample) -> tuple[int, int] | None:
         try:
-            return max(image_size(sample.image))
+            return image_size(sample.image)
         except DatasetError:
             return None
 
-    return [found for found in map_in_threads(side, samples) if found is not None]
+    return [found for found in map_in_threads(size, samples) if found is not None]
 
 
-def _size_warnings(longest: Sequence[int]) -> list[str]:
+def _size_warnings(sizes: Sequence[tuple[int, int]]) -> list[str]:
     """Name sizes at which objects are lost."""
-    notes = []
+    notes, longest = [], [max(size) for size in sizes]
     if tiny := sum(side < TINY_SIDE for side in longest):
         notes.append(f"images of fewer than {TINY_SIDE} pixels a side, too few to tell an object: {tiny}")
     if large := sum(side > LARGE_SIDE for side in longest):
         notes.append(
             f"images of more than {LARGE_SIDE} pixels a side: {large}. They are worked on at the size that "
             "--long-side sets, where objects of less than a fiftieth of the side are lost; cut such images into tiles"
+        )
+    if strips := sum(max(size) >= STRIP * min(size) for size in sizes):
+        notes.append(
+            f"images one of whose sides is at least {STRIP} times the other: {strips}. The longer side sets the size "
+            "that they are worked on at, so little is left of the shorter one; cut such images into tiles"
         )
     return notes
 
@@ -383,7 +421,8 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         image, bits, frames = read_photo(sample.image)
         extremes = int(image.min()), int(image.max())
         truth, black = read_ground_truth(sample), extremes[1] < BLACK
-        problems = truth_problems(sample, truth, image.shape[:2], num_values)
+        size = image.shape[0], image.shape[1]
+        problems = truth_problems(sample, truth, size, num_values)
         if sample.saliency and not is_network(sample.saliency):
             read_saliency(sample)
         if isinstance(sample, SampleWithMore) and sample.regions:
@@ -393,7 +432,7 @@ def _check_sample(sample: Sample, num_values: int, dataset: Dataset) -> _Checked
         if sample.cams and dataset.cams:
             read_cams(sample, dataset.cams, dataset.classes)
         values = None if truth.semantic is None else frozenset(np.unique(truth.semantic).tolist())
-        return _Checked(problems, values, black, frames, bits, max(image.shape[:2]), extremes, strokes, truth.palette)
+        return _Checked(problems, values, black, frames, bits, size, extremes, strokes, truth.palette)
     except DatasetError as error:
         return _Checked([replace(problem, sample=sample.id) for problem in error.problems])
 

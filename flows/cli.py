@@ -144,7 +144,7 @@ def _explain(error: BaseException, *, can_skip: bool = False) -> None:
         text = f"{error.filename}: {error.strerror}"
     _say(text)
     if isinstance(error, DatasetError) and (count := sum(problem.count for problem in error.problems)) > 1:
-        advice = " --skip-bad sets bad images aside." if can_skip else ""
+        advice = " --skip-bad sets bad images aside." if can_skip and error.of_images else ""
         _say(f"{count} problems.{advice}")
 
 

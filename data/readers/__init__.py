@@ -16,7 +16,7 @@ from data.readers.coco import find_coco_file, read_coco_set
 from data.readers.entries import find_labels, refuse_dangling
 from data.readers.folder import read_folder, read_images
 from data.readers.scenes import find_scenes, maps_of, read_scenes
-from data.validation import set_aside, set_problems
+from data.validation import can_be_set_aside, set_aside, set_problems
 
 __all__ = ["has_own_classes", "open_dataset", "open_images"]
 MOST_SPELLINGS = 10
@@ -70,7 +70,8 @@ def open_dataset(
     with _named_os_errors(root):
         dataset, problems = _read(root, labels, split, classes)
     if problems and not skip_bad:
-        raise DatasetError([*problems, *set_problems(dataset)])
+        of_images = can_be_set_aside(dataset, problems)
+        raise DatasetError([*problems, *set_problems(dataset)], of_images=of_images)
     dataset = replace(dataset, notes=(*dataset.notes, *_spelling_notes(dataset.classes)))
     return set_aside(dataset, problems), problems
 
@@ -160,7 +161,7 @@ def open_images(
         else:
             dataset, problems = read_images(root, split, classes)
     if problems and not skip_bad:
-        raise DatasetError(problems)
+        raise DatasetError(problems, of_images=bool(dataset.samples))
     if not dataset.samples:
         raise DatasetError([*problems, Problem(root, "expected images, found none")])
     return dataset, problems

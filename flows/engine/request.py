@@ -223,7 +223,7 @@ def plan_run(
         return PlannedRun(plan, store, tuple(left_out))
     problems = check(sets)
     if problems and not skip_bad:
-        raise DatasetError(problems)
+        raise DatasetError(problems, of_images=True)
     if problems:
         plan = lay_out(drop(sets, problems))
     return PlannedRun(plan, store, (*left_out, *problems), checked=True)

@@ -115,7 +115,7 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     suspects = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id in wanted))
     found = check_files(request, suspects) if wanted else []
     if found and not request.skip_bad:
-        raise DatasetError(found)
+        raise DatasetError(found, of_images=True)
     if found:
         bad = {problem.sample for problem in found}
         good = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in bad))

@@ -10,7 +10,7 @@ from pathlib import Path
 from data.dataset import ClassTable, Dataset, DatasetError, Problem
 from data.readers import has_own_classes, open_dataset, open_images
 from data.store import ArtifactError
-from data.validation import check_images, set_aside
+from data.validation import can_be_set_aside, check_images, set_aside
 from flows.engine.request import ListName, PlannedRun, Request, WholePath, plan_run
 from flows.training.request import settings_of
 from tasks.engine.artifact import has_truth
@@ -113,9 +113,9 @@ def open_truth(
         raise DatasetError([Problem(dataset.root, message + ", ".join(dataset.classes.names))])
     lacking = [sample for sample in dataset.samples if not has_truth(sample)]
     if lacking and not request.skip_bad:
-        raise DatasetError(
-            [Problem(s.image, "expected ground truth to score against, found none", s.id) for s in lacking]
-        )
+        expected = "expected ground truth to score against, found none"
+        found = [Problem(sample.image, expected, sample.id) for sample in lacking]
+        raise DatasetError(found, of_images=can_be_set_aside(dataset, found))
     return set_aside(dataset, [Problem(s.image, "has no ground truth", s.id) for s in lacking]), problems
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from data.dataset import ClassTable, CocoSource, Dataset, DatasetError, Problem, Sample
 from data.formats.label_maps import write_label_map
 from data.readers import open_dataset
-from data.validation import check_images, set_aside, warnings
+from data.validation import can_be_set_aside, check_images, set_aside, warnings
 
 SIZE = (10, 12)
 
@@ -177,6 +177,27 @@ def test_tags_that_are_always_together_are_foretold(dataset: Dataset) -> None:
     together = tagged(dataset, *[(0, 1)] * 10, *[()] * 10)
     assert "cat, dog are always together: no classifier can tell which is which" in warnings(together)[0]
     assert not any("together" in note for note in warnings(tagged(dataset, *[(0, 1)] * 10, *[(0,)] * 2, ())))
+
+
+def test_a_class_that_hardly_comes_without_another_is_foretold(dataset: Dataset) -> None:
+    boats, seas, lands = [(0, 1)] * 19, [(1,)] * 20, [()] * 20
+    (note,) = (note for note in warnings(tagged(dataset, *boats, (0,), *seas, *lands)) if "without another" in note)
+    told = "classes that hardly come without another: cat with dog (19 of its 20 images). The classifier may take one"
+    assert note.startswith(told)
+    assert not any("without another" in note for note in warnings(tagged(dataset, *boats, *[(0,)] * 4, *seas, *lands)))
+    # Of few images a share says little, and what is in almost every image is named already.
+    assert not any("without another" in note for note in warnings(tagged(dataset, *boats[:8], *seas, *lands)))
+    assert not any("without another" in note for note in warnings(tagged(dataset, *boats, *seas, ())))
+
+
+def test_strips_are_foretold(dataset: Dataset) -> None:
+    (note,) = warnings(dataset, sizes=[(20, 1000), (1000, 126), (1000, 125)])[2:]
+    assert note.startswith("images one of whose sides is at least 8 times the other: 2. ")
+
+
+@pytest.mark.parametrize(("bad", "can"), [("d", True), ("abcd", False), ("abc", False)])
+def test_what_can_be_set_aside_leaves_a_set(dataset: Dataset, bad: str, can: bool) -> None:
+    assert can_be_set_aside(dataset, [Problem(dataset.root / id, "is bad", id) for id in bad]) is can
 
 
 def test_the_same_image_with_two_tags_is_foretold(dataset: Dataset) -> None:

@@ -156,9 +156,14 @@ def test_what_is_advised_is_an_option_of_the_command(tmp_path: Path, capsys: pyt
         (tmp_path / "set" / folder).mkdir(parents=True)
     for name in ("a", "b"):
         (tmp_path / "set/images" / f"{name}.jpg").write_bytes(b"no image")
-    (tmp_path / "set/labels.csv").write_text("image,labels\na,cat\nb,dog\nx,cat\ny,cat\n")
+    (tmp_path / "set/labels.csv").write_text("image,labels\nimages/a,cat\nimages/b,dog\nx,cat\ny,cat\n")
     code, text = refusal(capsys, "run", "--data", tmp_path / "set", "--out", tmp_path / "x")
     assert text.endswith("--skip-bad sets bad images aside.")
+    # What is wrong with the whole set stays when images are set aside.
+    (tmp_path / "set/labels.csv").write_text("image,labels\nimages/a,\nx,cat\ny,cat\n")
+    for more in ((), ("--skip-bad",)):
+        code, text = refusal(capsys, "run", "--data", tmp_path / "set", "--out", tmp_path / "x", *more)
+        assert (code, "none of the 2 images has any" in text, text.endswith("3 problems.")) == (1, True, True)
 
 
 @pytest.mark.parametrize(

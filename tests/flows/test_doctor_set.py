@@ -73,6 +73,17 @@ def test_doctor_prints_no_control_characters_of_names(tmp_path: Path) -> None:
     assert "bad\\x1b]0;owned\\x07[bold].jpg: expected a name without control characters" in text
 
 
+def test_doctor_advises_to_skip_bad_images_where_that_helps(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (64, 64), (200, 90, 9)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("a,cat\nb,cat\nc,cat\n")
+    assert "1 problem. `run --skip-bad` sets bad images aside." in shown(*examine_dataset(tmp_path, None, None, None))
+    (tmp_path / "labels.csv").write_text("a,\nc,cat\n")
+    text = shown(*examine_dataset(tmp_path, None, None, None))
+    assert "skip-bad" not in text
+    assert "2 problems. No run can use the set before it is mended." in text
+
+
 def test_doctor_notes_classes_that_may_be_one(tmp_path: Path) -> None:
     for name in "ab":
         Image.new("RGB", (64, 64), (200, 90, 9)).save(tmp_path / f"{name}.png")

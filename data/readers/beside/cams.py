@@ -21,6 +21,7 @@ from data.names import clean_name, shortened
 from data.readers.beside.matching import match_with_affix
 from data.readers.image_names import ImageNames, image_id
 from data.readers.text import read_text, text_lines
+from data.validation import can_be_set_aside
 
 Missing = Literal["error", "skip", "background"]
 MAPS = "class attention maps"
@@ -68,7 +69,8 @@ def with_cams(
         twice = [problem for problem in problems if problem.file != folder]
         if twice or missing == "error":
             hints = [] if twice else _hints(dataset, folder, files, found)
-            raise DatasetError([*_few(twice or problems, folder), *hints])
+            of_images = can_be_set_aside(dataset, problems)
+            raise DatasetError([*_few(twice or problems, folder), *hints], of_images=of_images)
         notes.append(f"{len(problems)} images have no map, which is taken for empty: {_named(problems)}")
         problems = []
     if not found:

@@ -12,6 +12,7 @@ from data.names import shortened
 from data.readers.beside.box_files import box_files, coco_boxes, is_coco, several_files, yolo_boxes
 from data.readers.beside.matching import LISTED, first_problems
 from data.readers.image_names import ImageNames
+from data.validation import can_be_set_aside
 
 SUFFIXES = frozenset({".json", ".xml", ".png"})
 
@@ -59,7 +60,9 @@ def with_hints(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tuple[
         raise DatasetError([Problem(folder, f"{expected}, {shown}")])
     problems += [several_files(folder, id, each) for id, each in sources.items() if len(each) > 1]
     if problems and not skip_bad:
-        raise DatasetError(first_problems(problems, folder, "one file of hints"))
+        raise DatasetError(
+            first_problems(problems, folder, "one file of hints"), of_images=can_be_set_aside(dataset, problems)
+        )
     bad = {problem.sample for problem in problems}
     samples = tuple(
         with_more(sample, hints=sources[sample.id][0], boxes=given.get(sample.id, ()))

@@ -11,6 +11,7 @@ from data.dataset import Dataset, DatasetError, Problem, with_more
 from data.files import walk_visible
 from data.readers.beside.matching import first_problems, match_samples
 from data.region_masks import MASK_SUFFIX
+from data.validation import can_be_set_aside
 
 REGION_SUFFIXES = frozenset({".json", MASK_SUFFIX})
 
@@ -41,7 +42,7 @@ def with_regions(dataset: Dataset, folder: Path, skip_bad: bool = False) -> tupl
         none=lambda id: f"expected regions, {id}.json, .png or a folder of that name",
     )
     if problems and not skip_bad:
-        raise DatasetError(first_problems(problems, folder, "regions"))
+        raise DatasetError(first_problems(problems, folder, "regions"), of_images=can_be_set_aside(dataset, problems))
     samples = tuple(
         with_more(sample, regions=found[sample.id]) if sample.id in found else sample for sample in dataset.samples
     )

@@ -12,6 +12,7 @@ from data.formats.unit_maps import MAP_SUFFIXES
 from data.readers.beside.matching import first_problems, match_samples
 from data.readers.image_names import image_id
 from data.saliency_maps import is_network
+from data.validation import can_be_set_aside
 
 
 def with_saliency(dataset: Dataset, source: Path, skip_bad: bool = False) -> tuple[Dataset, list[Problem]]:
@@ -36,7 +37,7 @@ def with_saliency(dataset: Dataset, source: Path, skip_bad: bool = False) -> tup
     else:
         raise DatasetError([Problem(source, "expected a folder of maps of saliency, or a network in an .onnx file")])
     if problems and not skip_bad:
-        raise DatasetError(first_problems(problems, source))
+        raise DatasetError(first_problems(problems, source), of_images=can_be_set_aside(dataset, problems))
     samples = (replace(each, saliency=found.get(each.id) if each.labels else None) for each in dataset.samples)
     return replace(dataset, samples=tuple(samples), notes=(*dataset.notes, *notes)), problems
 

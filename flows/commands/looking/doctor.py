@@ -101,7 +101,7 @@ def examine_dataset(
         "class_values": {name: value for value, name in enumerate(dataset.classes.values) if name in counts},
         "images_per_class": counts,
         "notes": list(dataset.notes),
-        "warnings": [*warnings(dataset, digests, examined.sides), *examined.doubts],
+        "warnings": [*warnings(dataset, digests, examined.sizes), *examined.doubts],
     }
     return facts, problems
 
@@ -129,7 +129,8 @@ def show_diagnosis(result: dict[str, Any], console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if count := len(result["problems"]):
         told = "1 problem" if count == 1 else f"{count} problems"
-        console.print(f"{told}. `run --skip-bad` sets bad images aside.", highlight=False)
+        remedy = "`run --skip-bad` sets bad images aside" if facts else "No run can use the set before it is mended"
+        console.print(f"{told}. {remedy}.", highlight=False)
     for note in (result.get("dataset") or {}).get("warnings", ()):
         console.print(f"warning: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if not result["problems"] and "dataset" in result:

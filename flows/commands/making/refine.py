@@ -26,7 +26,7 @@ from data.readers import open_dataset
 from data.readers.beside.cams import Missing, with_cams
 from data.readers.beside.saliency import find_maps, first_problems
 from data.store import ArtifactError, explain_os_errors, open_store
-from data.validation import check_images, set_aside
+from data.validation import can_be_set_aside, check_images, set_aside
 from flows.commands.command import Command, answering
 from flows.commands.tables import percent, show_left_out
 from flows.engine.request import ListName, LocalRequest, WholePath, left_out_of
@@ -233,7 +233,7 @@ def _without(request: RefineRequest, dataset: Dataset, problems: list[Problem]) 
     if not problems:
         return dataset
     if not request.skip_bad:
-        raise DatasetError(problems)
+        raise DatasetError(problems, of_images=can_be_set_aside(dataset, problems))
     return set_aside(dataset, problems)
 
 
@@ -274,7 +274,8 @@ def _find_walls(request: RefineRequest, dataset: Dataset) -> tuple[_Walls, list[
     for note in notes:
         log.info("%s", note)
     if problems and not request.skip_bad:
-        raise DatasetError(first_problems(problems, request.boundary))
+        of_images = can_be_set_aside(dataset, problems)
+        raise DatasetError(first_problems(problems, request.boundary), of_images=of_images)
     problems += _unreadable([sample for sample in dataset.samples if sample.id in files], files, request.num_workers)
     return _Walls(files, None, request.long_side), problems
 
