@@ -29,6 +29,8 @@ LEAST_SPREAD_PX = 1.0
 LISTED = 10
 LOST = 0.02
 """Share of the tags with an attention map that labels may have no pixel of before the run warns."""
+SHRUNK, FEWEST_SHRUNK = 1 / 3, 3
+"""A class shrinks in the second round that loses most of its area in this share of its images, and in so many."""
 LEAST_SALIENT = 0.2
 """A class is hidden by saliency whose CAMs are salient to less than this share, mean over its images."""
 REMARKS = {
@@ -335,7 +337,7 @@ def _check_labels(
     labels_of = {sample.id: sample.labels for sample in samples if sample.labels}
     if not labels_of:
         return Health()
-    tags, unsure = (_sum(summaries, name) for name in ("tags", "unsure"))
+    tags, unsure, small = (_sum(summaries, name) for name in ("tags", "unsure", "shrunk"))
     without = {id: tuple(missing) for summary in summaries for id, missing in summary.get("empty", {}).items()}
     lost = Counter(c for missing in without.values() for c in missing)
     empty = sorted(id for id, missing in without.items() if len(missing) == len(labels_of[id]))
@@ -346,6 +348,7 @@ def _check_labels(
             "tags": sum(tags.values()),
             "tags_without_a_pixel": {classes.names[c]: count for c, count in sorted(lost.items())},
             "tags_without_a_sure_pixel": {classes.names[c]: count for c, count in sorted(unsure.items())},
+            "tags_shrunk_by_the_second_round": {classes.names[c]: count for c, count in sorted(small.items())},
             "empty": empty,
         }
     }
@@ -362,7 +365,30 @@ def _check_labels(
         warnings.append(f"{told}: {_listed(empty)}. {remedy}")
     if mostly := [classes.names[c] for c, count in sorted(lost.items()) if count > MOSTLY * tags[c]]:
         warnings.append(f"Most images with the tag have no labelled pixel of {_listed(mostly, 'or')}. {remedy}")
+    warnings += _shrunk(small, tags, classes)
     return Health(facts, (), tuple(warnings))
+
+
+def _shrunk(small: Mapping[int, int], tags: Mapping[int, int], classes: ClassTable) -> list[str]:
+    """Name classes that lose most of their area in the second round, in a warning.
+
+    Args:
+        small: Class number -> images in which it does.
+        tags: Class number -> images with the tag.
+        classes: Of the run.
+    """
+    found = [
+        f"{classes.names[c]} in {count} of {_counted(tags[c], 'image')}"
+        for c, count in sorted(small.items())
+        if count >= max(FEWEST_SHRUNK, SHRUNK * tags[c])
+    ]
+    if not found:
+        return []
+    return [
+        f"The second round keeps less than a tenth of what the walk gives {_listed(found)}. That is right where the "
+        "objects are small; where they fill the image, it takes them for background. Look at such images in the "
+        "report, or leave out the second round (--pixels.folds 0)"
+    ]
 
 
 def _with_regions(found: Health, summaries: Sequence[Mapping[str, Any]]) -> Health:

@@ -36,6 +36,8 @@ from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import label_thresholds
 from tasks.training.working_size import read_working_image, to_size, working_size
 
+LEAST_KEPT = 0.1
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -85,13 +87,14 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
 
     Summary: "detections", "foreground_share"; "tags", class number -> images that have the tag; "empty", sample id ->
     the classes of its tags that no pixel of its label map has; "unsure", class number -> images with the tag whose map
-    of sure pixels has none of it.
+    of sure pixels has none of it; "shrunk", likewise, of whose label map it has less than `LEAST_KEPT` of the pixels
+    that the walk alone would have given it, where there is a second round.
     """
     config = job.config
     assert isinstance(config, LabelsConfig)
     if "label-thresholds" in job.inputs:
         config = label_thresholds(config, job.input("label-thresholds"))
-    detections, foreground, tags, unsure, empty = [], 0.0, Counter(), Counter(), {}
+    detections, foreground, tags, unsure, shrunk, empty = [], 0.0, Counter(), Counter(), Counter(), {}
     with LabelScores(job, config) as scores:
         writes_sure = len(thresholds_of(config, by_pixels=scores.second_round)) > 1
         for done, sample in enumerate(job.samples, start=1):
@@ -103,6 +106,9 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
                 present = np.bincount(made.labels.ravel(), minlength=len(job.classes.values))
                 if without := [c for c in sample.labels if not present[c + 1]]:
                     empty[sample.id] = without
+                walked = scores.walked_shares(sample.id)
+                least = [LEAST_KEPT * share * made.labels.size for share in walked]
+                shrunk.update(c for c, pixels in zip(sample.labels, least, strict=True) if present[c + 1] < pixels)
             write_label_map(job.out / SEMANTIC / f"{sample.id}.png", made.labels)
             write_label_map(job.out / INSTANCES / f"{sample.id}.png", made.objects)
             write_label_map(job.out / CONFIDENCE / f"{sample.id}.png", made.confidence, grey=True)
@@ -113,7 +119,7 @@ def synthesize_labels(job: Job) -> dict[str, Any]:
     write_detections(job.out / DETECTIONS, detections)
     (job.out / "settings.json").write_text(config.model_dump_json())
     share = round(foreground / len(job.samples), 4)
-    counts = {"tags": dict(tags), "unsure": dict(unsure), "empty": empty}
+    counts = {"tags": dict(tags), "unsure": dict(unsure), "shrunk": dict(shrunk), "empty": empty}
     return {"detections": len(detections), "foreground_share": share, **counts}
 
 

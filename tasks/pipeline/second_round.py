@@ -12,11 +12,12 @@ import contextlib
 import json
 from typing import Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tasks.engine.job import Job
-from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, saliency_prior
+from tasks.pipeline.score_maps import OBJECT_SCORES, PIXEL_SCORES, MapReader, saliency_prior, strongest
 from tasks.pipeline.settings import LabelsConfig
 from tasks.pipeline.thresholds import FILE
 
@@ -96,7 +97,8 @@ class LabelScores(contextlib.ExitStack):
         self._second = None
         if self.second_round:
             assert config.background_threshold != "auto"
-            self._second = self.enter_context(SecondRound(job, config.background_threshold, config.walk_power))
+            self._threshold = config.background_threshold
+            self._second = self.enter_context(SecondRound(job, self._threshold, config.walk_power))
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +110,14 @@ class LabelScores(contextlib.ExitStack):
         """Return the maps of a sample's classes that decide its labels, and whether they are probabilities."""
         found = self._second.probabilities(sample_id) if self._second else None
         return (self._walked[sample_id], False) if found is None else (found, True)
+
+    def walked_shares(self, sample_id: str) -> list[float]:
+        """Return the share of a sample's cells that the walk alone gives to each class; 0 without a second round."""
+        walked = self._walked[sample_id]
+        if self._second is None:
+            return [0.0] * len(walked)
+        rows, _ = strongest(walked / walked.max().clamp(min=1e-12), self._threshold)
+        return (torch.bincount(rows.flatten(), minlength=len(walked) + 1)[1:] / rows.numel()).tolist()
 
     def boundary(self, sample_id: str) -> Float[Tensor, "h w"] | None:
         """Return the probabilities of a class boundary at stride 4, where the job reads them: runs with hints do."""

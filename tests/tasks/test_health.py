@@ -192,6 +192,19 @@ def test_labels_under_their_attention_maps_are_told_with_what_to_try() -> None:
     assert warn_of_refinement({}) == ()
 
 
+def test_classes_that_the_second_round_shrinks_are_named() -> None:
+    samples = tuple(Sample(str(number), Path("a"), (0, 1)) for number in range(12))
+    summary = {"tags": {"0": 6, "1": 6}, "unsure": {}, "empty": {}, "shrunk": {"0": 4, "1": 1}}
+    found = check_stage("labels", [summary, summary], samples, CLASSES, by_pixels=True)
+    assert found.facts["labels"]["tags_shrunk_by_the_second_round"] == {"cat": 8, "dog": 2}
+    (told,) = found.warnings
+    assert told.startswith("The second round keeps less than a tenth of what the walk gives cat in 8 of 12 images. ")
+    assert told.endswith("(--pixels.folds 0)")
+    # Of few images a share says little.
+    few = {"tags": {"0": 2}, "unsure": {}, "empty": {}, "shrunk": {"0": 2}}
+    assert not check_stage("labels", [few], samples[:2], CLASSES, by_pixels=True).warnings
+
+
 def test_regions_are_counted_and_it_is_told_where_none_takes_a_class() -> None:
     summary = {"tags": {0: 1}, "unsure": {}, "empty": {}, "regions": 5, "taken": 2}
     samples = (Sample("a", Path("a"), (0,)),)

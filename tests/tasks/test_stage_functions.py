@@ -128,6 +128,26 @@ def test_tags_without_a_sure_pixel_are_counted(tiny_set, tmp_path) -> None:
     assert (read_label_map(out / "SegmentationSure" / f"{sample.id}.png") == 255).all()
 
 
+@pytest.mark.parametrize(("probability", "shrunk"), [(0.001, 1), (0.9, 0)])
+def test_tags_that_the_second_round_shrinks_are_counted(tiny_set, tmp_path, probability: float, shrunk: int) -> None:
+    sample = next(sample for sample in labelled(tiny_set) if len(sample.labels) == 1)
+    walked = {sample.id: torch.ones(1, *grid_size(image_size(sample.image)))}
+    judged = {sample.id: torch.full_like(walked[sample.id], probability)}
+    judged[sample.id][:, :3, :3] = 0.9
+    save_maps(tmp_path / "semantic.safetensors", walked)
+    save_maps(tmp_path / "instances.safetensors", {sample.id: torch.zeros(0, *walked[sample.id].shape[1:])})
+    save_maps(tmp_path / "pixels.safetensors", judged)
+    (tmp_path / "instances.json").write_text(json.dumps({sample.id: []}))
+    config = LabelsConfig(background_threshold=0.5, sure_thresholds=(0.3, 0.7), crf_iterations=0)
+    inputs = {"walk": (tmp_path,), "pixel-scores": (tmp_path,)}
+    job = Job((sample,), tiny_set.classes, config, tmp_path / "out", tmp_path, inputs=inputs)
+    summary = synthesize_labels(job)
+    assert (summary["shrunk"], summary["empty"]) == (dict.fromkeys(sample.labels * shrunk, 1), {})
+    # Without a second round nothing is compared.
+    alone = Job((sample,), tiny_set.classes, config, tmp_path / "alone", tmp_path, inputs={"walk": (tmp_path,)})
+    assert synthesize_labels(alone)["shrunk"] == {}
+
+
 def test_fields_have_the_grid_of_every_image(tiny_set, artifacts) -> None:
     boundary = load_file(artifacts["fields"] / "boundary.safetensors")
     displacement = load_file(artifacts["fields"] / "displacement.safetensors")
