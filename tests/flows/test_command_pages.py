@@ -173,9 +173,10 @@ def test_a_request_that_is_typed_has_whole_paths_and_one_that_is_read_keeps_its_
     assert PredictRequest.model_validate(given).split == "val"
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_run_without_options_is_the_preset() -> None:
     run = COMMANDS["run"]
-    for preset in ("quick", "voc12"):
+    for preset in ("quick", "voc12", "coco14", "demo"):
         request, options = parse(run, ["--data", "d", "--out", "o", "--preset", preset], prog="run")
         assert request == RunRequest(data=Path("d"), out=Path("o"), preset=preset, settings=run.presets[preset]())  # pyright: ignore
         assert not options.model_dump()["as_json"]

@@ -154,6 +154,6 @@ COMMAND = Command(
     help="From images with image-level labels to semantic and instance labels.",
     request=RunRequest,
     carry_out=answering(run_pipeline, show_results),
-    written={"preset": Written(Literal[tuple(name for name in PRESETS if name != "demo")])},  # pyright: ignore
+    written={"preset": Written(Literal[tuple(PRESETS)])},  # pyright: ignore
     presets=PRESETS,
 )
