@@ -31,7 +31,7 @@ from flows.engine.request import (
     plan_run,
     take_over,
 )
-from flows.labels.presets import PRESETS, quick
+from flows.labels.presets import OF_VOC12, PRESETS, quick
 from flows.labels.successors import SUCCESSORS
 from tasks.engine.plan import Networks, Plan, digest_samples, weights_digest
 from tasks.engine.run_record import RunRecord, read_run
@@ -313,13 +313,13 @@ def replan(request: RunRequest, dataset: Dataset) -> Plan:
 
 
 def with_cam_thresholds(settings: PipelineConfig, cams: CamSource, preset: str) -> PipelineConfig:
-    """Return settings with the thresholds of the maps' own method where they are those of preset voc12 or coco14.
+    """Return settings with the thresholds of the maps' own method where they are those of a preset of `OF_VOC12`.
 
     Other presets choose theirs on the set, and a number that is not the preset's is the user's.
     """
     family = family_of(cams.family)
     presets = family.coco if preset == "coco14" and family.coco else family.presets
-    if preset not in ("voc12", "coco14") or presets is None:
+    if preset not in OF_VOC12 or presets is None:
         return settings
     ours, relations, labels = PRESETS[preset](), settings.relations, settings.labels
     pair = relations.foreground_threshold, relations.background_threshold

@@ -56,6 +56,15 @@ def test_coco14_takes_the_thresholds_that_families_have_there() -> None:
         assert thresholds(with_cam_thresholds(coco14(), CamSource(name, ("cat",)), "coco14")) == wanted
 
 
+def test_maps_of_twice_the_resolution_are_voc12_s_with_another_stride() -> None:
+    settings, base = PRESETS["voc12-stride8"](), voc12()
+    assert (settings.classifier.output_stride, base.classifier.output_stride) == (8, 16)
+    classifier = settings.classifier.model_copy(update={"output_stride": 16})
+    assert settings.model_copy(update={"classifier": classifier}) == base
+    source = CamSource("recam", ("cat",))
+    assert thresholds(with_cam_thresholds(settings, source, "voc12-stride8")) == (0.35, 0.1, 0.28)
+
+
 def test_a_step_of_coco14_is_one_of_the_mean_over_80_classes() -> None:
     theirs, ours = voc12().classifier, coco14().classifier
     tags = (torch.arange(240).reshape(3, 80) % 7 == 0).double()
