@@ -220,7 +220,7 @@ def _in_threads(dataset: Dataset, walls: WallsOf, folder: Path, how: Refining) -
             nothing = np.zeros(image_size(sample.image), value_type(num_values))
             sure = np.full(nothing.shape, 255, np.uint8)
             _write_maps(sample, folder, nothing, sure, nothing if how.instances else None)
-            quality = image_quality(sample, nothing, sure, no_maps(), 0, QualityConfig())
+            quality = image_quality(sample, nothing, sure, no_maps(), 0, QualityConfig(), dataset.classes)
             yield _Made(number, sample, [], 0, quality, CamCounts())
     # A thread of ours per image leaves none for torch's own.
     with ThreadPoolExecutor(how.workers, initializer=torch.set_num_threads, initargs=(1,)) as threads:
@@ -256,7 +256,7 @@ def _refine(sample: Sample, walls: Walls, dataset: Dataset, folder: Path, how: R
     counts = CamCounts()
     counts.add(sample, maps)
     lost = sum(not counts.empty[c] and not (labels == c + 1).any() for c in sample.labels)
-    quality = image_quality(sample, labels, sure, walked.cams.cpu(), len(detections), QualityConfig())
+    quality = image_quality(sample, labels, sure, walked.cams.cpu(), len(detections), QualityConfig(), dataset.classes)
     return _Made(0, sample, detections, lost, quality, counts)
 
 

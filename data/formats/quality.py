@@ -19,7 +19,7 @@ class ImageQuality(NamedTuple):
 
     Attributes:
         image: Id of the image.
-        quality: Soft minimum of its pixels' confidence: the order of review.
+        quality: Expected intersection over union, the mean over its tags and background: the order of review.
         confidence: Mean of it.
         unsure: Share of the pixels whose confidence is under the threshold of the run's settings.
         cam_agreement: Share of the labelled cells to which the attention maps give the same class, where they have as
@@ -28,6 +28,8 @@ class ImageQuality(NamedTuple):
         masks: Number of instances.
         components: Number of connected areas of one class.
         tags_without_a_pixel: Number of the image's tags that no pixel has.
+        weakest: The class of least expected intersection over union, of those that have a pixel; "" where none has.
+        weakest_quality: That one.
     """
 
     image: str
@@ -39,9 +41,11 @@ class ImageQuality(NamedTuple):
     masks: int
     components: int
     tags_without_a_pixel: int
+    weakest: str = ""
+    weakest_quality: float = 1.0
 
 
-MEASURES = ImageQuality._fields[1:]
+MEASURES = tuple(name for name in ImageQuality._fields if name not in ("image", "weakest", "weakest_quality"))
 _INTEGERS = ("masks", "components", "tags_without_a_pixel")
 
 
@@ -50,7 +54,7 @@ def quality_text(rows: Iterable[ImageQuality]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(ImageQuality._fields)
-    writer.writerows([row.image, *(round(value, 4) for value in row[1:])] for row in rows)
+    writer.writerows([value if isinstance(value, str) else round(value, 4) for value in row] for row in rows)
     return stream.getvalue()
 
 
@@ -71,7 +75,9 @@ def _row(file: Path, number: int, line: dict[str, str]) -> ImageQuality:
     try:
         numbers = {name: float(line[name]) for name in MEASURES}
         counts = {name: int(numbers[name]) for name in _INTEGERS}
-        return ImageQuality(image=line["image"], **{**numbers, **counts})  # pyright: ignore[reportArgumentType]
+        # Files of older versions have neither.
+        weakest = {"weakest": line.get("weakest") or "", "weakest_quality": float(line.get("weakest_quality") or 1)}
+        return ImageQuality(image=line["image"], **{**numbers, **counts, **weakest})  # pyright: ignore[reportArgumentType]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         message = f"line {number}: expected {', '.join(ImageQuality._fields)}, found {list(line.values())} ({error})"
         raise DatasetError([Problem(file, message)]) from None

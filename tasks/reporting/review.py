@@ -38,7 +38,7 @@ def rank(rows: Sequence[ImageQuality]) -> list[Reviewed]:
     """Return images in the order of review, each with the measures in which it is among the set's worst."""
     if not rows:
         return []
-    limits = {name: _tails([getattr(row, name) for row in rows]) for name in MEASURES}
+    limits = {name: _tails([getattr(row, name) for row in rows]) for name in (*MEASURES, "weakest_quality")}
     ordered = sorted(rows, key=lambda row: (row.quality, row.image))
     return [Reviewed(row.image, row.quality, "; ".join(_reasons(row, limits))) for row in ordered]
 
@@ -73,6 +73,10 @@ def _reasons(row: ImageQuality, limits: Mapping[str, _Tails]) -> list[str]:
         value, (low, high, middle) = getattr(row, name), limits[name]
         if (value >= high if is_high else value <= low) and value != middle:
             found.append(phrase(value, middle))
+    low, _, middle = limits["weakest_quality"]
+    is_weak = row.weakest_quality <= low and row.weakest_quality != middle
+    if row.weakest and (is_weak or not found):
+        found.append(f"of {row.weakest} {row.weakest_quality:.0%} may be expected to be right ({middle:.0%})")
     return found or ["its least sure pixels are less sure than others'"]
 
 

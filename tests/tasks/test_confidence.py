@@ -39,6 +39,7 @@ from tasks.pipeline.confidence.odds import (
     as_bytes,
     calibrated,
     expected_iou,
+    expected_ious,
     features_of,
     log_odds,
     score_odds,
@@ -238,6 +239,7 @@ def test_the_quality_of_images_is_measured_and_lost_tags_are_told(tmp_path: Path
     assert first.tags_without_a_pixel == 1
     assert first.quality == pytest.approx(expected_iou(labels, sure, 3), abs=1e-4)
     assert first.quality < 0.7
+    assert (first.weakest, first.weakest_quality) == ("cat", pytest.approx(expected_ious(labels, sure, 3)[1], abs=1e-4))
     assert second == ImageQuality("b", 1.0, 1.0, 0.0, 1.0, 0.0, 0, 0, 0)
     assert summary == {"tags": {0: 1, 1: 1}, "lost": {1: 1}}
     health = check_stage("quality", [json.loads(json.dumps(summary))], samples, job.classes)
@@ -264,10 +266,35 @@ def test_the_least_sure_images_come_first_with_what_is_wrong() -> None:
     assert rank([]) == []
 
 
+def test_the_class_is_named_that_is_least_sure() -> None:
+    rows = [image_quality(f"i{number:02d}", 0.5, weakest="cat", weakest_quality=0.9) for number in range(28)]
+    rows += [image_quality("dog", 0.4, weakest="dog", weakest_quality=0.2)]
+    rows += [image_quality("both", 0.3, weakest="dog", weakest_quality=0.25, unsure=0.8)]
+    why = {row.image: row.why for row in rank(rows)}
+    assert why["dog"] == "of dog 20% may be expected to be right (90%)"
+    assert why["both"].endswith("80% of its pixels are unsure (median image 10%); " + why["dog"].replace("20%", "25%"))
+    # Where nothing else is known, too.
+    assert why["i00"] == "of cat 90% may be expected to be right (90%)"
+
+
+def test_the_expected_overlap_of_each_value_is_that_of_its_pixels() -> None:
+    labels, confidence = np.repeat([0, 3], 50)[None], np.repeat([255, 102], 50)[None].astype(np.uint8)
+    # All of background is right, and 0.6 of the 50 pixels beside it may be background too, or a third value.
+    found = expected_ious(labels, confidence, 3)
+    assert found == {0: pytest.approx(50 / 65), 3: pytest.approx(20 / 50)}
+    assert expected_iou(labels, confidence, 3) == pytest.approx((50 / 65 + 20 / 50) / 3)
+
+
 def test_a_damaged_table_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "quality.csv"
     file.write_text(quality_text([image_quality("a, b", 0.5)]))
     assert read_quality(file) == [image_quality("a, b", 0.5)]
+    file.write_text(quality_text([image_quality("a", 0.5, weakest="cat, dog", weakest_quality=0.25)]))
+    assert read_quality(file) == [image_quality("a", 0.5, weakest="cat, dog", weakest_quality=0.25)]
+    # Older versions wrote fewer columns.
+    older = [line.rsplit(",", 2)[0] for line in quality_text([image_quality("a", 0.5)]).splitlines()]
+    file.write_text("\n".join(older))
+    assert read_quality(file) == [image_quality("a", 0.5)]
     file.write_text(file.read_text().replace("0.9", "much"))
     with pytest.raises(DatasetError, match=r"quality.csv: line 2: expected image, quality"):
         read_quality(file)

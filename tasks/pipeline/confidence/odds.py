@@ -124,6 +124,20 @@ def as_bytes(probabilities: NDArray[np.floating]) -> UInt8[np.ndarray, "*size"]:
 def expected_iou(labels: Integer[np.ndarray, "h w"], confidence: UInt8[np.ndarray, "h w"], num_values: int) -> float:
     """Return the intersection over union that an image's labels may be expected to have, the mean over its values.
 
+    Args:
+        labels: Of the image.
+        confidence: As a map stores it.
+        num_values: How many the image may have, background among them: those that have no pixel expect 0.
+    """
+    found = expected_ious(labels, confidence, num_values)
+    return sum(found.values()) / max(num_values, len(found))
+
+
+def expected_ious(
+    labels: Integer[np.ndarray, "h w"], confidence: UInt8[np.ndarray, "h w"], num_values: int
+) -> dict[int, float]:
+    """Return, for each value that has a pixel, the intersection over union that it may be expected to have.
+
     With N_v pixels of value v, and c the probability that a pixel's label is right, the expected intersection of v is
     the sum of c over its pixels, and the expected union N_v and what others miss of it: the sum of 1 - c over all other
     pixels, each of which may as well be of any of the other values.
@@ -131,14 +145,14 @@ def expected_iou(labels: Integer[np.ndarray, "h w"], confidence: UInt8[np.ndarra
     Args:
         labels: Of the image.
         confidence: As a map stores it; c is it over 255.
-        num_values: How many the image may have, background among them: those that have no pixel expect 0.
+        num_values: How many the image may have, background among them.
     """
     counts = np.bincount(labels.ravel())
     right = np.bincount(labels.ravel(), weights=confidence.ravel() / 255)
-    present = counts > 0
+    present = np.flatnonzero(counts)
     wrong = (counts - right).sum() - (counts - right)[present]
     union = counts[present] + wrong / max(num_values - 1, 1)
-    return float((right[present] / union).sum() / max(num_values, present.sum()))
+    return dict(zip(present.tolist(), (right[present] / union).tolist(), strict=True))
 
 
 def _log_odds(own: Tensor, others: Tensor) -> Float32[np.ndarray, "h w"]:

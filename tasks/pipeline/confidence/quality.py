@@ -14,13 +14,13 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.dataset import LabelMap, Sample
+from data.dataset import ClassTable, LabelMap, Sample
 from data.formats.coco import read_detections
 from data.formats.label_folder import CONFIDENCE, DETECTIONS, SEMANTIC
 from data.formats.label_maps import read_label_map
 from data.formats.quality import QUALITY, ImageQuality, quality_text
 from tasks.engine.job import Job
-from tasks.pipeline.confidence.odds import expected_iou
+from tasks.pipeline.confidence.odds import expected_iou, expected_ious
 from tasks.pipeline.score_maps import MapReader, saliency_factors
 from tasks.pipeline.settings import QualityConfig
 
@@ -44,7 +44,7 @@ def measure_quality(job: Job) -> dict[str, Any]:
             shown = [c for c, each in zip(sample.labels, maps, strict=bool(len(maps))) if each.any()]
             tags.update(shown)
             lost.update(c for c in shown if not (labels == c + 1).any())
-            rows.append(image_quality(sample, labels, confidence, maps, masks[sample.id], config))
+            rows.append(image_quality(sample, labels, confidence, maps, masks[sample.id], config, job.classes))
             job.progress(done, len(job.samples))
     (job.out / QUALITY).write_text(quality_text(rows), encoding="utf-8")
     return {"tags": dict(tags), "lost": dict(lost)}
@@ -62,6 +62,7 @@ def image_quality(
     cams: Float[Tensor, "k h w"],
     masks: int,
     config: QualityConfig,
+    classes: ClassTable,
 ) -> ImageQuality:
     """Return what is known of an image's labels.
 
@@ -72,10 +73,14 @@ def image_quality(
         cams: The attention maps of its tags at stride 4, or `no_maps`.
         masks: Number of its instances.
         config: From which confidence on a pixel is sure.
+        classes: Of the set.
     """
+    num_values = 1 + len(sample.labels)
+    expected = {value: iou for value, iou in expected_ious(labels, confidence, num_values).items() if value}
+    weakest = min(expected, key=lambda value: expected[value], default=0)
     return ImageQuality(
         image=sample.id,
-        quality=expected_iou(labels, confidence, 1 + len(sample.labels)),
+        quality=expected_iou(labels, confidence, num_values),
         confidence=float(confidence.mean() / 255),
         unsure=float((confidence < 255 * config.unsure).mean()),
         cam_agreement=cam_agreement(cams, labels, sample.labels),
@@ -83,6 +88,8 @@ def image_quality(
         masks=masks,
         components=count_components(labels),
         tags_without_a_pixel=sum(not (labels == c + 1).any() for c in sample.labels),
+        weakest=classes.names[weakest - 1] if weakest else "",
+        weakest_quality=expected.get(weakest, 1.0),
     )
 
 
