@@ -95,7 +95,8 @@ def _answer(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
         return {"result": train_network(request)}
     except DatasetError as error:
         problems = [(str(problem.file), problem.message, problem.sample) for problem in error.problems]
-        return {"error": "DatasetError", "message": str(error), "problems": problems}
+        told = {"message": str(error), "problems": problems, "of_images": error.of_images}
+        return {"error": "DatasetError", **told}
     except tuple(ERRORS.values()) as error:
         name = "OSError" if isinstance(error, OSError) else type(error).__name__
         return {"error": name, "message": str(error)}
@@ -104,7 +105,7 @@ def _answer(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
 def _error_of(answer: dict[str, Any]) -> Exception:
     if answer["error"] == "DatasetError":
         problems = [Problem(Path(file), message, sample) for file, message, sample in answer["problems"]]
-        return DatasetError(problems or answer["message"])
+        return DatasetError(problems or answer["message"], of_images=answer["of_images"])
     return ERRORS[answer["error"]](answer["message"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 import pseudomask as pm
@@ -118,7 +119,13 @@ def test_a_set_that_cannot_be_used_is_the_command_s_error(tmp_path: Path) -> Non
     with pytest.raises(DatasetError, match=str(tmp_path / "photos")) as caught:
         pm.label(tmp_path / "photos", out=tmp_path / "run")
     assert caught.value.problems
+    assert not caught.value.of_images
     assert not (tmp_path / "run").exists()
+    Image.new("RGB", (64, 64), (9, 90, 200)).save(tmp_path / "photos/a.png")
+    (tmp_path / "photos/labels.csv").write_text("a,cat\nb,cat\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv") as caught:
+        pm.label(tmp_path / "photos", out=tmp_path / "run")
+    assert caught.value.of_images
 
 
 def test_a_folder_that_is_no_training_is_named(tmp_path: Path) -> None:
