@@ -38,6 +38,8 @@ MAX_SCENE_VALUES = VOID
 FEW_IMAGES, FEW_CLASSES = 8, 3
 NEARLY, LEAST_FOR_NEARLY = 0.9, 10
 """A class is in almost every image that is in this share of them; of fewer images a share says little."""
+FEW_COPIES = 0.05
+"""Share of the images that may be copies without a word."""
 TINY_SIDE, LARGE_SIDE = 48, 2000
 STRIP = 8
 """An image is a strip whose one side is so many times the other."""
@@ -282,7 +284,7 @@ def warnings(
         notes += tag_warnings(dataset)
         if unlabelled:
             notes.append(f"images without labels, taken for background only: {unlabelled}")
-        notes += _contradictions(samples, names, digests or {})
+        notes += _copies(samples, names, digests or {})
     return notes + _size_warnings(_sizes(samples) if sizes is None else sizes)
 
 
@@ -351,11 +353,13 @@ def _company_warnings(samples: Sequence[Sample], names: Sequence[str], counts: M
     found = [
         f"{names[c]} with {names[other]} ({both} of its {counts[c]} images)"
         for (c, other), both in sorted(pairs.items())
-        if counts[c] >= LEAST_FOR_NEARLY
+        if counts[c] >= FEW_IMAGES
         and both >= NEARLY * counts[c]
-        # Else the two are nearly one class, or the other is nearly everywhere.
-        and both < NEARLY * counts[other]
+        # Said already of what is always together, and of what is nearly everywhere.
+        and not both == counts[c] == counts[other]
         and counts[other] < NEARLY * len(samples)
+        # Of two that hardly come without each other, the rarer, or the first.
+        and (both < NEARLY * counts[other] or (counts[c], c) < (counts[other], other))
     ]
     if not found:
         return []
@@ -366,21 +370,30 @@ def _company_warnings(samples: Sequence[Sample], names: Sequence[str], counts: M
     ]
 
 
-def _contradictions(samples: Sequence[Sample], names: Sequence[str], digests: Mapping[str, str]) -> list[str]:
-    """Name images of the same bytes with different tags."""
+def _copies(samples: Sequence[Sample], names: Sequence[str], digests: Mapping[str, str]) -> list[str]:
+    """Name images of the same bytes, first those with different tags."""
     by_bytes: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.id in digests:
             by_bytes[digests[sample.id]].append(sample)
-    found = [group for group in by_bytes.values() if len({sample.labels for sample in group}) > 1]
+    copies = [group for group in by_bytes.values() if len(group) > 1]
+    found = [group for group in copies if len({sample.labels for sample in group}) > 1]
+    notes = []
+    same = [group for group in copies if group not in found]
+    if (count := sum(map(len, same))) > FEW_COPIES * len(samples):
+        pairs = shortened((" and ".join(each.id for each in group[:LISTED]) for group in same), FEW_LISTED)
+        notes.append(
+            f"{count} images equal another one to the byte: {pairs}. Copies teach nothing new, and a wrong tag "
+            "counts as often as they are there: leave them out"
+        )
     if not found:
-        return []
+        return notes
     told = []
     for group in found[:LISTED]:
         tags = (f"{s.id} ({', '.join(names[c] for c in s.labels) or 'no tag'})" for s in group[:LISTED])
         told.append(" and ".join(tags))
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return [f"the same image has different tags: {'; '.join(told)}{more}"]
+    return [f"the same image has different tags: {'; '.join(told)}{more}", *notes]
 
 
 def _sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:

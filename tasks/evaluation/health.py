@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.dataset import ClassTable, Sample
+from data.dataset import ClassTable, Sample, unknown_classes
 from tasks.config import Config
+from tasks.evaluation.tag_scores import FEW_ALIKE
 
 CHANCE, CHANCE_OF_FEW, MANY_IMAGES = 0.02, 0.2, 100
 """A classifier is at chance where more than this share of random assignments of the tags score as high as it does; the
@@ -118,7 +119,7 @@ def check_stage(
         by_pixels: Whether a second round over the set makes the labels.
     """
     if stage == "classifier":
-        return _check_classifier(summaries[0])
+        return _check_classifier(summaries[0], sum(not (each.labels or unknown_classes(each)) for each in samples))
     if stage == "cams":
         return _check_cams(summaries, classes)
     if stage == "relations":
@@ -170,7 +171,7 @@ def warn_of_refinement(scores: Mapping[str, Any], refiner: str = "irnet") -> tup
     return (f"{told}. Try {_listed(tries, 'or')}",)
 
 
-def _check_classifier(summary: Mapping[str, Any]) -> Health:
+def _check_classifier(summary: Mapping[str, Any], untagged: int) -> Health:
     tags = summary.get("tags") or {}
     facts = {"classifier": dict(tags)} if tags else {}
     if summary.get("stalled"):
@@ -206,6 +207,25 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
             return Health(facts, (), (f"Perhaps {told}. {remedy}",))
     if failure := _untold(summary, where):
         return Health(facts, (failure,))
+    found = _check_precisions(tags, where, untagged)
+    return Health(facts, (), (*found, *_alike(tags)))
+
+
+def _alike(tags: Mapping[str, Any]) -> list[str]:
+    """Warn of images that nearly equal others."""
+    share = tags.get("alike", 0.0)
+    if share <= FEW_ALIKE:
+        return []
+    return [
+        f"{share:.0%} of the images nearly equal another one: copies, frames of a video, or tiles that overlap. They "
+        f"count as one where the classifier is judged, so that is by {tags['judged']} images. Wrong tags of such "
+        "images are learnt by heart: look at them, and leave copies out"
+    ]
+
+
+def _check_precisions(tags: Mapping[str, Any], where: str, untagged: int) -> list[str]:
+    """Warn where nothing can be said of the classifier, or of the classes that it hardly tells."""
+    chance = tags["chance"]
     shares = tags["share"]
     if chance is None and tags["measured_on"] != "training images" and min(shares.values()) > 1 - MOSTLY:
         unjudged = (
@@ -213,17 +233,22 @@ def _check_classifier(summary: Mapping[str, Any]) -> Health:
             "from chance, since too few images lack the tags. Its labels may hold what is around an object; add images "
             "without it, with empty labels"
         )
-        return Health(facts, (), (unjudged,))
+        return [unjudged]
     weak = {name: ap for name, ap in tags["ap"].items() if ap - shares[name] < WEAK * (1 - shares[name])}
     if not weak:
-        return Health(facts)
+        return []
     told = ", ".join(f"{name} {ap:.0%} (chance {shares[name]:.0%})" for name, ap in _few(sorted(weak.items())))
     warning = (
         f"The classifier hardly tells {len(weak)} of {_counted(len(shares), 'class', 'classes')} {where}: average "
         f"precision {told}. Labels of such classes will be poor: look at their tags, and bring more images with and "
         "without them"
     )
-    return Health(facts, (), (warning,))
+    if untagged:
+        warning += (
+            f". {_counted(untagged, 'image')} without a tag count as images without any class: where they show one, "
+            "tag them, or write ? for tags that nobody knows"
+        )
+    return [warning]
 
 
 def _start_of(summary: Mapping[str, Any]) -> str:

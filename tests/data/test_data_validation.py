@@ -185,8 +185,13 @@ def test_a_class_that_hardly_comes_without_another_is_foretold(dataset: Dataset)
     told = "classes that hardly come without another: cat with dog (19 of its 20 images). The classifier may take one"
     assert note.startswith(told)
     assert not any("without another" in note for note in warnings(tagged(dataset, *boats, *[(0,)] * 4, *seas, *lands)))
+    # Two that hardly come without each other are said once.
+    both = [(0, 1)] * 28 + [(0,)] * 2 + [(1,)] * 2
+    (note,) = (note for note in warnings(tagged(dataset, *both, *lands)) if "without another" in note)
+    assert "cat with dog (28 of its 30 images). The" in note
+    assert any("9 of its 9" in note for note in warnings(tagged(dataset, *boats[:9], *seas, *lands)))
     # Of few images a share says little, and what is in almost every image is named already.
-    assert not any("without another" in note for note in warnings(tagged(dataset, *boats[:8], *seas, *lands)))
+    assert not any("without another" in note for note in warnings(tagged(dataset, *boats[:7], *seas, *lands)))
     assert not any("without another" in note for note in warnings(tagged(dataset, *boats, *seas, ())))
 
 
@@ -205,6 +210,16 @@ def test_the_same_image_with_two_tags_is_foretold(dataset: Dataset) -> None:
     (note,) = (note for note in warnings(dataset, digests) if "same image" in note)
     assert note == "the same image has different tags: a (cat) and b (cat, dog)"
     assert not any("same image" in note for note in warnings(dataset, {"b": "1", "c": "1"}))
+
+
+def test_copies_are_foretold_where_they_are_many(dataset: Dataset) -> None:
+    twice = tagged(dataset, *[(0,)] * 20, *[(1,)] * 20, ())
+    digests = {sample.id: sample.id for sample in twice.samples}
+    assert not any("to the byte" in note for note in warnings(twice, digests | {"001": "000"}))
+    (note,) = (
+        note for note in warnings(twice, digests | dict.fromkeys(("001", "002", "003"), "000")) if "byte" in note
+    )
+    assert note.startswith("4 images equal another one to the byte: 000 and 001 and 002 and 003. Copies teach nothing")
 
 
 def test_very_large_images_are_foretold(dataset: Dataset, tmp_path: Path) -> None:

@@ -63,6 +63,25 @@ def test_a_weak_class_is_named() -> None:
     assert "cat" not in warning
 
 
+def test_images_without_a_tag_are_named_beside_a_weak_class() -> None:
+    bare = (*SAMPLES, Sample("bare", Path("bare"), ()), Sample("other", Path("other"), ()))
+    count = sum(not sample.labels for sample in bare)
+    (warning,) = check_stage("classifier", [tags(0.97, 0.55, 0.002)], bare, CLASSES).warnings
+    assert f". {count} images without a tag count as images without any class: where they show one, tag" in warning
+    tagged = [sample for sample in bare if sample.labels]
+    assert "without a tag" not in check_stage("classifier", [tags(0.97, 0.55, 0.002)], tagged, CLASSES).warnings[0]
+
+
+def test_images_that_are_alike_are_told() -> None:
+    found = tags(0.97, 0.95, 0.002, "folds", judged=18)
+    found["tags"]["alike"] = 0.9
+    (warning,) = check_stage("classifier", [found], SAMPLES, CLASSES).warnings
+    assert warning.startswith("90% of the images nearly equal another one: copies, frames of a video")
+    assert "so that is by 18 images" in warning
+    found["tags"]["alike"] = 0.2
+    assert not check_stage("classifier", [found], SAMPLES, CLASSES).warnings
+
+
 def test_a_classifier_that_hardly_tells_any_class_ends_the_run() -> None:
     # Better than chance beyond doubt, and no use.
     (failure,) = check_stage("classifier", [tags(0.52, 0.56, 0.002)], SAMPLES, CLASSES).failures

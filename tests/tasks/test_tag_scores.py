@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.dataset import ClassTable
-from tasks.evaluation.tag_scores import average_precision, hold_out, score_in_folds, score_tags, verdict
+from tasks.evaluation.tag_scores import alike_groups, average_precision, hold_out, score_in_folds, score_tags, verdict
 
 CLASSES = ClassTable(("cat", "dog", "cow"))
 
@@ -88,6 +88,40 @@ def test_where_perfect_scores_would_not_stand_out_there_is_no_verdict(tagged: in
     found = score_tags(targets.astype(float), targets, ClassTable(("cat",)), seed=0)
     assert found["mean_ap"] == 1
     assert found["chance"] is None or found["chance"] < 0.02
+
+
+def test_copies_do_not_vouch_for_their_tags() -> None:
+    verdicts = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sources, wrong = rng.normal(size=(18, 40)), np.eye(3, dtype=bool)[rng.permutation(18) % 3]
+        frames, targets = np.repeat(sources, 3, axis=0), np.repeat(wrong, 3, axis=0)
+        frames += 0.1 * rng.normal(size=frames.shape)
+        groups = alike_groups(frames, targets)
+        np.testing.assert_array_equal(groups, np.repeat(np.arange(18), 3))
+        # Without groups they do.
+        assert score_tags(score_in_folds(frames, targets, 0), targets, CLASSES, seed=0)["chance"] < 0.02
+        found = score_tags(score_in_folds(frames, targets, 0, groups), targets, CLASSES, 0, groups)
+        assert (found["images"], found["judged"], found["alike"]) == (54, 18, 1.0)
+        verdicts.append(found["chance"] > 0.02)
+        # Right tags are told.
+        frames[:, :3] += 6 * targets
+        found = score_tags(score_in_folds(frames, targets, 0, groups), targets, CLASSES, 0, groups)
+        assert found["chance"] < 0.02
+    assert sum(verdicts) >= 9
+
+
+def test_classes_whose_images_are_alike_by_nature_are_judged_by_image() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.eye(3, dtype=bool)[np.arange(30) % 3]
+    features = 20 * targets @ rng.normal(size=(3, 40)) + 0.1 * rng.normal(size=(30, 40))
+    np.testing.assert_array_equal(alike_groups(features, targets), np.arange(30))
+
+
+def test_held_out_images_leave_doubt_where_images_are_alike() -> None:
+    held_out, folds = {"chance": 0.002, "images": 20}, {"chance": 0.4, "images": 200, "judged": 30, "alike": 0.9}
+    assert verdict(held_out, folds) == {"chance": 0.4, "judged": 30, "alike": 0.9}
+    assert verdict(held_out, folds | {"alike": 0.1}) == {"chance": 0.002, "judged": 20, "alike": 0.1}
 
 
 def test_equal_images_know_nothing_of_their_tags() -> None:

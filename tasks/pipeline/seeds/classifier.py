@@ -18,7 +18,7 @@ from data.dataset import Sample, SampleWithMore
 from models.backbones.base import build_backbone
 from models.cam import CAMNet
 from tasks.engine.job import Job
-from tasks.evaluation.tag_scores import hold_out, score_in_folds, score_tags, verdict
+from tasks.evaluation.tag_scores import alike_groups, hold_out, score_in_folds, score_tags, verdict
 from tasks.pipeline.settings import ClassifierConfig
 from tasks.training import (
     FALL,
@@ -54,7 +54,8 @@ def train_classifier(job: Job) -> dict[str, Any]:
     "tags", from `tasks.evaluation.tag_scores.score_tags`, and in it "measured_on": "held-out images"; of fewer than 100
     images "folds": by a linear classifier on the features of the ImageNet weights, fitted without the images that it
     scores; without either "training images". Of fewer than 300 images "chance" is that of folds over all of them,
-    unless the held-out images alone leave no doubt; "judged" counts the images that it is of.
+    unless the held-out images alone leave no doubt; "judged" counts the images that it is of. Of images that are alike
+    it counts one; "alike" is their share.
 
     Raises:
         TrainingError: As of `fit`; or what comes out overflows, or attends to nothing in any image that it is shown.
@@ -250,14 +251,15 @@ def _measure(
         backbone = build_backbone(job.backbone, job.weights).to(job.device).eval()
         known = [every[row] for row in whole]
         features = _infer(net, lambda image: backbone(image)[-1].mean(dim=(2, 3)), known, side, job)
-        scores = score_in_folds(features, targets[whole], job.seed)
-        found = score_tags(scores, targets[whole], job.classes, job.seed)
-        return {"measured_on": "folds", **found, "judged": len(whole)}
+        groups = alike_groups(features, targets[whole])
+        scores = score_in_folds(features, targets[whole], job.seed, groups)
+        found = score_tags(scores, targets[whole], job.classes, job.seed, groups)
+        return {"measured_on": "folds", **found}
 
     held_out = scored(apart) if len(apart) else {"mean_ap": None}
     folds = in_folds() if net.backbone.pretrained and 2 < len(whole) < LEAST_FOR_HELD_OUT_ALONE else None
     if held_out["mean_ap"] is None:
-        return folds or {"measured_on": "training images", **scored(whole), "judged": len(whole)}
+        return folds or {"measured_on": "training images", **scored(whole)}
     return {"measured_on": "held-out images", **held_out, **verdict(held_out, folds)}
 
 
