@@ -378,8 +378,8 @@ def _copies(samples: Sequence[Sample], names: Sequence[str], digests: Mapping[st
             by_bytes[digests[sample.id]].append(sample)
     copies = [group for group in by_bytes.values() if len(group) > 1]
     found = [group for group in copies if len({sample.labels for sample in group}) > 1]
+    same = [group for group in copies if len({sample.labels for sample in group}) == 1]
     notes = []
-    same = [group for group in copies if group not in found]
     if (count := sum(map(len, same))) > FEW_COPIES * len(samples):
         pairs = shortened((" and ".join(each.id for each in group[:LISTED]) for group in same), FEW_LISTED)
         notes.append(
