@@ -1,17 +1,21 @@
 """The classifier learns alike whatever the number, the order and the shares of the classes."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
+from data.dataset import ClassTable, Sample
 from flows.labels.presets import quick, voc12
 from models.backbones.base import Backbone
 from models.cam import CAMNet
+from tasks.engine.job import Job
 from tasks.pipeline.seeds import classifier as stage
 from tasks.pipeline.seeds.cams import infer_cams
 from tasks.pipeline.seeds.classifier import _held_steps, _loss
@@ -157,3 +161,23 @@ def test_the_default_preset_holds_a_pretrained_backbone_where_classes_are_many(m
     assert held() == [0, 0]
     monkeypatch.setattr(stage, "build_backbone", lambda name, weights, **options: _pretrained(name))
     assert held() == [38, 0]
+
+
+def test_a_classifier_is_judged_by_one_of_the_images_that_are_alike(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    backbone, rng = _pretrained("resnet18").eval(), np.random.default_rng(0)
+    monkeypatch.setattr(stage, "build_backbone", lambda name, weights, **options: backbone)
+    samples = []
+    for number in range(36):
+        if number % 3 == 0:
+            source = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
+        frame = Image.fromarray(source).resize((64, 64)).point(lambda value, shift=number % 3: value + shift)
+        frame.save(tmp_path / f"{number}.png")
+        samples.append(Sample(str(number), tmp_path / f"{number}.png", (number // 3 % 2,)))
+    config = ClassifierConfig(held_out=0.1, resize_long=(64, 64))
+    job = Job(tuple(samples), ClassTable(("cat", "dog")), config, tmp_path, tmp_path, backbone="resnet18")
+    rows, targets = np.arange(36), np.array([[0 in s.labels, 1 in s.labels] for s in samples])
+    found = stage._measure(CAMNet(backbone, 2), config, job, np.zeros(0, int), rows, targets)
+    assert (found["measured_on"], found["images"], found["judged"], found["alike"]) == ("folds", 36, 12, 1.0)
