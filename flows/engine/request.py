@@ -223,10 +223,19 @@ def plan_run(
         return PlannedRun(plan, store, tuple(left_out))
     problems = check(sets)
     if problems and not skip_bad:
-        raise DatasetError(problems, of_images=True)
+        raise DatasetError(problems, of_images=_can_be_dropped(drop, sets, problems))
     if problems:
         plan = lay_out(drop(sets, problems))
     return PlannedRun(plan, store, (*left_out, *problems), checked=True)
+
+
+def _can_be_dropped(drop: Callable[[Sets, list[Problem]], Sets], sets: Sets, problems: list[Problem]) -> bool:
+    """Return whether anything useful is left of sets without what has problems."""
+    try:
+        drop(sets, problems)
+    except DatasetError:
+        return False
+    return True
 
 
 def read_summary(prepared: PlannedRun, artifact: Artifact) -> dict[str, Any]:

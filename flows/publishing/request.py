@@ -14,6 +14,7 @@ from data.ownership import refuse_foreign, refuse_nesting
 from data.store import ArtifactError, open_store
 from data.store.corrections import FOLDER, Corrections
 from data.store.publication import RUNS, Publication, name_of
+from data.validation import can_be_set_aside
 from flows.engine.collect import folders_beside
 from flows.engine.request import WholePath
 from flows.labels.request import LabelsRequest, RunRequest, check_files, open_set
@@ -115,7 +116,7 @@ def find_work(request: RegenerateRequest, publication: Publication) -> Work:
     suspects = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id in wanted))
     found = check_files(request, suspects) if wanted else []
     if found and not request.skip_bad:
-        raise DatasetError(found, of_images=True)
+        raise DatasetError(found, of_images=can_be_set_aside(dataset, found))
     if found:
         bad = {problem.sample for problem in found}
         good = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.id not in bad))

@@ -159,6 +159,10 @@ def test_what_is_advised_is_an_option_of_the_command(tmp_path: Path, capsys: pyt
     (tmp_path / "set/labels.csv").write_text("image,labels\nimages/a,cat\nimages/b,dog\nx,cat\ny,cat\n")
     code, text = refusal(capsys, "run", "--data", tmp_path / "set", "--out", tmp_path / "x")
     assert text.endswith("--skip-bad sets bad images aside.")
+    # Nothing is left without images none of which can be decoded.
+    (tmp_path / "set/labels.csv").write_text("image,labels\nimages/a,cat\nimages/b,dog\n")
+    code, text = refusal(capsys, "run", "--data", tmp_path / "set", "--out", tmp_path / "x", "--store", tmp_path / "s")
+    assert (code, text.endswith("2 problems.")) == (1, True)
     # What is wrong with the whole set stays when images are set aside.
     (tmp_path / "set/labels.csv").write_text("image,labels\nimages/a,\nx,cat\ny,cat\n")
     for more in ((), ("--skip-bad",)):
